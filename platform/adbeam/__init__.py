@@ -1,0 +1,1 @@
+"""adbeam: generative ad recommendation on Ray, with beams that follow the load."""

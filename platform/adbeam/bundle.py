@@ -1,0 +1,120 @@
+"""The bundle: what training hands to serving.
+
+A folder with `model.safetensors`, `config.json`, `codebooks.safetensors`, `ladder_quality.json`, `catalogue.parquet` and
+`manifest.json` (sha256 of each file, format version, metrics). It is written whole or not at all, and `CURRENT`, a file
+that names the bundle in force, is replaced last. Nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from adbeam import artifacts
+from adbeam.errors import UserError
+from adbeam.model.config import ModelConfig
+
+FORMAT = 1
+CURRENT = "CURRENT"
+FILES = ("model.safetensors", "config.json", "codebooks.safetensors", "ladder_quality.json", "catalogue.parquet")
+SID_COLUMN = "sid"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle. `catalogue` has the columns of CATALOGUE_SCHEMA and `sid`, a list of T codes."""
+
+    version: str
+    model_config: ModelConfig
+    settings: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+    codebooks: dict[str, torch.Tensor]
+    ladder_quality: dict[str, Any]
+    catalogue: pa.Table
+    manifest: dict[str, Any]
+
+
+def write_bundle(
+    root: str | Path,
+    *,
+    model_config: ModelConfig,
+    settings: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    codebooks: dict[str, torch.Tensor],
+    ladder_quality: dict[str, Any],
+    catalogue: pa.Table,
+    details: dict[str, Any],
+) -> Path:
+    """Write a new bundle under `root` and point CURRENT at it; returns its folder.
+
+    `settings` holds what serving must know beside the model's shape (feature vocabulary, eCPM bucket means, quantizer).
+    """
+    version = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"
+    target = Path(root) / version
+    manifest = {**details, "format": FORMAT, "version": version}
+    with artifacts.publish(target, manifest) as staging:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, staging / "model.safetensors")
+        save_file({name: tensor.contiguous() for name, tensor in codebooks.items()}, staging / "codebooks.safetensors")
+        artifacts.write_json(staging / "config.json", {"model": model_config.model_dump(), "settings": settings})
+        artifacts.write_json(staging / "ladder_quality.json", ladder_quality)
+        pq.write_table(catalogue, staging / "catalogue.parquet")
+    point_current(root, version)
+    return target
+
+
+def point_current(root: str | Path, version: str) -> None:
+    """Make `version` the bundle in force: one atomic rename."""
+    partial = Path(root) / f".{CURRENT}.{uuid.uuid4().hex[:8]}"
+    partial.write_text(version + "\n", encoding="utf-8")
+    os.replace(partial, Path(root) / CURRENT)
+
+
+def resolve(path: str | Path) -> Path:
+    """The bundle folder that `path` means: itself, or what its CURRENT pointer names."""
+    path = Path(path)
+    pointer = path / CURRENT
+    if not pointer.is_file():
+        return path
+    version = pointer.read_text(encoding="utf-8").strip()
+    if not version or "/" in version or version.startswith("."):
+        raise UserError(f"{pointer} names no bundle", value=version, remedy="export again")
+    return path / version
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Verify every hash and load; raises UserError naming the file that is missing, corrupt or of another format."""
+    folder = resolve(path)
+    manifest = artifacts.read_manifest(folder)
+    if manifest.get("format") != FORMAT:
+        raise UserError(
+            f"{folder} has bundle format {manifest.get('format')!r}, this version reads {FORMAT}",
+            remedy="export the bundle again",
+        )
+    missing = [name for name in FILES if name not in manifest["files"]]
+    if missing:
+        raise UserError(f"{folder} lacks {', '.join(missing)}", remedy="export the bundle again")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return Bundle(
+            version=manifest["version"],
+            model_config=ModelConfig.parse(config["model"], source=str(folder / "config.json")),
+            settings=config["settings"],
+            weights=load_file(folder / "model.safetensors"),
+            codebooks=load_file(folder / "codebooks.safetensors"),
+            ladder_quality=json.loads((folder / "ladder_quality.json").read_text(encoding="utf-8")),
+            catalogue=pq.read_table(folder / "catalogue.parquet"),
+            manifest=manifest,
+        )
+    except (SafetensorError, pa.ArrowException, KeyError, json.JSONDecodeError) as error:
+        raise UserError(f"{folder} cannot be loaded: {error}", remedy="export the bundle again") from None

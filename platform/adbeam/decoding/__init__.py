@@ -1,0 +1,1 @@
+"""Constrained beam search over live semantic IDs: the hot path."""

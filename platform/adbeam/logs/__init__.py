@@ -1,0 +1,1 @@
+"""From raw ad logs and catalogues to clean events, per-user sequences and splits (Ray Data)."""

@@ -1,0 +1,1 @@
+"""LazyAR: the context processor, the decoder and the features they read."""

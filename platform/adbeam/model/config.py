@@ -1,0 +1,55 @@
+"""Settings of the context processor and the decoder."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from adbeam.settings import Section
+
+
+class ModelConfig(Section):
+    """Shapes of LazyAR (GR4AD 1.3-1.4). `lazy_layers` = 0 is the plain autoregressive decoder."""
+
+    width: int = Field(96, ge=8, description="Model width D.")
+    layers: int = Field(6, ge=1, description="Decoder layers L.")
+    lazy_layers: int = Field(4, ge=0, description="K: the first layers that do not see the previous code (K = 2/3 L).")
+    heads: int = Field(4, ge=1, description="Query heads of both attentions.")
+    context_kv_heads: int = Field(2, ge=1, description="G_kv: heads of the context keys and values.")
+    context_kv_groups: int = Field(2, ge=1, description="L_kv: groups of layers that share one context K/V.")
+    separate_values: bool = Field(False, description="S_kv = 2: own values; false ties values to keys (S_kv = 1).")
+    ffn_multiple: int = Field(4, ge=1)
+    codebooks: tuple[int, ...] = Field((256, 128, 256), min_length=1, description="V_t of each SID level.")
+    ecpm_buckets: int = Field(32, ge=2, description="Equal-frequency eCPM buckets, the step after the SID.")
+    short_length: int = Field(64, ge=1, description="Newest events in the context.")
+    long_length: int = Field(48, ge=0, description="Most frequent items of the whole history in the context.")
+    item_buckets: int = Field(16384, ge=16, description="Hash buckets that give context tokens an item identity.")
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> Self:
+        if self.lazy_layers >= self.layers:
+            raise ValueError(f"lazy_layers ({self.lazy_layers}) must be below layers ({self.layers})")
+        if self.width % self.heads or self.heads % self.context_kv_heads:
+            raise ValueError("width must divide by heads, and heads by context_kv_heads")
+        if self.layers % self.context_kv_groups:
+            raise ValueError("layers must divide by context_kv_groups")
+        if any(size < 1 for size in self.codebooks):
+            raise ValueError("every codebook needs at least one code")
+        return self
+
+    @property
+    def levels(self) -> int:
+        """T, the number of SID levels."""
+        return len(self.codebooks)
+
+    @property
+    def head_width(self) -> int:
+        """Features of one attention head."""
+        return self.width // self.heads
+
+    @property
+    def context_length(self) -> int:
+        """S: one static token, the short and the long pathway."""
+        return 1 + self.short_length + self.long_length

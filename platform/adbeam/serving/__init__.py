@@ -1,0 +1,1 @@
+"""Ray Serve application: ingress, replica, history store, autoscaling, request log."""

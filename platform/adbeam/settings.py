@@ -1,0 +1,70 @@
+"""The base of every configuration section: typed, frozen, and strict about keys.
+
+An unknown key is refused with the nearest valid name, so a typing error in YAML never goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from adbeam.errors import UserError
+
+
+class Section(BaseModel):
+    """A frozen group of settings. Keys carry their unit (`_ms`, `_seconds`, `_bytes`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:
+        """Validate `values`; raises UserError naming the field, the value and the remedy."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise UserError(_explain(cls, error, source)) from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; raises UserError when it is missing, malformed, or not a mapping."""
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", remedy="check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold a mapping of settings", value=type(values).__name__)
+    return values
+
+
+def _explain(section: type[BaseModel], error: ValidationError, source: str) -> str:
+    return "; ".join(_explain_one(section, item, source) for item in error.errors())
+
+
+def _explain_one(section: type[BaseModel], item: Any, source: str) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return f"{source}: {place}: {item['msg']}; got {item.get('input')!r}"
+    names = _field_names(section, item["loc"][:-1])
+    near = difflib.get_close_matches(str(item["loc"][-1]), names, n=1, cutoff=0.0)
+    hint = f"did you mean {near[0]!r}?" if near else "remove it"
+    return f"{source}: unknown key {place!r}; {hint}"
+
+
+def _field_names(section: type[BaseModel], place: tuple[Any, ...]) -> list[str]:
+    """The valid keys at `place` inside `section`."""
+    for part in place:
+        field = section.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            section = inner
+    return list(section.model_fields)

@@ -1,0 +1,1 @@
+"""From catalogues to semantic IDs: embeddings, quantizers, the SID index and its quality."""

@@ -1,0 +1,1 @@
+"""Ray Train with DeepSpeed ZeRO: ingest, loop, checkpoint, resume, export."""
