@@ -1,0 +1,52 @@
+"""One result file for every benchmark: date, commit, command, hardware, figures."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def report(name: str, figures: Mapping[str, float | int | None], extra: Mapping[str, Any] | None = None) -> Path:
+    """Write `NAME.json` into the working folder and print it; `extra` holds tables and settings beside the figures."""
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "commit": _commit(),
+        "command": f"python -m benchmarks.{name} {' '.join(sys.argv[1:])}".strip(),
+        "hardware": _hardware(),
+        "figures": dict(figures),
+        **(extra or {}),
+    }
+    path = Path(f"{name}.json")
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result["figures"], indent=2))
+    print(f"wrote {path}; to cite it: cp {path} benchmarks/results/{result['date']}-{name}.json")
+    return path
+
+
+def _commit() -> str:
+    answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() + ("-dirty" if dirty.stdout.strip() else "")
+
+
+def _hardware() -> str:
+    model = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor(),
+    )
+    memory = next((int(line.split()[1]) / 2**20 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    return f"{os.cpu_count()} cores, {model}, {memory:.0f} GiB, {platform.system()}, Python {platform.python_version()}"
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
