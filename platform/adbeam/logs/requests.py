@@ -1,0 +1,108 @@
+"""Requests inside a user's sequence: the moments to learn from and to be judged on.
+
+A request is one (user, request_id) with at least one target. Its context is every event strictly before its first
+one, so nothing that belongs to the request itself can leak into what the model is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from adbeam.records import ACTIONS, ITEM_KINDS, SPLITS
+
+AD = ITEM_KINDS.index("ad")
+
+
+@dataclass(frozen=True)
+class UserSequence:
+    """One user's events, oldest first; H events."""
+
+    user_id: str
+    split_H: np.ndarray
+    request_H: np.ndarray
+    timestamp_H: np.ndarray
+    item_H: np.ndarray
+    kind_H: np.ndarray
+    scene_H: np.ndarray
+    action_H: np.ndarray
+    value_H: np.ndarray
+
+
+@dataclass(frozen=True)
+class Request:
+    """One moment of one user. Events [0, end) of `sequence` are its context; `target_positions` index its targets."""
+
+    sequence: UserSequence
+    request_id: str
+    now_ms: int
+    end: int
+    scene: str
+    target_positions: np.ndarray
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Item ids that followed, ads and organic ones alike."""
+        return self.sequence.item_H[self.target_positions]
+
+    def ad_targets(self) -> dict[str, float]:
+        """Distinct ads that converted in this request, with the money they brought."""
+        worth: dict[str, float] = {}
+        for position in self.target_positions:
+            if self.sequence.kind_H[position] == AD:
+                item = str(self.sequence.item_H[position])
+                worth[item] = worth.get(item, 0.0) + float(self.sequence.value_H[position])
+        return worth
+
+    def history_items(self) -> np.ndarray:
+        """Item ids of the context, oldest first."""
+        return self.sequence.item_H[: self.end]
+
+
+def read_sequences(shard: str | Path, batch_users: int = 256) -> Iterator[UserSequence]:
+    """The sequences of one Parquet shard, a few users in memory at a time."""
+    for batch in pq.ParquetFile(shard).iter_batches(batch_size=batch_users):
+        columns = {name: batch.column(name) for name in batch.schema.names}
+        for row in range(batch.num_rows):
+            lists = {name: columns[name][row].values.to_numpy(zero_copy_only=False) for name in _LISTS}
+            yield UserSequence(columns["user_id"][row].as_py(), **{_LISTS[name]: lists[name] for name in _LISTS})
+
+
+def requests_in(sequence: UserSequence, split: str, target_action: str = "conversion") -> list[Request]:
+    """The requests of `split` ("train", "validation" or "test") that have a target, oldest first."""
+    is_target_H = (sequence.action_H == ACTIONS.index(target_action)) & (sequence.split_H == SPLITS.index(split))
+    positions = np.flatnonzero(is_target_H)
+    grouped: dict[str, list[int]] = {}
+    for position in positions:
+        grouped.setdefault(str(sequence.request_H[position]), []).append(int(position))
+    starts = _first_times(sequence, grouped)
+    return [_request(sequence, name, starts[name], np.array(places)) for name, places in grouped.items()]
+
+
+def _first_times(sequence: UserSequence, names: dict[str, list[int]]) -> dict[str, int]:
+    """When each request began: its earliest event, target or not."""
+    ids, first_positions = np.unique(sequence.request_H.astype(str), return_index=True)
+    known = dict(zip(ids.tolist(), first_positions.tolist(), strict=True))
+    return {name: int(sequence.timestamp_H[known[name]]) for name in names}
+
+
+def _request(sequence: UserSequence, name: str, now_ms: int, target_positions: np.ndarray) -> Request:
+    end = int(np.searchsorted(sequence.timestamp_H, now_ms, side="left"))
+    scene = str(sequence.scene_H[target_positions[0]])
+    return Request(sequence, name, now_ms, end, scene, target_positions)
+
+
+_LISTS = {
+    "split": "split_H",
+    "request_id": "request_H",
+    "timestamp": "timestamp_H",
+    "item_id": "item_H",
+    "item_kind": "kind_H",
+    "scene": "scene_H",
+    "action": "action_H",
+    "value": "value_H",
+}
