@@ -1,6 +1,6 @@
 """What a recommender must beat: popularity, the user's own most frequent items, the last category's most popular.
 
-All are counted on the training split alone, over the items that may be recommended (ads), and ties are broken by item
+All are counted on what came before the judged split, over the items that may be recommended (ads), and ties are broken by item
 number so that a rerun gives the same list.
 """
 
@@ -13,13 +13,13 @@ from itertools import chain
 
 import numpy as np
 
-from adbeam.logs.requests import Request, UserSequence
+from adbeam.logs.requests import AD, Request, UserSequence
 from adbeam.records import ACTIONS, SPLITS
 
 
 @dataclass(frozen=True)
 class Popularity:
-    """Ads by falling number of training conversions, overall and inside each category."""
+    """Ads by falling number of conversions, overall and inside each category."""
 
     ranked: list[str]
     by_category: Mapping[str | None, list[str]]
@@ -44,13 +44,16 @@ class Popularity:
 BASELINES = ("popularity", "own_frequency", "last_category")
 
 
-def count_conversions(sequences: Iterable[UserSequence], ads: Set[str], *, only_ads: bool) -> Counter[str]:
-    """Training conversions of each ad; `only_ads` counts those that a placement brought, else organic ones too."""
+def count_conversions(
+    sequences: Iterable[UserSequence], ads: Set[str], *, before: str, only_ads: bool = True
+) -> Counter[str]:
+    """Conversions of each ad in the splits before `before`; `only_ads` counts those that a placement brought, else
+    organic ones too. Judged on the test split, a baseline knows the validation split as well."""
     counts: Counter[str] = Counter()
     for sequence in sequences:
-        chosen = (sequence.split_H == SPLITS.index("train")) & (sequence.action_H == ACTIONS.index("conversion"))
+        chosen = (sequence.split_H < SPLITS.index(before)) & (sequence.action_H == ACTIONS.index("conversion"))
         if only_ads:
-            chosen &= sequence.kind_H == 0
+            chosen &= sequence.kind_H == AD
         counts.update(item for item in sequence.item_H[np.flatnonzero(chosen)] if item in ads)
     return counts
 

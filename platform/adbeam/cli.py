@@ -1,0 +1,151 @@
+"""The command line: one verb a step. Everything heavy is imported inside the verb that needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from adbeam.errors import UserError
+
+app = typer.Typer(
+    help="adbeam: train a generative ad recommender on Ray and serve it with beams that follow the load.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML of the jobs, for example jobs/train.yaml")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="Override one key: --set training.max_steps=100 (repeatable)")
+]
+
+
+@app.command()
+def prepare(config: ConfigPath = None, override: Overrides = None) -> None:
+    """Clean an ad log and catalogue into events, sequences and splits."""
+    from adbeam.logs import prepare as run
+
+    run(_load(config, override))
+
+
+@app.command()
+def tokenize(config: ConfigPath = None, override: Overrides = None) -> None:
+    """Give every item of the catalogue its semantic ID."""
+    from adbeam.tokens import tokenize as run
+
+    run(_load(config, override))
+
+
+@app.command()
+def train(config: ConfigPath = None, override: Overrides = None) -> None:
+    """Train LazyAR with Ray Train and DeepSpeed; a rerun resumes from the last checkpoint."""
+    from adbeam.training import train as run
+
+    run(_load(config, override))
+
+
+@app.command()
+def export(config: ConfigPath = None, override: Overrides = None) -> None:
+    """Turn the newest checkpoint into a bundle that serving can load."""
+    from adbeam.training import export as run
+
+    run(_load(config, override))
+
+
+@app.command()
+def evaluate(
+    config: ConfigPath = None,
+    override: Overrides = None,
+    split: Annotated[str, typer.Option(help="validation or test")] = "test",
+) -> None:
+    """Rank the catalogue for every request of a split; compare with popularity and repeat baselines."""
+    from adbeam.evaluation.evaluate import evaluate as run
+
+    run(_load(config, override), split)
+
+
+@app.command()
+def serve(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Serve application YAML")] = Path("serving/ads.yaml"),
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder, or a folder with a CURRENT pointer")] = None,
+    port: Annotated[int, typer.Option(help="HTTP port on 127.0.0.1", min=1, max=65535)] = 8000,
+) -> None:
+    """Serve ads over HTTP until interrupted."""
+    from adbeam.serving.launch import serve_until_interrupted
+
+    serve_until_interrupted(config, bundle=bundle, port=port)
+
+
+@app.command()
+def request(
+    user: Annotated[str, typer.Option(help="User id; an unknown one gets the cold-start answer")],
+    scene: Annotated[str | None, typer.Option(help="Placement the ads are for")] = None,
+    count: Annotated[int, typer.Option(help="How many ads")] = 5,
+    url: Annotated[str, typer.Option(help="Where the endpoint is")] = "http://127.0.0.1:8000",
+    token: Annotated[str | None, typer.Option(envvar="ADBEAM_TOKEN", help="Bearer token, where auth is on")] = None,
+) -> None:
+    """Ask a running endpoint for ads and print them."""
+    from adbeam.serving.client import print_ads, request_ads
+
+    body: dict[str, Any] = {"user_id": user, "count": count}
+    if scene:
+        body["scene"] = scene
+    print_ads(request_ads(url, body, token=token))
+
+
+@app.command()
+def quickstart(
+    config: Annotated[Path, typer.Option("--config", "-c")] = Path("jobs/quickstart.yaml"),
+    override: Overrides = None,
+    serving: Annotated[Path, typer.Option(help="Serve application YAML")] = Path("serving/ads.yaml"),
+    port: Annotated[int, typer.Option(help="HTTP port on 127.0.0.1", min=1, max=65535)] = 8000,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the endpoint running")] = False,
+) -> None:
+    """The whole loop on a real log: prepare, tokenize, train, export, evaluate, serve, burst."""
+    from adbeam.quickstart import run
+
+    run(_load(config, override), serving_yaml=serving, port=port, keep=keep)
+
+
+@config_app.command("show")
+def config_show(config: ConfigPath = None, override: Overrides = None) -> None:
+    """Print the effective configuration as YAML, with every default filled in."""
+    effective = json.loads(_load(config, override).model_dump_json())
+    typer.echo(yaml.safe_dump(effective, sort_keys=False), nl=False)
+
+
+def _load(path: Path | None, overrides: list[str] | None) -> Any:
+    from adbeam.config import Config
+
+    return Config.load(path, _parse_overrides(overrides or []))
+
+
+def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """{"training.max_steps": 100} from ["training.max_steps=100"]; values are YAML."""
+    parsed = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UserError("an override is key=value", field="--set", value=pair)
+        parsed[key] = yaml.safe_load(value)
+    return parsed
+
+
+def main() -> None:
+    """Entry point: a UserError is one clear line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.secho(f"adbeam: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
