@@ -42,7 +42,8 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "paper": {
         "model": {"width": 1024, "layers": 9, "lazy_layers": 6, "heads": 16, "context_kv_groups": 3,
-                  "codebooks": (16384, 4096, 1024), "short_length": 383, "long_length": 128},
+                  "codebooks": (16384, 4096, 1024), "short_length": 383, "long_length": 128,
+                  "item_buckets": 2048, "prefix_buckets": 2048, "user_buckets": 1024},
         "decoding": {"widths": (128, 256, 512)},
         "training": {"batch_requests": 1024},
     },

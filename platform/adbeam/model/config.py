@@ -25,6 +25,8 @@ class ModelConfig(Section):
     short_length: int = Field(64, ge=1, description="Newest events in the context.")
     long_length: int = Field(48, ge=0, description="Most frequent items of the whole history in the context.")
     item_buckets: int = Field(16384, ge=16, description="Hash buckets that give context tokens an item identity.")
+    prefix_buckets: int = Field(8192, ge=16, description="Hash buckets of the SID prefix (s_1, s_2) of context tokens.")
+    user_buckets: int = Field(4096, ge=1, description="Hash buckets of the user id; 1 leaves the user id out.")
     dropout: float = Field(0.1, ge=0, lt=1)
 
     @model_validator(mode="after")

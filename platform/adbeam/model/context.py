@@ -1,0 +1,121 @@
+"""The light linear context processor of OneRec-V2's lazy decoder (GR4AD 1.3).
+
+Three pathways (static features, newest events, most frequent items) are each projected once and laid one behind the
+other. Each token gives every group of layers its keys and values, normalised per group; no layer has W_k or W_v.
+
+Shapes: B requests, S context, C token features, F static features, T SID levels, D width, L groups of layers,
+G context heads, d head width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adbeam.model.batch import ContextBatch
+from adbeam.model.config import ModelConfig
+from adbeam.model.spec import FeatureSpec
+
+_HASH_FACTORS = (1_000_003, 8_191, 131_071, 524_287, 65_537, 257)
+"""Odd factors that spread the codes of a SID over hash buckets."""
+
+
+@dataclass(frozen=True)
+class ContextState:
+    """Keys and values of B contexts, made once a request and read by every layer, level and beam."""
+
+    key_BLGSd: Tensor
+    value_BLGSd: Tensor
+    """The same tensor as the keys when they are tied (S_kv = 1)."""
+    mask_BS: Tensor
+    """bool, true where there is a token."""
+
+    def layer(self, group: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, G, S, d] of one group of layers."""
+        return self.key_BLGSd[:, group], self.value_BLGSd[:, group]
+
+    def rows(self, row: Tensor | slice) -> Self:
+        """The state of some of the requests."""
+        key = self.key_BLGSd[row]
+        value = key if self.value_BLGSd is self.key_BLGSd else self.value_BLGSd[row]
+        return type(self)(key, value, self.mask_BS[row])
+
+    def bias(self, visible_BP: Tensor | None = None, queries: int = 1) -> Tensor:
+        """Additive attention bias: [B, 1, 1, S], or with `visible_BP` [B, 1, P * queries, S].
+
+        Prefix p sees the first `visible` tokens of its context; `queries` rows in a row belong to one prefix.
+        """
+        seen = self.mask_BS[:, None]
+        if visible_BP is not None:
+            place_S = torch.arange(self.mask_BS.shape[1], device=self.mask_BS.device)
+            seen = seen & (place_S < visible_BP[:, :, None])
+            seen = seen.repeat_interleave(queries, dim=1)
+        bias = torch.zeros(seen.shape, dtype=self.key_BLGSd.dtype, device=seen.device)
+        return bias.masked_fill_(~seen, float("-inf"))[:, None]
+
+
+class GroupedRMSNorm(nn.Module):
+    """RMSNorm over each group's slice, with a gain of its own."""
+
+    def __init__(self, groups: int, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(groups, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised x [..., groups, width]."""
+        return F.rms_norm(x, (x.shape[-1],)) * self.gain
+
+
+class ContextProcessor(nn.Module):
+    """Token embeddings -> one projection a pathway -> keys and values for every group of layers."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config, self.spec = config, FeatureSpec.of(config)
+        shared = 2 if config.separate_values else 1
+        self.slices = shared * config.context_kv_groups
+        self.group_width = config.context_kv_heads * config.head_width
+        self.static_embedding = nn.EmbeddingBag(self.spec.static_rows, config.width, mode="sum")
+        self.token_embedding = nn.EmbeddingBag(self.spec.token_rows, config.width, mode="sum")
+        self.pathways = nn.ModuleList(nn.Linear(config.width, self.slices * self.group_width) for _ in range(3))
+        self.norm = GroupedRMSNorm(self.slices, self.group_width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, context: ContextBatch, codes: nn.ModuleList) -> ContextState:
+        """Keys and values of B contexts. `codes` are the decoder's code tables: the history speaks its language."""
+        config, B = self.config, context.size
+        token = self.dropout(self._tokens(context, codes))
+        short, long = token[:, : config.short_length], token[:, config.short_length :]
+        parts = [self.dropout(self._static(context)), short, long]
+        joined = torch.cat([path(part) for path, part in zip(self.pathways, parts, strict=True)], dim=1)
+        joined = self.norm(joined.view(B, -1, self.slices, self.group_width))
+        joined = joined.view(B, -1, self.slices, config.context_kv_heads, config.head_width).permute(0, 2, 3, 1, 4)
+        key, *value = joined.contiguous().split(config.context_kv_groups, dim=1)
+        return ContextState(key, value[0] if value else key, context.mask_BS)
+
+    def _static(self, context: ContextBatch) -> Tensor:
+        """One token [B, 1, D] of all static features."""
+        offset_F = torch.tensor(self.spec.static_offsets, device=context.static_BF.device)
+        return self.static_embedding(context.static_BF + offset_F)[:, None]
+
+    def _tokens(self, context: ContextBatch, codes: nn.ModuleList) -> Tensor:
+        """History tokens [B, S - 1, D]: codes of all levels, hashed prefix and item, and their features."""
+        code_BST = context.code_BST[:, 1:].clamp_min(0)
+        feature_BSC = torch.cat([context.feature_BSC[:, 1:], self._hashes(code_BST)], dim=-1)
+        offset_C = torch.tensor(self.spec.token_offsets, device=feature_BSC.device)
+        token = self.token_embedding((feature_BSC + offset_C).flatten(0, 1)).view(*code_BST.shape[:2], -1)
+        for level, table in enumerate(codes):
+            token = token + table(code_BST[..., level])
+        return token
+
+    def _hashes(self, code_BST: Tensor) -> Tensor:
+        """Buckets [B, S, 2] of the SID prefix (s_1, s_2) and of the whole SID."""
+        config = self.config
+        factor_T = torch.tensor(_HASH_FACTORS[: config.levels], device=code_BST.device)
+        mixed_BST = ((code_BST + 1) * factor_T).cumsum(-1)
+        prefix = mixed_BST[..., min(1, config.levels - 1)] % config.prefix_buckets
+        return torch.stack([prefix, mixed_BST[..., -1] % config.item_buckets], dim=-1)

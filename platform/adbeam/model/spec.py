@@ -1,0 +1,92 @@
+"""Which categorical features a context has, and the size of each vocabulary: a fixed function of ModelConfig."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from adbeam.model.config import ModelConfig
+
+SCENES = 64
+"""Hash buckets of the scene."""
+ACTIVITY = 16
+"""Buckets of the number of events in the history, two a factor of 4."""
+RECENCY = 24
+"""Buckets of a time since, two a factor of 2, from one hour up."""
+COUNT = 16
+"""Buckets of how often an item was seen: 1, 2, 3, 4, then two a factor of 2."""
+DUE = 16
+"""Buckets of time since last / mean interval; 0 where there was one occurrence only."""
+VALUE = 16
+"""Buckets of the value, one a factor of 2 from 1/8 up; 0 is no value."""
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Vocabulary sizes of the features, in the order of their columns."""
+
+    static: dict[str, int]
+    token: dict[str, int]
+    hashed: dict[str, int]
+    """Features that the model derives from the codes of a token."""
+    levels: int
+    short_length: int
+    long_length: int
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> Self:
+        """The features of a model of this shape."""
+        return cls(
+            static={"scene": SCENES, "weekday": 7, "hour": 24, "user": config.user_buckets, "activity": ACTIVITY},
+            token={
+                "pathway": 3,
+                "action": 4,
+                "kind": 2,
+                "recency": RECENCY,
+                "count": COUNT,
+                "due": DUE,
+                "value": VALUE,
+            },
+            hashed={"prefix": config.prefix_buckets, "item": config.item_buckets},
+            levels=config.levels,
+            short_length=config.short_length,
+            long_length=config.long_length,
+        )
+
+    @property
+    def context_length(self) -> int:
+        """S: one static token, the short and the long pathway."""
+        return 1 + self.short_length + self.long_length
+
+    @property
+    def static_rows(self) -> int:
+        """Rows of the table that holds all static features."""
+        return sum(self.static.values())
+
+    @property
+    def token_rows(self) -> int:
+        """Rows of the table that holds all token features, the hashed ones behind the others."""
+        return sum(self.token.values()) + sum(self.hashed.values())
+
+    @property
+    def static_offsets(self) -> list[int]:
+        """First row of each static feature."""
+        return _starts(list(self.static.values()))
+
+    @property
+    def token_offsets(self) -> list[int]:
+        """First row of each token feature, the hashed ones behind the others."""
+        return _starts([*self.token.values(), *self.hashed.values()])
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a bundle stores; `from_dict` reads it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """The spec that `as_dict` stored."""
+        return cls(**stored)
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    return [sum(sizes[:place]) for place in range(len(sizes))]
