@@ -1,0 +1,117 @@
+"""The queue as arithmetic: when each waiting request would be answered, and which ones cannot make it.
+
+Q requests are sorted; a batch answers all its members when it ends. Times are milliseconds from now.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Self
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRequest:
+    """A waiting request: when it came, by when it must be answered (same clock), and what an answer is worth."""
+
+    arrived_ms: float
+    deadline_ms: float
+    value: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a replica works at one rung: `fixed_ms` per batch, `request_ms` per request, `batch` at most."""
+
+    fixed_ms: float
+    request_ms: float
+    batch: int
+
+    def batch_ms(self, size: int) -> float:
+        """Time of a batch of `size`."""
+        return self.fixed_ms + size * self.request_ms
+
+    def busy_ms(self) -> float:
+        """Time per request in full batches."""
+        return self.fixed_ms / self.batch + self.request_ms
+
+    def slower(self, factor: float) -> Pace:
+        """The same pace with every time multiplied by `factor`."""
+        return Pace(self.fixed_ms * factor, self.request_ms * factor, self.batch)
+
+    def fitting(self, limit_ms: float) -> int:
+        """Most requests (at least 1, at most `batch`) whose batch ends within `limit_ms`."""
+        if self.request_ms <= 0:
+            return self.batch
+        return max(1, min(self.batch, int((limit_ms - self.fixed_ms) / self.request_ms + 1e-9)))
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The queue in service order. `order_Q` are positions in the snapshot, `slack_ms_Q` the time left to decode in."""
+
+    order_Q: np.ndarray
+    slack_ms_Q: np.ndarray
+    value_Q: np.ndarray
+    budget_ms: float
+
+    @classmethod
+    def of(cls, queue: Sequence[QueuedRequest], now_ms: float, margin_ms: float, by_deadline: bool) -> Self:
+        """Sort `queue` by deadline or by arrival; `budget_ms` is the median time its requests were granted (0:
+        empty)."""
+        deadline_Q = np.array([request.deadline_ms for request in queue], dtype=float)
+        arrived_Q = np.array([request.arrived_ms for request in queue], dtype=float)
+        order_Q = np.argsort(deadline_Q if by_deadline else arrived_Q, kind="stable")
+        value_Q = np.array([request.value for request in queue], dtype=float)
+        budget = median(deadline_Q - arrived_Q) if len(queue) else 0.0
+        return cls(order_Q, deadline_Q[order_Q] - now_ms - margin_ms, value_Q[order_Q], float(budget))
+
+    def __len__(self) -> int:
+        return len(self.order_Q)
+
+    def drains(self, pace: Pace, share: float = 1.0) -> bool:
+        """Whether every request is answered within `share` of the time it has left."""
+        return len(self) == 0 or bool(
+            np.all(finish_ms(len(self), pace, self.first_batch(pace)) <= share * self.slack_ms_Q)
+        )
+
+    def first_batch(self, pace: Pace) -> int:
+        """Size of the next batch: smaller than usual where the most urgent request needs it."""
+        return min(len(self), pace.fitting(float(self.slack_ms_Q[0]))) if self.slack_ms_Q[0] > 0 else pace.batch
+
+    def without(self, dropped: set[int]) -> Backlog:
+        """The backlog less the requests at the given places of the service order."""
+        kept_Q = np.array([place not in dropped for place in range(len(self))], dtype=bool)
+        return Backlog(self.order_Q[kept_Q], self.slack_ms_Q[kept_Q], self.value_Q[kept_Q], self.budget_ms)
+
+    def surely_late(self, pace: Pace, busy_ms: float = 0.0) -> set[int]:
+        """Places of requests too late even if decoded alone once the running batch ends in `busy_ms`."""
+        return set(np.flatnonzero(self.slack_ms_Q < busy_ms + pace.batch_ms(1)).tolist())
+
+    def unservable(self, pace: Pace) -> set[int]:
+        """Places to give up so that all others are in time: the least valuable ones (Moore and Hodgson's rule for jobs
+        of equal length, which keeps the largest total value). Needs the order by deadline."""
+        dropped = self.surely_late(pace)
+        places = [place for place in range(len(self)) if place not in dropped]
+        if not places:
+            return dropped
+        first = min(pace.fitting(float(self.slack_ms_Q[places[0]])), len(places))
+        ends = finish_ms(len(places), pace, first)
+        kept: list[tuple[float, int]] = []
+        for place in places:
+            heapq.heappush(kept, (float(self.value_Q[place]), -place))
+            if ends[len(kept) - 1] > self.slack_ms_Q[place]:
+                dropped.add(-heapq.heappop(kept)[1])
+        return dropped
+
+
+def finish_ms(count: int, pace: Pace, first: int) -> np.ndarray:
+    """When each of `count` requests in service order is answered: a batch of `first`, then batches of `pace.batch`."""
+    first = max(1, min(first, count))
+    batch_Q = np.where(np.arange(count) < first, 0, 1 + (np.arange(count) - first) // pace.batch)
+    sizes = np.bincount(batch_Q)
+    return np.cumsum(pace.fixed_ms + sizes * pace.request_ms)[batch_Q]

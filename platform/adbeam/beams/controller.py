@@ -1,0 +1,205 @@
+"""The dynamic beam controller of one replica: a pure state machine, one `plan` per batch.
+
+The replica reports arrivals, asks for a plan whenever the decoder is free and something waits, and reports how long the
+batch took. Nothing here sleeps, reads a clock of its own, or knows what a decoder is, so the simulator runs the same
+code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from adbeam.beams.arrival_rate import ArrivalRate
+from adbeam.beams.backlog import Backlog, Pace, QueuedRequest
+from adbeam.beams.config import BeamPolicyConfig
+from adbeam.beams.cost import BatchCost, CorrectedCost
+from adbeam.beams.ladder import Ladder, Widths
+from adbeam.beams.policies import Load, build_policy
+from adbeam.beams.value_split import split_by_value
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """What to do now. Positions count in the queue snapshot the plan was made from.
+
+    `batch`: requests to decode together, with `rungs` and `schedules` one each; empty if all were late.
+    `late`: requests to answer at once from the cache or the fallback. `rung` is the common rung of the batch,
+    `uncorrected_ms` the batch by the base cost model, `predicted_ms` by the corrected one.
+    """
+
+    batch: tuple[int, ...]
+    rungs: tuple[int, ...]
+    schedules: tuple[Widths, ...]
+    late: tuple[int, ...]
+    rung: int
+    uncorrected_ms: float
+    predicted_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSignals:
+    """What the controller knows, for metrics and the autoscaler. `demand_full_width` is the replicas this replica's
+    arrivals would keep busy at full width, whatever the beams are now."""
+
+    policy: str
+    rung: int
+    widths: Widths
+    full_widths: Widths
+    arrival_rate_per_second: float
+    demand_full_width: float
+    utilisation: float
+    cost_factor: float
+    rung_changes: int
+
+
+class Controller:
+    """Chooses the beams of each batch. `clock_ms` returns milliseconds that never run backwards."""
+
+    def __init__(
+        self, ladder: Ladder, cost: BatchCost, config: BeamPolicyConfig, clock_ms: Callable[[], float]
+    ) -> None:
+        self._clock_ms = clock_ms
+        now_ms = clock_ms()
+        self.ladder, self.config = ladder, config
+        self._cost = CorrectedCost(cost, len(ladder), config.correction_gain)
+        self._rate = ArrivalRate(self._rate_windows(config), now_ms)
+        self._policy = build_policy(ladder, config, ladder.full, now_ms)
+        self._rung = ladder.full
+        self._changes = 0
+        self._budget_ms = config.default_deadline_ms
+        self._busy_until_ms = self._finished_ms = now_ms
+
+    def reconfigure(
+        self, config: BeamPolicyConfig, ladder: Ladder | None = None, cost: BatchCost | None = None
+    ) -> None:
+        """Take a new policy, ladder or cost model between two batches; the measured arrival rate is kept."""
+        now_ms = self._clock_ms()
+        if ladder is not None or cost is not None:
+            self.ladder = ladder or self.ladder
+            self._cost = CorrectedCost(cost or self._cost.base, len(self.ladder), config.correction_gain)
+        if self._rate_windows(config) != self._rate_windows(self.config):
+            self._rate = ArrivalRate(self._rate_windows(config), now_ms)
+        self._rung = min(self._rung, self.ladder.floor)
+        self.config = config
+        self._cost.gain = config.correction_gain
+        self._policy = build_policy(self.ladder, config, self._rung, now_ms)
+
+    def arrived(self, count: int = 1) -> None:
+        """Count requests the moment they come in, also those that are shed."""
+        self._rate.arrived(self._clock_ms(), count)
+
+    def plan(self, queue: Sequence[QueuedRequest]) -> BatchPlan:
+        """The next batch out of `queue` (not empty), its beams, and who can no longer make it."""
+        if not queue:
+            raise ValueError("plan needs a queue with at least one request")
+        now_ms = self._clock_ms()
+        self._observe_pause(queue, now_ms)
+        backlog = Backlog.of(queue, now_ms, self.config.margin_ms, self._early)
+        self._budget_ms = max(backlog.budget_ms, 1.0)
+        load = self._load(backlog, now_ms)
+        self._move(self._policy.choose(load))
+        late = self._late(load)
+        kept = backlog.without(late) if late else backlog
+        plan = self._batch(kept, load.paces[self._rung], [int(backlog.order_Q[place]) for place in sorted(late)])
+        self._busy_until_ms = now_ms + plan.predicted_ms
+        return plan
+
+    def finished(self, plan: BatchPlan, measured_ms: float) -> None:
+        """Report that the batch of `plan` took `measured_ms` in the decoder."""
+        self._finished_ms = self._busy_until_ms = self._clock_ms()
+        if plan.batch:
+            self._cost.observe(plan.uncorrected_ms, plan.rung, measured_ms)
+
+    def late(self, queue: Sequence[QueuedRequest]) -> tuple[int, ...]:
+        """Positions that cannot make it any more even alone at the floor after the running batch: ask on a timer, so
+        that a slow batch does not hold their answer back. Empty where the policy lets late requests wait."""
+        if not queue or not self._early:
+            return ()
+        now_ms = self._clock_ms()
+        backlog = Backlog.of(queue, now_ms, self.config.margin_ms, True)
+        busy_ms = max(self._busy_until_ms - now_ms, 0.0)
+        places = backlog.surely_late(self._pace(self.ladder.floor), busy_ms)
+        return tuple(int(backlog.order_Q[place]) for place in sorted(places))
+
+    def signals(self) -> ControllerSignals:
+        """A snapshot for metrics, the response and the autoscaler."""
+        rate = self._rate.per_second(self._clock_ms())
+        full = self.ladder.full
+        return ControllerSignals(
+            policy=self.config.policy,
+            rung=self._rung,
+            widths=self.ladder.rungs[self._rung].widths,
+            full_widths=self.ladder.rungs[full].widths,
+            arrival_rate_per_second=rate,
+            demand_full_width=rate * self._pace(full).busy_ms() / 1000.0,
+            utilisation=rate * self._pace(self._rung).busy_ms() / 1000.0,
+            cost_factor=self._cost.factor,
+            rung_changes=self._changes,
+        )
+
+    def full_width_capacity(self) -> float:
+        """Requests a second one replica sustains at full width."""
+        return 1000.0 / self._pace(self.ladder.full).busy_ms()
+
+    @property
+    def _early(self) -> bool:
+        return self.config.answer_late_early
+
+    def _move(self, rung: int) -> None:
+        self._changes += rung != self._rung
+        self._rung = rung
+
+    def _load(self, backlog: Backlog, now_ms: float) -> Load:
+        paces = [self._pace(rung) for rung in range(len(self.ladder))]
+        return Load(
+            now_ms=now_ms,
+            backlog=backlog,
+            paces=paces,
+            cautious_paces=[pace.slower(self._cost.safety()) for pace in paces],
+            rate_per_second=self._rate.per_second(now_ms),
+            average_rate_per_second=self._rate.over(self.config.tabs.average_seconds, now_ms),
+        )
+
+    def _pace(self, rung: int) -> Pace:
+        pace = Pace(
+            self._cost.fixed_ms(), self._cost.request_ms(self.ladder.rungs[rung].rows, rung), self.config.max_batch
+        )
+        batch = pace.fitting(self.config.batch_share * self._budget_ms)
+        return Pace(pace.fixed_ms, pace.request_ms, batch)
+
+    def _late(self, load: Load) -> set[int]:
+        pace = load.paces[self._rung]
+        if not self._early or load.backlog.drains(pace):
+            return set()
+        return load.backlog.unservable(pace)
+
+    def _batch(self, backlog: Backlog, pace: Pace, late: list[int]) -> BatchPlan:
+        if len(backlog) == 0:
+            return BatchPlan((), (), (), tuple(late), self._rung, 0.0, 0.0)
+        size = min(backlog.first_batch(pace), len(backlog))
+        rungs = (self._rung,) * size
+        if self.config.value_split:
+            rungs = split_by_value(backlog.value_Q[:size].tolist(), self.ladder, self._rung)
+        rows = [self.ladder.rungs[rung].rows for rung in rungs]
+        corrected = sum(self._cost.request_ms(row, rung) for row, rung in zip(rows, rungs, strict=True))
+        return BatchPlan(
+            batch=tuple(int(position) for position in backlog.order_Q[:size]),
+            rungs=rungs,
+            schedules=tuple(self.ladder.rungs[rung].widths for rung in rungs),
+            late=tuple(late),
+            rung=self._rung,
+            uncorrected_ms=self._cost.base.batch_ms(rows),
+            predicted_ms=self._cost.fixed_ms() + corrected,
+        )
+
+    def _observe_pause(self, queue: Sequence[QueuedRequest], now_ms: float) -> None:
+        """The time since the last batch counts as work lost only if a request was waiting when it ended."""
+        if min(request.arrived_ms for request in queue) < self._finished_ms <= now_ms:
+            self._cost.observe_pause(now_ms - self._finished_ms)
+
+    @staticmethod
+    def _rate_windows(config: BeamPolicyConfig) -> tuple[float, ...]:
+        if config.policy == "deadline":
+            return config.rate_windows_seconds
+        return tuple(sorted({*config.rate_windows_seconds, config.tabs.average_seconds}))

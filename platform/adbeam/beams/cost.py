@@ -1,0 +1,100 @@
+"""What a batch costs, corrected by what batches really took.
+
+`cost_ms = a + sum over requests (c0 + c1 * rows)`; the coefficients come from timed decodes when a replica starts.
+Online a fast factor follows what hits every rung (HTTP work on the same cores), a slow one what the straight line
+misses at one rung.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Self
+
+from adbeam.errors import UserError
+
+FACTOR_BOUNDS = (0.25, 8.0)
+RUNG_FACTOR_BOUNDS = (0.67, 1.5)
+RUNG_GAIN = 0.05
+STALL_WINDOW = 3
+"""Batches whose median is believed: one stalled batch moves nothing, two in a row do."""
+
+
+def beam_rows(widths: Sequence[int]) -> int:
+    """Rows entering the decoder over all steps: 1 at the first level, w_t at each next, w_T at the eCPM step."""
+    return 1 + sum(widths)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCost:
+    """`a_ms` per batch, `c0_ms` per request, `c1_ms_per_row` per beam row."""
+
+    a_ms: float
+    c0_ms: float
+    c1_ms_per_row: float
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, float]) -> Self:
+        """Raises UserError when a coefficient is missing, negative, or all are zero."""
+        try:
+            cost = cls(float(values["a_ms"]), float(values["c0_ms"]), float(values["c1_ms_per_row"]))
+        except KeyError as error:
+            raise UserError("cost model lacks a coefficient", field=str(error.args[0]), value=dict(values)) from None
+        if min(cost.a_ms, cost.c0_ms, cost.c1_ms_per_row) < 0 or cost.request_ms(1) <= 0:
+            raise UserError("cost model needs coefficients >= 0, not all zero", field="cost", value=dict(values))
+        return cost
+
+    def request_ms(self, rows: float) -> float:
+        """Milliseconds one more request with `rows` beam rows adds to a batch."""
+        return self.c0_ms + self.c1_ms_per_row * rows
+
+    def batch_ms(self, rows: Sequence[float]) -> float:
+        """Milliseconds of a batch, one entry of `rows` per request."""
+        return self.a_ms + sum(self.request_ms(row) for row in rows)
+
+
+class CorrectedCost:
+    """The cost model as the last batches proved it to be."""
+
+    def __init__(self, base: BatchCost, rungs: int, gain: float = 0.3) -> None:
+        self.base = base
+        self.gain = gain
+        self.factor = 1.0
+        self.deviation = 0.0
+        self.pause_ms = 0.0
+        self._rung_factor = [1.0] * rungs
+        self._recent: deque[float] = deque(maxlen=STALL_WINDOW)
+        self._recent_pauses: deque[float] = deque(maxlen=STALL_WINDOW)
+
+    def request_ms(self, rows: float, rung: int) -> float:
+        """Corrected cost of one more request at `rung`."""
+        return self.base.request_ms(rows) * self.factor * self._rung_factor[rung]
+
+    def fixed_ms(self) -> float:
+        """Corrected cost of a batch before its first request, with the pause between two batches."""
+        return self.base.a_ms * self.factor + self.pause_ms
+
+    def safety(self) -> float:
+        """Factor on a prediction that covers the usual scatter of batch times (two mean deviations)."""
+        return 1.0 + min(2.0 * self.deviation, 1.0)
+
+    def observe(self, uncorrected_ms: float, rung: int, measured_ms: float) -> None:
+        """Learn from one batch: `uncorrected_ms` by the base model, `measured_ms` by the clock."""
+        ratio = min(max(measured_ms / max(uncorrected_ms, 1e-6), FACTOR_BOUNDS[0]), FACTOR_BOUNDS[1])
+        self._recent.append(ratio / self._rung_factor[rung])
+        believed = median(self._recent)
+        self.deviation += self.gain * (min(abs(believed / self.factor - 1.0), 1.0) - self.deviation)
+        self.factor = _clip(self.factor + self.gain * (believed - self.factor), FACTOR_BOUNDS)
+        drift = self._rung_factor[rung] * (1.0 + RUNG_GAIN * (believed / self.factor - 1.0))
+        self._rung_factor[rung] = _clip(drift, RUNG_FACTOR_BOUNDS)
+
+    def observe_pause(self, pause_ms: float) -> None:
+        """Learn the time lost between two batches while requests waited."""
+        self._recent_pauses.append(max(pause_ms, 0.0))
+        self.pause_ms += self.gain * (median(self._recent_pauses) - self.pause_ms)
+
+
+def _clip(value: float, bounds: tuple[float, float]) -> float:
+    return min(max(value, bounds[0]), bounds[1])
