@@ -2,8 +2,93 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from adbeam.records import CATALOGUE_SCHEMA
 from adbeam.settings import Section
 
 
+class EmbedderConfig(Section):
+    """How a catalogue item becomes a vector."""
+
+    kind: Literal["attributes", "language"] = Field(
+        "attributes",
+        description="attributes: TF-IDF of the item's words, reduced by SVD. language: a Hugging Face text model.",
+    )
+    model_dir: Path | None = Field(None, description="Folder of the Hugging Face model; needed by kind `language`.")
+    text_fields: tuple[str, ...] = Field(
+        ("title", "category", "brand", "advertiser"), min_length=1, description="Catalogue columns read as text."
+    )
+    price_field: str | None = Field("price", description="Catalogue column cut into half-octave price buckets.")
+    dimensions: int = Field(64, ge=2, description="E, features of the content vector after SVD.")
+    hashed_terms: int = Field(32768, ge=256, description="Columns of the hashed term matrix.")
+    behaviour_dimensions: int = Field(32, ge=0, description="Features from co-occurrence in training events; 0 is off.")
+    behaviour_weight: float = Field(1.0, ge=0, description="Length of the behaviour part; the content part has 1.")
+    behaviour_prior_events: float = Field(
+        5.0, ge=0, description="Events an item needs before its own behaviour outweighs what its content predicts."
+    )
+    sample_items: int = Field(60_000, ge=1, description="Items the term weights and the SVD are fitted on.")
+    batch_items: int = Field(8192, ge=1, description="Items embedded at a time.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "language" and self.model_dir is None:
+            raise ValueError("kind 'language' needs model_dir, the folder of a Hugging Face text model")
+        return self
+
+
+class QuantizerConfig(Section):
+    """How a vector becomes codes (GR4AD 1.2.2)."""
+
+    hashed_last_level: bool = Field(
+        True, description="MG: the last level is a hash of business fields instead of a codebook."
+    )
+    business_fields: tuple[str, ...] = Field(
+        ("item_id", "advertiser"), min_length=1, description="Catalogue columns hashed into the last level."
+    )
+    balanced: bool = Field(True, description="Bound the largest cell of every codebook on the fitted sample.")
+    largest_cell_over_mean: float = Field(1.5, ge=1.05, description="That bound, as a multiple of the mean cell.")
+    shrink_codebooks: bool = Field(
+        True, description="Fit fewer codes where distinct vectors are scarce; false refuses such a catalogue."
+    )
+    vectors_per_code: int = Field(2, ge=2, description="Distinct sample vectors each code must have.")
+    sample_vectors_per_code: int = Field(256, ge=2, description="Distinct vectors sampled for each code when fitting.")
+    kmeans_iterations: int = Field(15, ge=1)
+    balance_rounds: int = Field(4, ge=1, description="Rounds of balanced assignment and centroid update.")
+    batch_vectors: int = Field(65_536, ge=1, description="Vectors encoded at a time.")
+
+
+class GatesConfig(Section):
+    """What tokens must reach before they are published; null switches a gate off."""
+
+    max_collision: float | None = Field(0.30, ge=0, le=1, description="Col: share of occupied SIDs with several items.")
+    max_items_per_sid: float | None = Field(1.5, ge=1, description="Cpr: items per occupied SID.")
+    min_level_utilisation: float | None = Field(
+        0.95, ge=0, le=1, description="Share of its codes every fitted codebook must use."
+    )
+    max_largest_cell_over_mean: float | None = Field(
+        4.0, ge=1, description="Items of a codebook's largest cell over its mean, on the whole catalogue."
+    )
+    max_quarantined: float | None = Field(
+        0.10, ge=0, le=1, description="Share of the catalogue without a usable vector."
+    )
+
+
 class TokensConfig(Section):
-    """How a catalogue becomes semantic IDs."""
+    """How a catalogue becomes semantic IDs. The codebook sizes are the model's (`model.codebooks`)."""
+
+    embedder: EmbedderConfig = EmbedderConfig()
+    quantizer: QuantizerConfig = QuantizerConfig()
+    gates: GatesConfig = GatesConfig()
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> Self:
+        if "sid" in self.quantizer.business_fields:
+            raise ValueError("business_fields cannot hold `sid`: it is what the hash makes")
+        return self
+
+
+CATALOGUE_FIELDS: tuple[str, ...] = tuple(CATALOGUE_SCHEMA.names)

@@ -1,0 +1,100 @@
+"""The text-model embedder: any local Hugging Face or sentence-transformers model folder.
+
+The model is read from the folder alone (nothing is downloaded, no code of the folder is run) and its last hidden states
+are averaged over the text. Shapes: N items, L tokens, E features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from adbeam.errors import UserError
+from adbeam.tokens.config import EmbedderConfig
+from adbeam.tokens.embedder import field_texts, normalise
+
+MAX_TOKENS = 128
+BATCH_TEXTS = 64
+
+
+class LanguageEmbedder:
+    """Mean-pooled last hidden states of a text model, as unit vectors."""
+
+    kind = "language"
+
+    def __init__(self, config: EmbedderConfig) -> None:
+        assert config.model_dir is not None
+        self.config = config
+        self.tokenizer, self.model = load_text_model(config.model_dir)
+
+    @property
+    def dimensions(self) -> int:
+        """E, the width of the model."""
+        return int(self.model.config.hidden_size)
+
+    def fit(self, sample: pa.Table, *, seed: int) -> None:
+        """Nothing: the model is pretrained."""
+
+    def embed(self, items: pa.Table) -> np.ndarray:
+        """float32 [N, E]: unit vectors; zeros where the item has no text."""
+        texts = [". ".join(filter(None, fields)) for fields in field_texts(items, self.config.text_fields)]
+        x_NE = np.zeros((len(texts), self.dimensions), np.float32)
+        # Texts of similar length share a batch: less padding.
+        order = sorted((row for row, text in enumerate(texts) if text.strip()), key=lambda row: len(texts[row]))
+        for start in range(0, len(order), BATCH_TEXTS):
+            rows = order[start : start + BATCH_TEXTS]
+            x_NE[rows] = self._pool([texts[row] for row in rows])
+        return normalise(x_NE)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Settings only: the model stays in its folder."""
+        return {"kind": self.kind, "config": self.config.model_dump(mode="json")}, {}
+
+    @classmethod
+    def from_state(cls, settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:
+        """The embedder again; its model folder must still be there."""
+        return cls(EmbedderConfig.parse(settings["config"], source="embedder settings"))
+
+    @torch.inference_mode()
+    def _pool(self, texts: list[str]) -> np.ndarray:
+        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        hidden_NLE = self.model(**tokens).last_hidden_state
+        mask_NL1 = tokens["attention_mask"][..., None].to(hidden_NLE.dtype)
+        mean_NE = (hidden_NLE * mask_NL1).sum(dim=1) / mask_NL1.sum(dim=1).clamp(min=1)
+        return mean_NE.float().numpy()
+
+
+def load_text_model(folder: Path) -> tuple[Any, Any]:
+    """(tokenizer, model); raises UserError when the folder is not a model, or transformers is not installed."""
+    if not (folder / "config.json").is_file():
+        raise _not_a_model(folder, "it holds no config.json")
+    try:
+        from transformers import AutoModel, AutoTokenizer
+    except ImportError:
+        raise UserError(
+            "a text model needs the package transformers",
+            field="tokens.embedder.kind",
+            remedy="pip install transformers",
+        ) from None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        model = AutoModel.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _not_a_model(folder, str(error).splitlines()[0]) from None
+    return tokenizer, model.eval()
+
+
+def _not_a_model(folder: Path, reason: str) -> UserError:
+    return UserError(
+        f"{folder} is not a Hugging Face model folder: {reason}",
+        field="tokens.embedder.model_dir",
+        value=str(folder),
+        remedy="give a folder with config.json, model.safetensors and the tokenizer",
+    )

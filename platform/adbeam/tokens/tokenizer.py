@@ -1,0 +1,153 @@
+"""From catalogue rows to SIDs: content vector, behaviour vector, quantizer, business hash.
+
+The same object encodes the catalogue, one new ad online, and, restored from a bundle, an ad on a replica.
+
+Shapes: N items, E features, F behaviour features, T SID levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from adbeam.tokens.behaviour import Interactions, behaviour_vectors, predict, ridge
+from adbeam.tokens.business import hash_business_fields
+from adbeam.tokens.config import TokensConfig
+from adbeam.tokens.embedder import Embedder, build_embedder, load_embedder
+from adbeam.tokens.quantizer import Quantizer, RQKMeans
+
+MIN_USABLE_LENGTH = 1e-6
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """SIDs of N catalogue rows. A row whose `usable` is false has no SID worth using: its vector is zero or not finite."""
+
+    sids_NT: np.ndarray
+    usable_N: np.ndarray
+    x_NE: np.ndarray
+
+
+class Tokenizer:
+    """Embedder, behaviour map and quantizer, fitted together."""
+
+    def __init__(self, config: TokensConfig, embedder: Embedder, quantizer: Quantizer) -> None:
+        self.config = config
+        self.embedder = embedder
+        self.quantizer = quantizer
+        self.behaviour_map_EF: np.ndarray | None = None
+        self._observed: dict[str, int] = {}
+        self._observed_NF = np.zeros((0, 0), np.float32)
+        self._events_N = np.zeros(0, np.int64)
+
+    @classmethod
+    def build(cls, config: TokensConfig, codebooks: Sequence[int], *, seed: int) -> Self:
+        """The tokenizer that `config` describes, not yet fitted."""
+        return cls(config, build_embedder(config.embedder), build_quantizer(config, codebooks, seed=seed))
+
+    def fit(self, sample: pa.Table, interactions: Interactions | None, *, seed: int) -> None:
+        """Fit everything on a sample of catalogue rows and, where given, on training events."""
+        self.embedder.fit(sample, seed=seed)
+        if interactions is not None and self.config.embedder.behaviour_dimensions:
+            self._fit_behaviour(sample, interactions, seed=seed)
+        x_NE = self.vectors(sample)
+        self.quantizer.fit(x_NE[usable(x_NE)])
+
+    def vectors(self, items: pa.Table) -> np.ndarray:
+        """float32 [N, E + F]: content and behaviour side by side; zeros or NaN where there is no content."""
+        content_NE = self._content(items)
+        if self.behaviour_map_EF is None:
+            return content_NE
+        behaviour_NF = self._behaviour(items.column("item_id").to_pylist(), content_NE)
+        behaviour_NF[~usable(content_NE)] = 0
+        return np.concatenate([content_NE, self.config.embedder.behaviour_weight * behaviour_NF], axis=1)
+
+    def encode(self, items: pa.Table) -> Encoded:
+        """SIDs of catalogue rows; raises UserError when a business or text field is missing."""
+        x_NE = self.vectors(items)
+        usable_N = usable(x_NE)
+        business_N = None
+        if self.config.quantizer.hashed_last_level:
+            business_N = hash_business_fields(items, self.config.quantizer.business_fields)
+        sids_NT = self.quantizer.encode(np.where(usable_N[:, None], x_NE, 0), business_N)
+        return Encoded(sids_NT, usable_N, x_NE)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """(settings for JSON, tensors for safetensors). Observed behaviour stays behind: only new ads are encoded later."""
+        quantizer_settings, tensors = self.quantizer.state()
+        embedder_settings, embedder_tensors = self.embedder.state()
+        tensors = {**tensors, **{f"embedder.{name}": tensor for name, tensor in embedder_tensors.items()}}
+        if self.behaviour_map_EF is not None:
+            tensors["behaviour.map"] = torch.from_numpy(self.behaviour_map_EF)
+        settings = {
+            "config": self.config.model_dump(mode="json"),
+            "quantizer": quantizer_settings,
+            "embedder": embedder_settings,
+        }
+        return settings, tensors
+
+    @classmethod
+    def from_state(cls, settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:
+        """The fitted tokenizer again, from `settings` and `codebooks.safetensors` of tokens or of a bundle."""
+        prefix = "embedder."
+        own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        tokenizer = cls(
+            TokensConfig.parse(settings["config"], source="tokens settings"),
+            load_embedder(settings["embedder"], own),
+            load_quantizer(settings["quantizer"], tensors),
+        )
+        if "behaviour.map" in tensors:
+            tokenizer.behaviour_map_EF = tensors["behaviour.map"].cpu().numpy()
+        return tokenizer
+
+    def _content(self, items: pa.Table) -> np.ndarray:
+        step = self.config.embedder.batch_items
+        parts = [self.embedder.embed(items.slice(start, step)) for start in range(0, items.num_rows, step)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.embedder.dimensions), np.float32)
+
+    def _fit_behaviour(self, sample: pa.Table, events: Interactions, *, seed: int) -> None:
+        self._observed_NF = behaviour_vectors(events, self.config.embedder.behaviour_dimensions, seed=seed)
+        self._events_N = events.events_N
+        self._observed = {item_id: row for row, item_id in enumerate(events.item_ids)}
+        known = [(row, self._observed[i]) for row, i in enumerate(sample["item_id"].to_pylist()) if i in self._observed]
+        if not known:
+            return
+        sample_rows, event_rows = np.array(known).T
+        content_NE = self._content(sample.take(pa.array(sample_rows)))
+        weight_N = np.minimum(self._events_N[event_rows], 50)
+        fine_N = usable(content_NE)
+        self.behaviour_map_EF = ridge(content_NE[fine_N], self._observed_NF[event_rows][fine_N], weight_N[fine_N])
+
+    def _behaviour(self, item_ids: list[str], content_NE: np.ndarray) -> np.ndarray:
+        """float32 [N, F]: (events * own + prior * predicted) / (events + prior)."""
+        assert self.behaviour_map_EF is not None
+        mixed_NF = predict(content_NE, self.behaviour_map_EF).astype(np.float32)
+        pairs = [(row, self._observed[i]) for row, i in enumerate(item_ids) if i in self._observed]
+        if pairs:
+            rows, seen = np.array(pairs).T
+            events_N1 = self._events_N[seen, None].astype(np.float32)
+            prior = self.config.embedder.behaviour_prior_events
+            own_NF = events_N1 * self._observed_NF[seen]
+            mixed_NF[rows] = (own_NF + prior * mixed_NF[rows]) / np.maximum(events_N1 + prior, 1e-12)
+        return mixed_NF
+
+
+def usable(x_NE: np.ndarray) -> np.ndarray:
+    """bool [N]: whether a vector is finite and not zero."""
+    length_N = np.linalg.norm(np.nan_to_num(x_NE, nan=0.0, posinf=0.0, neginf=0.0), axis=1)
+    return np.isfinite(x_NE).all(axis=1) & (length_N > MIN_USABLE_LENGTH)
+
+
+def build_quantizer(config: TokensConfig, codebooks: Sequence[int], *, seed: int) -> Quantizer:
+    """The quantizer that `config` describes, not yet fitted."""
+    return RQKMeans(codebooks, config.quantizer, seed=seed)
+
+
+def load_quantizer(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Quantizer:
+    """The fitted quantizer that `state()` described."""
+    return RQKMeans.from_state(settings, tensors)
