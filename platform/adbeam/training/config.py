@@ -2,12 +2,95 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
 
 from adbeam.settings import Section
+
+OWNED_DEEPSPEED_KEYS = (
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "bf16",
+    "fp16",
+)
+"""DeepSpeed keys that other settings of this section set."""
+
+
+class BehaviorWeights(Section):
+    """w_behavior of a target (GR4AD 1.5): how much a deed counts."""
+
+    ad_conversion: float = Field(2.0, ge=0)
+    organic_conversion: float = Field(1.0, ge=0, description="A catalogue item the user found without an ad.")
+    ad_click: float = Field(1.0, ge=0, description="Counts where target_action is click.")
+    organic_click: float = Field(0.5, ge=0)
 
 
 class TrainingConfig(Section):
     """Ray Train and DeepSpeed."""
 
     batch_requests: int = Field(128, ge=1, description="Requests in one global optimiser step.")
+    targets_per_request: int = Field(8, ge=1, description="M: at most this many items of one request are targets.")
+    target_action: Literal["conversion", "click"] = Field("conversion", description="What makes an item a target.")
+    behavior_weights: BehaviorWeights = BehaviorWeights()
+    user_value_weights: bool = Field(True, description="w_user: long-term ad value of the user, in [0.5, 2].")
+
+    epochs: int = Field(10, ge=1)
+    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimiser steps.")
+    time_budget_seconds: float | None = Field(None, gt=0, description="Stop after this long, schedule included.")
+    learning_rate: float = Field(2e-3, gt=0)
+    warmup_steps: int = Field(50, ge=0)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    final_learning_rate_share: float = Field(0.02, ge=0, le=1, description="Of learning_rate, at the last step.")
+    weight_decay: float = Field(0.05, ge=0, description="On matrices; not on biases, norms and embedding tables.")
+    gradient_clipping: float = Field(1.0, ge=0, description="Largest gradient norm; 0 switches clipping off.")
+    gradient_accumulation: int = Field(1, ge=1, description="Passes a worker splits its part of the batch into.")
+
+    workers: int | tuple[int, int] = Field(2, description="A number, a range [least, most], or 0: in this process.")
+    threads_per_worker: int = Field(1, ge=1)
+    cpus_per_worker: float = Field(1.0, gt=0)
+    use_gpu: bool = Field(False, description="One GPU a worker, NCCL and fused kernels.")
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    offload_optimizer: bool = Field(False, description="Optimiser state in host memory (ZeRO 1 to 3).")
+    deepspeed: dict[str, Any] = Field(default_factory=dict, description="Merged into DeepSpeed's own configuration.")
+
+    lanes: int = Field(8, ge=1, description="Parts of the data that fill a batch evenly; at most this many workers.")
+    shuffle_steps: int = Field(64, ge=1, description="Steps of data shuffled (and held in memory) together.")
+    ingest_cpus: float = Field(0.25, ge=0, description="CPUs that Ray reserves for one data task.")
+
+    checkpoint_interval_steps: int = Field(200, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    report_interval_steps: int = Field(20, ge=1)
+    max_failures: int = Field(2, ge=0, description="Lost worker groups that a run survives.")
+    restart_timeout_seconds: float = Field(60, gt=0, description="Wait this long for workers before taking fewer.")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        least, most = self.worker_range
+        if least > most or least < 0 or (least == 0 and most > 0):
+            raise ValueError("workers must be a number >= 0 or a range [least, most] with 1 <= least <= most")
+        if most > self.lanes:
+            raise ValueError(f"lanes ({self.lanes}) must be at least the number of workers ({most})")
+        if self.batch_requests % self.lanes:
+            raise ValueError(f"batch_requests ({self.batch_requests}) must divide by lanes ({self.lanes})")
+        if self.batch_requests // self.lanes < self.gradient_accumulation:
+            raise ValueError("a lane's part of the batch must be at least gradient_accumulation requests")
+        if self.offload_optimizer and self.zero_stage == 0:
+            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
+        taken = [key for key in OWNED_DEEPSPEED_KEYS if key in self.deepspeed]
+        if taken:
+            raise ValueError(f"deepspeed.{taken[0]} is set by the settings beside it; remove it there")
+        return self
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """(least, most) workers."""
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+
+    @property
+    def local(self) -> bool:
+        """Whether everything runs in this process, without a cluster."""
+        return self.worker_range[1] == 0

@@ -1,0 +1,64 @@
+"""From stored rows to the batch a model reads: weights, eCPM buckets, and the empty target columns cut off.
+
+Shapes: B requests, S context length, T SID levels, M targets, U sampled users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from adbeam.model.batch import TrainBatch
+from adbeam.model.features import stack
+from adbeam.objectives.ecpm import EcpmBuckets
+from adbeam.objectives.weights import user_weight
+from adbeam.training.rows import RowFormat
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Turns tables of rows into batches."""
+
+    format: RowFormat
+    buckets: EcpmBuckets
+    user_value_U: np.ndarray
+    """Ad values of a sample of the users, in rising order; empty leaves w_user out."""
+
+    def batch(self, table: pa.Table) -> TrainBatch:
+        """All rows of `table` as one batch."""
+        row = self.format.from_table(table)
+        weight_BM = row["weight_M"] * self._user_weight(row["user_value"])[:, None]
+        filled = max(1, int((weight_BM > 0).sum(axis=1).max(initial=0)))  # targets fill their row from the left
+        code_BMT, value_BM, weight_BM = row["target_MT"][:, :filled], row["value_M"][:, :filled], weight_BM[:, :filled]
+        return TrainBatch(
+            context=stack(row["static_F"], row["code_ST"], row["feature_SC"]),
+            visible_BP=torch.full((len(table), 1), self.format.context_length),
+            code_BPMT=torch.from_numpy(code_BMT.astype(np.int64))[:, None],
+            bucket_BPM=self._bucket(value_BM, weight_BM)[:, None],
+            weight_BPM=torch.from_numpy(weight_BM.astype(np.float32))[:, None],
+        )
+
+    def parts(self, table: pa.Table, count: int) -> Iterator[TrainBatch]:
+        """The rows in `count` batches of nearly equal size."""
+        edges = np.linspace(0, len(table), count + 1).round().astype(int)
+        for start, end in zip(edges[:-1], edges[1:], strict=True):
+            yield self.batch(table.slice(start, end - start))
+
+    def _user_weight(self, user_value_B: np.ndarray) -> np.ndarray:
+        """w_user [B] (GR4AD 1.5), read off the weights of the sampled users."""
+        if not len(self.user_value_U):
+            return np.ones_like(user_value_B)
+        return np.interp(user_value_B, self.user_value_U, self._weight_U)
+
+    @cached_property
+    def _weight_U(self) -> np.ndarray:
+        return user_weight(self.user_value_U)
+
+    def _bucket(self, value_BM: np.ndarray, weight_BM: np.ndarray) -> torch.Tensor:
+        known_BM = (weight_BM > 0) & (value_BM > 0)
+        return torch.from_numpy(np.where(known_BM, self.buckets.assign(value_BM), -1))

@@ -1,0 +1,146 @@
+"""Checkpoints: every worker saves its part, Ray merges the parts; a resumed run continues at the very next step.
+
+`meta.json` says who wrote it. The same world size and ZeRO stage resume exactly; another world size or stage goes
+through DeepSpeed's universal checkpoint. The last checkpoint of a run also holds the whole model as safetensors, so
+nothing after training reads a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from adbeam import artifacts
+from adbeam.errors import UserError
+from adbeam.training.config import TrainingConfig
+from adbeam.training.engine import build_engine, full_weights
+
+META, HISTORY, WEIGHTS = "meta.json", "history.json", "model.safetensors"
+
+
+@dataclass
+class RunState:
+    """Where a run is: `step` optimiser steps are done, which also fixes the place in the data."""
+
+    step: int = 0
+    elapsed_seconds: float = 0.0
+    finished: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def save(engine: Any, state: RunState, training: TrainingConfig, folder: Path) -> None:
+    """Write this worker's part of a checkpoint into `folder`; every rank must call."""
+    weights = full_weights(engine) if state.finished else {}
+    engine.save_checkpoint(str(folder), tag="state", client_state={"step": state.step, "universal_checkpoint_info": {}})
+    if torch.distributed.get_rank() == 0:
+        if weights:
+            save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+        artifacts.write_json(folder / HISTORY, state.history)
+        artifacts.write_json(
+            folder / META,
+            {
+                "step": state.step,
+                "elapsed_seconds": state.elapsed_seconds,
+                "finished": state.finished,
+                "world": torch.distributed.get_world_size(),
+                "zero_stage": training.zero_stage,
+                "dtype": training.dtype,
+            },
+        )
+
+
+def name(state: RunState, training: TrainingConfig) -> str:
+    """Folder name of a checkpoint. World and stage are in it, so parts of two layouts never mix."""
+    world = torch.distributed.get_world_size()
+    return f"step_{state.step:08d}_world{world}_zero{training.zero_stage}"
+
+
+def restore(model: torch.nn.Module, training: TrainingConfig, folder: Path, local_rank: int) -> tuple[Any, RunState]:
+    """(engine, state) as the checkpoint in `folder` left them; raises UserError when this layout cannot load it."""
+    meta = read_meta(folder)
+    world = torch.distributed.get_world_size()
+    same = meta["world"] == world and meta["zero_stage"] == training.zero_stage
+    if training.dtype != meta["dtype"]:
+        raise UserError("the checkpoint has another precision", field="training.dtype", value=training.dtype)
+    if same or (meta["zero_stage"] == 0 and training.zero_stage == 0):
+        engine = build_engine(model, training, world)
+        engine.load_checkpoint(str(folder), tag="state")
+    else:
+        _refuse_stage_zero(meta, training)
+        with _universal(folder, local_rank) as converted:
+            engine = build_engine(model, training, world, universal=True)
+            engine.load_checkpoint(str(converted), tag="state")
+    history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
+    return engine, RunState(meta["step"], meta["elapsed_seconds"], meta["finished"], history)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """meta.json of a checkpoint; raises UserError when it is missing."""
+    try:
+        return json.loads((folder / META).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{folder} is no checkpoint of adbeam", remedy="remove it and train again") from None
+
+
+def newest_local(folder: Path) -> Path | None:
+    """The newest whole checkpoint that a run in one process published."""
+    whole = [path for path in sorted(folder.glob("step_*")) if (path / artifacts.MANIFEST).is_file()]
+    return whole[-1] if whole else None
+
+
+def publish_local(folder: Path, engine: Any, state: RunState, training: TrainingConfig) -> Path:
+    """Write a checkpoint under `folder` and remove all but the newest `keep_checkpoints`."""
+    target = folder / name(state, training)
+    with artifacts.publish(target, {"step": state.step}) as staging:
+        save(engine, state, training, staging)
+    for old in sorted(folder.glob("step_*"))[: -training.keep_checkpoints]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def _refuse_stage_zero(meta: dict[str, Any], training: TrainingConfig) -> None:
+    if 0 in (meta["zero_stage"], training.zero_stage):
+        raise UserError(
+            f"the run's checkpoint is of ZeRO stage {meta['zero_stage']}, and stage 0 cannot be changed in a run",
+            field="training.zero_stage",
+            value=training.zero_stage,
+            remedy="go on with the old stage, or start a new run with another seed or work_dir",
+        )
+
+
+@contextmanager
+def _universal(folder: Path, local_rank: int) -> Iterator[Path]:
+    """DeepSpeed's universal form of the checkpoint: one process a node converts, the others wait."""
+    key = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    target = Path(tempfile.gettempdir()) / f"adbeam-universal-{key}"
+    if local_rank == 0:
+        shutil.rmtree(target, ignore_errors=True)
+        _convert(folder / "state", target / "state")
+    torch.distributed.barrier()
+    yield target
+    torch.distributed.barrier()
+    if local_rank == 0:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def _convert(source: Path, target: Path) -> None:
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+    command += ["--input_folder", str(source), "--output_folder", str(target)]
+    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+    environment = {**os.environ, "DS_ACCELERATOR": os.environ.get("DS_ACCELERATOR", "cpu")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"DeepSpeed could not convert {source}: {done.stderr[-2000:]}")

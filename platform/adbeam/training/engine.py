@@ -1,0 +1,101 @@
+"""The DeepSpeed engine of a model: ZeRO stage, precision and buckets from our settings, the rest passed through."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+
+from adbeam.training.config import TrainingConfig
+from adbeam.training.optimizer import build_optimizer, parameter_groups
+
+LARGEST_BUCKET = 500_000_000
+
+
+def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> dict[str, Any]:
+    """DeepSpeed's configuration; `training.deepspeed` is merged over it, key by key.
+
+    The batch numbers are nominal: the loop normalises its loss by the targets of the whole batch itself, so workers may
+    hold unequal parts.
+    """
+    bucket = min(LARGEST_BUCKET, max(parameters, 1_000_000))
+    zero: dict[str, Any] = {"stage": training.zero_stage}
+    if training.zero_stage:
+        zero |= {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket, "overlap_comm": training.use_gpu}
+    if training.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": training.use_gpu}
+    part = max(1, training.batch_requests // (world * training.gradient_accumulation))
+    own = {
+        "train_micro_batch_size_per_gpu": part,
+        "gradient_accumulation_steps": training.gradient_accumulation,
+        "gradient_clipping": training.gradient_clipping,
+        "bf16": {"enabled": training.dtype == "bf16"},
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 1_000_000_000,
+    }
+    return merge(own, training.deepspeed)
+
+
+def build_engine(model: nn.Module, training: TrainingConfig, world: int, *, universal: bool = False) -> Any:
+    """The engine; with `universal` it will load a checkpoint that another world size or ZeRO stage wrote."""
+    deepspeed = import_deepspeed()
+    config = deepspeed_config(training, world, sum(parameter.numel() for parameter in model.parameters()))
+    if universal:
+        config["checkpoint"] = {**config.get("checkpoint", {}), "load_universal": True}
+    own_optimizer = "optimizer" in training.deepspeed
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        optimizer=None if own_optimizer else _optimizer(model, training),
+        model_parameters=parameter_groups(model, training) if own_optimizer else None,
+        config=config,
+    )
+    return engine
+
+
+def import_deepspeed() -> Any:
+    """The deepspeed module, quiet, and without the shared-memory op that training never calls (a 45 s compilation)."""
+    import deepspeed
+    import deepspeed.ops
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.ERROR)
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def full_weights(engine: Any) -> dict[str, torch.Tensor]:
+    """The whole model in float32 on the CPU of rank 0 (empty on the others), from any ZeRO stage; every rank must call.
+
+    Parameters come from the optimiser's float32 copies where it keeps some.
+    """
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    keep = torch.distributed.get_rank() == 0
+    weights = {}
+    for name, parameter in engine.module.named_parameters():
+        full = safe_get_full_fp32_param(parameter)
+        if keep:
+            weights[name] = (parameter.data if full is None else full).detach().float().cpu().clone()
+    if keep:
+        weights |= {name: value.detach().cpu().clone() for name, value in engine.module.named_buffers()}
+    return weights
+
+
+def merge(own: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`own` with the keys of `over` replaced, mappings merged."""
+    merged = dict(own)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _optimizer(model: nn.Module, training: TrainingConfig) -> Any:
+    if not training.offload_optimizer:
+        return build_optimizer(model, training)
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    return DeepSpeedCPUAdam(parameter_groups(model, training), lr=training.learning_rate, betas=(0.9, 0.98))

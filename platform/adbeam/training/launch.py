@@ -1,0 +1,129 @@
+"""Starting the workers: a Ray Train worker group on a cluster, or the same code in this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from adbeam.training.checkpoint import newest_local
+from adbeam.training.config import TrainingConfig
+from adbeam.training.loop import DATASET, Outcome, TrainJob, train_worker
+from adbeam.training.progress import Follower, Printer
+from adbeam.training.stream import RequestStream
+
+Worker = Callable[[dict[str, Any]], Any]
+
+
+def fit(job: TrainJob, stream: RequestStream) -> tuple[Outcome, Path | None]:
+    """Run the job to its end; returns (rank 0's outcome, the folder of the last checkpoint)."""
+    show = Printer(job.total_steps)
+    try:
+        return _fit_here(replace(job, post=show), stream) if job.training.local else _fit_on_ray(job, stream, show)
+    finally:
+        show.close()
+
+
+def build_trainer(job: TrainJob, stream: RequestStream, worker: Worker = train_worker) -> Any:
+    """The TorchTrainer that calls `worker` with {"job": job}. Storage and name make a rerun resume."""
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from adbeam.training.sharding import RequestDataConfig
+
+    training = job.training
+    resources: dict[str, float] = {"CPU": training.cpus_per_worker, **({"GPU": 1} if training.use_gpu else {})}
+    return TorchTrainer(
+        worker,
+        train_loop_config={"job": job},
+        datasets={DATASET: stream},
+        dataset_config=RequestDataConfig(),
+        torch_config=TorchConfig(backend="nccl" if training.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=training.workers, use_gpu=training.use_gpu, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=job.run_folder.name,
+            storage_path=str(job.run_folder.parent),
+            failure_config=FailureConfig(max_failures=training.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=training.keep_checkpoints),
+            worker_runtime_env={"env_vars": _worker_environment(training)},
+        ),
+    )
+
+
+def prepare_environment(training: TrainingConfig) -> None:
+    """Set what Ray and DeepSpeed read of the driver's environment, where it is not set, and connect to Ray.
+
+    On a cluster (RAY_ADDRESS, or a job) Ray is there; otherwise it is started with room for workers and data tasks.
+    """
+    # `report` waits for one poll of Ray Train's controller, 2 s by default.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(training.restart_timeout_seconds))
+    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
+    if training.local:
+        return
+    import ray
+
+    if ray.is_initialized():
+        return
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(logging_level="WARNING")
+        return
+    wanted = training.worker_range[1] * training.cpus_per_worker + 2
+    ray.init(num_cpus=max(os.cpu_count() or 1, int(wanted)), include_dashboard=False, logging_level="WARNING")
+
+
+def _worker_environment(training: TrainingConfig) -> dict[str, str]:
+    threads = {"OMP_NUM_THREADS": str(training.threads_per_worker), "OMP_WAIT_POLICY": "PASSIVE"}
+    return threads if training.use_gpu else {**threads, "DS_ACCELERATOR": "cpu"}
+
+
+def _fit_on_ray(job: TrainJob, stream: RequestStream, show: Printer) -> tuple[Outcome, Path | None]:
+    with Follower(show) as follower:
+        result = build_trainer(replace(job, post=follower.post), stream).fit()
+    checkpoint = result.checkpoint
+    if checkpoint is None:
+        return result.return_value, None
+    folder = Path(checkpoint.path)
+    return result.return_value, folder if folder.is_dir() else Path(checkpoint.to_directory())
+
+
+def _fit_here(job: TrainJob, stream: RequestStream) -> tuple[Outcome, Path | None]:
+    """Ray Train's local mode: the worker runs in this process, without a cluster."""
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    with single_process_group():
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config={"job": job},
+            datasets={DATASET: stream},
+            scaling_config=ScalingConfig(num_workers=0),
+        )
+        outcome = trainer.fit().return_value
+    return outcome, newest_local(job.run_folder / "checkpoints")
+
+
+@contextmanager
+def single_process_group() -> Iterator[None]:
+    """A torch.distributed group of one, without ports; DeepSpeed wants one."""
+    import torch.distributed as dist
+
+    before = {key: os.environ.get(key) for key in ("LOCAL_RANK", "DS_ACCELERATOR")}
+    os.environ["LOCAL_RANK"] = "0"
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value

@@ -1,0 +1,37 @@
+"""The same training without Ray and DeepSpeed: one process, plain PyTorch, the same batches, loss and schedule.
+
+It is the reference that the distributed loop must agree with, and what its overhead is measured against.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from adbeam.model.lazyar import LazyAR
+from adbeam.training.loop import TrainJob, seed_step, vsl_of
+from adbeam.training.optimizer import build_optimizer, learning_rate, set_learning_rate
+from adbeam.training.progress import Row
+from adbeam.training.stream import RequestStream
+
+
+def train_plain(job: TrainJob, stream: RequestStream) -> tuple[LazyAR, list[Row]]:
+    """(the trained model, one row {"step", "loss", "seconds"} a step)."""
+    torch.manual_seed(job.seed)
+    model = LazyAR(job.model)
+    model.train()
+    optimizer = build_optimizer(model, job.training)
+    history, began = [], time.monotonic()
+    for step, table in stream.tables(0, job.total_steps):
+        seed_step(job.seed, step, rank=0)
+        batch = job.maker.batch(table)
+        loss, _ = vsl_of(model, batch, job.objectives)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if job.training.gradient_clipping:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), job.training.gradient_clipping)
+        set_learning_rate(optimizer, learning_rate(job.training, step, (step + 1) / job.total_steps))
+        optimizer.step()
+        history.append({"step": step + 1.0, "loss": float(loss), "seconds": time.monotonic() - began})
+    return model, history

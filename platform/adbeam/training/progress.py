@@ -1,0 +1,167 @@
+"""What a run tells while it runs: the terminal, TensorBoard, Prometheus, and the history kept in its checkpoints.
+
+Rank 0 posts one row an interval. In a cluster the rows reach the driver through a small actor, so the bar is drawn
+where the user sits, wherever the worker runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, float]
+Post = Callable[[Row], None]
+
+
+def print_nothing(row: Row) -> None:
+    """A post that goes nowhere."""
+
+
+class RunReporter:
+    """Rank 0's side: TensorBoard scalars, Prometheus gauges and the post to the driver."""
+
+    def __init__(self, folder: Path, post: Post, *, first_step: int, prometheus: bool) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._board = SummaryWriter(str(folder), purge_step=first_step)
+        self._post = post
+        self._gauges = _gauges() if prometheus else {}
+
+    def report(self, row: Row) -> None:
+        """Publish one row; its `step` is the optimiser step it was taken at."""
+        for key, value in row.items():
+            if key != "step":
+                self._board.add_scalar(f"train/{key}", value, int(row["step"]))
+            if key in self._gauges:
+                self._gauges[key].set(value)
+        self._post(row)
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        self._board.close()
+
+
+def _gauges() -> dict[str, Any]:
+    """Gauges that Ray exports as ray_adbeam_train_*."""
+    from ray.util.metrics import Gauge
+
+    described = {
+        "loss": "VSL loss, mean over the last interval.",
+        "requests_per_second": "Training requests per second, all workers.",
+        "learning_rate": "Learning rate.",
+        "gradient_norm": "Gradient norm before clipping.",
+        "step": "Optimiser steps done.",
+    }
+    return {key: Gauge(f"adbeam_train_{key}", description=text) for key, text in described.items()}
+
+
+class Printer:
+    """The driver's side: a bar on a terminal, one plain line a row elsewhere."""
+
+    def __init__(self, total_steps: int) -> None:
+        self._total = total_steps
+        self._bar: Any = None
+        self._lock = threading.Lock()
+        if sys.stderr.isatty():
+            self._bar = _bar()
+            self._task = self._bar.add_task("training", total=1.0, text="starting workers")
+            self._bar.start()
+
+    def __call__(self, row: Row) -> None:
+        """Show one row."""
+        with self._lock:
+            if self._bar is not None:
+                self._bar.update(self._task, completed=row["progress"], text=describe(row, self._total))
+            else:
+                print(describe(row, self._total), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def describe(row: Row, total_steps: int) -> str:
+    """One row in words."""
+    rest = row["elapsed_seconds"] * (1 / row["progress"] - 1) if row["progress"] > 0 else 0.0
+    return (
+        f"step {int(row['step'])}/{total_steps}  loss {row['loss']:.4f}  sid {row['sid']:.3f}  "
+        f"lr {row['learning_rate']:.2e}  {row['requests_per_second']:.0f} requests/s  eta {rest:.0f} s"
+    )
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+    return Progress(*columns, console=Console(stderr=True))
+
+
+class Follower(AbstractContextManager["Follower"]):
+    """Fetches posted rows from the cluster into `show`, in a thread, until the block ends."""
+
+    def __init__(self, show: Post) -> None:
+        import ray
+
+        self._show = show
+        self._board = ray.remote(num_cpus=0)(Board).remote()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    @property
+    def post(self) -> BoardPost:
+        """What rank 0 calls with a row, from its own process."""
+        return BoardPost(self._board)
+
+    def __enter__(self) -> Follower:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        import ray
+
+        self._stop.set()
+        self._thread.join()
+        self._fetch()
+        ray.kill(self._board)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(0.5):
+            self._fetch()
+
+    def _fetch(self) -> None:
+        import ray
+
+        for row in ray.get(self._board.take.remote()):
+            self._show(row)
+
+
+class Board:
+    """Holds rows until the driver takes them."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+
+    def put(self, row: Row) -> None:
+        """Add a row."""
+        self._rows.append(row)
+
+    def take(self) -> list[Row]:
+        """The rows since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
+
+
+class BoardPost:
+    """Posts to a Board actor without waiting for it."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def __call__(self, row: Row) -> None:
+        self._board.put.remote(row)

@@ -1,0 +1,97 @@
+"""A training row: one request with its context and targets, as fixed-size arrays of small numbers.
+
+In memory rows are a numpy structured array; on disk each field is a fixed-size binary column of Parquet, so that
+reading is a copy of bytes and not a parse. Knows neither torch nor Ray: data tasks start fast.
+
+Shapes: N rows, S context length, T SID levels, F static features, C token features, M targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from adbeam.model.config import ModelConfig
+from adbeam.model.spec import FeatureSpec
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """Sizes that fix the fields of a row."""
+
+    static: int
+    token: int
+    context_length: int
+    levels: int
+    targets: int
+    wide_static: bool
+    wide_codes: bool
+
+    @classmethod
+    def of(cls, model: ModelConfig, targets: int) -> Self:
+        """The rows of a model of this shape with up to `targets` targets."""
+        spec = FeatureSpec.of(model)
+        return cls(
+            static=len(spec.static),
+            token=len(spec.token),
+            context_length=spec.context_length,
+            levels=model.levels,
+            targets=targets,
+            wide_static=max(spec.static.values()) > np.iinfo(np.int16).max,
+            wide_codes=max(model.codebooks) > np.iinfo(np.int16).max,
+        )
+
+    @property
+    def dtype(self) -> np.dtype:
+        """One row."""
+        code = np.int32 if self.wide_codes else np.int16
+        return np.dtype(
+            [
+                ("static_F", np.int32 if self.wide_static else np.int16, (self.static,)),
+                ("code_ST", code, (self.context_length, self.levels)),
+                ("feature_SC", np.uint8, (self.context_length, self.token)),
+                ("target_MT", code, (self.targets, self.levels)),
+                ("value_M", np.float32, (self.targets,)),
+                ("weight_M", np.float32, (self.targets,)),
+                ("user_value", np.float32),
+            ]
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the manifest stores; `RowFormat(**stored)` reads it."""
+        return asdict(self)
+
+    def to_table(self, row_N: np.ndarray) -> pa.Table:
+        """Rows as one fixed-size binary column a field."""
+        return pa.table({name: _to_column(row_N[name], self.dtype[name].itemsize) for name in self._names})
+
+    def from_table(self, table: pa.Table) -> dict[str, np.ndarray]:
+        """Field name -> array [N, ...] of what `to_table` wrote; views where the column is one piece."""
+        return {name: _from_column(table.column(name), self.dtype[name]) for name in self._names}
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        names = self.dtype.names
+        assert names is not None
+        return names
+
+
+def _to_column(values: np.ndarray, width: int) -> pa.Array:
+    buffer = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(values), [None, buffer])
+
+
+def _from_column(column: pa.ChunkedArray, dtype: np.dtype) -> np.ndarray:
+    parts = [_from_piece(piece, dtype) for piece in column.chunks]
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty((0, *dtype.shape), dtype.base)
+
+
+def _from_piece(piece: pa.Array, dtype: np.dtype) -> np.ndarray:
+    start = piece.offset * dtype.itemsize
+    values = np.frombuffer(piece.buffers()[1], dtype=np.uint8, count=len(piece) * dtype.itemsize, offset=start)
+    return values.view(dtype.base).reshape(len(piece), *dtype.shape)

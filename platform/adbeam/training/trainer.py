@@ -1,0 +1,142 @@
+"""Training as one call: rows, worker group, resume, and the weights published for everything after it.
+
+The run's name is a fingerprint of all that shapes the result, so the same configuration finds its own checkpoints and
+goes on from the last one, and a finished one does nothing. How many workers, which ZeRO stage and how often it is
+saved may change between two calls of one run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adbeam import artifacts
+from adbeam.errors import UserError
+from adbeam.objectives.config import ObjectivesConfig
+from adbeam.objectives.ecpm import EcpmBuckets
+from adbeam.training.batches import BatchMaker
+from adbeam.training.checkpoint import HISTORY, WEIGHTS
+from adbeam.training.ingest import RowStore, TrainSettings, build_rows
+from adbeam.training.launch import fit, prepare_environment
+from adbeam.training.loop import Outcome, TrainJob
+from adbeam.training.order import RequestOrder
+from adbeam.training.stream import RequestStream
+
+FOLDER, RUNS = "training", "training_runs"
+MODEL, ECPM, HISTORY_TABLE = "model.json", "ecpm.json", "history.parquet"
+LAYOUT_SETTINGS = {
+    "workers", "threads_per_worker", "cpus_per_worker", "use_gpu", "zero_stage", "offload_optimizer", "deepspeed",
+    "ingest_cpus", "checkpoint_interval_steps", "keep_checkpoints", "report_interval_steps", "max_failures",
+    "restart_timeout_seconds",
+}  # fmt: skip
+"""Settings that change how a run is carried out and not what it computes."""
+
+
+class FitSettings(TrainSettings, Protocol):
+    """What `train` reads of the root configuration."""
+
+    @property
+    def objectives(self) -> ObjectivesConfig: ...
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished run. `folder` holds model.safetensors, model.json, ecpm.json and history.parquet."""
+
+    folder: Path
+    steps: int
+    metrics: dict[str, float]
+    """The last reported row: loss, sid, ecpm, mtp, requests_per_second, ..."""
+    reused: bool
+    """Whether it was finished before this call."""
+
+
+def train(config: FitSettings) -> TrainingResult:
+    """Train on the prepared log and its tokens, and publish `work_dir/training`.
+
+    Raises UserError when a step before it has not run, a setting does not fit, or the loss stopped being finite.
+    """
+    prepare_environment(config.training)
+    store = build_rows(config, use_ray=not config.training.local)
+    name = run_name(config, store)
+    folder = Path(config.work_dir) / FOLDER
+    details: dict[str, Any] = {"fingerprint": name}
+    if artifacts.is_current(folder, details):
+        return _result(folder, reused=True)
+    job, stream = build_job(config, store, (Path(config.work_dir) / RUNS / name).resolve())
+    outcome, last = fit(job, stream)
+    if outcome.failure is not None or last is None:
+        raise _refusal(outcome)
+    with artifacts.publish(folder, details) as staging:
+        details |= _write(staging, job, last)
+    return _result(folder, reused=False)
+
+
+def build_job(config: FitSettings, store: RowStore, run_folder: Path) -> tuple[TrainJob, RequestStream]:
+    """(what every worker is told, the data as one worker alone would read it)."""
+    training = config.training
+    order = RequestOrder(
+        rows=store.files.rows,
+        batch=training.batch_requests,
+        lanes=training.lanes,
+        window_steps=training.shuffle_steps,
+        seed=config.seed,
+    )
+    total = training.epochs * order.steps_per_epoch
+    maker = BatchMaker(
+        format=store.format,
+        buckets=EcpmBuckets.fit(store.value_sample[store.value_sample > 0], config.model.ecpm_buckets),
+        user_value_U=store.user_value_sample if training.user_value_weights else store.user_value_sample[:0],
+    )
+    job = TrainJob(
+        model=config.model,
+        objectives=config.objectives,
+        training=training,
+        maker=maker,
+        seed=config.seed,
+        total_steps=min(total, training.max_steps or total),
+        run_folder=run_folder,
+    )
+    return job, RequestStream(store.files, order, 0, 1, use_ray=not training.local, task_cpus=training.ingest_cpus)
+
+
+def run_name(config: FitSettings, store: RowStore) -> str:
+    """The name of the run that this configuration and these rows mean."""
+    return artifacts.fingerprint(
+        store.fingerprint,
+        config.model.model_dump(),
+        config.objectives.model_dump(),
+        config.training.model_dump(exclude=LAYOUT_SETTINGS),
+        config.seed,
+    )
+
+
+def _write(staging: Path, job: TrainJob, last: Path) -> dict[str, Any]:
+    """Weights, shape, buckets and history into `staging`; returns what the manifest says of them."""
+    shutil.copy2(last / WEIGHTS, staging / WEIGHTS)
+    history = json.loads((last / HISTORY).read_text(encoding="utf-8"))
+    pq.write_table(pa.Table.from_pylist(history), staging / HISTORY_TABLE)
+    artifacts.write_json(staging / MODEL, job.model.model_dump())
+    artifacts.write_json(staging / ECPM, job.maker.buckets.as_dict())
+    return {"steps": int(history[-1]["step"]), "metrics": history[-1], "seed": job.seed}
+
+
+def _result(folder: Path, *, reused: bool) -> TrainingResult:
+    manifest = artifacts.read_manifest(folder)
+    return TrainingResult(folder, manifest["steps"], manifest["metrics"], reused)
+
+
+def _refusal(outcome: Outcome) -> UserError:
+    if outcome.failure is None:
+        return UserError("the run ended without a checkpoint", remedy="train again")
+    return UserError(
+        outcome.failure["what"],
+        field="training.learning_rate",
+        remedy="lower it, or raise training.warmup_steps; the checkpoints before that step are kept",
+    )
