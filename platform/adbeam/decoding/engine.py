@@ -1,0 +1,176 @@
+"""One step of LazyAR for all beams of a batch: the arithmetic of the search.
+
+The context's keys and values exist once a request and the beams lie on the query axis; the trunk runs once for all steps;
+a beam's own past is at most T + 1 positions, fetched by pointer from the outputs of earlier steps, which nobody reorders.
+
+Shapes: B requests, R rows, W beams of a request, T levels, D width, H heads, G context heads, S context, d head width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adbeam.decoding.layout import Group, Layout
+from adbeam.decoding.weights import LayerWeights, SearchWeights
+from adbeam.model.batch import ContextBatch
+from adbeam.model.config import ModelConfig
+from adbeam.model.lazyar import LazyAR
+
+
+class StepModel(Protocol):
+    """What the search asks of a model; any model that offers this can be searched and served."""
+
+    config: ModelConfig
+    device: torch.device
+
+    def begin(self, context: ContextBatch) -> Any:
+        """Read the contexts; the answer is handed to every later call."""
+
+    def step(self, state: Any, level: int, code_R: Tensor | None, parent_R: Tensor | None, layout: Layout) -> Tensor:
+        """h [R, D] after the codes chosen last; `parent_R` are the rows of the previous step that they extend."""
+
+    def logits(self, level: int, h_RD: Tensor) -> Tensor:
+        """float32 [R, V] of one level; level T gives the eCPM buckets."""
+
+
+@dataclass
+class LazyARState:
+    """One batch under way."""
+
+    key_BLGdS: Tensor
+    value_BLGSd: Tensor
+    bias_BS: Tensor | None
+    trunk_BTD: Tensor
+    past: list[list[Tensor]] = field(default_factory=list)
+    """[step][tail layer]: queries, keys and values [rows of that step, 3D]."""
+    ancestor: list[Tensor] = field(default_factory=list)
+    """Per earlier step, the row there from which each present row descends."""
+
+
+class LazyAREngine:
+    """LazyAR (and with K = 0 the plain decoder) as a StepModel."""
+
+    def __init__(self, model: LazyAR) -> None:
+        self.model = model.eval()
+        self.config = model.config
+        self.device = next(model.parameters()).device
+        self.weights = SearchWeights.of(model)
+
+    def begin(self, context: ContextBatch) -> LazyARState:
+        """Encode the contexts and run the trunk for all steps."""
+        state = self.model.encode(context)
+        mask_BS, key_BLGSd, value_BLGSd = state.mask_BS, state.key_BLGSd, state.value_BLGSd
+        present_S = mask_BS.any(0)
+        bias_BS = None
+        if not bool(present_S.all()):
+            # Places where no request of the batch has a token cost nothing.
+            kept = present_S.nonzero()[:, 0]
+            tied = value_BLGSd is key_BLGSd
+            mask_BS, key_BLGSd = mask_BS[:, kept], key_BLGSd.index_select(3, kept)
+            value_BLGSd = key_BLGSd if tied else value_BLGSd.index_select(3, kept)
+        if not bool(mask_BS.all()):
+            bias_BS = torch.zeros(mask_BS.shape, device=self.device).masked_fill_(~mask_BS, float("-inf"))
+        trunk = self.weights.position_TD.expand(context.size, -1, -1)
+        ready = LazyARState(key_BLGSd.transpose(3, 4), value_BLGSd, bias_BS, trunk)
+        ready.trunk_BTD = self._trunk(ready)
+        return ready
+
+    def step(
+        self, state: LazyARState, level: int, code_R: Tensor | None, parent_R: Tensor | None, layout: Layout
+    ) -> Tensor:
+        """h [R, D] ready for `logits(level, h)`."""
+        if parent_R is not None:
+            state.ancestor = [rows[parent_R] for rows in state.ancestor] + [parent_R]
+        x_RD = self._inject(state, level, code_R, layout)
+        state.past.append([])
+        for layer in self.weights.layers[self.config.lazy_layers :]:
+            x_RD = self._layer(x_RD, layer, state, layout)
+        return F.layer_norm(x_RD, x_RD.shape[-1:], *self.weights.norm)
+
+    def logits(self, level: int, h_RD: Tensor) -> Tensor:
+        """float32 [R, V]."""
+        return F.linear(h_RD, self.weights.heads[level])
+
+    def _inject(self, state: LazyARState, level: int, code_R: Tensor | None, layout: Layout) -> Tensor:
+        """Fuse(m, s) of every row."""
+        weights = self.weights
+        if code_R is None:
+            code_R = torch.zeros(layout.rows, dtype=torch.long, device=self.device)
+        gated_RD = weights.gate_tables[level][code_R]
+        for group in layout.groups:
+            group.view(gated_RD).mul_(state.trunk_BTD[group.of_requests, None, level])
+        return weights.inject_tables[level][code_R].addmm_(gated_RD, weights.fuse_DD.T)
+
+    def _layer(self, x_RD: Tensor, layer: LayerWeights, state: LazyARState, layout: Layout) -> Tensor:
+        width = x_RD.shape[-1:]
+        query_RD = F.linear(F.layer_norm(x_RD, width, *layer.cross_norm), *layer.cross_query)
+        mixed_RD = torch.empty_like(query_RD)
+        for group in layout.groups:
+            group.view(mixed_RD).copy_(self._cross(group.view(query_RD), layer, state, group))
+        x_RD = x_RD + F.linear(mixed_RD, *layer.cross_out)
+        project_R3D = F.linear(F.layer_norm(x_RD, width, *layer.self_norm), *layer.self_project)
+        mixed_RD = self._own_past(project_R3D, state)
+        state.past[-1].append(project_R3D)
+        x_RD = x_RD + F.linear(mixed_RD, *layer.self_out)
+        up = F.gelu(F.linear(F.layer_norm(x_RD, width, *layer.ffn_norm), *layer.ffn_up))
+        return x_RD + F.linear(up, *layer.ffn_out)
+
+    def _cross(self, query_BWD: Tensor, layer: LayerWeights, state: LazyARState, group: Group) -> Tensor:
+        """Attention of W queries a request to its one copy of keys and values: [B, W, D]."""
+        key_BGdS = state.key_BLGdS[group.of_requests, layer.context_group]
+        value_BGSd = state.value_BLGSd[group.of_requests, layer.context_group]
+        B, W, D = query_BWD.shape
+        G, d, S = key_BGdS.shape[1:]
+        share = D // (G * d)
+        query = query_BWD.view(B, W, G, share, d).permute(0, 2, 1, 3, 4).reshape(B, G, W * share, d)
+        score = query @ key_BGdS
+        if state.bias_BS is not None:
+            score += state.bias_BS[group.of_requests, None, None]
+        mixed = torch.softmax(score, dim=-1) @ value_BGSd
+        return mixed.view(B, G, W, share, d).permute(0, 2, 1, 3, 4).reshape(B, W, D)
+
+    def _own_past(self, project_R3D: Tensor, state: LazyARState) -> Tensor:
+        """Self-attention of each row over its own earlier steps and itself: [R, D]."""
+        R, D = len(project_R3D), project_R3D.shape[1] // 3
+        H = self.config.heads
+        query, key, value = (part.view(R, H, -1) for part in project_R3D.split(D, dim=1))
+        index = len(state.past[-1])
+        earlier = [
+            step[index][:, D:].index_select(0, rows).view(R, 2, H, -1)
+            for step, rows in zip(state.past[:-1], state.ancestor, strict=True)
+        ]
+        if not earlier:
+            return value.reshape(R, D)
+        keys, values = [pair[:, 0] for pair in earlier] + [key], [pair[:, 1] for pair in earlier] + [value]
+        score_RHt = torch.stack([(query * k).sum(-1) for k in keys], dim=-1)
+        share_RHt = torch.softmax(score_RHt, dim=-1)
+        mixed = values[0] * share_RHt[..., 0:1]
+        for t, v in enumerate(values[1:], start=1):
+            mixed.addcmul_(v, share_RHt[..., t : t + 1])
+        return mixed.view(R, D)
+
+    def _trunk(self, state: LazyARState) -> Tensor:
+        """m^(K) [B, T+1, D]: layers 1..K for all steps in one pass, without any code (GR4AD eq 5-6)."""
+        B, steps, D = state.trunk_BTD.shape
+        layout = Layout.of([B], [steps], self.device)
+        x = state.trunk_BTD.reshape(B * steps, D)
+        for layer in self.weights.layers[: self.config.lazy_layers]:
+            query = F.linear(F.layer_norm(x, (D,), *layer.cross_norm), *layer.cross_query)
+            mixed = self._cross(query.view(B, steps, D), layer, state, layout.groups[0])
+            x = x + F.linear(mixed.view(-1, D), *layer.cross_out)
+            project = F.linear(F.layer_norm(x, (D,), *layer.self_norm), *layer.self_project)
+            x = x + F.linear(self._causal(project.view(B, steps, 3, self.config.heads, -1)), *layer.self_out)
+            up = F.gelu(F.linear(F.layer_norm(x, (D,), *layer.ffn_norm), *layer.ffn_up))
+            x = x + F.linear(up, *layer.ffn_out)
+        return x.view(B, steps, D)
+
+    def _causal(self, project_BT3Hd: Tensor) -> Tensor:
+        """Causal self-attention over the steps of the trunk: [B * (T+1), D]."""
+        query, key, value = project_BT3Hd.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=1.0)
+        return mixed.transpose(1, 2).flatten(0, 1).flatten(1)

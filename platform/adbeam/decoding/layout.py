@@ -1,0 +1,66 @@
+"""How the beams of a batch lie in memory: flat rows, requests of one schedule side by side.
+
+Dense layers run on all rows at once. Where a request matters (its context, its top-k), each group of equal width is a
+view [B, W, ...] of its rows, so a narrow request never pays for the width of its neighbour.
+
+Shapes: B requests, W beams of a request, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring requests of one width."""
+
+    first_request: int
+    requests: int
+    width: int
+    first_row: int
+
+    @property
+    def of_requests(self) -> slice:
+        """Its requests in the batch."""
+        return slice(self.first_request, self.first_request + self.requests)
+
+    @property
+    def of_rows(self) -> slice:
+        """Its rows."""
+        return slice(self.first_row, self.first_row + self.requests * self.width)
+
+    def view(self, x_R: Tensor) -> Tensor:
+        """Its rows as [B, W, ...]."""
+        return x_R[self.of_rows].unflatten(0, (self.requests, self.width))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The rows of one step."""
+
+    groups: tuple[Group, ...]
+    request_R: Tensor
+    """int64, the request of each row."""
+
+    @classmethod
+    def of(cls, requests: Sequence[int], widths: Sequence[int], device: torch.device) -> Layout:
+        """Groups of `requests[g]` requests with `widths[g]` beams each."""
+        groups, first_request, first_row = [], 0, 0
+        for count, width in zip(requests, widths, strict=True):
+            groups.append(Group(first_request, count, width, first_row))
+            first_request += count
+            first_row += count * width
+        request = [
+            torch.arange(g.requests, device=device).add_(g.first_request).repeat_interleave(g.width) for g in groups
+        ]
+        return cls(tuple(groups), torch.cat(request))
+
+    @property
+    def rows(self) -> int:
+        """R."""
+        return len(self.request_R)

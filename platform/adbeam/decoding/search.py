@@ -1,0 +1,209 @@
+"""The beam search: from contexts to ads, level by level, each request at its own widths.
+
+Shapes: B requests, R rows (beams of all requests), W beams of a request, T levels, F fan-out, V codebook, K eCPM buckets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adbeam.decoding.constraint import BatchConstraint, Candidates, Constraint
+from adbeam.decoding.engine import LazyAREngine, StepModel
+from adbeam.decoding.filters import ItemFilter
+from adbeam.decoding.layout import Layout
+from adbeam.decoding.results import DecodeResult, OrderBy, order
+from adbeam.decoding.topk import top_k
+from adbeam.decoding.trie import Trie
+from adbeam.errors import UserError
+from adbeam.model.batch import ContextBatch
+from adbeam.model.lazyar import LazyAR
+
+Schedule = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Beams:
+    """The beams after one level. `parent_R` are rows of the level before; a row of score -inf only fills its group."""
+
+    layout: Layout
+    score_R: Tensor
+    entry_R: Tensor
+    parent_R: Tensor
+    sid_Rt: Tensor
+
+
+class Decoder:
+    """Searches the live catalogue with a model. One decode at a time; see `batching` for what feeds it."""
+
+    def __init__(
+        self,
+        model: LazyAR | StepModel,
+        trie: Trie,
+        ecpm_means: Sequence[float] | Tensor | None = None,
+        order_by: OrderBy = "expected_value",
+    ) -> None:
+        """`ecpm_means` [K] are the mean eCPM of the buckets (default: the bucket's number)."""
+        self.model: StepModel = LazyAREngine(model) if isinstance(model, LazyAR) else model
+        self.config, self.order_by = self.model.config, order_by
+        if tuple(trie.codebooks) != tuple(self.config.codebooks):
+            raise UserError("the trie and the model have different codebooks", field="codebooks", value=trie.codebooks,
+                            remedy=f"the model has {tuple(self.config.codebooks)}")  # fmt: skip
+        means = range(self.config.ecpm_buckets) if ecpm_means is None else ecpm_means
+        self.ecpm_means_K = torch.as_tensor(means if isinstance(means, Tensor) else list(means), dtype=torch.float32)
+        if self.ecpm_means_K.shape != (self.config.ecpm_buckets,):
+            raise UserError("needs one mean for each eCPM bucket", field="ecpm_means", value=len(self.ecpm_means_K),
+                            remedy=f"the model has {self.config.ecpm_buckets} buckets")  # fmt: skip
+        self.ecpm_means_K = self.ecpm_means_K.to(self.model.device)
+        self.constraint = Constraint(trie, self.model.device)
+
+    @property
+    def trie(self) -> Trie:
+        """The live catalogue."""
+        return self.constraint.trie
+
+    def swap(self, trie: Trie) -> None:
+        """Search another trie from the next decode on: one reference is replaced, nothing waits."""
+        self.constraint = Constraint(trie, self.model.device)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        context: ContextBatch,
+        schedules: Sequence[Schedule],
+        filters: Sequence[ItemFilter | None] | None = None,
+        count: int | Sequence[int | None] | None = None,
+    ) -> list[DecodeResult]:
+        """The best ads of each request, at most `count` and at most the last width of its schedule.
+
+        `schedules[b]` are the beams kept after each level. A schedule wider than what is reachable is no error: the
+        answer is then exhaustive. A filter that leaves nothing gives an empty result. Raises UserError for an impossible
+        schedule, a context that does not fit the model, logits that are not numbers, and a broken catalogue.
+        """
+        self._check(context, schedules, filters)
+        B = context.size
+        counts = [count] * B if count is None or isinstance(count, int) else list(count)
+        turn = sorted(range(B), key=lambda b: tuple(schedules[b]))
+        if turn != list(range(B)):
+            context = _reordered(context, turn)
+        ordered = [tuple(schedules[b]) for b in turn]
+        constraint = self.constraint
+        with constraint.trie.searching():
+            batch = constraint.batch([filters[b] if filters else None for b in turn])
+            beams, ecpm_RK = self._search(context.to(self.model.device), ordered, batch)
+        results = self._results(beams, ecpm_RK, ordered, [counts[b] for b in turn])
+        return [result for _, result in sorted(zip(turn, results, strict=True), key=lambda pair: pair[0])]
+
+    def _search(self, context: ContextBatch, schedules: list[Schedule], batch: BatchConstraint) -> tuple[Beams, Tensor]:
+        """The last beams and their eCPM distribution [R, K]."""
+        sizes, runs = _runs(schedules)
+        state, T = self.model.begin(context), len(self.config.codebooks)
+        layout = Layout.of(sizes, [1] * len(sizes), self.model.device)
+        beams: Beams | None = None
+        for level in range(T):
+            logits_RV = self._logits(state, level, beams, layout)
+            candidates = self._candidates(batch, level, logits_RV, beams)
+            beams = self._select(candidates, beams, layout, [widths[level] for widths in runs])
+            layout = beams.layout
+        assert beams is not None
+        return beams, torch.softmax(self._logits(state, T, beams, layout), dim=-1)
+
+    def _logits(self, state: Any, level: int, beams: Beams | None, layout: Layout) -> Tensor:
+        code_R = None if beams is None else beams.sid_Rt[:, -1]
+        h_RD = self.model.step(state, level, code_R, None if beams is None else beams.parent_R, layout)
+        return self.model.logits(level, h_RD)
+
+    def _candidates(self, batch: BatchConstraint, level: int, logits_RV: Tensor, beams: Beams | None) -> Candidates:
+        """Log-probability of every reachable continuation; the normaliser runs over the whole codebook."""
+        total_R = torch.logsumexp(logits_RV, dim=-1)
+        if not bool(torch.isfinite(total_R).all()):
+            raise UserError(f"the model's logits of level {level} are not finite numbers", field="model",
+                            remedy="export a bundle whose weights are finite")  # fmt: skip
+        if beams is None:
+            candidates = batch.first(logits_RV)
+            candidates.score_RF.sub_(total_R[:, None])
+        else:
+            alive_R = torch.isfinite(beams.score_R)
+            candidates = batch.next(level, logits_RV, beams.entry_R, alive_R, beams.layout.request_R)
+            candidates.score_RF.add_((beams.score_R - total_R)[:, None])
+        return candidates
+
+    def _select(self, candidates: Candidates, beams: Beams | None, layout: Layout, widths: list[int]) -> Beams:
+        """The best children of each request, group by group of equal width."""
+        fan_out = candidates.score_RF.shape[1]
+        score, parent, child, kept = [], [], [], []
+        for group, width in zip(layout.groups, widths, strict=True):
+            score_Bn = group.view(candidates.score_RF).flatten(1)
+            value_BW, place_BW = top_k(score_Bn, min(width, score_Bn.shape[1]))
+            # A group is as wide as its fullest request: what nobody can fill costs nothing further down.
+            full = max(1, int((value_BW > float("-inf")).sum(1).max()))
+            value_BW, place_BW = value_BW[:, :full], place_BW[:, :full]
+            row_B1 = torch.arange(group.requests, device=place_BW.device)[:, None] * group.width + group.first_row
+            score.append(value_BW.flatten())
+            parent.append((row_B1 + place_BW // fan_out).flatten())
+            child.append((place_BW % fan_out).flatten())
+            kept.append(full)
+        parent_R = torch.cat(parent)
+        entry_R = candidates.start_R[parent_R] + torch.cat(child)
+        tensors = self.constraint.tensors
+        entry_R.clamp_max_(tensors.used(candidates.level) - 1)
+        code_R1 = tensors.codes(candidates.level, entry_R)[:, None]
+        sid_Rt = code_R1 if beams is None else torch.cat([beams.sid_Rt[parent_R], code_R1], dim=1)
+        below = Layout.of([group.requests for group in layout.groups], kept, entry_R.device)
+        return Beams(below, torch.cat(score), entry_R, parent_R, sid_Rt)
+
+    def _results(
+        self, beams: Beams, ecpm_RK: Tensor, schedules: list[Schedule], counts: list[int | None]
+    ) -> list[DecodeResult]:
+        expected_R = ecpm_RK @ self.ecpm_means_K
+        key_R = order(beams.score_R, expected_R, self.order_by)
+        results: list[DecodeResult] = []
+        for group in beams.layout.groups:
+            place_BW = group.view(key_R).argsort(dim=1, descending=True, stable=True).cpu()
+            views = [group.view(x).cpu() for x in (beams.sid_Rt, beams.score_R, ecpm_RK, expected_R)]
+            found_B = torch.isfinite(views[1]).sum(1).tolist()
+            for b in range(group.requests):
+                limit = counts[group.first_request + b]
+                kept = place_BW[b, : found_B[b] if limit is None else min(limit, found_B[b])]
+                widths = schedules[group.first_request + b]
+                results.append(DecodeResult(*(view[b][kept] for view in views), widths))
+        return results
+
+    def _check(self, context: ContextBatch, schedules: Sequence[Schedule], filters: Sequence[Any] | None) -> None:
+        B, T = context.size, len(self.config.codebooks)
+        if len(schedules) != B or (filters is not None and len(filters) != B):
+            raise ValueError(f"{B} contexts need as many schedules and filters")
+        for widths in set(map(tuple, schedules)):
+            if len(widths) != T:
+                raise UserError("a schedule has one width for each level", field="schedule", value=widths,
+                                remedy=f"give {T} widths")  # fmt: skip
+            if min(widths) < 1:
+                raise UserError("a beam width is at least 1", field="schedule", value=widths,
+                                remedy="give positive widths")  # fmt: skip
+        length = self.config.context_length
+        if context.mask_BS.shape[1] != length:
+            raise UserError("the context's length is not the model's", field="context", value=context.mask_BS.shape[1],
+                            remedy=f"build it with the bundle's settings: {length} places")  # fmt: skip
+
+
+def _runs(schedules: list[Schedule]) -> tuple[list[int], list[Schedule]]:
+    """How many neighbours share each schedule, and the schedules."""
+    sizes: list[int] = []
+    runs: list[Schedule] = []
+    for widths in schedules:
+        if runs and runs[-1] == widths:
+            sizes[-1] += 1
+        else:
+            sizes.append(1)
+            runs.append(widths)
+    return sizes, runs
+
+
+def _reordered(context: ContextBatch, turn: list[int]) -> ContextBatch:
+    row = torch.tensor(turn, device=context.static_BF.device)
+    parts = (context.static_BF, context.code_BST, context.feature_BSC, context.mask_BS)
+    return ContextBatch(*(part.index_select(0, row) for part in parts))

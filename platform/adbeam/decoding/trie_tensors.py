@@ -1,0 +1,90 @@
+"""The trie as torch tensors, kept in step with its updates: views on the CPU, a copy on another device.
+
+Shapes: R rows (beams of all requests), F fan-out (widest row of children), E entries of one level.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adbeam.decoding.trie import Trie
+from adbeam.decoding.trie_updates import LEAF_N
+
+
+class TrieTensors:
+    """What a search reads of a trie, on one device. `copied` forces a copy on the CPU too."""
+
+    def __init__(self, trie: Trie, device: torch.device | str = "cpu", copied: bool = False) -> None:
+        self.trie, self.device = trie, torch.device(device)
+        self.copied = copied or self.device.type != "cpu"
+        self._held: dict[tuple[int, str], Tensor] = {}
+        self._seen = -1
+        self._applied = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Catch up with the updates that the trie has applied."""
+        if self._seen == self.trie.version:
+            return
+        arrays: dict[tuple[int, str], Any] = {(LEAF_N, "leaf_N"): self.trie.leaf_N}
+        for t, level in enumerate(self.trie.levels):
+            arrays |= {(t, name): array for name, array in level.arrays().items()}
+        for place, array in arrays.items():
+            held = self._held.get(place)
+            if not self.copied:
+                self._held[place] = torch.from_numpy(array)
+            elif held is None or held.shape != array.shape or held.numpy(force=True).dtype != array.dtype:
+                self._held[place] = torch.tensor(array, device=self.device)
+        if self.copied:
+            for level_, name, low, high in self.trie.touched[self._applied :]:
+                piece = np.ascontiguousarray(arrays[level_, name][low:high])
+                self._held[level_, name][low:high] = torch.from_numpy(piece).to(self.device)
+        self._applied, self._seen = len(self.trie.touched), self.trie.version
+
+    def live_mask(self) -> Tensor:
+        """bool [V], which first codes lead to a live ad."""
+        return self._held[0, "live"] > 0
+
+    def rows(self, level: int, entry_R: Tensor) -> tuple[Tensor, Tensor]:
+        """(start, length) int64 of the children of entries of `level`."""
+        start_R = self._held[level, "start"][entry_R].long()
+        length_R = self._held[level, "length"][entry_R].long()
+        if self.trie.levels[level].row_room:
+            moved_R = length_R < 0
+            place_R = (-1 - length_R).clamp_min(0)
+            start_R = torch.where(moved_R, self._held[level, "row_start"][place_R], start_R)
+            length_R = torch.where(moved_R, self._held[level, "row_length"][place_R], length_R)
+        return start_R, length_R
+
+    def codes(self, level: int, entry: Tensor) -> Tensor:
+        """int64 codes of entries of `level` (of level 0: the entry itself)."""
+        return entry if level == 0 else self._held[level, "code"][entry].long()
+
+    def live(self, level: int, entry: Tensor) -> Tensor:
+        """bool, whether entries of `level` lead to a live ad."""
+        return self._held[level, "live"][entry] > 0
+
+    def has_dead(self, level: int) -> bool:
+        """Whether a row may list entries that are no longer live (only updates leave such)."""
+        return self.trie.version > 0
+
+    def used(self, level: int) -> int:
+        """How many entries of `level` are in force."""
+        return self.trie.levels[level].used
+
+    def base_leaf(self, level: int, entry: Tensor) -> Tensor:
+        """The first leaf of the base below base entries of `level`; for entry = base count, the number of base leaves."""
+        for t in range(level, self.trie.depth - 1):
+            here, below = self.trie.levels[t], self.trie.levels[t + 1]
+            start = self._held[t, "start"][entry.clamp_max(here.base - 1)].long().clamp_max(below.base)
+            entry = torch.where(entry < here.base, start, below.base)
+        return entry
+
+    @property
+    def leaf_N(self) -> Tensor:
+        """int32 [N], leaf of each item where it was first placed, -1 where not live."""
+        return self._held[LEAF_N, "leaf_N"]
