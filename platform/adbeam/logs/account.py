@@ -1,0 +1,79 @@
+"""The account of a preparation: every row that went in is kept, quarantined with a reason, or a duplicate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Account:
+    """Counts of rows. `source` holds what the source says of itself, `splits` the kept events per split."""
+
+    rows_in: int = 0
+    kept: int = 0
+    duplicates: int = 0
+    users: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)
+    actions: Counter[str] = field(default_factory=Counter)
+    catalogue: dict[str, Any] = field(default_factory=dict)
+    source: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def quarantined(self) -> int:
+        return sum(self.reasons.values())
+
+    def add(self, counts: Mapping[str, Any]) -> None:
+        """Add one task's counts (a mapping with any of this account's counters)."""
+        for name in ("rows_in", "kept", "duplicates", "users"):
+            setattr(self, name, getattr(self, name) + int(counts.get(name, 0)))
+        for name in ("reasons", "splits", "actions", "source"):
+            getattr(self, name).update(counts.get(name, {}))
+
+    def check(self) -> None:
+        """Raise when a row is missing or counted twice: that is a fault of this program, never of the log."""
+        total = self.kept + self.quarantined + self.duplicates
+        if self.rows_in != total or self.kept != sum(self.splits.values()):
+            raise RuntimeError(f"account does not balance: {self.rows_in} rows in, {total} accounted for: {self}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As stored in account.json."""
+        return {
+            "rows_in": self.rows_in,
+            "kept": self.kept,
+            "quarantined": self.quarantined,
+            "duplicates": self.duplicates,
+            "reasons": dict(self.reasons.most_common()),
+            "users": self.users,
+            "splits": dict(self.splits),
+            "actions": dict(self.actions),
+            "catalogue": self.catalogue,
+            "source": dict(self.source),
+        }
+
+
+def print_account(account: Mapping[str, Any], title: str) -> None:
+    """Print a stored account as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column("what")
+    table.add_column("rows", justify="right")
+    for name, count in _lines(account):
+        table.add_row(name, f"{count:,}" if isinstance(count, int) else str(count))
+    Console().print(table)
+
+
+def _lines(account: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    lines: list[tuple[str, Any]] = [("rows in", account["rows_in"]), ("= kept", account["kept"])]
+    lines.append(("+ quarantined", account["quarantined"]))
+    lines.extend((f"    {reason}", count) for reason, count in account["reasons"].items())
+    lines.append(("+ duplicates", account["duplicates"]))
+    lines.append(("users", account["users"]))
+    for group in ("splits", "actions", "catalogue", "source"):
+        lines.extend((f"{group}: {name.replace('_', ' ')}", count) for name, count in account[group].items())
+    return [(name, count) for name, count in lines if not isinstance(count, dict)]

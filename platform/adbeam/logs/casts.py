@@ -1,0 +1,158 @@
+"""Whole columns to the types of the contract; a value that does not fit is marked, never fatal.
+
+Each function takes an Arrow array of any type a file may bring and returns the converted array together with a boolean
+numpy array of the values that could not be converted. Missing values are null in the result and not marked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from adbeam.errors import UserError
+
+Marked = tuple[pa.Array, np.ndarray]
+
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
+_FAR_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999: greater times are not representable as dates."""
+
+
+def to_text(values: pa.Array, column: str) -> Marked:
+    """Text as it is, whole numbers as digits."""
+    values = _plain(values)
+    kind = values.type
+    if pt.is_null(kind):
+        return pa.nulls(len(values), pa.string()), _none(values)
+    if pt.is_floating(kind):
+        whole, bad = cast_or_mark(values, pa.int64())
+        return whole.cast(pa.string()), bad
+    if _is_text(kind) or pt.is_integer(kind):
+        return cast_or_mark(values, pa.string())
+    raise UserError("holds no text", field=column, value=str(kind), remedy="map another column, or convert it")
+
+
+def to_number(values: pa.Array, column: str) -> Marked:
+    """Finite float64."""
+    values = _plain(values)
+    bad = _none(values)
+    if _is_text(values.type):
+        text, bad = cast_or_mark(values, pa.string())
+        values, not_numeric = cast_or_mark(pc.utf8_trim_whitespace(text), pa.float64())
+        bad = bad | not_numeric
+    elif _is_numeric(values.type):
+        values = values.cast(pa.float64(), safe=False)
+    else:
+        raise UserError("holds no numbers", field=column, value=str(values.type), remedy="map another column")
+    numbers = pc.fill_null(values, 0.0).to_numpy(zero_copy_only=False)
+    infinite = ~np.isfinite(numbers)
+    return _blank(values, infinite), bad | infinite
+
+
+def to_whole(values: pa.Array, column: str, target: pa.DataType) -> Marked:
+    """Whole numbers of the integer type `target`."""
+    numbers, bad = to_number(values, column)
+    whole, not_whole = cast_or_mark(numbers, target)
+    return whole, bad | not_whole
+
+
+def to_boolean(values: pa.Array, column: str) -> Marked:
+    """Booleans, also from 0 and 1 or the words true and false."""
+    values = _plain(values)
+    if _is_text(values.type):
+        text, bad = cast_or_mark(values, pa.string())
+        truth, not_truth = cast_or_mark(text, pa.bool_())
+        return truth, bad | not_truth
+    if pt.is_boolean(values.type) or pt.is_null(values.type) or pt.is_integer(values.type):
+        return cast_or_mark(values, pa.bool_())
+    raise UserError("holds no booleans", field=column, value=str(values.type), remedy="map another column")
+
+
+def to_milliseconds(values: pa.Array, column: str, unit: str) -> Marked:
+    """int64 milliseconds since 1970, UTC. Numbers count `unit`; text is ISO 8601 when the unit is iso.
+
+    Times without a zone are taken as UTC; parts of a millisecond are dropped.
+    """
+    values = _plain(values)
+    kind = values.type
+    if pt.is_timestamp(kind) or pt.is_date(kind):
+        return values.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()), _none(values)
+    if _is_text(kind) and unit == "iso":
+        text, bad = cast_or_mark(values, pa.string())
+        moments, not_time = _iso_to_milliseconds(text)
+        return moments, bad | not_time
+    if unit == "iso" and not pt.is_null(kind):
+        raise UserError(
+            "timestamp_unit is iso but the column holds no text",
+            field=column,
+            value=str(kind),
+            remedy="set timestamp_unit to s, ms or us",
+        )
+    numbers, bad = to_number(values, column)
+    scaled = pc.fill_null(numbers, 0.0).to_numpy(zero_copy_only=False) * (1000 / _PER_SECOND.get(unit, 1000))
+    beyond = np.abs(scaled) > _FAR_MS
+    exact = _exact_milliseconds(values, unit)
+    moments = exact if exact is not None else pa.array(np.floor(np.where(beyond, 0, scaled)).astype(np.int64))
+    return pc.if_else(pc.and_(pa.array(~beyond), numbers.is_valid()), moments, None), bad | beyond
+
+
+def cast_or_mark(values: pa.Array, target: pa.DataType) -> Marked:
+    """Cast; where a value does not fit, halve until it stands alone. Cheap as long as few values are bad."""
+    try:
+        return values.cast(target), _none(values)
+    except pa.ArrowInvalid:
+        if len(values) == 1:
+            return pa.nulls(1, target), np.ones(1, dtype=bool)
+    middle = len(values) // 2
+    left, left_bad = cast_or_mark(values[:middle], target)
+    right, right_bad = cast_or_mark(values[middle:], target)
+    return pa.concat_arrays([left, right]), np.concatenate([left_bad, right_bad])
+
+
+def _iso_to_milliseconds(text: pa.Array) -> Marked:
+    """ISO 8601 text with or without a zone, row by row."""
+    has_zone = pc.match_substring_regex(text, r"\d(Z|[+-]\d\d(:?\d\d)?)$")
+    has_zone = pc.and_(has_zone, pc.match_substring(text, ":"))
+    zoned, not_zoned = cast_or_mark(pc.if_else(has_zone, text, None), pa.timestamp("us", "UTC"))
+    naive, not_naive = cast_or_mark(pc.if_else(has_zone, None, text), pa.timestamp("us"))
+    moments = pc.coalesce(zoned.cast(pa.int64()), naive.cast(pa.int64()))
+    whole = pc.fill_null(moments, 0).to_numpy(zero_copy_only=False) // 1000
+    return pc.if_else(moments.is_valid(), pa.array(whole), None), not_zoned | not_naive
+
+
+def _exact_milliseconds(values: pa.Array, unit: str) -> pa.Array | None:
+    """Integer input needs no detour through float64 (which is exact to 2^53 only)."""
+    if not pt.is_integer(values.type) or pt.is_uint64(values.type):
+        return None
+    whole = values.cast(pa.int64())
+    if unit == "s":
+        return pc.multiply(pc.if_else(pc.less(pc.abs(whole), _FAR_MS), whole, 0), 1000)
+    return whole if unit == "ms" else pa.array(pc.fill_null(whole, 0).to_numpy(zero_copy_only=False) // 1000)
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    return values.dictionary_decode() if pt.is_dictionary(values.type) else values
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return (
+        pt.is_string(kind)
+        or pt.is_large_string(kind)
+        or pt.is_string_view(kind)
+        or pt.is_binary(kind)
+        or pt.is_large_binary(kind)
+    )
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_null(kind)
+
+
+def _none(values: pa.Array) -> np.ndarray:
+    return np.zeros(len(values), dtype=bool)
+
+
+def _blank(values: pa.Array, where: np.ndarray) -> pa.Array:
+    return pc.if_else(pa.array(where), None, values) if where.any() else values

@@ -1,0 +1,121 @@
+"""The catalogue of a log: read, checked row by row, one row an item."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from adbeam.errors import UserError
+from adbeam.logs.config import TableConfig
+from adbeam.logs.reading import list_fragments, read_chunks
+from adbeam.logs.validate import (
+    FEATURE_TYPES,
+    ID_LENGTH,
+    QUARANTINE_SCHEMA,
+    Reasons,
+    cast_feature,
+    check_amount,
+    check_text,
+    check_word,
+    malformed_rows,
+    quarantine_rows,
+)
+from adbeam.records import CATALOGUE_SCHEMA, ITEM_KINDS, Status
+
+REQUIRED = ("item_id",)
+OPTIONAL = tuple(name for name in CATALOGUE_SCHEMA.names if name not in REQUIRED)
+TITLE_LENGTH = 2048
+QUARANTINE_FILE = "quarantine/catalogue.parquet"
+_ROW_GROUP = 65536
+
+
+def feature_schema(config: TableConfig) -> pa.Schema:
+    """Arrow types of the declared feature columns."""
+    return pa.schema([pa.field(name, FEATURE_TYPES[kind]) for name, kind in config.features.items()])
+
+
+def read_catalogue(config: TableConfig, field: str, batch_rows: int) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
+    """(catalogue, quarantine, account) of the files that `config` names.
+
+    kind defaults to ad, status to active, title to the item's id. Raises UserError when no row is left.
+    """
+    features = feature_schema(config)
+    clean, bad = [], []
+    for fragment in list_fragments(config, field, REQUIRED, OPTIONAL):
+        for chunk in read_chunks(fragment, config, batch_rows):
+            good_rows, bad_rows = validate_items(chunk.table, features)
+            clean.append(good_rows)
+            bad.append(bad_rows)
+            bad.append(malformed_rows(chunk.malformed))
+    schema = pa.schema([*CATALOGUE_SCHEMA, *features])
+    items = pa.concat_tables(clean) if clean else schema.empty_table()
+    quarantine = pa.concat_tables(bad) if bad else QUARANTINE_SCHEMA.empty_table()
+    rows_in = items.num_rows + quarantine.num_rows
+    distinct = items.group_by(items.column_names, use_threads=False).aggregate([])
+    kept, repeated = _one_row_an_item(distinct)
+    quarantine = pa.concat_tables([quarantine, repeated])
+    account = {
+        "rows_in": rows_in,
+        "kept": kept.num_rows,
+        "quarantined": quarantine.num_rows,
+        "duplicates": items.num_rows - distinct.num_rows,
+    }
+    if not kept.num_rows:
+        first = f"{quarantine['reason'][0]}: {quarantine['row'][0]}" if quarantine.num_rows else "no row at all"
+        raise UserError("the catalogue has no usable item", field=field, value=first, remedy="check the catalogue file")
+    return kept.cast(schema), quarantine, account
+
+
+def validate_items(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, pa.Table]:
+    """(clean catalogue rows, quarantine) of one batch whose columns already have the contract's names."""
+    reasons = Reasons(raw.num_rows)
+    columns = {name: check_text(_column(raw, name), name, ID_LENGTH, reasons) for name in ("item_id", "kind", "status")}
+    reasons.mark(columns["item_id"].is_null(), "item_id is empty")
+    check_word(columns["kind"], "kind", ITEM_KINDS, reasons)
+    check_word(columns["status"], "status", tuple(Status), reasons)
+    for name in ("title", "category", "brand", "advertiser"):
+        text = _column(raw, name)
+        columns[name] = _long_text(text, name, reasons)
+    for name in ("price", "ecpm"):
+        columns[name] = check_amount(_column(raw, name), name, reasons)
+    columns |= {feature.name: cast_feature(_column(raw, feature.name), feature, reasons) for feature in features}
+    columns["kind"] = pc.fill_null(columns["kind"], "ad")
+    columns["status"] = pc.fill_null(columns["status"], Status.ACTIVE.value)
+    columns["title"] = pc.coalesce(columns["title"], columns["item_id"])
+    names = [*CATALOGUE_SCHEMA.names, *features.names]
+    clean = pa.table({name: columns[name] for name in names}).filter(pa.array(reasons.clean))
+    return clean, quarantine_rows(raw, reasons)
+
+
+def write_catalogue(items: pa.Table, path: Path) -> None:
+    """Write the catalogue sorted by item id, so that the same items always give the same file."""
+    pq.write_table(items.sort_by("item_id"), path, compression="zstd", row_group_size=_ROW_GROUP)
+
+
+def _long_text(values: pa.Array, column: str, reasons: Reasons) -> pa.Array:
+    """Text that may be empty."""
+    limit = TITLE_LENGTH if column == "title" else ID_LENGTH * 2
+    unmarked = Reasons(len(values))
+    text = check_text(values, column, limit, unmarked)
+    reasons.mark(pc.greater(pc.utf8_length(text), limit), f"{column} is longer than {limit} characters")
+    return text
+
+
+def _one_row_an_item(items: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Items that have one row; all rows of an item with several go to quarantine, for none of them can be believed."""
+    ids = items.column("item_id").combine_chunks()
+    counts = pc.value_counts(ids)
+    repeated_ids = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    repeated = pc.is_in(ids, value_set=repeated_ids).to_numpy(zero_copy_only=False).astype(bool)
+    reasons = Reasons(items.num_rows)
+    reasons.mark(np.asarray(repeated), "item_id has several different rows")
+    return items.filter(pa.array(~repeated)), quarantine_rows(items, reasons)
+
+
+def _column(raw: pa.Table, name: str) -> pa.Array:
+    return raw.column(name).combine_chunks() if name in raw.column_names else pa.nulls(raw.num_rows)

@@ -1,0 +1,152 @@
+"""The preparation: read, validate and spill by user; then order, de-duplicate, split and publish each shard.
+
+Two Ray Data pipelines over the shares of the log and over the shards of its users. Rows go from task to task through
+files below the (shared) work folder; only counts come to the driver. The result appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adbeam import artifacts
+from adbeam.errors import UserError
+from adbeam.logs.account import Account, print_account
+from adbeam.logs.config import LogsConfig
+from adbeam.logs.prepared import FOLDER, PreparedLog
+from adbeam.logs.reading import Chunk
+from adbeam.logs.session import ray_session, run_each, run_once
+from adbeam.logs.shards import Spill, assemble_shard
+from adbeam.logs.source import CATALOGUE_FILE, SPILL, Source, open_source
+from adbeam.logs.validate import QUARANTINE_SCHEMA, EventRules, malformed_rows, validate_events
+
+FORMAT = 1
+"""Raised when the layout or the rules change, so that older folders are prepared again."""
+
+
+class PrepareSettings(Protocol):
+    """The part of the root configuration that the preparation reads."""
+
+    @property
+    def work_dir(self) -> Path: ...
+
+    @property
+    def logs(self) -> LogsConfig: ...
+
+
+def run(config: PrepareSettings) -> PreparedLog:
+    """Prepare `config.logs` into work_dir/prepared, or find it current; prints the account either way."""
+    target = Path(config.work_dir) / FOLDER
+    source = open_source(config.logs)
+    details = describe(config.logs, source.check())
+    if artifacts.is_current(target, details):
+        prepared = PreparedLog.open(target, verify=False)
+        print_account(prepared.account, f"{target} is current")
+        return prepared
+    with ray_session(), artifacts.publish(target, details) as staging:
+        account = _prepare(config.logs, source, staging.resolve())
+    prepared = PreparedLog.open(target, verify=False)
+    print_account(account.to_dict(), f"prepared {config.logs.source} into {target}")
+    return prepared
+
+
+def describe(logs: LogsConfig, inputs: list[Path]) -> dict[str, Any]:
+    """What decides whether a prepared folder is current."""
+    print_of_inputs = artifacts.fingerprint(FORMAT, logs.model_dump(mode="json"), *inputs)
+    split = logs.effective_split.model_dump(mode="json")
+    return {"step": "prepare", "source": logs.source, "split": split, "fingerprint": print_of_inputs}
+
+
+def _prepare(logs: LogsConfig, source: Source, staging: Path) -> Account:
+    for name in ("events", "sequences", "quarantine", SPILL):
+        (staging / name).mkdir()
+    account = Account()
+    latest_ms = time.time_ns() // 1_000_000
+    stage = _succeeded(run_once(_answer, partial(source.stage, staging)))
+    account.catalogue = stage["catalogue"]
+    account.add({"source": stage["source"]})
+    read = partial(_answer, partial(read_share, source, logs, staging, latest_ms))
+    for counts in run_each(source.shares(), read, "read_validate_spill"):
+        account.add(_succeeded(counts))
+    refuse_bad_log(account, logs, staging)
+    schema = load_rules(source, staging, latest_ms).schema
+    assemble = partial(assemble_shard, staging / SPILL, schema=schema, split=logs.effective_split, target=staging)
+    for counts in run_each(logs.shards, partial(_answer, assemble), "order_deduplicate_split"):
+        account.add(_succeeded(counts))
+    account.check()
+    if not account.splits["train"]:
+        raise UserError("leaves no event for training", field="logs.split", remedy="move validation_from later")
+    shutil.rmtree(staging / SPILL)
+    artifacts.write_json(staging / "account.json", account.to_dict())
+    return account
+
+
+def read_share(source: Source, logs: LogsConfig, staging: Path, latest_ms: int, share: int) -> dict[str, Any]:
+    """Read and validate one share of the log: clean events to the spill, bad rows to quarantine; returns its counts."""
+    rules = load_rules(source, staging, latest_ms)
+    spill = Spill(staging / SPILL, share, logs.shards, rules.schema)
+    rows_in, reasons, notes = 0, Counter[str](), Counter[str]()
+    refused: list[pa.Table] = []
+    for chunk in source.read(share, staging):
+        clean, bad = _judge(chunk, rules)
+        rows_in += chunk.table.num_rows + len(chunk.malformed)
+        reasons.update(bad["reason"].to_pylist())
+        notes.update(dict(chunk.notes))
+        refused.append(bad)
+        spill.write(clean)
+    spill.close()
+    if reasons:
+        pq.write_table(pa.concat_tables(refused), staging / "quarantine" / f"share-{share:06d}.parquet")
+    return {"rows_in": rows_in, "reasons": reasons, "source": notes}
+
+
+def load_rules(source: Source, staging: Path, latest_ms: int) -> EventRules:
+    """The rules for a source whose catalogue has been staged."""
+    items = pq.read_table(staging / CATALOGUE_FILE, columns=["item_id", "kind"])
+    ids, kinds = (items[name].combine_chunks() for name in ("item_id", "kind"))
+    return EventRules(source.timestamp_unit, latest_ms, ids, kinds, source.features)
+
+
+def refuse_bad_log(account: Account, logs: LogsConfig, staging: Path) -> None:
+    """Raise UserError when the log is empty or more of it is bad than `max_quarantined` allows."""
+    if not account.rows_in:
+        raise UserError("the log is empty", field=f"logs.{logs.source}", remedy="check the files it names")
+    if account.quarantined <= logs.max_quarantined * account.rows_in and account.quarantined < account.rows_in:
+        return
+    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in account.reasons.most_common(5))
+    example = next((pq.read_table(file)["row"][0] for file in sorted((staging / "quarantine").glob("share-*"))), "")
+    raise UserError(
+        f"{account.quarantined:,} of {account.rows_in:,} rows are bad ({reasons})",
+        field="logs.max_quarantined",
+        value=logs.max_quarantined,
+        remedy=f"mend the log or raise the limit; a bad row: {example}",
+    )
+
+
+def _judge(chunk: Chunk, rules: EventRules) -> tuple[pa.Table, pa.Table]:
+    malformed = malformed_rows(chunk.malformed)
+    if not chunk.table.num_rows:
+        return rules.schema.empty_table(), malformed
+    clean, bad = validate_events(chunk.table, rules)
+    return clean, pa.concat_tables([bad, malformed]).cast(QUARANTINE_SCHEMA)
+
+
+def _answer(task: Any, *arguments: Any) -> dict[str, Any]:
+    """The task's result, or {"problem": text} for a UserError, which needs no stack trace of a worker."""
+    try:
+        return task(*arguments)
+    except UserError as error:
+        return {"problem": str(error)}
+
+
+def _succeeded(answer: dict[str, Any]) -> dict[str, Any]:
+    if "problem" in answer:
+        raise UserError(answer["problem"])
+    return answer

@@ -1,0 +1,168 @@
+"""Events by user: spilled in parts by a stable hash, then each shard made whole, in order, without duplicates.
+
+Exact duplicates share a user and therefore a shard, so dropping them needs no exchange between shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from adbeam.logs.config import SplitConfig
+from adbeam.logs.validate import Reasons, quarantine_rows
+from adbeam.records import ACTIONS, ITEM_KINDS, SEQUENCE_SCHEMA, SPLITS
+
+_EVENT_ROWS = 65536
+_SEQUENCE_ROWS = 1024
+
+
+def shard_of(user_ids: pa.Array, shards: int) -> np.ndarray:
+    """Shard of each user, the same on every machine and in every run."""
+    encoded = user_ids.dictionary_encode()
+    digests = (hashlib.blake2b(user.encode(), digest_size=8).digest() for user in encoded.dictionary.to_pylist())
+    by_user = np.array([int.from_bytes(digest, "big") % shards for digest in digests], dtype=np.int64)
+    return by_user[encoded.indices.to_numpy()]
+
+
+class Spill:
+    """Clean events of one share of the log, one file a shard, renamed into place when the share is through."""
+
+    def __init__(self, folder: Path, share: int, shards: int, schema: pa.Schema) -> None:
+        self._folder, self._share, self._shards, self._schema = folder, share, shards, schema
+        self._writers: dict[int, tuple[Path, Path, Any, Any]] = {}
+
+    def write(self, events: pa.Table) -> None:
+        """Append events to the files of their shards."""
+        shard = shard_of(events.column("user_id").combine_chunks(), self._shards)
+        order = np.argsort(shard, kind="stable")
+        ordered = events.take(pa.array(order)).combine_chunks()
+        present, starts = np.unique(shard[order], return_index=True)
+        ends = np.append(starts[1:], len(shard))
+        for number, start, end in zip(present.tolist(), starts.tolist(), ends.tolist(), strict=True):
+            self._writer(number).write_table(ordered.slice(start, end - start))
+
+    def close(self) -> None:
+        """Publish the files; a share that died before this leaves none that a shard would read."""
+        for partial, final, sink, writer in self._writers.values():
+            writer.close()
+            sink.close()
+            os.replace(partial, final)
+
+    def _writer(self, shard: int) -> Any:
+        if shard not in self._writers:
+            folder = self._folder / f"{shard:05d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            partial, final = folder / f"{self._share:06d}.partial", folder / f"{self._share:06d}.arrow"
+            sink = pa.OSFile(str(partial), "wb")
+            self._writers[shard] = (partial, final, sink, pa.ipc.new_stream(sink, self._schema))
+        return self._writers[shard][3]
+
+
+def assemble_shard(spill: Path, shard: int, schema: pa.Schema, split: SplitConfig, target: Path) -> dict[str, Any]:
+    """Write one shard's events, sequences and quarantine below `target`; returns its counts for the account."""
+    parts = sorted((spill / f"{shard:05d}").glob("*.arrow"))
+    if not parts:
+        return {}
+    spilled = pa.concat_tables([_read(part) for part in parts])
+    events, quarantine = order_events(spilled)
+    name = f"part-{shard:05d}.parquet"
+    if quarantine.num_rows:
+        pq.write_table(quarantine, target / "quarantine" / f"shard-{shard:05d}.parquet")
+    sequences = to_sequences(events, split)
+    pq.write_table(events.cast(schema), target / "events" / name, compression="zstd", row_group_size=_EVENT_ROWS)
+    pq.write_table(sequences, target / "sequences" / name, compression="zstd", row_group_size=_SEQUENCE_ROWS)
+    splits = np.bincount(pc.list_flatten(sequences["split"]).to_numpy(), minlength=len(SPLITS)).tolist()
+    actions = pc.value_counts(events["action"]).to_pylist()
+    return {
+        "kept": events.num_rows,
+        "duplicates": spilled.num_rows - events.num_rows - quarantine.num_rows,
+        "reasons": Counter(quarantine["reason"].to_pylist()),
+        "users": sequences.num_rows,
+        "splits": dict(zip(SPLITS, splits, strict=True)),
+        "actions": {row["values"]: row["counts"] for row in actions},
+    }
+
+
+def order_events(events: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """(events by user and time without exact duplicates, quarantine).
+
+    Of several different events of a user under one event_id the earliest is kept.
+    """
+    distinct = events.group_by(events.column_names, use_threads=False).aggregate([])
+    keys = ("user_id", "timestamp", "request_id", "position", "event_id")
+    ordered = distinct.sort_by([(key, "ascending") for key in keys]).combine_chunks()
+    owner = pc.binary_join_element_wise(ordered["user_id"], ordered["event_id"], "\x00").combine_chunks()
+    repeated = np.ones(len(owner), dtype=bool)
+    repeated[np.unique(owner.dictionary_encode().indices.to_numpy(), return_index=True)[1]] = False
+    reasons = Reasons(ordered.num_rows)
+    reasons.mark(repeated, "event_id names another event of the user")
+    return ordered.filter(pa.array(~repeated)), quarantine_rows(ordered, reasons)
+
+
+def to_sequences(events: pa.Table, split: SplitConfig) -> pa.Table:
+    """One row a user from events ordered by user and time; columns as in SEQUENCE_SCHEMA."""
+    events = events.combine_chunks()
+    user_codes = events["user_id"].combine_chunks().dictionary_encode()
+    starts = np.unique(user_codes.indices.to_numpy(), return_index=True)[1]
+    offsets = pa.array(np.append(starts, events.num_rows).astype(np.int32))
+    flat = {name: events[name].combine_chunks() for name in ("request_id", "timestamp", "item_id", "scene")}
+    flat["split"] = pa.array(split_codes(events, split))
+    flat["action"] = _places(events["action"], ACTIONS)
+    flat["item_kind"] = (
+        pc.index_in(events["item_kind"], value_set=pa.array(ITEM_KINDS)).cast(pa.int8()).combine_chunks()
+    )
+    flat["value"] = _values(events)
+    columns = [user_codes.dictionary]
+    columns += [pa.ListArray.from_arrays(offsets, flat[field.name]) for field in list(SEQUENCE_SCHEMA)[1:]]
+    return pa.table(columns, names=SEQUENCE_SCHEMA.names).cast(SEQUENCE_SCHEMA)
+
+
+def split_codes(events: pa.Table, split: SplitConfig) -> np.ndarray:
+    """int8 index into SPLITS for each event (ordered by user and time)."""
+    if split.by == "time":
+        assert split.validation_from is not None and split.test_from is not None
+        moments = events["timestamp"].to_numpy()
+        return np.digitize(moments, [split.validation_from, split.test_from]).astype(np.int8)
+    return _leave_last_out(events)
+
+
+def _leave_last_out(events: pa.Table) -> np.ndarray:
+    """A user's last request is test, the one before validation; users with fewer than three are all training."""
+    user = events["user_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    request = events["request_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    _, first, inverse = np.unique(
+        user * (int(request.max(initial=0)) + 1) + request, return_index=True, return_inverse=True
+    )
+    by_start = np.argsort(first)
+    owner = user[first[by_start]]
+    count = np.bincount(owner)
+    last = np.cumsum(count) - 1
+    from_end = np.empty(len(first), dtype=np.int64)
+    from_end[by_start] = last[owner] - np.arange(len(first))
+    code = np.select([from_end == 0, from_end == 1], [2, 1], 0)
+    return np.where(count[user] >= 3, code[inverse], 0).astype(np.int8)
+
+
+def _places(words: pa.ChunkedArray, names: tuple[str, ...]) -> pa.Array:
+    return pc.index_in(words.combine_chunks(), value_set=pa.array(names)).cast(pa.int8())
+
+
+def _values(events: pa.Table) -> pa.Array:
+    """What each event was worth: a conversion's price, else the bid or eCPM; 0 where the log does not say."""
+    price, bid, ecpm = (events[name].combine_chunks() for name in ("price", "bid", "ecpm"))
+    converted = pc.equal(events["action"].combine_chunks(), "conversion")
+    lesser = pc.coalesce(bid, ecpm, price)
+    return pc.fill_null(pc.if_else(converted, pc.coalesce(price, bid, ecpm), lesser), 0.0).cast(pa.float32())
+
+
+def _read(part: Path) -> pa.Table:
+    with pa.memory_map(str(part)) as source:
+        return pa.ipc.open_stream(source).read_all()

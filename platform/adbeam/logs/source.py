@@ -1,0 +1,54 @@
+"""What the pipeline asks of a source of events: a catalogue, and the log in shares that tasks read independently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from adbeam.logs.config import LogsConfig
+from adbeam.logs.reading import Chunk
+
+CATALOGUE_FILE = "catalogue.parquet"
+SPILL = "spill"
+"""Folder for what only the preparation itself reads; it is removed before the result is published."""
+
+
+class Source(Protocol):
+    """A log. It travels to Ray tasks, so it holds settings and paths, never rows."""
+
+    features: pa.Schema
+    """Feature columns that ride along behind the Event contract."""
+    timestamp_unit: str
+
+    def check(self) -> list[Path]:
+        """The files read, after cheap checks of each; raises UserError. Runs on the driver."""
+
+    def stage(self, folder: Path) -> dict[str, Any]:
+        """Write catalogue.parquet into `folder` and what the shares need into its spill folder. Runs in a task.
+
+        Returns {"catalogue": counts, "source": counts} for the account.
+        """
+
+    def shares(self) -> int:
+        """Into how many independent shares the log falls."""
+
+    def read(self, share: int, folder: Path) -> Iterator[Chunk]:
+        """One share's raw rows under the contract's names. `folder` is what `stage` wrote to. Runs in a task."""
+
+
+def open_source(config: LogsConfig) -> Source:
+    """The source that `config.source` names."""
+    if config.source == "completejourney":
+        from adbeam.logs.completejourney import CompleteJourneySource
+
+        return CompleteJourneySource(config)
+    if config.source == "sequences":
+        from adbeam.logs.sequence_file import SequenceFileSource
+
+        return SequenceFileSource(config)
+    from adbeam.logs.files import FilesSource
+
+    return FilesSource(config)

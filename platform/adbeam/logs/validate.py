@@ -1,0 +1,206 @@
+"""From raw rows to clean events: every row passes all checks or leaves with the first reason it failed.
+
+Vectorised over a batch. Nothing is corrected: a row that is not right is quarantined whole, as JSON, with its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adbeam.logs.casts import to_boolean, to_milliseconds, to_number, to_text, to_whole
+from adbeam.records import ACTIONS, EVENT_SCHEMA, ITEM_KINDS
+
+ID_LENGTH = 128
+SCENE_LENGTH = 64
+LAST_POSITION = 10_000
+QUARANTINE_SCHEMA = pa.schema([pa.field("reason", pa.string()), pa.field("row", pa.string())])
+FEATURE_TYPES = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
+
+
+@dataclass(frozen=True)
+class EventRules:
+    """What a log's rows are held against. `latest_ms` is now: a later timestamp is in the future."""
+
+    timestamp_unit: str
+    latest_ms: int
+    catalogue_ids: pa.Array
+    catalogue_kinds: pa.Array
+    features: pa.Schema
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Schema of the clean events: the contract, then the feature columns."""
+        return pa.schema([*EVENT_SCHEMA, *self.features])
+
+
+class Reasons:
+    """The first reason of each row of a batch; rows without one are clean."""
+
+    def __init__(self, rows: int) -> None:
+        self._codes = np.zeros(rows, dtype=np.int16)
+        self._texts = [""]
+
+    def mark(self, bad: np.ndarray | pa.Array, text: str) -> None:
+        """Give `text` to the rows in `bad` that have no reason yet."""
+        if isinstance(bad, pa.Array | pa.ChunkedArray):
+            bad = pc.fill_null(bad, False).to_numpy(zero_copy_only=False)
+        if bad.any():
+            self._texts.append(text)
+            self._codes[bad & (self._codes == 0)] = len(self._texts) - 1
+
+    @property
+    def clean(self) -> np.ndarray:
+        return self._codes == 0
+
+    def texts(self) -> list[str]:
+        """The reasons of the rows that are not clean, in row order."""
+        return [self._texts[code] for code in self._codes[self._codes > 0]]
+
+
+def validate_events(raw: pa.Table, rules: EventRules) -> tuple[pa.Table, pa.Table]:
+    """(clean events, quarantine) of one batch whose columns already have the contract's names.
+
+    A column that is absent or null takes its default: item_kind the catalogue's, scene "default", request_id the user
+    and moment, event_id a hash of the row's content.
+    """
+    reasons = Reasons(raw.num_rows)
+    columns = _text_columns(raw, reasons)
+    columns["timestamp"] = _timestamps(raw, rules, reasons)
+    columns |= _numbers(raw, reasons)
+    columns |= {field.name: cast_feature(_column(raw, field.name), field, reasons) for field in rules.features}
+    _check_catalogue(columns, rules, reasons)
+    _fill_defaults(columns)
+    clean = pa.table([columns[name] for name in rules.schema.names], schema=_nullable(rules.schema))
+    clean = clean.filter(pa.array(reasons.clean))
+    return _with_event_ids(clean).cast(rules.schema), quarantine_rows(raw, reasons)
+
+
+def quarantine_rows(raw: pa.Table, reasons: Reasons) -> pa.Table:
+    """The rows that have a reason, each as JSON of what was read."""
+    texts = reasons.texts()
+    bad = raw.filter(pa.array(~reasons.clean)).to_pylist() if texts else []
+    rows = [json.dumps(row, default=_as_text, ensure_ascii=False) for row in bad]
+    return pa.table([texts, rows], schema=QUARANTINE_SCHEMA)
+
+
+def malformed_rows(lines: Iterable[tuple[str, str]]) -> pa.Table:
+    """Quarantine of lines that are no rows, from (reason, text)."""
+    pairs = list(lines)
+    return pa.table([[reason for reason, _ in pairs], [text for _, text in pairs]], schema=QUARANTINE_SCHEMA)
+
+
+def cast_feature(values: pa.Array, field: pa.Field, reasons: Reasons) -> pa.Array:
+    """A feature column in its declared type."""
+    if pa.types.is_string(field.type):
+        converted, bad = to_text(values, field.name)
+    elif pa.types.is_boolean(field.type):
+        converted, bad = to_boolean(values, field.name)
+    elif pa.types.is_integer(field.type):
+        converted, bad = to_whole(values, field.name, field.type)
+    else:
+        converted, bad = to_number(values, field.name)
+        converted = converted.cast(field.type, safe=False)
+    reasons.mark(bad, f"{field.name} is not a {field.type}")
+    return converted
+
+
+def check_text(values: pa.Array, column: str, limit: int, reasons: Reasons) -> pa.Array:
+    """Text of `column`; empty or longer than `limit` characters is marked, missing is left null."""
+    text, bad = to_text(values, column)
+    reasons.mark(bad, f"{column} is not text")
+    reasons.mark(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0), f"{column} is empty")
+    reasons.mark(pc.greater(pc.utf8_length(text), limit), f"{column} is longer than {limit} characters")
+    return text
+
+
+def check_amount(values: pa.Array, column: str, reasons: Reasons) -> pa.Array:
+    """An amount of money: a finite number, not negative; missing is left null."""
+    numbers, bad = to_number(values, column)
+    reasons.mark(bad, f"{column} is not a number")
+    reasons.mark(pc.less(numbers, 0), f"{column} is negative")
+    return numbers
+
+
+def check_word(text: pa.Array, column: str, words: tuple[str, ...], reasons: Reasons) -> None:
+    """Mark what is none of `words`; missing is left alone."""
+    known = pc.is_in(text, value_set=pa.array([*words, None], pa.string()))
+    reasons.mark(pc.invert(known), f"{column} is unknown")
+
+
+def _text_columns(raw: pa.Table, reasons: Reasons) -> dict[str, pa.Array]:
+    columns = {}
+    for name in ("user_id", "item_id", "action", "event_id", "request_id", "item_kind", "scene"):
+        limit = SCENE_LENGTH if name == "scene" else ID_LENGTH
+        columns[name] = check_text(_column(raw, name), name, limit, reasons)
+    for name in ("user_id", "item_id", "action"):
+        reasons.mark(columns[name].is_null(), f"{name} is empty")
+    check_word(columns["action"], "action", ACTIONS, reasons)
+    check_word(columns["item_kind"], "item_kind", ITEM_KINDS, reasons)
+    return columns
+
+
+def _timestamps(raw: pa.Table, rules: EventRules, reasons: Reasons) -> pa.Array:
+    moments, bad = to_milliseconds(_column(raw, "timestamp"), "timestamp", rules.timestamp_unit)
+    reasons.mark(bad, "timestamp is not a time")
+    reasons.mark(moments.is_null(), "timestamp is empty")
+    reasons.mark(pc.less(moments, 0), "timestamp is before 1970")
+    reasons.mark(pc.greater(moments, rules.latest_ms), "timestamp is in the future")
+    return moments
+
+
+def _numbers(raw: pa.Table, reasons: Reasons) -> dict[str, pa.Array]:
+    columns = {name: check_amount(_column(raw, name), name, reasons) for name in ("price", "bid", "ecpm")}
+    position, bad = to_whole(_column(raw, "position"), "position", pa.int32())
+    outside = pc.or_(pc.less(position, 0), pc.greater(position, LAST_POSITION))
+    reasons.mark(bad, "position is not a whole number")
+    reasons.mark(outside, f"position is not from 0 to {LAST_POSITION}")
+    return columns | {"position": position}
+
+
+def _check_catalogue(columns: dict[str, pa.Array], rules: EventRules, reasons: Reasons) -> None:
+    place = pc.index_in(columns["item_id"], value_set=rules.catalogue_ids)
+    reasons.mark(place.is_null(), "item not in catalogue")
+    columns["item_kind"] = pc.coalesce(columns["item_kind"], rules.catalogue_kinds.take(place))
+
+
+def _fill_defaults(columns: dict[str, pa.Array]) -> None:
+    columns["scene"] = pc.fill_null(columns["scene"], "default")
+    moment = columns["timestamp"].cast(pa.string())
+    derived = pc.binary_join_element_wise(columns["user_id"], moment, "@")
+    columns["request_id"] = pc.coalesce(columns["request_id"], derived)
+
+
+def _with_event_ids(events: pa.Table) -> pa.Table:
+    """Rows without an event_id get a hash of their content, so that exact duplicates stay duplicates."""
+    ids = events.column("event_id").combine_chunks()
+    if not ids.null_count:
+        return events
+    content = [
+        hashlib.blake2b(json.dumps(row, default=_as_text).encode(), digest_size=12).hexdigest()
+        for row in events.filter(ids.is_null()).to_pylist()
+    ]
+    filled = pc.replace_with_mask(ids, ids.is_null(), pa.array(content, pa.string()))
+    return events.set_column(events.schema.get_field_index("event_id"), "event_id", filled)
+
+
+def _column(raw: pa.Table, name: str) -> pa.Array:
+    """The column in one chunk, or nulls when the log has none."""
+    if name not in raw.column_names:
+        return pa.nulls(raw.num_rows)
+    column = raw.column(name).combine_chunks()
+    return column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
+
+
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_nullable(True) for field in schema])
+
+
+def _as_text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
