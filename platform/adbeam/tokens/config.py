@@ -55,7 +55,7 @@ class QuantizerConfig(Section):
         True, description="Fit fewer codes where distinct vectors are scarce; false refuses such a catalogue."
     )
     vectors_per_code: int = Field(2, ge=2, description="Distinct sample vectors each code must have.")
-    sample_vectors_per_code: int = Field(256, ge=2, description="Distinct vectors sampled for each code when fitting.")
+    sample_vectors_per_code: int = Field(128, ge=2, description="Distinct vectors sampled for each code when fitting.")
     kmeans_iterations: int = Field(15, ge=1)
     balance_rounds: int = Field(4, ge=1, description="Rounds of balanced assignment and centroid update.")
     batch_vectors: int = Field(65_536, ge=1, description="Vectors encoded at a time.")

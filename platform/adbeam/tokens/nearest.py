@@ -26,7 +26,7 @@ def cheapest(x_NE: np.ndarray, centroid_VE: np.ndarray, price_V: np.ndarray) -> 
 def two_cheapest(
     x_NE: np.ndarray, centroid_VE: np.ndarray, price_V: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(code [N], cost [N], margin [N]): the cheapest code, its cost without ||x||^2, and how much dearer the next is."""
+    """(code [N], cost [N], margin [N]): the cheapest code, its cost less ||x||^2, how much dearer the next is."""
     weight_EV, offset_V = _prepare(centroid_VE, price_V)
     code_N = np.empty(len(x_NE), np.int32)
     cost_N = np.empty(len(x_NE), np.float32)

@@ -1,7 +1,7 @@
 """`tokenize`: the step that turns work_dir/prepared into work_dir/tokens.
 
-Written there, whole or not at all: `sids.parquet` (item_id, sid, kind), `codebooks.safetensors`, `tokens.json` (settings
-of embedder and quantizer), `report.json`, `items_per_sid.png`, `quarantine.parquet` (item_id, reason).
+Written there, whole or not at all: `sids.parquet` (item_id, sid, kind), `codebooks.safetensors`, `tokens.json`
+(settings of embedder and quantizer), `report.json`, `items_per_sid.png`, `quarantine.parquet` (item_id, reason).
 """
 
 from __future__ import annotations
@@ -173,8 +173,9 @@ def _encode(tokenizer: Tokenizer, path: Path, staging: Path) -> tuple[dict[str, 
                 held += len(vectors[-1])
             kept_file.write_table(_sid_table(kept, sids[-1]))
             quarantine_file.write_table(_quarantine_table(ids, reason_N))
-    account = {"rows": len(keep_N) and sum(map(len, sids)) + sum(reasons.values()), "kept": sum(map(len, sids))}
-    account |= {"quarantined": sum(reasons.values()), "reasons": dict(reasons), "kinds": dict(kinds)}
+    kept_rows, quarantined = sum(map(len, sids)), sum(reasons.values())
+    account: dict[str, Any] = {"rows": kept_rows + quarantined, "kept": kept_rows, "quarantined": quarantined}
+    account |= {"reasons": dict(reasons), "kinds": dict(kinds)}
     return account, np.concatenate(sids), np.concatenate(vectors)
 
 

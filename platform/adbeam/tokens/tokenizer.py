@@ -26,7 +26,7 @@ MIN_USABLE_LENGTH = 1e-6
 
 @dataclass(frozen=True)
 class Encoded:
-    """SIDs of N catalogue rows. A row whose `usable` is false has no SID worth using: its vector is zero or not finite."""
+    """SIDs of N catalogue rows. Where `usable_N` is false the vector is zero or not finite: no SID worth using."""
 
     sids_NT: np.ndarray
     usable_N: np.ndarray
@@ -78,7 +78,7 @@ class Tokenizer:
         return Encoded(sids_NT, usable_N, x_NE)
 
     def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """(settings for JSON, tensors for safetensors). Observed behaviour stays behind: only new ads are encoded later."""
+        """(settings for JSON, tensors for safetensors). Observed behaviour is left out: only new ads are encoded later."""
         quantizer_settings, tensors = self.quantizer.state()
         embedder_settings, embedder_tensors = self.embedder.state()
         tensors = {**tensors, **{f"embedder.{name}": tensor for name, tensor in embedder_tensors.items()}}
