@@ -1,0 +1,1 @@
+"""Ray clusters: Kubernetes manifests from one settings file, checks of cluster and Serve YAML, a local cluster."""
