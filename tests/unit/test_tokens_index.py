@@ -105,7 +105,7 @@ def test_readers_never_see_a_live_item_missing_while_others_change() -> None:
 
     def read() -> None:
         while not stop.is_set():
-            version, sids_NT, item_ids = index.rows()
+            _, sids_NT, item_ids = index.rows()
             seen.append(index.items((0, 0))[0] == "steady" and len(sids_NT) == len(item_ids) and "steady" in item_ids)
 
     reader = threading.Thread(target=read)
