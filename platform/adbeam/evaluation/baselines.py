@@ -21,6 +21,7 @@ from adbeam.records import ACTIONS, SPLITS
 class Popularity:
     """Ads by falling number of conversions, overall and inside each category."""
 
+    counts: Mapping[str, int]
     ranked: list[str]
     by_category: Mapping[str | None, list[str]]
     category_of: Mapping[str, str | None]
@@ -64,7 +65,7 @@ def rank_popularity(counts: Mapping[str, int], categories: Mapping[str, str | No
     by_category: dict[str | None, list[str]] = {}
     for item in ranked:
         by_category.setdefault(categories[item], []).append(item)
-    return Popularity(ranked, by_category, categories)
+    return Popularity(counts, ranked, by_category, categories)
 
 
 def first_allowed(candidates: Iterable[str], banned: Set[str], k: int) -> list[str]:

@@ -1,0 +1,146 @@
+"""`adbeam evaluate`: a bundle against popularity and repeat baselines on one split, written down and printed.
+
+Every request ranks the whole catalogue of ads. Two questions are asked of each list: which ads converted (`all`), and
+which of those were new to the user (`new`, where every ranking leaves out what the user had before). In groceries most
+purchases repeat, so one number alone would flatter either a model that only repeats or one that only explores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from adbeam import artifacts
+from adbeam.bundle import load_bundle
+from adbeam.config import Config
+from adbeam.errors import UserError
+from adbeam.evaluation.baselines import BASELINES, Popularity, count_conversions, rank_popularity
+from adbeam.evaluation.metrics import measure
+from adbeam.evaluation.ranker import Ranker
+from adbeam.logs.prepared import PreparedLog
+from adbeam.logs.requests import Request, UserSequence, read_sequences, requests_in
+
+FOLDER = "evaluation"
+MODEL = "model"
+PART = 64
+
+
+def evaluate(config: Config, split: str = "test") -> dict[str, dict[str, float]]:
+    """{"all/model": {"recall@10": ...}, "new/popularity": ...}: means over the requests of `split`.
+
+    Also writes `work_dir/evaluation/<split>/` with the table and one row a request. Raises UserError when a step before
+    it has not run or the split holds no request with an ad conversion.
+    """
+    if split not in ("validation", "test"):
+        raise UserError("can only judge validation or test", field="split", value=split)
+    work_dir = Path(config.work_dir)
+    prepared = PreparedLog.open(work_dir / "prepared")
+    bundle = load_bundle(work_dir / "bundles")
+    popularity = popularity_before(prepared, split)
+    ranker = Ranker.of(bundle, popularity.counts)
+    requests = judged_requests(prepared, split, config.evaluation.max_requests)
+    began = time.monotonic()
+    rows = list(_judge(requests, ranker, popularity, config.decoding.widths, config.evaluation.cutoffs))
+    table = summarise(rows)
+    details = {"step": "evaluate", "split": split, "bundle": bundle.version, "requests": len(requests)}
+    target = work_dir / FOLDER / split
+    with artifacts.publish(target, details) as staging:
+        pq.write_table(pa.Table.from_pylist(rows), staging / "requests.parquet")
+        artifacts.write_json(staging / "table.json", table)
+    print_table(table, config.evaluation.cutoffs, f"{split}: {len(requests)} requests, {len(ranker.ads)} ads")
+    print(f"evaluated in {time.monotonic() - began:.0f} s; wrote {target}")
+    return table
+
+
+def popularity_before(prepared: PreparedLog, split: str) -> Popularity:
+    """Popularity of every ad by its ad conversions before `split`."""
+    catalogue = prepared.catalogue()
+    ads = catalogue.filter(pc.equal(catalogue.column("kind"), "ad"))
+    categories = dict(zip(ads.column("item_id").to_pylist(), ads.column("category").to_pylist(), strict=True))
+    counts = count_conversions(_sequences(prepared), categories.keys(), before=split)
+    return rank_popularity(counts, categories)
+
+
+def judged_requests(prepared: PreparedLog, split: str, limit: int | None) -> list[Request]:
+    """Requests of `split` in which an ad converted, in the order of the shards."""
+    found = [
+        request
+        for sequence in _sequences(prepared)
+        for request in requests_in(sequence, split)
+        if request.ad_targets()
+    ]
+    if not found:
+        raise UserError(f"the {split} split holds no request with an ad conversion", remedy="check logs.split")
+    return found[:limit]
+
+
+def _sequences(prepared: PreparedLog) -> Iterator[UserSequence]:
+    for shard in prepared.sequences():
+        yield from read_sequences(shard)
+
+
+def _judge(
+    requests: Sequence[Request],
+    ranker: Ranker,
+    popularity: Popularity,
+    widths: tuple[int, ...],
+    cutoffs: tuple[int, ...],
+) -> Iterator[dict[str, Any]]:
+    """One row a request, question and method."""
+    k = max(cutoffs)
+    for start in track(range(0, len(requests), PART), description="judging"):
+        part = requests[start : start + PART]
+        for question in ("all", "new"):
+            lists = ranker.rank(part, widths, k, new_only=question == "new")
+            for request, ranked in zip(part, lists, strict=True):
+                yield from _rows(request, question, ranked, popularity, cutoffs)
+
+
+def _rows(
+    request: Request, question: str, ranked: list[str], popularity: Popularity, cutoffs: tuple[int, ...]
+) -> Iterator[dict[str, Any]]:
+    targets, banned = request.ad_targets(), set()
+    if question == "new":
+        banned = set(request.history_items())
+        targets = {item: value for item, value in targets.items() if item not in banned}
+    if not targets:
+        return
+    answers = {name: getattr(popularity, name)(request, banned, max(cutoffs)) for name in BASELINES}
+    for method, answer in {MODEL: ranked, **answers}.items():
+        place = {"request_id": request.request_id, "question": question, "method": method}
+        yield {**place, **measure(answer, targets, cutoffs)}
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Means over requests, by question and method."""
+    held: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        held.setdefault(f"{row['question']}/{row['method']}", []).append(row)
+    metrics = [name for name in rows[0] if "@" in name]
+    return {
+        name: {metric: float(np.mean([row[metric] for row in group])) for metric in metrics} | {"requests": len(group)}
+        for name, group in held.items()
+    }
+
+
+def print_table(table: dict[str, dict[str, float]], cutoffs: Sequence[int], title: str) -> None:
+    """The means, best recall first within each question."""
+    k = max(cutoffs)
+    columns = [f"recall@{k}", f"ndcg@{k}", f"value_recall@{k}"]
+    shown = Table(title=title, title_justify="left")
+    for name in ("targets", "ranking", *columns):
+        shown.add_column(name, justify="left" if name in ("targets", "ranking") else "right")
+    for name in sorted(table, key=lambda name: (name.split("/")[0], -table[name][columns[0]])):
+        question, method = name.split("/")
+        shown.add_row(question, method, *(f"{table[name][column]:.4f}" for column in columns))
+    Console().print(shown)

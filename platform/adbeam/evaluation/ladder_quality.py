@@ -1,0 +1,36 @@
+"""What each rung of the beam ladder is worth, measured on validation requests when a bundle is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from adbeam.beams.ladder import generate_schedules
+from adbeam.evaluation.metrics import recall_at, value_recall_at
+from adbeam.evaluation.ranker import Ranker
+from adbeam.logs.requests import Request
+
+
+def measure_ladder(
+    ranker: Ranker, requests: Sequence[Request], full_widths: Sequence[int], *, k: int = 10
+) -> dict[str, Any]:
+    """The bundle's `ladder_quality.json`: recall@k and the share of converted money found, by schedule.
+
+    `quality` is recall@k, what the ladder's Pareto rungs are chosen by.
+    """
+    schedules = []
+    for widths in generate_schedules(full_widths):
+        ranked = ranker.rank(requests, widths, k)
+        pairs = [(answer, request.ad_targets()) for answer, request in zip(ranked, requests, strict=True)]
+        recall = float(np.mean([recall_at(answer, targets, k) for answer, targets in pairs]))
+        value = float(np.mean([value_recall_at(answer, targets, k) for answer, targets in pairs]))
+        schedules.append({"widths": list(widths), "quality": recall, "value_recall": value})
+    return {
+        "metric": f"recall@{k}",
+        "split": "validation",
+        "requests": len(requests),
+        "full_widths": list(full_widths),
+        "schedules": schedules,
+    }

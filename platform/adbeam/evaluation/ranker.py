@@ -1,0 +1,111 @@
+"""Ranks ads for logged requests with a model, through the same beam search that serves.
+
+Shapes: B requests, H history events, T SID levels, N ads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adbeam.bundle import SID_COLUMN, Bundle
+from adbeam.decoding import Decoder, ItemFilter, Trie
+from adbeam.decoding.results import OrderBy
+from adbeam.logs.requests import Request
+from adbeam.model.features import ContextRow, History, build_context, collate
+from adbeam.model.lazyar import LazyAR
+from adbeam.model.spec import FeatureSpec
+
+BATCH = 16
+
+
+class Ranker:
+    """Turns requests into ranked ads. Ads that share a SID are told apart by training popularity."""
+
+    def __init__(
+        self,
+        model: LazyAR,
+        catalogue: pa.Table,
+        ecpm_means: Sequence[float],
+        popularity: Mapping[str, int],
+        order_by: OrderBy = "log_probability",
+    ) -> None:
+        known = catalogue.filter(pc.is_valid(catalogue.column(SID_COLUMN)))
+        ids = known.column("item_id").to_pylist()
+        sids = known.column(SID_COLUMN).to_pylist()
+        self._sid_of = {item: tuple(sid) for item, sid in zip(ids, sids, strict=True)}
+        ad_rows = np.flatnonzero(pc.equal(known.column("kind"), "ad").to_numpy(zero_copy_only=False))
+        self.ads = [ids[row] for row in ad_rows]
+        self.row_of = {item: row for row, item in enumerate(self.ads)}
+        self._ads_of: dict[tuple[int, ...], list[str]] = {}
+        for item in sorted(self.ads, key=lambda ad: -popularity.get(ad, 0)):
+            self._ads_of.setdefault(self._sid_of[item], []).append(item)
+        self.spec = FeatureSpec.of(model.config)
+        trie = Trie.build(np.array([self._sid_of[item] for item in self.ads], dtype=np.int32), model.config.codebooks)
+        self.decoder = Decoder(model.eval(), trie, ecpm_means, order_by)
+
+    @classmethod
+    def of(cls, bundle: Bundle, popularity: Mapping[str, int], order_by: OrderBy = "log_probability") -> Ranker:
+        """The ranker of a bundle."""
+        model = LazyAR(bundle.model_config)
+        model.load_state_dict(bundle.weights)
+        return cls(model, bundle.catalogue, bundle.settings["ecpm_means"], popularity, order_by)
+
+    def rank(
+        self,
+        requests: Sequence[Request],
+        widths: tuple[int, ...],
+        k: int,
+        *,
+        new_only: bool = False,
+        live: Sequence[np.ndarray | None] | None = None,
+    ) -> list[list[str]]:
+        """The first k ads of each request; `new_only` leaves out what the user had before, `live` [N] masks ads."""
+        ranked: list[list[str]] = []
+        for start in range(0, len(requests), BATCH):
+            part = requests[start : start + BATCH]
+            masks = live[start : start + BATCH] if live else [None] * len(part)
+            seen = [set(request.history_items()) if new_only else set() for request in part]
+            filters = [
+                ItemFilter(allow=mask, deny=[self.row_of[item] for item in items if item in self.row_of])
+                for items, mask in zip(seen, masks, strict=True)
+            ]
+            context = collate([self._context(request) for request in part])
+            results = self.decoder.decode(context, [widths] * len(part), filters)
+            for result, items, mask in zip(results, seen, masks, strict=True):
+                ranked.append(self._expand(result.sids_nT.tolist(), items, mask, k))
+        return ranked
+
+    def history(self, request: Request) -> History:
+        """What the request's user did before it, items without a SID left out."""
+        sequence, end = request.sequence, request.end
+        sids = [self._sid_of.get(item) for item in sequence.item_H[:end]]
+        known_H = np.array([sid is not None for sid in sids], dtype=bool)
+        codes = [sid for sid in sids if sid is not None]
+        if not codes:
+            return History.empty(self.spec.levels)
+        return History(
+            np.array(codes, dtype=np.int64),
+            sequence.timestamp_H[:end][known_H],
+            sequence.action_H[:end][known_H],
+            sequence.kind_H[:end][known_H],
+            sequence.value_H[:end][known_H],
+        )
+
+    def _context(self, request: Request) -> ContextRow:
+        return build_context(
+            self.history(request), request.now_ms, request.scene, request.sequence.user_id, self.spec
+        )
+
+    def _expand(self, sids: list[list[int]], seen: Set[str], mask: np.ndarray | None, k: int) -> list[str]:
+        ads: list[str] = []
+        for sid in sids:
+            for ad in self._ads_of[tuple(sid)]:
+                if ad not in seen and (mask is None or mask[self.row_of[ad]]):
+                    ads.append(ad)
+            if len(ads) >= k:
+                break
+        return ads[:k]
