@@ -18,6 +18,9 @@ class RspoConfig(Section):
         "reward", description="Ranks in the Lambda weights: by reward (sum below 1) or by the model's own order."
     )
     reward_scale: float = Field(4.0, gt=0, description="Rewards enter 2^v; they are scaled into [0, reward_scale].")
+    reward_money: float | None = Field(
+        None, gt=0, description="The reward that reaches reward_scale; the largest of each batch when unset."
+    )
 
 
 class UvrConfig(Section):
