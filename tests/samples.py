@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from adbeam.logs.config import LogsConfig
+from adbeam.logs.pipeline import run
+from adbeam.logs.prepared import PreparedLog
 from adbeam.records import CATALOGUE_SCHEMA, EVENT_SCHEMA
 
 START_MS = 1_600_000_000_000
@@ -52,6 +56,13 @@ def write_sample_log(folder: Path, users: int = 60, items: int = 120, seed: int 
     pq.write_table(catalogue, sample.catalogue)
     pq.write_table(sample_events(catalogue, users, visits, seed), sample.events)
     return sample
+
+
+def write_sample_prepared(work_dir: Path, **arguments: int) -> PreparedLog:
+    """A sample log (arguments as of write_sample_log) prepared into `work_dir / "prepared"`, without Ray."""
+    sample = write_sample_log(Path(work_dir) / "sample", **arguments)
+    settings = SimpleNamespace(work_dir=Path(work_dir), logs=LogsConfig.parse(sample.settings))
+    return run(settings, in_process=True)
 
 
 def sample_catalogue(items: int, seed: int = 0) -> pa.Table:

@@ -71,7 +71,8 @@ def print_account(account: Mapping[str, Any], title: str) -> None:
 def _lines(account: Mapping[str, Any]) -> list[tuple[str, Any]]:
     lines: list[tuple[str, Any]] = [("rows in", account["rows_in"]), ("= kept", account["kept"])]
     lines.append(("+ quarantined", account["quarantined"]))
-    lines.extend((f"    {reason}", count) for reason, count in account["reasons"].items())
+    by_count = sorted(account["reasons"].items(), key=lambda item: (-item[1], item[0]))
+    lines.extend((f"    {reason}", count) for reason, count in by_count)
     lines.append(("+ duplicates", account["duplicates"]))
     lines.append(("users", account["users"]))
     for group in ("splits", "actions", "catalogue", "source"):

@@ -69,6 +69,8 @@ COLUMNS = {
     "coupon_redemptions.parquet": ("household_id", "coupon_upc", "campaign_id", "redemption_date"),
 }
 NO_VALUE = "sales_value is not above 0"
+HALF_A_CENT = 0.005
+"""Some values are 0 but for the rounding of binary fractions (1e-15): money below half a cent is none."""
 
 
 class CompleteJourneySource:
@@ -122,7 +124,7 @@ class CompleteJourneySource:
         everything = self._purchases(first, last, with_worthless=True)
         for week in range(first, last + 1):
             rows = everything.filter(pc.equal(everything["week"], week)).combine_chunks()
-            has_value = pc.fill_null(pc.greater(rows["sales_value"], 0), False)
+            has_value = pc.fill_null(pc.greater_equal(rows["sales_value"], HALF_A_CENT), False)
             bought = rows.filter(has_value)
             yield Chunk(
                 purchase_events(bought, places, redeemed),
@@ -152,7 +154,7 @@ class CompleteJourneySource:
     def _purchases(self, first_week: int, last_week: int, *, with_worthless: bool = False) -> pa.Table:
         filters: list[Any] = [("week", ">=", first_week), ("week", "<=", last_week)]
         if not with_worthless:
-            filters.append(("sales_value", ">", 0))
+            filters.append(("sales_value", ">=", HALF_A_CENT))
         return pq.read_table(self._folder() / PURCHASES, columns=list(COLUMNS[PURCHASES]), filters=filters)
 
     def _redeemed(self, purchases: pa.Table, places: Placements) -> tuple[np.ndarray, dict[str, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from adbeam.logs.account import Account, print_account
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.prepared import FOLDER, PreparedLog
 from adbeam.logs.reading import Chunk
-from adbeam.logs.session import ray_session, run_each, run_once
+from adbeam.logs.runners import InProcessRunner, Runner, ray_runner
 from adbeam.logs.shards import Spill, assemble_shard
 from adbeam.logs.source import CATALOGUE_FILE, SPILL, Source, open_source
 from adbeam.logs.validate import QUARANTINE_SCHEMA, EventRules, malformed_rows, validate_events
@@ -41,8 +42,11 @@ class PrepareSettings(Protocol):
     def logs(self) -> LogsConfig: ...
 
 
-def run(config: PrepareSettings) -> PreparedLog:
-    """Prepare `config.logs` into work_dir/prepared, or find it current; prints the account either way."""
+def run(config: PrepareSettings, *, in_process: bool = False) -> PreparedLog:
+    """Prepare `config.logs` into work_dir/prepared, or find it current; prints the account either way.
+
+    `in_process` does without Ray, for a log of a few thousand rows.
+    """
     target = Path(config.work_dir) / FOLDER
     source = open_source(config.logs)
     details = describe(config.logs, source.check())
@@ -50,8 +54,9 @@ def run(config: PrepareSettings) -> PreparedLog:
         prepared = PreparedLog.open(target, verify=False)
         print_account(prepared.account, f"{target} is current")
         return prepared
-    with ray_session(), artifacts.publish(target, details) as staging:
-        account = _prepare(config.logs, source, staging.resolve())
+    runners: AbstractContextManager[Runner] = nullcontext(InProcessRunner()) if in_process else ray_runner()
+    with runners as runner, artifacts.publish(target, details) as staging:
+        account = _prepare(config.logs, source, staging.resolve(), runner)
     prepared = PreparedLog.open(target, verify=False)
     print_account(account.to_dict(), f"prepared {config.logs.source} into {target}")
     return prepared
@@ -64,21 +69,21 @@ def describe(logs: LogsConfig, inputs: list[Path]) -> dict[str, Any]:
     return {"step": "prepare", "source": logs.source, "split": split, "fingerprint": print_of_inputs}
 
 
-def _prepare(logs: LogsConfig, source: Source, staging: Path) -> Account:
+def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) -> Account:
     for name in ("events", "sequences", "quarantine", SPILL):
         (staging / name).mkdir()
     account = Account()
     latest_ms = time.time_ns() // 1_000_000
-    stage = _succeeded(run_once(_answer, partial(source.stage, staging)))
+    stage = _succeeded(runner.once(partial(_answer, partial(source.stage, staging))))
     account.catalogue = stage["catalogue"]
     account.add({"source": stage["source"]})
     read = partial(_answer, partial(read_share, source, logs, staging, latest_ms))
-    for counts in run_each(source.shares(), read, "read_validate_spill"):
+    for counts in runner.each(source.shares(), read, "read_validate_spill"):
         account.add(_succeeded(counts))
     refuse_bad_log(account, logs, staging)
     schema = load_rules(source, staging, latest_ms).schema
     assemble = partial(assemble_shard, staging / SPILL, schema=schema, split=logs.effective_split, target=staging)
-    for counts in run_each(logs.shards, partial(_answer, assemble), "order_deduplicate_split"):
+    for counts in runner.each(logs.shards, partial(_answer, assemble), "order_deduplicate_split"):
         account.add(_succeeded(counts))
     account.check()
     if not account.splits["train"]:
