@@ -38,7 +38,7 @@ def desired_replicas(
     if not math.isfinite(demand_full_width) or demand_full_width < 0:
         return _clip(state.replicas, config), AutoscaleState(state.replicas, state.samples, state.raised_at, None)
     samples = _recent((*state.samples, (now_seconds, demand_full_width)), now_seconds - config.look_back_seconds)
-    ahead = demand_full_width + max(0.0, _slope(samples)) * config.look_ahead_seconds
+    ahead = demand_full_width + _trend(samples) * config.look_ahead_seconds
     wanted = _clip(_needed(ahead, config.target_utilisation), config)
     current = _clip(state.replicas, config)
     if wanted > current:
@@ -64,6 +64,12 @@ def _clip(replicas: int, config: AutoscaleConfig) -> int:
 
 def _recent(samples: Sequence[tuple[float, float]], since: float) -> tuple[tuple[float, float], ...]:
     return tuple(sample for sample in samples if sample[0] >= since)
+
+
+def _trend(samples: Sequence[tuple[float, float]]) -> float:
+    """Rise of demand per second if both halves of the samples rise, else 0: a ramp is looked ahead, a step is not."""
+    half = len(samples) // 2
+    return max(0.0, min(_slope(samples[:half]), _slope(samples[half:])))
 
 
 def _slope(samples: Sequence[tuple[float, float]]) -> float:

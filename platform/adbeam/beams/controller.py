@@ -169,7 +169,7 @@ class Controller:
         return Pace(pace.fixed_ms, pace.request_ms, batch)
 
     def _late(self, load: Load) -> set[int]:
-        pace = load.paces[self._rung]
+        pace = load.cautious_paces[self._rung]
         if not self._early or load.backlog.drains(pace):
             return set()
         return load.backlog.unservable(pace)
