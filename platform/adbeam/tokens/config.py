@@ -26,7 +26,7 @@ class EmbedderConfig(Section):
     dimensions: int = Field(64, ge=2, description="E, features of the content vector after SVD.")
     hashed_terms: int = Field(32768, ge=256, description="Columns of the hashed term matrix.")
     behaviour_dimensions: int = Field(32, ge=0, description="Features from co-occurrence in training events; 0 is off.")
-    behaviour_weight: float = Field(1.0, ge=0, description="Length of the behaviour part; the content part has 1.")
+    behaviour_weight: float = Field(0.5, ge=0, description="Length of the behaviour part; the content part has 1.")
     behaviour_prior_events: float = Field(
         5.0, ge=0, description="Events an item needs before its own behaviour outweighs what its content predicts."
     )

@@ -78,7 +78,7 @@ class Tokenizer:
         return Encoded(sids_NT, usable_N, x_NE)
 
     def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """(settings for JSON, tensors for safetensors). Observed behaviour is left out: what is encoded later is new."""
+        """(settings for JSON, tensors for safetensors). Observed behaviour is left out: later items are new."""
         quantizer_settings, tensors = self.quantizer.state()
         embedder_settings, embedder_tensors = self.embedder.state()
         tensors = {**tensors, **{f"embedder.{name}": tensor for name, tensor in embedder_tensors.items()}}
