@@ -78,7 +78,7 @@ def test_launcher_files_pass_rays_own_check_with_token_authentication(name: str)
     ("change", "message"),
     [
         ({"max_worker": 3}, "max_worker"),
-        ({"head_node_type": "nope"}, "nope"),
+        ({"head_node_type": "nope"}, "head_node_type"),
     ],
 )
 def test_a_bad_launcher_file_is_refused(change: dict[str, Any], message: str) -> None:

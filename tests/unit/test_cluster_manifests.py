@@ -70,6 +70,7 @@ def _pod_templates(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 DOCUMENTS = _documents()
 RAY = [(name, document) for name, document in DOCUMENTS if document["kind"] in KINDS]
+MONITORING = [name for name, document in DOCUMENTS if document["apiVersion"].startswith("monitoring.coreos.com")]
 CORE = [(name, document) for name, document in DOCUMENTS if document["apiVersion"].split("/")[0] in
         ("v1", "apps", "networking.k8s.io", "batch")]  # fmt: skip
 
@@ -134,9 +135,8 @@ def test_the_service_embeds_the_serve_application_and_survives_a_lost_head() -> 
     serve = yaml.safe_load(document["spec"]["serveConfigV2"])
     check_serve(serve, "rayservice.yaml")
     original = yaml.safe_load((ROOT / "serving" / "ads.yaml").read_text())
-    assert [app["import_path"] for app in serve["applications"]] == [
-        app["import_path"] for app in original["applications"]
-    ]
+    for application, own in zip(serve["applications"], original["applications"], strict=True):
+        assert application["import_path"] == own["import_path"]
     assert serve["applications"][0]["args"]["auth"]["mode"] != "none"
     assert document["spec"]["rayClusterConfig"]["gcsFaultToleranceOptions"]["redisAddress"]
 

@@ -1,0 +1,95 @@
+"""The online loop: what answers are worth, what comes back as events, and which model is in force."""
+
+from __future__ import annotations
+
+from adbeam.dashboards.panels import Dashboard, Panel, Query, Row
+from adbeam.dashboards.serving import APPLICATION, faults, rate
+
+_A = '{application=~"$application"}'
+
+_VALUE = Row(
+    "Value",
+    (
+        Panel(
+            "Expected value per second",
+            "Sum of the expected eCPM of all ads sent.",
+            (Query(rate("expected_ecpm"), "expected eCPM"),),
+            width=12,
+        ),
+        Panel(
+            "Requests decoded by the model",
+            "The rest got a cached or popular answer, which earns less and teaches nothing.",
+            (
+                Query(
+                    f'sum (rate(ray_adbeam_requests_total{{source="model", application=~"$application"}}'
+                    f"[$__rate_interval])) / {rate('requests')}",
+                    "model",
+                ),
+            ),
+            unit="percentunit",
+            width=12,
+        ),
+    ),
+)
+
+_EVENTS = Row(
+    "Events",
+    (
+        Panel(
+            "Events per second",
+            "Impressions, clicks and conversions posted back. `duplicate` is a client that sends again.",
+            (Query(rate("events", "result"), "{{result}}"),),
+            unit="reqps",
+        ),
+        Panel(
+            "Events per request",
+            "What comes back for a request; a fall means a broken tracker, or ads nobody wants.",
+            (Query(f"{rate('events')} / {rate('requests')}", "events"),),
+        ),
+        Panel(
+            "Event rows lost",
+            "Rows that could not be written to the event log since the replicas started.",
+            (Query(f"sum (ray_adbeam_event_log_dropped_rows{_A}) or vector(0)", "lost"),),
+        ),
+    ),
+)
+
+_MODEL = Row(
+    "Model in force",
+    (
+        Panel(
+            "Age of the model",
+            "Time since each replica loaded its bundle. Two versions for long: a replica refuses the new one.",
+            (Query(f"max by (version) (ray_adbeam_model_age_seconds{_A})", "{{version}}"),),
+            unit="s",
+        ),
+        Panel(
+            "Bundles taken and refused",
+            "A refused bundle is corrupt or of another shape; the old one stays in force.",
+            (Query(f"sum by (result) (increase(ray_adbeam_bundle_swaps_total{_A}[1h])) or vector(0)", "{{result}}"),),
+        ),
+        Panel(
+            "Offline quality of the newest bundle",
+            "From the newest evaluation.",
+            (Query("adbeam_evaluation", "{{metric}}"),),
+            needs="steps",
+        ),
+        Panel(
+            "Client retries and failures",
+            "Store failures and cancelled requests: the online side of the loop.",
+            (
+                Query(faults("store_failures"), "store failures"),
+                Query(faults("cancelled"), "cancelled"),
+            ),
+            unit="reqps",
+        ),
+    ),
+)
+
+ONLINE = Dashboard(
+    "adbeam-online",
+    "adbeam online loop and value",
+    "Expected value of the answers, events that come back, and the model in force.",
+    (_VALUE, _EVENTS, _MODEL),
+    (APPLICATION,),
+)

@@ -1,0 +1,224 @@
+"""The serving dashboard, from the top: what comes in, what gives way, who does the work, what breaks."""
+
+from __future__ import annotations
+
+from adbeam.dashboards.panels import Dashboard, Panel, Query, Row, Variable
+
+APPLICATION = Variable("application", "Application", "label_values(ray_adbeam_rung, application)")
+_A = '{application=~"$application"}'
+
+
+def rate(metric: str, by: str = "") -> str:
+    """Per second, over all replicas; `by` keeps labels."""
+    keep = f" by ({by})" if by else ""
+    return f"sum{keep} (rate(ray_adbeam_{metric}_total{_A}[$__rate_interval]))"
+
+
+def quantile(share: float, metric: str) -> str:
+    """A quantile of a histogram over all replicas."""
+    return f"histogram_quantile({share}, sum by (le) (rate(ray_adbeam_{metric}_bucket{_A}[$__rate_interval])))"
+
+
+def mean(metric: str) -> str:
+    """The mean observation of a histogram over all replicas."""
+    total, count = (f"sum(rate(ray_adbeam_{metric}_{part}{_A}[$__rate_interval]))" for part in ("sum", "count"))
+    return f"{total} / {count}"
+
+
+def gauge(how: str, metric: str) -> str:
+    """A gauge over all replicas: sum, avg, max, count."""
+    return f"{how} (ray_adbeam_{metric}{_A})"
+
+
+def faults(metric: str, by: str = "") -> str:
+    """A rate that is zero, not absent, when nothing has ever gone wrong."""
+    return f"{rate(metric, by)} or vector(0)"
+
+
+_LOAD = Row(
+    "Load and answers",
+    (
+        Panel(
+            "Requests per second",
+            "Ad requests by what answered them. `fallback` and `cache` during a spike are answers without a decode.",
+            (Query(rate("requests", "source"), "{{source}}"),),
+            unit="reqps",
+            stacked=True,
+        ),
+        Panel(
+            "Latency",
+            "From arrival in the replica to the answer, all sources.",
+            tuple(
+                Query(quantile(share, "request_latency_seconds"), f"p{share * 100:g}") for share in (0.5, 0.95, 0.99)
+            ),
+            unit="s",
+        ),
+        Panel(
+            "HTTP status",
+            "Answers by status. 503 is shed load, 422 a bad request.",
+            (Query(rate("responses", "status"), "{{status}}"),),
+            unit="reqps",
+            stacked=True,
+        ),
+        Panel(
+            "Answers without a decode",
+            "Share of requests answered from cache or fallback because of deadline or queue.",
+            (Query(f"({faults('degraded')}) / {rate('requests')}", "degraded"),),
+            unit="percentunit",
+        ),
+        Panel(
+            "Value per request",
+            "Expected eCPM of the ads in an answer of the model: what a narrower beam costs.",
+            (Query(f"{rate('expected_ecpm')} / {rate('requests')}", "expected eCPM"),),
+        ),
+        Panel(
+            "Answered from cache",
+            "Results found again in the cache, as a share of requests.",
+            (Query(f"({faults('cache_hits')}) / {rate('requests')}", "cache hits"),),
+            unit="percentunit",
+        ),
+    ),
+)
+
+_BEAMS = Row(
+    "Beams",
+    (
+        Panel(
+            "Beam width in force",
+            "Beams of the last level at the rung in force: widest and narrowest replica, and the mean a request got.",
+            (
+                Query(gauge("max", "rung_width"), "widest"),
+                Query(gauge("min", "rung_width"), "narrowest"),
+                Query(mean("beam_width"), "mean of requests"),
+            ),
+        ),
+        Panel(
+            "Rung of the ladder",
+            "0 is the widest. A rung above 0 that lasts means too few replicas.",
+            (Query(f"ray_adbeam_rung{_A}", "{{replica}}"),),
+        ),
+        Panel(
+            "Widths of requests",
+            "How many requests got which width.",
+            (Query(f"sum by (le) (increase(ray_adbeam_beam_width_bucket{_A}[$__rate_interval]))", "{{le}}"),),
+            kind="heatmap",
+        ),
+        Panel(
+            "Rung changes per second",
+            "Moves of the controllers. Steady moves under steady load are an oscillation.",
+            (Query(faults("rung_changes"), "changes"),),
+        ),
+        Panel(
+            "Measured over modelled cost",
+            "1 when the cost model is right; above, batches take longer than the controller plans for.",
+            (Query(f"ray_adbeam_cost_factor{_A}", "{{replica}}"),),
+        ),
+        Panel(
+            "Decode",
+            "Duration of a batch.",
+            tuple(Query(quantile(share, "decode_seconds"), f"p{share * 100:g}") for share in (0.5, 0.95)),
+            unit="s",
+        ),
+    ),
+)
+
+_REPLICAS = Row(
+    "Replicas",
+    (
+        Panel(
+            "Demand at full width against replicas",
+            "Replicas that the arrivals would keep busy at full width, and the replicas there are. Where demand is "
+            "above, beams give way until the autoscaler has caught up.",
+            (
+                Query(gauge("sum", "demand_full_width"), "demand at full width"),
+                Query(gauge("count", "rung"), "replicas"),
+            ),
+            width=12,
+        ),
+        Panel(
+            "Utilisation",
+            "Share of time a replica is busy at the rung in force.",
+            (Query(f"ray_adbeam_utilisation{_A}", "{{replica}}"),),
+            unit="percentunit",
+            width=12,
+        ),
+        Panel(
+            "Waiting and in flight",
+            "Requests waiting for a decode, and inside the replicas.",
+            (Query(gauge("sum", "queue_depth"), "waiting"), Query(gauge("sum", "in_flight"), "in flight")),
+        ),
+        Panel(
+            "Queue delay",
+            "From arrival to the start of the decode.",
+            tuple(Query(quantile(share, "queue_delay_seconds"), f"p{share * 100:g}") for share in (0.5, 0.99)),
+            unit="s",
+        ),
+        Panel(
+            "Requests decoded together",
+            "Mean batch.",
+            (Query(mean("batch_size"), "batch"),),
+        ),
+        Panel(
+            "Arrivals as the controllers see them",
+            "Per replica; the load balancer should keep them level.",
+            (Query(f"ray_adbeam_arrivals_per_second{_A}", "{{replica}}"),),
+            unit="reqps",
+        ),
+        Panel(
+            "Memory of the nodes",
+            "Used memory of every Ray node.",
+            (Query("ray_node_mem_used", "{{instance}}"),),
+            unit="bytes",
+        ),
+        Panel(
+            "CPU of the nodes",
+            "Per cent of all cores of a node.",
+            (Query("ray_node_cpu_utilization", "{{instance}}"),),
+            unit="percent",
+        ),
+    ),
+)
+
+_FAULTS = Row(
+    "Faults",
+    (
+        Panel(
+            "Answers without a decode, by reason",
+            "late: the deadline came first. queue_full: the queue was at its bound.",
+            (Query(faults("degraded", "reason"), "{{reason}}"),),
+            unit="reqps",
+        ),
+        Panel(
+            "Deadline misses",
+            "Requests that no decode could answer in time.",
+            (Query(faults("deadline_misses"), "misses"),),
+            unit="reqps",
+        ),
+        Panel(
+            "Shed",
+            "Requests refused with 503.",
+            (Query(faults("shed", "reason"), "{{reason}}"),),
+            unit="reqps",
+        ),
+        Panel(
+            "Clients that went away",
+            "Requests cancelled before their answer.",
+            (Query(faults("cancelled"), "cancelled"),),
+            unit="reqps",
+        ),
+        Panel(
+            "History store failures",
+            "Failed reads and writes. Reads fail into cold-start answers.",
+            (Query(faults("store_failures", "operation"), "{{operation}}"),),
+            unit="reqps",
+        ),
+    ),
+)
+
+SERVING = Dashboard(
+    "adbeam-serving",
+    "adbeam serving",
+    "Load, beam widths, replicas and faults of the recommender.",
+    (_LOAD, _BEAMS, _REPLICAS, _FAULTS),
+    (APPLICATION,),
+)
