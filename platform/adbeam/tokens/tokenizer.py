@@ -7,8 +7,11 @@ Shapes: N items, E features, F behaviour features, T SID levels.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from typing import Any, Self
 
 import numpy as np
@@ -52,6 +55,7 @@ class Tokenizer:
 
     def fit(self, sample: pa.Table, interactions: Interactions | None, *, seed: int) -> None:
         """Fit everything on a sample of catalogue rows and, where given, on training events."""
+        self.__dict__.pop("version", None)
         self.embedder.fit(sample, seed=seed)
         if interactions is not None and self.config.embedder.behaviour_dimensions:
             self._fit_behaviour(sample, interactions, seed=seed)
@@ -90,6 +94,15 @@ class Tokenizer:
             "embedder": embedder_settings,
         }
         return settings, tensors
+
+    @cached_property
+    def version(self) -> str:
+        """A short hash of the fitted state: equal versions give equal SIDs."""
+        settings, tensors = self.state()
+        digest = sha256(json.dumps(settings, sort_keys=True).encode())
+        for name in sorted(tensors):
+            digest.update(name.encode() + tensors[name].contiguous().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:

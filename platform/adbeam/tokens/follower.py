@@ -1,0 +1,126 @@
+"""What a replica does with the update log: encode new ads, change its index, remember how far it has read."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from adbeam.errors import UserError
+from adbeam.records import CATALOGUE_SCHEMA, CatalogueItem, Status
+from adbeam.tokens.index import Sid, SidIndex
+from adbeam.tokens.tokenizer import Tokenizer
+from adbeam.tokens.updates import AdUpdate, UpdateLog
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[AdUpdate, Sid | None], None]
+
+
+def encode_ad(tokenizer: Tokenizer, item: CatalogueItem) -> Sid:
+    """The SID of one new ad, with the codebooks as they are; raises UserError when there is nothing to embed."""
+    row = {key: value for key, value in item.model_dump(mode="json").items() if key in CATALOGUE_SCHEMA.names}
+    encoded = tokenizer.encode(pa.Table.from_pylist([row], schema=CATALOGUE_SCHEMA))
+    if not encoded.usable_N[0]:
+        raise UserError(
+            "the ad has no text, category or price to embed", field="title", value=item.title, remedy="give it a title"
+        )
+    return tuple(int(code) for code in encoded.sids_NT[0])
+
+
+def insertion(tokenizer: Tokenizer, item: CatalogueItem) -> AdUpdate:
+    """The update that adds `item`: encoded here once, so that replicas with the same codebooks need not."""
+    sid = encode_ad(tokenizer, item)
+    return AdUpdate(
+        operation="insert",
+        item_id=item.item_id,
+        ecpm=item.ecpm,
+        item=item,
+        sid=sid,
+        tokenizer_version=tokenizer.version,
+    )
+
+
+class Follower:
+    """Applies the update log to one index, from `watermark` on.
+
+    `poll` may be called by hand; `start` calls it every `interval_seconds` in a thread of its own. `listener` hears
+    every applied update with the SID of its ad, after the index has changed.
+    """
+
+    def __init__(
+        self,
+        updates: UpdateLog,
+        index: SidIndex,
+        tokenizer: Tokenizer,
+        *,
+        watermark: int = 0,
+        interval_seconds: float = 0.1,
+        listener: Listener | None = None,
+    ) -> None:
+        self.updates, self.index, self.tokenizer = updates, index, tokenizer
+        self.watermark = watermark
+        self.interval_seconds = interval_seconds
+        self.skipped = 0
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def poll(self) -> int:
+        """Apply all that is new and return how many updates that was."""
+        applied = 0
+        with self._lock:
+            while page := self.updates.read(self.watermark):
+                for number, _, update in page:
+                    self._apply(update)
+                    self.watermark = number
+                applied += len(page)
+        return applied
+
+    def start(self) -> None:
+        """Catch up, then follow in the background."""
+        self.poll()
+        self._thread = threading.Thread(target=self._run, name="index-follower", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following and wait for the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.interval_seconds):
+            try:
+                self.poll()
+            except Exception:
+                # A log that cannot be read for a moment must not end the following; the next round tries again.
+                log.exception("cannot follow the update log beyond %d", self.watermark)
+
+    def _apply(self, update: AdUpdate) -> None:
+        """Change the index. An ad that cannot be encoded, or is unknown here, is skipped and counted, never fatal."""
+        try:
+            sid = self._change(update)
+        except (KeyError, UserError) as error:
+            self.skipped += 1
+            log.warning("update of %s skipped: %s", update.item_id, error)
+            return
+        if self._listener is not None:
+            self._listener(update, sid)
+
+    def _change(self, update: AdUpdate) -> Sid | None:
+        if update.operation == "insert":
+            item = update.item
+            assert item is not None
+            same = update.sid is not None and update.tokenizer_version == self.tokenizer.version
+            sid = update.sid if same and update.sid is not None else encode_ad(self.tokenizer, item)
+            self.index.insert(item.item_id, sid, ecpm=item.ecpm or 0.0, active=item.status == Status.ACTIVE)
+            return sid
+        if update.operation == "update":
+            assert update.ecpm is not None
+            return self.index.update(update.item_id, ecpm=update.ecpm).sid
+        changes = {"pause": self.index.pause, "resume": self.index.resume, "remove": self.index.remove}
+        return changes[update.operation](update.item_id).sid
