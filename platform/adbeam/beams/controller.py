@@ -195,7 +195,7 @@ class Controller:
 
     def _observe_pause(self, queue: Sequence[QueuedRequest], now_ms: float) -> None:
         """The time since the last batch counts as work lost only if a request was waiting when it ended."""
-        if min(request.arrived_ms for request in queue) < self._finished_ms <= now_ms:
+        if any(request.arrived_ms < self._finished_ms <= now_ms for request in queue):
             self._cost.observe_pause(now_ms - self._finished_ms)
 
     @staticmethod

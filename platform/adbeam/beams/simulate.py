@@ -144,6 +144,10 @@ class Simulation:
         count = len(planned_ms_N)
         self._planned = np.asarray(planned_ms_N, dtype=float)
         self._value = np.ones(count) if value_N is None else np.asarray(value_N, dtype=float)
+        self._queued = [
+            QueuedRequest(planned_ms, planned_ms + self.config.deadline_ms, value)
+            for planned_ms, value in zip(self._planned.tolist(), self._value.tolist(), strict=True)
+        ]
         self._answered, self._width = np.full(count, np.nan), np.full(count, np.nan)
         self._source, self._quality = np.full(count, SHED), np.zeros(count)
         if self.autoscale is not None:
@@ -179,7 +183,8 @@ class Simulation:
 
     def _arrive(self, request: int) -> None:
         serving = [replica for replica in self._replicas if replica.ready and not replica.leaving]
-        replica = min(serving, key=lambda replica: replica.outstanding)
+        turn = request % len(serving)  # equally busy replicas take turns
+        replica = min(serving[turn:] + serving[:turn], key=lambda replica: replica.outstanding)
         replica.controller.arrived()
         if len(replica.queue) >= self.policy.max_queue:
             return
@@ -190,10 +195,7 @@ class Simulation:
             replica.slowed_ms += self.config.arrival_ms
 
     def _snapshot(self, replica: _Replica) -> list[QueuedRequest]:
-        return [
-            QueuedRequest(self._planned[i], self._planned[i] + self.config.deadline_ms, self._value[i])
-            for i in replica.queue
-        ]
+        return [self._queued[request] for request in replica.queue]
 
     def _start_batch(self, replica: _Replica) -> None:
         while replica.queue and replica.plan is None:
@@ -205,7 +207,8 @@ class Simulation:
             replica.plan, replica.started_ms, replica.slowed_ms = plan, self.now_ms, 0.0
             replica.batches += 1
             self._push(self.now_ms + self._service_ms(plan), "end", replica)
-            self._push(self.now_ms + LATE_CHECK_MS, "check", replica)
+            if self.policy.answer_late_early:
+                self._push(self.now_ms + LATE_CHECK_MS, "check", replica)
 
     def _service_ms(self, plan: BatchPlan) -> float:
         rows = [self.ladder.rungs[rung].rows for rung in plan.rungs]
