@@ -10,7 +10,10 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from adbeam.cluster.commands import cluster_app
+from adbeam.dashboards.commands import dashboards_app
 from adbeam.errors import UserError
+from adbeam.jobs.commands import jobs_app
 
 app = typer.Typer(
     help="adbeam: train a generative ad recommender on Ray and serve it with beams that follow the load.",
@@ -20,8 +23,13 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.add_typer(jobs_app, name="jobs")
+app.add_typer(cluster_app, name="cluster")
+app.add_typer(dashboards_app, name="dashboards")
 
-ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML of the jobs, for example jobs/train.yaml")]
+ConfigPath = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML of the jobs, for example jobs/train.yaml")
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="Override one key: --set training.max_steps=100 (repeatable)")
 ]
@@ -112,6 +120,48 @@ def quickstart(
     from adbeam.quickstart import run
 
     run(_load(config, override), serving_yaml=serving, port=port, keep=keep)
+
+
+@app.command()
+def doctor(
+    work_dir: Annotated[Path, typer.Option(help="work_dir of the jobs")] = Path("runs/default"),
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to verify; default: the one in force")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Look for what would stop adbeam from working here; exit 1 when there is such a fault."""
+    from dataclasses import asdict
+
+    from adbeam.doctor import examine
+
+    findings = examine(work_dir=work_dir, bundle=bundle)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    for finding in () if as_json else findings:
+        remedy = f"; {finding.remedy}" if finding.remedy else ""
+        typer.echo(f"{finding.verdict:8} {finding.topic:20} {finding.text}{remedy}")
+    if any(finding.verdict == "fault" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    work_dir: Annotated[Path, typer.Option(help="work_dir of the jobs")] = Path("runs/default"),
+    address: Annotated[str | None, typer.Option("--address", "-a", help="Dashboard, http://HEAD:8265")] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option(help="Metrics endpoint of a node, for the rungs of its replicas (repeatable)")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the cluster's token")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Applications and replicas, rung, bundle, and what each step last made."""
+    from adbeam.jobs.submit import use_token_file
+    from adbeam.status import lines, read_status
+
+    use_token_file(token_file)
+    found = read_status(work_dir=work_dir, address=address, metrics_urls=metrics)
+    typer.echo(found.to_json() if as_json else "\n".join(lines(found)))
+    if found.unreachable and address:
+        raise typer.Exit(1)
 
 
 @config_app.command("show")
