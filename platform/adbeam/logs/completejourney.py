@@ -6,11 +6,13 @@ assumption about the log, not something the log observed; every figure computed 
 
 * An *ad* is a product promoted in one of the 20 stores with most purchases; only their promotions are used.
 * A purchase with `sales_value` > 0 is a *conversion* worth that value. It is an ad conversion where the product was
-  promoted in that store and week, else organic (scene `organic`). A purchase without value is quarantined.
-* The *scene* of an ad conversion is its placement. A product in both kinds of place counts for the mailer, which
-  reaches the household before the shelf does (`mailer_A`), else for its display (`display_2`); of several places of
-  one kind the first in the alphabet.
-* A purchase on a redeemed campaign coupon has scene `campaign`, before any placement: the coupon was in the
+  promoted in that store and week, else organic (placement `organic`). A purchase without value is quarantined.
+* The *scene* is the store visited (`store_367`, or `other_store`): it is known when the ads are chosen. What a
+  purchase came from, its `placement`, is known only afterwards and rides along as a feature column.
+* The *placement* of an ad conversion: a product in both kinds of place counts for the mailer, which reaches the
+  household before the shelf does (`mailer_A`), else for its display (`display_2`); of several places of one kind the
+  first in the alphabet.
+* A purchase on a redeemed campaign coupon has placement `campaign`, before any other: the coupon was in the
   household's hand. Redemptions carry a day only; they are matched to a purchase of that household and (local) day of
   a product the coupon is for, preferring the largest coupon discount. Products that are no ads stay organic.
 * `request_id` is the basket. All times are UTC; the stores' days and weeks turn at 04:00 UTC.
@@ -36,7 +38,7 @@ import pyarrow.parquet as pq
 from adbeam.errors import UserError
 from adbeam.logs.catalogue import write_catalogue
 from adbeam.logs.completejourney_items import build_items
-from adbeam.logs.completejourney_places import SCENES, Placements, match_redemptions, pair_key, week_start_ms
+from adbeam.logs.completejourney_places import PLACEMENTS, Placements, match_redemptions, pair_key, week_start_ms
 from adbeam.logs.completejourney_views import sample_impressions
 from adbeam.logs.config import COMPLETEJOURNEY_SPLIT, LogsConfig
 from adbeam.logs.reading import Chunk, unreadable
@@ -77,7 +79,9 @@ class CompleteJourneySource:
     """Reads the package's Parquet files, weeks 1 to `last_week`."""
 
     timestamp_unit = "ms"
-    features = pa.schema([("store_id", pa.int64()), ("week", pa.int64()), ("exposure_weight", pa.float64())])
+    features = pa.schema(
+        [("placement", pa.string()), ("store_id", pa.int64()), ("week", pa.int64()), ("exposure_weight", pa.float64())]
+    )
 
     def __init__(self, config: LogsConfig) -> None:
         self._config, self._seed = config.completejourney, config.seed
@@ -176,9 +180,9 @@ def busiest_stores(purchases: pa.Table, count: int) -> np.ndarray:
 def purchase_events(bought: pa.Table, places: Placements, redeemed: np.ndarray) -> pa.Table:
     """One event a purchase, under the contract's names."""
     basket, product, store = (bought[name].to_numpy() for name in ("basket_id", "product_id", "store_id"))
-    scene = places.scene_of(store, bought["week"].to_numpy(), product)
-    scene = np.where(np.isin(pair_key(basket, product), redeemed), SCENES.index("campaign"), scene)
-    ad = scene != SCENES.index("organic")
+    place = places.placement_of(store, bought["week"].to_numpy(), product)
+    place = np.where(np.isin(pair_key(basket, product), redeemed), PLACEMENTS.index("campaign"), place)
+    ad = place != PLACEMENTS.index("organic")
     return pa.table(
         {
             "event_id": join_text(bought["basket_id"], bought["product_id"]),
@@ -187,9 +191,10 @@ def purchase_events(bought: pa.Table, places: Placements, redeemed: np.ndarray) 
             "timestamp": bought["transaction_timestamp"],
             "item_id": bought["product_id"],
             "item_kind": pc.if_else(pa.array(ad), "ad", "organic"),
-            "scene": pa.array(SCENES).take(pa.array(scene)),
+            "scene": places.scene_of(store),
             "action": pa.repeat("conversion", bought.num_rows),
             "price": bought["sales_value"],
+            "placement": pa.array(PLACEMENTS).take(pa.array(place)),
             "store_id": bought["store_id"],
             "week": bought["week"],
             "exposure_weight": pc.if_else(pa.array(ad), 1.0, None),

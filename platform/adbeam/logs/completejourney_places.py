@@ -1,6 +1,6 @@
 """Where products were promoted, and which purchases a redeemed coupon stands behind (Complete Journey).
 
-Placements are kept as one sorted array of (store, week, product) keys with a scene each: a look-up is a binary search,
+Placements are kept as one sorted array of (store, week, product) keys with a kind of place each: a look-up is a binary search,
 and all promotions of a store and week lie side by side.
 """
 
@@ -23,12 +23,13 @@ SECOND_WEEK_MS = 1_483_329_600_000
 
 _MAILER = tuple("ACDFHJLPXZ")
 _DISPLAY = tuple("123456789A")
-SCENES = (*(f"mailer_{place}" for place in _MAILER), *(f"display_{place}" for place in _DISPLAY), "campaign", "organic")
+PLACEMENTS = (*(f"mailer_{place}" for place in _MAILER), *(f"display_{place}" for place in _DISPLAY), "campaign", "organic")
+OTHER_STORE = "other_store"
 _NO_PLACE = "0"
 _BATCH_ROWS = 1 << 20
 _PRODUCT_BITS = 32
 _WEEK_BITS = 6
-_SCENE_BITS = 5
+_KIND_BITS = 5
 
 
 def week_start_ms(week: int) -> int:
@@ -45,11 +46,11 @@ def pair_key(basket: np.ndarray, product: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Placements:
-    """P placements: sorted keys, and an index into SCENES for each."""
+    """P placements: sorted keys, and an index into PLACEMENTS for each."""
 
     stores: np.ndarray
     key_P: np.ndarray
-    scene_P: np.ndarray
+    kind_P: np.ndarray
 
     @classmethod
     def read(cls, path: Path, stores: np.ndarray, last_week: int) -> Self:
@@ -58,18 +59,18 @@ class Placements:
         with pq.ParquetFile(path) as file:
             parts = [_pack(batch, stores, last_week) for batch in file.iter_batches(_BATCH_ROWS, columns=columns)]
         packed = np.sort(np.concatenate(parts))
-        key, scene = packed >> _SCENE_BITS, packed & ((1 << _SCENE_BITS) - 1)
+        key, kind = packed >> _KIND_BITS, packed & ((1 << _KIND_BITS) - 1)
         first = np.ones(len(key), dtype=bool)
         first[1:] = key[1:] != key[:-1]
-        return cls(stores, key[first], scene[first].astype(np.uint8))
+        return cls(stores, key[first], kind[first].astype(np.uint8))
 
     def save(self, folder: Path) -> None:
-        for name in ("stores", "key_P", "scene_P"):
+        for name in ("stores", "key_P", "kind_P"):
             np.save(folder / f"places_{name}.npy", getattr(self, name))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(*(np.load(folder / f"places_{name}.npy", mmap_mode="r") for name in ("stores", "key_P", "scene_P")))
+        return cls(*(np.load(folder / f"places_{name}.npy", mmap_mode="r") for name in ("stores", "key_P", "kind_P")))
 
     @property
     def product_P(self) -> np.ndarray:
@@ -90,12 +91,18 @@ class Placements:
         place = np.searchsorted(self.stores, store).clip(max=len(self.stores) - 1)
         return np.where(self.stores[place] == store, (place << _WEEK_BITS) | week, -1)
 
-    def scene_of(self, store: np.ndarray, week: np.ndarray, product: np.ndarray) -> np.ndarray:
-        """Index into SCENES of a product in a store and week; `organic` where it was not promoted."""
+    def placement_of(self, store: np.ndarray, week: np.ndarray, product: np.ndarray) -> np.ndarray:
+        """Index into PLACEMENTS of a product in a store and week; `organic` where it was not promoted."""
         key = (self.store_week(store, week) << _PRODUCT_BITS) | product
         place = np.searchsorted(self.key_P, key).clip(max=max(0, len(self.key_P) - 1))
         found = self.key_P[place] == key if len(self.key_P) else np.zeros(len(key), dtype=bool)
-        return np.where(found, self.scene_P[place], SCENES.index("organic")) if len(self.key_P) else _organic(key)
+        return np.where(found, self.kind_P[place], PLACEMENTS.index("organic")) if len(self.key_P) else _organic(key)
+
+    def scene_of(self, store: np.ndarray) -> pa.Array:
+        """Name of the scene of each store; stores whose promotions are not used share one."""
+        place = np.searchsorted(self.stores, store).clip(max=len(self.stores) - 1)
+        names = pa.array([*(f"store_{number}" for number in self.stores), OTHER_STORE])
+        return names.take(pa.array(np.where(self.stores[place] == store, place, len(self.stores))))
 
     def range_of(self, store_week: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First and last-plus-one placement of each store and week."""
@@ -142,7 +149,7 @@ def _by_day(purchases: pa.Table, wanted: pa.Table) -> pa.Table:
 
 
 def _pack(batch: pa.RecordBatch, stores: np.ndarray, last_week: int) -> np.ndarray:
-    """Placements of a batch as sortable numbers: store, week, product, scene; the preferred scene sorts first."""
+    """Placements of a batch as sortable numbers: store, week, product, kind; the preferred placement sorts first."""
     week, store = batch["week"], batch["store_id"]
     keep = pc.and_(pc.is_in(store, value_set=pa.array(stores)), pc.less_equal(week, last_week))
     placed = pc.or_(*(pc.not_equal(batch[name], _NO_PLACE) for name in ("mailer_location", "display_location")))
@@ -153,8 +160,8 @@ def _pack(batch: pa.RecordBatch, stores: np.ndarray, last_week: int) -> np.ndarr
     batch, scene = batch.filter(scene.is_valid()), scene.drop_null().to_numpy().astype(np.int64)
     place = np.searchsorted(stores, batch["store_id"].to_numpy()).astype(np.int64)
     key = (place << _WEEK_BITS) | batch["week"].to_numpy()
-    return ((key << _PRODUCT_BITS | batch["product_id"].to_numpy()) << _SCENE_BITS) | scene
+    return ((key << _PRODUCT_BITS | batch["product_id"].to_numpy()) << _KIND_BITS) | scene
 
 
 def _organic(key: np.ndarray) -> np.ndarray:
-    return np.full(len(key), SCENES.index("organic"))
+    return np.full(len(key), PLACEMENTS.index("organic"))

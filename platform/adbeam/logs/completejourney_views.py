@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from adbeam.logs.completejourney_places import SCENES, Placements
+from adbeam.logs.completejourney_places import PLACEMENTS, Placements
 
 _SPARE_DRAWS = 12
 
@@ -83,7 +83,8 @@ def _events(visits: pa.Table, places: Placements, place: np.ndarray, weight: np.
             "timestamp": visits["transaction_timestamp"],
             "item_id": product,
             "item_kind": pa.repeat("ad", len(ids)),
-            "scene": pa.array(SCENES).take(pa.array(places.scene_P[place].astype(np.int64))),
+            "scene": places.scene_of(visits["store_id"].to_numpy()),
+            "placement": pa.array(PLACEMENTS).take(pa.array(places.kind_P[place].astype(np.int64))),
             "action": pa.repeat("impression", len(ids)),
             "store_id": visits["store_id"],
             "week": visits["week"],

@@ -28,7 +28,7 @@ from adbeam.logs.shards import Spill, assemble_shard
 from adbeam.logs.source import CATALOGUE_FILE, SPILL, Source, open_source
 from adbeam.logs.validate import QUARANTINE_SCHEMA, EventRules, malformed_rows, validate_events
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the layout or the rules change, so that older folders are prepared again."""
 
 

@@ -39,7 +39,7 @@ class RayRunner:
     def once(self, task: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         import ray
 
-        return ray.get(ray.remote(task).remote())
+        return ray.get(ray.remote(_call).remote(task))
 
     def each(self, count: int, task: Task, name: str) -> Iterator[dict[str, Any]]:
         import ray
@@ -51,6 +51,10 @@ class RayRunner:
         numbers = ray.data.range(count, override_num_blocks=count)
         for row in numbers.map_batches(run_batch, batch_size=1).iter_rows():
             yield json.loads(row["answer"])
+
+
+def _call(task: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    return task()
 
 
 @contextmanager
