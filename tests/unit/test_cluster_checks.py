@@ -20,7 +20,7 @@ SERVE: dict[str, Any] = {
         {
             "name": "ads",
             "import_path": "adbeam.serving.app:build",
-            "args": {"anything": {"goes": 1}},
+            "args": {"auth": {"mode": "bearer"}},
             "deployments": [
                 {
                     "name": "Recommender",
@@ -57,6 +57,7 @@ def test_a_good_serve_file_passes() -> None:
         (lambda v, a, d: d["autoscaling_config"].update(min_replicas=5), "min_replicas 5 > max_replicas 4"),
         (lambda v, a, d: d["autoscaling_config"].update(initial_replicas=9), "initial_replicas 9 is outside 1..4"),
         (lambda v, a, d: a.update(import_path="nonsense"), "import_path"),
+        (lambda v, a, d: a["args"].update(polisy="tabs"), r"ads.args.*'polisy'.*'policy'"),
     ],
 )
 def test_a_bad_serve_file_is_refused_by_name(change: Any, message: str) -> None:

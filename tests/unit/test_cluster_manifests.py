@@ -134,11 +134,18 @@ def test_the_service_embeds_the_serve_application_and_survives_a_lost_head() -> 
     document = yaml.safe_load((CLUSTER / "rayservice.yaml").read_text())
     serve = yaml.safe_load(document["spec"]["serveConfigV2"])
     check_serve(serve, "rayservice.yaml")
-    original = yaml.safe_load((ROOT / "serving" / "ads.yaml").read_text())
+    original = yaml.safe_load((ROOT / ClusterConfig().serve_config).read_text())
     for application, own in zip(serve["applications"], original["applications"], strict=True):
         assert application["import_path"] == own["import_path"]
     assert serve["applications"][0]["args"]["auth"]["mode"] != "none"
     assert document["spec"]["rayClusterConfig"]["gcsFaultToleranceOptions"]["redisAddress"]
+
+
+def test_the_largest_cluster_holds_the_most_replicas() -> None:
+    config, serve = load(CLUSTER / "settings.yaml")
+    for deployment in serve["applications"][0]["deployments"]:
+        cpus = deployment["ray_actor_options"]["num_cpus"] * deployment["autoscaling_config"]["max_replicas"]
+        assert cpus <= int(config.serve_group.cpu) * config.serve_group.max_replicas
 
 
 def test_rendered_manifests_are_current() -> None:
@@ -146,7 +153,7 @@ def test_rendered_manifests_are_current() -> None:
 
 
 def test_settings_reach_the_manifests(tmp_path: Path) -> None:
-    config = ClusterConfig.parse({"name": "ads", "gpu_group": {"gpus": 4, "max_replicas": 2}, "serve_on_gpu": True})
+    config = ClusterConfig.parse({"name": "ads", "serve_group": {"gpus": 4}})
     service = ray_service(config, SERVE)
     worker = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
     container = worker["template"]["spec"]["containers"][0]

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ValidationError
 from adbeam.errors import UserError
 from adbeam.settings import read_yaml
 
+RECOMMENDER = "adbeam.serving.app:build"
+
 _FREE = ("args", "user_config", "ray_actor_options", "runtime_env", "init_kwargs", "policy_kwargs", "logging_config")
 """Keys whose value is a mapping of the user's own."""
 
@@ -45,6 +47,8 @@ def check_serve(values: dict[str, Any], source: str) -> None:
     """Ray's own validation, then what it lets pass; raises UserError."""
     from ray.serve.schema import ServeDeploySchema
 
+    from adbeam.serving.config import ServingConfig
+
     try:
         ServeDeploySchema.model_validate(values)
     except ValidationError as error:
@@ -52,6 +56,8 @@ def check_serve(values: dict[str, Any], source: str) -> None:
         raise UserError(f"{source}: {problems}", remedy="see the Serve config schema of Ray") from None
     _refuse_unknown(ServeDeploySchema, values, source, ())
     for application in values["applications"]:
+        if application["import_path"] == RECOMMENDER:
+            ServingConfig.parse(application.get("args") or {}, source=f"{source}: {application.get('name')}.args")
         for deployment in application.get("deployments") or ():
             _check_scaling(deployment, f"{source}: {application.get('name')}.{deployment.get('name')}")
 

@@ -61,8 +61,9 @@ class ClusterConfig(Section):
     image: str = Field("adbeam:0.1.0", description="Built from cluster/Dockerfile.")
     image_gpu: str = Field("adbeam:0.1.0-gpu", description="Built from cluster/Dockerfile.gpu.")
     ray_version: str = "2.60.0"
-    serve_config: str = Field("serving/ads.yaml", description="The Serve application that the RayService runs.")
-    serve_on_gpu: bool = Field(False, description="Whether replicas run in the GPU group.")
+    serve_config: str = Field(
+        "serving/ads-production.yaml", description="The Serve application that the RayService runs."
+    )
     secret_env: Label = Field(
         "adbeam-secrets", description="Secret whose keys become environment variables; serving needs ADBEAM_API_KEYS."
     )

@@ -183,10 +183,13 @@ def _ray_start(cluster: LocalCluster, index: int, base: int, cpus: int, object_s
 
 
 def _node_environment(cluster: LocalCluster) -> dict[str, str]:
-    from adbeam.cluster.pods import NODE_ENV, SERVE_ENV
+    from adbeam.cluster.pods import NODE_ENV
+    from adbeam.serving.switches import SWITCHES
 
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**NODE_ENV, **SERVE_ENV, **cluster.environment, "PATH": path, "RAY_ADDRESS": ""}
+    # Logical CPUs may outnumber the cores: one thread a process.
+    threads = {"OMP_NUM_THREADS": "1"}
+    return {**NODE_ENV, **SWITCHES, **threads, **cluster.environment, "PATH": path, "RAY_ADDRESS": ""}
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], log: Path) -> None:

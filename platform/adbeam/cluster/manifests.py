@@ -41,10 +41,7 @@ def ray_job(config: ClusterConfig, step: Step) -> dict[str, Any]:
 def ray_service(config: ClusterConfig, serve: dict[str, Any]) -> dict[str, Any]:
     """The serving cluster. A change of `serveConfigV2` is applied in place; any other starts a new cluster, waits until
     it is healthy, moves the traffic, and removes the old one."""
-    group = config.serve_group
-    if config.serve_on_gpu:
-        group = group.model_copy(update={"gpus": max(1, config.gpu_group.gpus)})
-    cluster = _cluster_spec(config, {"serve": group}, serves=True)
+    cluster = _cluster_spec(config, {"serve": config.serve_group}, serves=True)
     cluster["gcsFaultToleranceOptions"] = {
         "redisAddress": config.redis.address,
         "redisPassword": {"valueFrom": {"secretKeyRef": {"name": config.redis.secret, "key": config.redis.secret_key}}},
@@ -112,16 +109,11 @@ def _on_cluster(serve: dict[str, Any], config: ClusterConfig) -> dict[str, Any]:
 
 
 def _application_args(args: dict[str, Any], config: ClusterConfig) -> dict[str, Any]:
-    work_dir = config.storage.work_dir
     changed = {
         **args,
-        "bundle": f"{work_dir}/bundles",
+        "bundle": f"{config.storage.work_dir}/bundles",
         "auth": {"mode": "bearer", **(args.get("auth") or {})},
-        "store": {
-            **(args.get("store") or {}),
-            "path": f"{NODE_FOLDER}/histories.sqlite",
-            "prepared": f"{work_dir}/prepared",
-        },
+        "store": {**(args.get("store") or {}), "path": f"{NODE_FOLDER}/histories.sqlite"},
     }
     if (args.get("event_log") or {}).get("folder"):
         changed["event_log"] = {**args["event_log"], "folder": f"{config.storage.mount_path}/events"}
