@@ -1,0 +1,195 @@
+"""The whole loop in one call: log -> tokens -> training -> bundle -> endpoint -> traffic burst -> recovery."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from adbeam.config import Config
+from adbeam.serving.client import call, print_ads, request_ads
+from adbeam.serving.launch import Endpoint, start
+from adbeam.serving.loadreport import draw, summarize
+from adbeam.serving.loadtest import LoadRun, LoadTarget, bodies, run_load
+from adbeam.serving.switches import SWITCHES
+
+BASE_SHARE = 0.3
+BURST_FACTOR = 10.0
+BEFORE_SECONDS, BURST_SECONDS, AFTER_SECONDS = 10.0, 15.0, 12.0
+SETTLE_SECONDS = 5.0
+DEADLINE_MS = 150.0
+SHOWN_USERS = 3
+
+console = Console()
+
+
+@dataclass
+class QuickstartResult:
+    """What the quickstart measured, by figure name."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    table: dict[str, dict[str, float]] = field(default_factory=dict)
+    burst: dict[str, float] = field(default_factory=dict)
+
+
+def run(config: Config, *, serving_yaml: Path, port: int = 8000, keep: bool = False) -> QuickstartResult:
+    """Run every step on `config`, serve, send a burst, and stop what was started (unless `keep`)."""
+    for name, value in {"RAY_AUTH_MODE": "token", **SWITCHES}.items():
+        os.environ.setdefault(name, value)
+    result = QuickstartResult()
+    with _ray():
+        _learn(config, result)
+        with _step("serve", result):
+            endpoint = start(serving_yaml, _serving_overrides(config), port)
+        try:
+            users = _active_users(config)
+            _show_requests(endpoint, users)
+            with _step("burst", result):
+                result.burst = burst(endpoint, users, Path(config.work_dir))
+            _print_summary(result)
+            if keep:
+                _keep(endpoint)
+        finally:
+            endpoint.stop()
+    return result
+
+
+def burst(endpoint: Endpoint, users: list[str], folder: Path) -> dict[str, float]:
+    """Send a step of ten times the base load (30 % of full-width capacity) and draw it; returns its figures."""
+    from adbeam.serving.arrivals import step
+
+    _, status = call(endpoint.url, "GET", "/v1/status")
+    capacity = float(status["full_width_capacity_per_second"])
+    base = BASE_SHARE * capacity
+    target = LoadTarget(url=f"{endpoint.url}/v1/ads", deadline_ms=DEADLINE_MS)
+    planned_ms = step(base, BURST_FACTOR, BEFORE_SECONDS, BURST_SECONDS, AFTER_SECONDS, seed=0)
+    console.print(
+        f"burst: {capacity:.0f} requests/s at full width; {base:.0f}/s, then {BURST_FACTOR * base:.0f}/s for "
+        f"{BURST_SECONDS:.0f} s, deadline {DEADLINE_MS:.0f} ms, {len(planned_ms)} requests"
+    )
+    marks = {"step": 1000 * BEFORE_SECONDS, "end": 1000 * (BEFORE_SECONDS + BURST_SECONDS)}
+    load = run_load(planned_ms, bodies(users, target, len(planned_ms)), target, marks)
+    picture = draw(load, folder / "burst.png", title=f"ten-fold burst, {DEADLINE_MS:.0f} ms deadline")
+    console.print(f"wrote {picture}")
+    return {"capacity": capacity, **_burst_figures(load, marks)}
+
+
+def _burst_figures(load: LoadRun, marks: dict[str, float]) -> dict[str, float]:
+    whole = summarize(load)
+    before, during = summarize(load, 0.0, marks["step"]), summarize(load, marks["step"], marks["end"])
+    after = summarize(load, marks["end"] + 1000 * SETTLE_SECONDS)
+    return {
+        **whole,
+        "width_before": before["mean_width"],
+        "width_during": during["mean_width"],
+        "width_after": after["mean_width"],
+        "burst_in_deadline": during["in_deadline"],
+        "burst_model_in_deadline": during["model_in_deadline"],
+        "before_p50_ms": before["p50_ms"],
+        "during_p50_ms": during["p50_ms"],
+        "during_p99_ms": during["p99_ms"],
+        "after_p50_ms": after["p50_ms"],
+        "unanswered": float(sum(entry.status <= 0 for entry in load.requests)),
+    }
+
+
+def _learn(config: Config, result: QuickstartResult) -> None:
+    from adbeam.evaluation.evaluate import evaluate
+    from adbeam.logs import prepare
+    from adbeam.tokens import tokenize
+    from adbeam.training import export, train
+
+    with _step("prepare", result):
+        prepare(config)
+    with _step("tokenize", result):
+        tokenize(config)
+    with _step("train", result):
+        train(config)
+    with _step("export", result):
+        export(config)
+    with _step("evaluate", result):
+        result.table = evaluate(config, "test")
+
+
+def _serving_overrides(config: Config) -> dict[str, Any]:
+    work_dir = Path(config.work_dir)
+    return {
+        "bundle": str(work_dir / "bundles"),
+        "store.path": str(work_dir / "serving" / "histories.sqlite"),
+        "store.prepared": str(work_dir / "prepared"),
+        "event_log.folder": str(work_dir / "serving" / "events"),
+        # The burst must be answered by beams, not by answers kept from before it.
+        "cache.enabled": False,
+    }
+
+
+def _active_users(config: Config, most: int = 500) -> list[str]:
+    """Users with a request to judge, so that the load is of users the log knows."""
+    from adbeam.evaluation.evaluate import judged_requests
+    from adbeam.logs.prepared import PreparedLog
+
+    requests = judged_requests(PreparedLog.open(Path(config.work_dir) / "prepared", verify=False), "test", None)
+    return list(dict.fromkeys(request.sequence.user_id for request in requests))[:most]
+
+
+def _show_requests(endpoint: Endpoint, users: list[str]) -> None:
+    for user in [*users[:SHOWN_USERS], "somebody-new"]:
+        answer = request_ads(endpoint.url, {"user_id": user, "count": 5, "deadline_ms": 1000})
+        print_ads(answer, title=f"ads for user {user}", console=console)
+
+
+def _print_summary(result: QuickstartResult) -> None:
+    shown = Table(title="the burst", title_justify="left", show_header=False)
+    burst = result.burst
+    lines = {
+        "beam width before / during / after": f"{burst['width_before']:.1f} / {burst['width_during']:.1f} / "
+        f"{burst['width_after']:.1f}",
+        "answered inside the deadline (all requests sent)": f"{burst['in_deadline']:.2%}",
+        "  by the model": f"{burst['model_in_deadline']:.2%}",
+        "latency p50 / p95 / p99": f"{burst['p50_ms']:.0f} / {burst['p95_ms']:.0f} / {burst['p99_ms']:.0f} ms",
+        "without an answer": f"{burst['unanswered']:.0f}",
+    }
+    for name, value in lines.items():
+        shown.add_row(name, value)
+    console.print(shown)
+    console.print("seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in result.seconds.items()))
+
+
+def _keep(endpoint: Endpoint) -> None:
+    console.print(f"serving on {endpoint.url}/v1/ads until Ctrl-C")
+    try:
+        while True:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        pass
+
+
+@contextmanager
+def _step(name: str, result: QuickstartResult) -> Iterator[None]:
+    console.rule(f"[bold]{name}")
+    began = time.monotonic()
+    yield
+    result.seconds[name] = time.monotonic() - began
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    """One Ray on this machine for all steps; an address in the environment is left alone."""
+    import ray
+
+    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    cpus = int(np.clip(os.cpu_count() or 1, 4, 16))
+    ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=1 << 30, logging_level="WARNING")
+    try:
+        yield
+    finally:
+        ray.shutdown()
