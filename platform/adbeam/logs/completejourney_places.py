@@ -1,7 +1,7 @@
 """Where products were promoted, and which purchases a redeemed coupon stands behind (Complete Journey).
 
-Placements are kept as one sorted array of (store, week, product) keys with a kind of place each: a look-up is a binary search,
-and all promotions of a store and week lie side by side.
+Placements are kept as one sorted array of (store, week, product) keys with a kind of place each: a look-up is a binary
+search, and all promotions of a store and week lie side by side.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ SECOND_WEEK_MS = 1_483_329_600_000
 
 _MAILER = tuple("ACDFHJLPXZ")
 _DISPLAY = tuple("123456789A")
-PLACEMENTS = (*(f"mailer_{place}" for place in _MAILER), *(f"display_{place}" for place in _DISPLAY), "campaign", "organic")
+PLACEMENTS = (
+    *(f"mailer_{place}" for place in _MAILER),
+    *(f"display_{place}" for place in _DISPLAY),
+    "campaign",
+    "organic",
+)
 OTHER_STORE = "other_store"
 _NO_PLACE = "0"
 _BATCH_ROWS = 1 << 20
@@ -156,11 +161,11 @@ def _pack(batch: pa.RecordBatch, stores: np.ndarray, last_week: int) -> np.ndarr
     batch = batch.filter(pc.and_(keep, placed))
     mailer = pc.index_in(batch["mailer_location"], value_set=pa.array(_MAILER))
     display = pc.add(pc.index_in(batch["display_location"], value_set=pa.array(_DISPLAY)), len(_MAILER))
-    scene = pc.coalesce(mailer, display)
-    batch, scene = batch.filter(scene.is_valid()), scene.drop_null().to_numpy().astype(np.int64)
+    kind = pc.coalesce(mailer, display)
+    batch, kind = batch.filter(kind.is_valid()), kind.drop_null().to_numpy().astype(np.int64)
     place = np.searchsorted(stores, batch["store_id"].to_numpy()).astype(np.int64)
     key = (place << _WEEK_BITS) | batch["week"].to_numpy()
-    return ((key << _PRODUCT_BITS | batch["product_id"].to_numpy()) << _KIND_BITS) | scene
+    return ((key << _PRODUCT_BITS | batch["product_id"].to_numpy()) << _KIND_BITS) | kind
 
 
 def _organic(key: np.ndarray) -> np.ndarray:

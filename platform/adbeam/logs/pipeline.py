@@ -24,7 +24,7 @@ from adbeam.logs.config import LogsConfig
 from adbeam.logs.prepared import FOLDER, PreparedLog
 from adbeam.logs.reading import Chunk
 from adbeam.logs.runners import InProcessRunner, Runner, ray_runner
-from adbeam.logs.shards import Spill, assemble_shard
+from adbeam.logs.shards import Quarantine, Spill, assemble_shard
 from adbeam.logs.source import CATALOGUE_FILE, SPILL, Source, open_source
 from adbeam.logs.validate import QUARANTINE_SCHEMA, EventRules, malformed_rows, validate_events
 
@@ -98,17 +98,16 @@ def read_share(source: Source, logs: LogsConfig, staging: Path, latest_ms: int, 
     rules = load_rules(source, staging, latest_ms)
     spill = Spill(staging / SPILL, share, logs.shards, rules.schema)
     rows_in, reasons, notes = 0, Counter[str](), Counter[str]()
-    refused: list[pa.Table] = []
+    refused = Quarantine(staging / "quarantine" / f"share-{share:06d}.parquet")
     for chunk in source.read(share, staging):
         clean, bad = _judge(chunk, rules)
         rows_in += chunk.table.num_rows + len(chunk.malformed)
         reasons.update(bad["reason"].to_pylist())
         notes.update(dict(chunk.notes))
-        refused.append(bad)
+        refused.write(bad)
         spill.write(clean)
     spill.close()
-    if reasons:
-        pq.write_table(pa.concat_tables(refused), staging / "quarantine" / f"share-{share:06d}.parquet")
+    refused.close()
     return {"rows_in": rows_in, "reasons": reasons, "source": notes}
 
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.logs.config import SplitConfig
-from adbeam.logs.validate import Reasons, quarantine_rows
+from adbeam.logs.validate import QUARANTINE_SCHEMA, Reasons, quarantine_rows
 from adbeam.records import ACTIONS, ITEM_KINDS, SEQUENCE_SCHEMA, SPLITS
 
 _EVENT_ROWS = 65536
@@ -64,6 +64,24 @@ class Spill:
             sink = pa.OSFile(str(partial), "wb")
             self._writers[shard] = (partial, final, sink, pa.ipc.new_stream(sink, self._schema))
         return self._writers[shard][3]
+
+
+class Quarantine:
+    """The refused rows of one share, in one Parquet file; there is none when no row was refused."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, rows: pa.Table) -> None:
+        """Append rows of QUARANTINE_SCHEMA."""
+        if rows.num_rows:
+            self._writer = self._writer or pq.ParquetWriter(self._path, QUARANTINE_SCHEMA, compression="zstd")
+            self._writer.write_table(rows)
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
 
 
 def assemble_shard(spill: Path, shard: int, schema: pa.Schema, split: SplitConfig, target: Path) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""Each bad row leaves with one reason; a clean one comes out under the Event contract."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from adbeam.logs.catalogue import validate_items
+from adbeam.logs.validate import EventRules, validate_events
+from adbeam.records import CATALOGUE_SCHEMA, EVENT_SCHEMA, Event
+
+NOW_MS = 1_700_000_000_000
+RULES = EventRules("ms", NOW_MS, pa.array(["a", "b"]), pa.array(["ad", "organic"]), pa.schema([("week", pa.int64())]))
+GOOD = {
+    "event_id": "e1",
+    "request_id": "r1",
+    "user_id": "u1",
+    "timestamp": NOW_MS - 1,
+    "item_id": "a",
+    "item_kind": "ad",
+    "scene": "feed",
+    "action": "conversion",
+    "bid": 0.5,
+    "ecpm": None,
+    "price": 2.5,
+    "position": 3,
+    "week": 44,
+}
+
+
+def _validate(*changes: dict) -> tuple[pa.Table, pa.Table]:
+    rows = [{**GOOD, **change} for change in changes]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {}
+    for name in names:
+        values = [row[name] for row in rows]
+        mixed = len({type(value) for value in values if value is not None}) > 1
+        columns[name] = [None if value is None else str(value) for value in values] if mixed else values
+    return validate_events(pa.table(columns), RULES)
+
+
+def test_a_clean_row_keeps_every_value_and_fits_the_pydantic_event():
+    clean, bad = _validate({})
+    assert clean.schema == RULES.schema and not bad.num_rows
+    row = clean.to_pylist()[0]
+    assert row == GOOD
+    Event(**{name: row[name] for name in EVENT_SCHEMA.names})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"user_id": " "}, "user_id is empty"),
+        ({"user_id": None}, "user_id is empty"),
+        ({"user_id": "u" * 129}, "user_id is longer than 128 characters"),
+        ({"item_id": ""}, "item_id is empty"),
+        ({"item_id": "zzz"}, "item not in catalogue"),
+        ({"event_id": ""}, "event_id is empty"),
+        ({"action": "glance"}, "action is unknown"),
+        ({"action": None}, "action is empty"),
+        ({"item_kind": "sponsored"}, "item_kind is unknown"),
+        ({"timestamp": None}, "timestamp is empty"),
+        ({"timestamp": "soon"}, "timestamp is not a time"),
+        ({"timestamp": NOW_MS + 1}, "timestamp is in the future"),
+        ({"timestamp": -1}, "timestamp is before 1970"),
+        ({"price": -0.01}, "price is negative"),
+        ({"price": "cheap"}, "price is not a number"),
+        ({"bid": float("nan")}, "bid is not a number"),
+        ({"ecpm": -1.0}, "ecpm is negative"),
+        ({"position": -1}, "position is not from 0 to 10000"),
+        ({"position": 1.5}, "position is not a whole number"),
+        ({"week": "last"}, "week is not a int64"),
+        ({"scene": "s" * 65}, "scene is longer than 64 characters"),
+    ],
+)
+def test_a_bad_row_leaves_with_its_reason_and_the_others_stay(change, reason):
+    clean, bad = _validate({}, {"event_id": "e2", **change}, {"event_id": "e3"})
+    assert clean["event_id"].to_pylist() == ["e1", "e3"]
+    assert bad["reason"].to_pylist() == [reason]
+    row = json.loads(bad["row"][0].as_py())
+    assert row["user_id"] == (change.get("user_id", "u1")) and set(row) == set(GOOD)
+
+
+def test_the_first_reason_counts():
+    _, bad = _validate({"user_id": "", "price": -1.0, "item_id": "zzz"})
+    assert bad["reason"].to_pylist() == ["user_id is empty"]
+
+
+def test_absent_columns_take_their_defaults():
+    rows = [{"user_id": 5, "timestamp": 10, "item_id": item, "action": "click"} for item in ("a", "b", "b")]
+    clean, bad = validate_events(pa.Table.from_pylist(rows), RULES)
+    assert not bad.num_rows
+    assert clean["item_kind"].to_pylist() == ["ad", "organic", "organic"]
+    assert clean["request_id"].to_pylist() == ["5@10"] * 3
+    assert clean["scene"].to_pylist() == ["default"] * 3
+    first, second, again = clean["event_id"].to_pylist()
+    assert first != second == again
+
+
+def test_catalogue_rows_are_checked_like_events():
+    raw = pa.table(
+        {
+            "item_id": ["a", "", "c", "d", "e"],
+            "kind": ["ad", "ad", "house", None, "organic"],
+            "title": ["Tea", "x", "x", None, "Bread"],
+            "price": ["1.5", "1", "1", "2", "-1"],
+            "status": ["active", None, None, "paused", None],
+        }
+    )
+    clean, bad = validate_items(raw, pa.schema([]))
+    assert clean.select(CATALOGUE_SCHEMA.names).to_pylist() == [
+        {**dict.fromkeys(CATALOGUE_SCHEMA.names), "item_id": "a", "kind": "ad", "title": "Tea", "price": 1.5}
+        | {"status": "active"},
+        {**dict.fromkeys(CATALOGUE_SCHEMA.names), "item_id": "d", "kind": "ad", "title": "d", "price": 2.0}
+        | {"status": "paused"},
+    ]
+    assert bad["reason"].to_pylist() == ["item_id is empty", "kind is unknown", "price is negative"]
