@@ -41,6 +41,8 @@ class Spill:
 
     def write(self, events: pa.Table) -> None:
         """Append events to the files of their shards."""
+        if not events.num_rows:
+            return
         shard = shard_of(events.column("user_id").combine_chunks(), self._shards)
         order = np.argsort(shard, kind="stable")
         ordered = events.take(pa.array(order)).combine_chunks()
