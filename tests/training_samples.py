@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
-from tests.samples import CATEGORIES, TEST_FROM_MS, VALIDATION_FROM_MS, sample_catalogue, sample_events
+from tests.samples import CATEGORIES, write_sample_prepared
 
 from adbeam import artifacts
 from adbeam.config import Config
-from adbeam.records import ACTIONS, CATALOGUE_SCHEMA, ITEM_KINDS, SEQUENCE_SCHEMA
 
 CODEBOOKS = (8, 16, 16)
 MODEL = {
@@ -42,46 +40,17 @@ def training_config(work_dir: Path, training: dict[str, Any] | None = None, **se
     return Config.parse({**values, "decoding": {"widths": (4, 8, 8)}})
 
 
-def write_training_sample(work_dir: Path, users: int = 24, items: int = 60, visits: int = 12, shards: int = 2) -> None:
+def write_training_sample(work_dir: Path, users: int = 24, items: int = 60, visits: int = 12) -> None:
     """Write `prepared/` and `tokens/` as the steps before training publish them."""
-    catalogue = sample_catalogue(items)
-    rows = [_sequence(part) for part in _by_user(sample_events(catalogue, users, visits))]
-    with artifacts.publish(work_dir / "prepared", {}) as staging:
-        (staging / "sequences").mkdir()
-        for shard in range(shards):
-            table = pa.Table.from_pylist(rows[shard::shards], schema=SEQUENCE_SCHEMA)
-            pq.write_table(table, staging / "sequences" / f"part-{shard:05d}.parquet")
-        pq.write_table(catalogue.cast(CATALOGUE_SCHEMA), staging / "catalogue.parquet")
+    prepared = write_sample_prepared(work_dir, users=users, items=items, visits=visits)
     with artifacts.publish(work_dir / "tokens", {}) as staging:
-        pq.write_table(sample_sids(catalogue), staging / "sids.parquet")
+        pq.write_table(sample_sids(prepared.catalogue()), staging / "sids.parquet")
         save_file({"level_0": torch.zeros(CODEBOOKS[0], 4)}, staging / "codebooks.safetensors")
 
 
 def sample_sids(catalogue: pa.Table) -> pa.Table:
     """Category, then running numbers: a SID that says something about the item."""
-    sids = [[n % len(CATEGORIES), n // len(CATEGORIES) % CODEBOOKS[1], n % 3] for n in range(len(catalogue))]
+    numbers = [int(item.removeprefix("item")) for item in catalogue["item_id"].to_pylist()]
+    sids = [[n % len(CATEGORIES), n // len(CATEGORIES) % CODEBOOKS[1], n % 3] for n in numbers]
     columns = {"item_id": catalogue["item_id"], "sid": pa.array(sids, pa.list_(pa.int32())), "kind": catalogue["kind"]}
     return pa.table(columns)
-
-
-def _by_user(events: pa.Table) -> list[list[dict[str, Any]]]:
-    users: dict[str, list[dict[str, Any]]] = {}
-    for row in events.to_pylist():
-        users.setdefault(row["user_id"], []).append(row)
-    return list(users.values())
-
-
-def _sequence(events: list[dict[str, Any]]) -> dict[str, Any]:
-    moments = np.array([event["timestamp"] for event in events])
-    split = (moments >= VALIDATION_FROM_MS).astype(int) + (moments >= TEST_FROM_MS)
-    return {
-        "user_id": events[0]["user_id"],
-        "split": split.tolist(),
-        "request_id": [event["request_id"] for event in events],
-        "timestamp": moments.tolist(),
-        "item_id": [event["item_id"] for event in events],
-        "item_kind": [ITEM_KINDS.index(event["item_kind"]) for event in events],
-        "scene": [event["scene"] for event in events],
-        "action": [ACTIONS.index(event["action"]) for event in events],
-        "value": [event["price"] or 0.0 for event in events],
-    }

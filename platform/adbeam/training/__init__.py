@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adbeam.training.publish import ExportSettings
+    from adbeam.training.bundling import ExportSettings
     from adbeam.training.trainer import FitSettings, TrainingResult
 
 
@@ -19,6 +19,6 @@ def train(config: FitSettings) -> TrainingResult:
 
 def export(config: ExportSettings) -> Path:
     """Turn `work_dir/training` into a bundle under `work_dir/bundles` and return its folder."""
-    from adbeam.training.publish import export as run
+    from adbeam.training.bundling import export as run
 
     return run(config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +47,7 @@ class BatchMaker:
     def parts(self, table: pa.Table, count: int) -> Iterator[TrainBatch]:
         """The rows in `count` batches of nearly equal size."""
         edges = np.linspace(0, len(table), count + 1).round().astype(int)
-        for start, end in zip(edges[:-1], edges[1:], strict=True):
+        for start, end in pairwise(edges.tolist()):
             yield self.batch(table.slice(start, end - start))
 
     def _user_weight(self, user_value_B: np.ndarray) -> np.ndarray:

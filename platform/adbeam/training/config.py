@@ -67,6 +67,8 @@ class TrainingConfig(Section):
     max_failures: int = Field(2, ge=0, description="Lost worker groups that a run survives.")
     restart_timeout_seconds: float = Field(60, gt=0, description="Wait this long for workers before taking fewer.")
 
+    ladder_requests: int = Field(128, ge=0, description="Validation requests that export measures each rung on.")
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         least, most = self.worker_range

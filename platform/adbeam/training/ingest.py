@@ -56,6 +56,8 @@ class RowStore:
     """Values of targets, for the eCPM buckets."""
     user_value_sample: np.ndarray
     """Ad values of users, in rising order, for w_user."""
+    scenes: tuple[str, ...]
+    """Where requests came from, by name."""
 
     @classmethod
     def open(cls, folder: Path) -> RowStore:
@@ -68,6 +70,7 @@ class RowStore:
             fingerprint=manifest["fingerprint"],
             value_sample=np.load(folder / "values.npy", allow_pickle=False),
             user_value_sample=np.load(folder / "user_values.npy", allow_pickle=False),
+            scenes=tuple(manifest["scenes"]),
         )
 
 
@@ -81,6 +84,8 @@ class RowBuilder:
     target_action: str
     weights: BehaviorWeights
     seed: int
+    scenes: set[str] = field(default_factory=set)
+    """Of the requests seen so far."""
 
     def rows(self, sequence: UserSequence) -> np.ndarray:
         """One row a request of the training split that has a target with a SID."""
@@ -88,6 +93,7 @@ class RowBuilder:
         history = _history(sequence, code_HT, known_H)
         user_value = _ad_value(sequence)
         requests = requests_in(sequence, "train", self.target_action)
+        self.scenes.update(request.scene for request in requests)
         built = [self._row(request, history, code_HT, known_H, user_value) for request in requests]
         return np.array([row for row in built if row is not None], dtype=self.format.dtype)
 
@@ -147,6 +153,7 @@ def build_rows(settings: TrainSettings, *, use_ray: bool = True) -> RowStore:
             "shards": [{"name": shard["name"], "rows": shard["rows"]} for shard in shards if shard["rows"]],
             "format": format.as_dict(),
             "targets": sum(shard["targets"] for shard in shards),
+            "scenes": sorted({scene for shard in shards for scene in shard["scenes"]}),
         }
         _save_sample(staging / "values.npy", [shard["values"] for shard in shards])
         _save_sample(staging / "user_values.npy", [shard["user_values"] for shard in shards])
@@ -178,7 +185,7 @@ def _map_with_ray(
     import ray
 
     shared = ray.put((sids.key_N, sids.code_NT))
-    dataset = ray.data.from_items(tasks, override_num_blocks=len(tasks))
+    dataset: Any = ray.data.from_items(tasks, override_num_blocks=len(tasks))
     mapped = dataset.map(_build_shard_in_task, fn_kwargs={"shared": [shared], "rest": rest}, num_cpus=cpus)
     return mapped.take_all()
 
@@ -204,7 +211,7 @@ def _build_shard(task: dict[str, str], sids: SidTable, rest: dict[str, Any]) -> 
     totals = _Totals()
     rows = totals.watch(builder.rows(sequence) for sequence in read_sequences(task["source"]))
     write_rows(path, rows, builder.format, seed=(builder.seed, number))
-    return {"name": path.name, **totals.as_dict()}
+    return {"name": path.name, **totals.as_dict(), "scenes": sorted(builder.scenes)}
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,52 +30,74 @@ def fit(job: TrainJob, stream: RequestStream) -> tuple[Outcome, Path | None]:
 
 def build_trainer(job: TrainJob, stream: RequestStream, worker: Worker = train_worker) -> Any:
     """The TorchTrainer that calls `worker` with {"job": job}. Storage and name make a rerun resume."""
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
     from adbeam.training.sharding import RequestDataConfig
 
+    train, torch_train = _ray_train()
     training = job.training
     resources: dict[str, float] = {"CPU": training.cpus_per_worker, **({"GPU": 1} if training.use_gpu else {})}
-    return TorchTrainer(
+    return torch_train.TorchTrainer(
         worker,
         train_loop_config={"job": job},
         datasets={DATASET: stream},
         dataset_config=RequestDataConfig(),
-        torch_config=TorchConfig(backend="nccl" if training.use_gpu else "gloo"),
-        scaling_config=ScalingConfig(
+        torch_config=torch_train.TorchConfig(backend="nccl" if training.use_gpu else "gloo"),
+        scaling_config=train.ScalingConfig(
             num_workers=training.workers, use_gpu=training.use_gpu, resources_per_worker=resources
         ),
-        run_config=RunConfig(
+        run_config=train.RunConfig(
             name=job.run_folder.name,
             storage_path=str(job.run_folder.parent),
-            failure_config=FailureConfig(max_failures=training.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=training.keep_checkpoints),
+            failure_config=train.FailureConfig(max_failures=training.max_failures),
+            checkpoint_config=train.CheckpointConfig(num_to_keep=training.keep_checkpoints),
             worker_runtime_env={"env_vars": _worker_environment(training)},
         ),
     )
 
 
-def prepare_environment(training: TrainingConfig) -> None:
-    """Set what Ray and DeepSpeed read of the driver's environment, where it is not set, and connect to Ray.
+@contextmanager
+def ray_for(training: TrainingConfig) -> Iterator[None]:
+    """Ray is up inside the block: the running one, the cluster of the job, or a local one that ends with the block.
 
-    On a cluster (RAY_ADDRESS, or a job) Ray is there; otherwise it is started with room for workers and data tasks.
+    A local Ray has room for the workers and their data tasks. Nothing is started for training in one process.
     """
     # `report` waits for one poll of Ray Train's controller, 2 s by default.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(training.restart_timeout_seconds))
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
+    for name in ("ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if training.local:
+        yield
         return
     import ray
 
-    if ray.is_initialized():
-        return
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(logging_level="WARNING")
-        return
+    started = not ray.is_initialized()
+    if started:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **_local_cluster(training))
+    quiet = ray.data.DataContext.get_current()
+    before, quiet.enable_progress_bars = quiet.enable_progress_bars, False
+    try:
+        yield
+    finally:
+        quiet.enable_progress_bars = before
+        if started:
+            ray.shutdown()
+
+
+def _local_cluster(training: TrainingConfig) -> dict[str, Any]:
+    """Arguments of ray.init where there is no cluster to join."""
+    if os.environ.get("RAY_ADDRESS"):
+        return {}
     wanted = training.worker_range[1] * training.cpus_per_worker + 2
-    ray.init(num_cpus=max(os.cpu_count() or 1, int(wanted)), include_dashboard=False, logging_level="WARNING")
+    return {"address": "local", "num_cpus": max(os.cpu_count() or 1, int(wanted)), "include_dashboard": False}
+
+
+def _ray_train() -> tuple[Any, Any]:
+    """(ray.train, ray.train.torch), untyped: their annotations are those of the older Train."""
+    import ray.train
+    import ray.train.torch
+
+    return ray.train, ray.train.torch
 
 
 def _worker_environment(training: TrainingConfig) -> dict[str, str]:
@@ -94,15 +117,13 @@ def _fit_on_ray(job: TrainJob, stream: RequestStream, show: Printer) -> tuple[Ou
 
 def _fit_here(job: TrainJob, stream: RequestStream) -> tuple[Outcome, Path | None]:
     """Ray Train's local mode: the worker runs in this process, without a cluster."""
-    from ray.train import ScalingConfig
-    from ray.train.torch import TorchTrainer
-
+    train, torch_train = _ray_train()
     with single_process_group():
-        trainer = TorchTrainer(
+        trainer = torch_train.TorchTrainer(
             train_worker,
             train_loop_config={"job": job},
             datasets={DATASET: stream},
-            scaling_config=ScalingConfig(num_workers=0),
+            scaling_config=train.ScalingConfig(num_workers=0),
         )
         outcome = trainer.fit().return_value
     return outcome, newest_local(job.run_folder / "checkpoints")

@@ -109,7 +109,7 @@ class Follower(AbstractContextManager["Follower"]):
         import ray
 
         self._show = show
-        self._board = ray.remote(num_cpus=0)(Board).remote()
+        self._board: Any = ray.remote(num_cpus=0)(Board).remote()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 

@@ -57,14 +57,14 @@ class RequestStream:
         """One data task a window, one at a time and in order, a window ahead of the training."""
         import ray
 
-        dataset = ray.data.range(len(windows), override_num_blocks=len(windows))
+        dataset: Any = ray.data.range(len(windows), override_num_blocks=len(windows))
         dataset = dataset.map_batches(
             _read_window,
             batch_size=None,
             batch_format="numpy",
             fn_kwargs={"stream": self, "windows": windows},
             num_cpus=self.task_cpus,
-            concurrency=1,
+            compute=ray.data.TaskPoolStrategy(size=1),
         )
         dataset.context.execution_options.preserve_order = True
         dataset.context.enable_progress_bars = False
@@ -106,5 +106,5 @@ def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
             yield item
     finally:
         stopped.set()
-        with_room = ready.qsize() and ready.get_nowait()
-        del with_room
+        if not ready.empty():
+            ready.get_nowait()  # makes room, so that the thread sees the stop

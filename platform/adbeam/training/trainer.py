@@ -23,7 +23,7 @@ from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.training.batches import BatchMaker
 from adbeam.training.checkpoint import HISTORY, WEIGHTS
 from adbeam.training.ingest import RowStore, TrainSettings, build_rows
-from adbeam.training.launch import fit, prepare_environment
+from adbeam.training.launch import fit, ray_for
 from adbeam.training.loop import Outcome, TrainJob
 from adbeam.training.order import RequestOrder
 from adbeam.training.stream import RequestStream
@@ -33,7 +33,7 @@ MODEL, ECPM, HISTORY_TABLE = "model.json", "ecpm.json", "history.parquet"
 LAYOUT_SETTINGS = {
     "workers", "threads_per_worker", "cpus_per_worker", "use_gpu", "zero_stage", "offload_optimizer", "deepspeed",
     "ingest_cpus", "checkpoint_interval_steps", "keep_checkpoints", "report_interval_steps", "max_failures",
-    "restart_timeout_seconds",
+    "restart_timeout_seconds", "ladder_requests",
 }  # fmt: skip
 """Settings that change how a run is carried out and not what it computes."""
 
@@ -62,7 +62,11 @@ def train(config: FitSettings) -> TrainingResult:
 
     Raises UserError when a step before it has not run, a setting does not fit, or the loss stopped being finite.
     """
-    prepare_environment(config.training)
+    with ray_for(config.training):
+        return _train(config)
+
+
+def _train(config: FitSettings) -> TrainingResult:
     store = build_rows(config, use_ray=not config.training.local)
     name = run_name(config, store)
     folder = Path(config.work_dir) / FOLDER

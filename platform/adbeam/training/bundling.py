@@ -1,0 +1,137 @@
+"""Export: trained weights, catalogue with SIDs, measured ladder and settings as one bundle for serving."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import load_file
+
+from adbeam import artifacts
+from adbeam.bundle import SID_COLUMN, resolve, write_bundle
+from adbeam.decoding.config import DecodingConfig
+from adbeam.errors import UserError
+from adbeam.evaluation.config import EvaluationConfig
+from adbeam.evaluation.evaluate import judged_requests, popularity_before
+from adbeam.evaluation.ladder_quality import measure_ladder
+from adbeam.evaluation.ranker import Ranker
+from adbeam.logs.prepared import PreparedLog
+from adbeam.model.config import ModelConfig
+from adbeam.model.lazyar import LazyAR
+from adbeam.model.spec import FeatureSpec
+from adbeam.training.checkpoint import WEIGHTS
+from adbeam.training.ingest import FOLDER as ROWS
+from adbeam.training.ingest import RowStore
+from adbeam.training.trainer import ECPM, FOLDER, MODEL, FitSettings
+
+BUNDLES = "bundles"
+
+
+class ExportSettings(FitSettings, Protocol):
+    """What `export` reads of the root configuration."""
+
+    @property
+    def decoding(self) -> DecodingConfig: ...
+    @property
+    def evaluation(self) -> EvaluationConfig: ...
+
+
+def export(config: ExportSettings) -> Path:
+    """Write a bundle from `work_dir/training` and point CURRENT at it; returns its folder.
+
+    A bundle already made of the same weights, catalogue and widths is returned as it is. Raises UserError when a step
+    before this one has not run.
+    """
+    work_dir = Path(config.work_dir)
+    trained = artifacts.read_manifest(work_dir / FOLDER)
+    prepared, tokens = PreparedLog.open(work_dir / "prepared"), work_dir / "tokens"
+    details = {
+        "fingerprint": artifacts.fingerprint(
+            trained["files"],
+            prepared.manifest["files"],
+            artifacts.read_manifest(tokens)["files"],
+            config.decoding.widths,
+            config.training.ladder_requests,
+        )
+    }
+    bundles = work_dir / BUNDLES
+    if bundles.is_dir() and artifacts.is_current(resolve(bundles), details):
+        return resolve(bundles)
+    model, means = _trained_model(work_dir / FOLDER)
+    catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(tokens / "sids.parquet"))
+    quality = _ladder_quality(config, prepared, Ranker(model, catalogue, means, _popularity(prepared)))
+    full = next((entry for entry in quality["schedules"] if tuple(entry["widths"]) == config.decoding.widths), None)
+    return write_bundle(
+        bundles,
+        model_config=model.config,
+        settings={
+            "feature_spec": FeatureSpec.of(model.config).as_dict(),
+            "ecpm_means": means,
+            "tokens": _settings_of(tokens),
+            "scenes": list(RowStore.open(work_dir / ROWS).scenes),
+        },
+        weights=model.state_dict(),
+        codebooks=load_file(tokens / "codebooks.safetensors"),
+        ladder_quality=quality,
+        catalogue=catalogue,
+        details={
+            **details,
+            "adbeam": version("adbeam"),
+            "commit": _commit(),
+            "seed": trained["seed"],
+            "steps": trained["steps"],
+            "metrics": {**trained["metrics"], **({f"validation_{quality['metric']}": full["quality"]} if full else {})},
+        },
+    )
+
+
+def catalogue_with_sids(catalogue: pa.Table, sids: pa.Table) -> pa.Table:
+    """The catalogue in its order with a column `sid`, null where an item has none."""
+    places = pa.compute.index_in(catalogue.column("item_id"), value_set=sids.column("item_id").combine_chunks())
+    return catalogue.append_column(SID_COLUMN, sids.column("sid").take(places))
+
+
+def _trained_model(folder: Path) -> tuple[LazyAR, list[float]]:
+    """(the model with its weights, mean value of each eCPM bucket)."""
+    shape = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+    model = LazyAR(ModelConfig.parse(shape, source=str(folder / MODEL)))
+    model.load_state_dict(load_file(folder / WEIGHTS))
+    means = json.loads((folder / ECPM).read_text(encoding="utf-8"))["means"]
+    return model.eval(), means
+
+
+def _popularity(prepared: PreparedLog) -> dict[str, int]:
+    return dict(popularity_before(prepared, "validation").counts)
+
+
+def _ladder_quality(config: ExportSettings, prepared: PreparedLog, ranker: Ranker) -> dict[str, Any]:
+    """Measured on validation requests spread over the users; unmeasured where the log has none."""
+    wanted = config.training.ladder_requests
+    try:
+        requests = judged_requests(prepared, "validation", None) if wanted else []
+    except UserError:
+        requests = []
+    if not requests:
+        return {"metric": "none", "full_widths": list(config.decoding.widths), "schedules": []}
+    chosen = np.linspace(0, len(requests) - 1, min(wanted, len(requests))).round().astype(int)
+    return measure_ladder(ranker, [requests[place] for place in np.unique(chosen)], config.decoding.widths)
+
+
+def _settings_of(tokens: Path) -> dict[str, Any]:
+    path = tokens / "tokens.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _commit() -> str | None:
+    """The git commit of the working folder, if it is a checkout."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return answer.stdout.strip() or None
