@@ -40,9 +40,29 @@ class EmbedderConfig(Section):
         return self
 
 
-class QuantizerConfig(Section):
-    """How a vector becomes codes (GR4AD 1.2.2)."""
+class CooccurrenceConfig(Section):
+    """Co-occurrence learning (GR4AD 1.2.1): a projection of the frozen content vectors, taught by Swing neighbours."""
 
+    enabled: bool = Field(False, description="Learn the projection from training events before quantization.")
+    swing_alpha: float = Field(1.0, ge=0, description="Swing: 1 / (alpha + items two users share).")
+    neighbours: int = Field(20, ge=1, description="Swing neighbours of an item that are positives.")
+    max_items_per_user: int = Field(200, ge=2, description="Newest items of a user that count.")
+    items_per_range: int = Field(4096, ge=1, description="Items whose neighbours are summed at a time: bounds memory.")
+    temperature: float = Field(0.07, gt=0, description="tau of the contrastive loss.")
+    hidden: int = Field(512, ge=1, description="Width of the projection's hidden layer.")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    batch_items: int = Field(2048, ge=4, description="Items of a batch; what is not a positive is a negative.")
+    epochs: int = Field(30, ge=1, description="Passes over the items that have neighbours.")
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+
+
+class QuantizerConfig(Section):
+    """How a vector becomes codes (GR4AD 1.2.2; GPR 2.2)."""
+
+    method: Literal["rq_kmeans", "rq_kmeans_plus", "rq_vae"] = Field(
+        "rq_kmeans", description="rq_kmeans_plus and rq_vae train an encoder and a decoder around the codebooks."
+    )
     hashed_last_level: bool = Field(
         True, description="MG: the last level is a hash of business fields instead of a codebook."
     )
@@ -59,6 +79,12 @@ class QuantizerConfig(Section):
     kmeans_iterations: int = Field(15, ge=1)
     balance_rounds: int = Field(4, ge=1, description="Rounds of balanced assignment and centroid update.")
     batch_vectors: int = Field(65_536, ge=1, description="Vectors encoded at a time.")
+    hidden: int = Field(256, ge=1, description="Width of the learned quantizers' hidden layer.")
+    latent_dimensions: int = Field(32, ge=1, description="Width of RQ-VAE's latent.")
+    epochs: int = Field(60, ge=0, description="Passes over the sample that train a learned quantizer.")
+    training_batch: int = Field(2048, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    quantization_weight: float = Field(1.0, ge=0, description="w_q of the loss.")
 
 
 class GatesConfig(Section):
@@ -81,6 +107,7 @@ class TokensConfig(Section):
     """How a catalogue becomes semantic IDs. The codebook sizes are the model's (`model.codebooks`)."""
 
     embedder: EmbedderConfig = EmbedderConfig()
+    cooccurrence: CooccurrenceConfig = CooccurrenceConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
     gates: GatesConfig = GatesConfig()
 

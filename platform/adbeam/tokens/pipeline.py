@@ -117,7 +117,7 @@ def _fit(config: Config, prepared: Path) -> tuple[Tokenizer, dict[str, float]]:
 
 
 def _interactions(config: Config, prepared: Path) -> Interactions | None:
-    if not config.tokens.embedder.behaviour_dimensions:
+    if not config.tokens.embedder.behaviour_dimensions and not config.tokens.cooccurrence.enabled:
         return None
     if not (prepared / "sequences").is_dir():
         log.warning("%s holds no sequences: tokens without the behaviour part", prepared)

@@ -73,7 +73,7 @@ class RQKMeans:
 
     def fit(self, x_NE: np.ndarray) -> None:
         """Fit every codebook on distinct vectors (a sample of them); raises UserError when there are too few."""
-        residual_NE = _sample(distinct(x_NE), self._sample_size(), self.seed)
+        residual_NE = sample_rows(distinct(x_NE), self._sample_size(), self.seed)
         self.levels = []
         for level in range(self.vector_levels):
             residual_NE = distinct(residual_NE)
@@ -170,7 +170,8 @@ def distinct(x_NE: np.ndarray) -> np.ndarray:
     return rows_N[np.sort(np.unique(keys_N, return_index=True)[1])]
 
 
-def _sample(x_NE: np.ndarray, size: int, seed: int) -> np.ndarray:
+def sample_rows(x_NE: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """`size` rows drawn evenly, in order; all of them where there are no more."""
     if len(x_NE) <= size:
         return x_NE
     return x_NE[np.sort(np.random.default_rng(seed).choice(len(x_NE), size, replace=False))]

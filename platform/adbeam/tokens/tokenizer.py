@@ -21,10 +21,14 @@ import torch
 from adbeam.tokens.behaviour import Interactions, behaviour_vectors, predict, ridge
 from adbeam.tokens.business import hash_business_fields
 from adbeam.tokens.config import TokensConfig
+from adbeam.tokens.contrastive import Projection
+from adbeam.tokens.cooccurrence import learn_projection, load_projection, projection_tensors
 from adbeam.tokens.embedder import Embedder, build_embedder, load_embedder
+from adbeam.tokens.learned import RQVAE, RQKMeansPlus
 from adbeam.tokens.quantizer import Quantizer, RQKMeans
 
 MIN_USABLE_LENGTH = 1e-6
+QUANTIZERS: dict[str, type[RQKMeans]] = {kind.method: kind for kind in (RQKMeans, RQKMeansPlus, RQVAE)}
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Tokenizer:
         self.config = config
         self.embedder = embedder
         self.quantizer = quantizer
+        self.projection: Projection | None = None
         self.behaviour_map_EF: np.ndarray | None = None
         self._observed: dict[str, int] = {}
         self._observed_NF = np.zeros((0, 0), np.float32)
@@ -57,6 +62,8 @@ class Tokenizer:
         """Fit everything on a sample of catalogue rows and, where given, on training events."""
         self.__dict__.pop("version", None)
         self.embedder.fit(sample, seed=seed)
+        if interactions is not None and self.config.cooccurrence.enabled:
+            self._fit_projection(sample, interactions, seed=seed)
         if interactions is not None and self.config.embedder.behaviour_dimensions:
             self._fit_behaviour(sample, interactions, seed=seed)
         x_NE = self.vectors(sample)
@@ -86,6 +93,8 @@ class Tokenizer:
         quantizer_settings, tensors = self.quantizer.state()
         embedder_settings, embedder_tensors = self.embedder.state()
         tensors = {**tensors, **{f"embedder.{name}": tensor for name, tensor in embedder_tensors.items()}}
+        if self.projection is not None:
+            tensors |= projection_tensors(self.projection)
         if self.behaviour_map_EF is not None:
             tensors["behaviour.map"] = torch.from_numpy(self.behaviour_map_EF)
         settings = {
@@ -114,6 +123,7 @@ class Tokenizer:
             load_embedder(settings["embedder"], own),
             load_quantizer(settings["quantizer"], tensors),
         )
+        tokenizer.projection = load_projection(tensors)
         if "behaviour.map" in tensors:
             tokenizer.behaviour_map_EF = tensors["behaviour.map"].cpu().numpy()
         return tokenizer
@@ -121,7 +131,14 @@ class Tokenizer:
     def _content(self, items: pa.Table) -> np.ndarray:
         step = self.config.embedder.batch_items
         parts = [self.embedder.embed(items.slice(start, step)) for start in range(0, items.num_rows, step)]
-        return np.concatenate(parts) if parts else np.zeros((0, self.embedder.dimensions), np.float32)
+        content_NE = np.concatenate(parts) if parts else np.zeros((0, self.embedder.dimensions), np.float32)
+        return content_NE if self.projection is None else self.projection.apply_to(content_NE)
+
+    def _fit_projection(self, sample: pa.Table, events: Interactions, *, seed: int) -> None:
+        number = {item_id: row for row, item_id in enumerate(events.item_ids)}
+        event_item_N = np.array([number.get(item_id, -1) for item_id in sample["item_id"].to_pylist()])
+        config = self.config.cooccurrence
+        self.projection = learn_projection(self._content(sample), event_item_N, events, config, seed=seed)
 
     def _fit_behaviour(self, sample: pa.Table, events: Interactions, *, seed: int) -> None:
         self._observed_NF = behaviour_vectors(events, self.config.embedder.behaviour_dimensions, seed=seed)
@@ -158,9 +175,9 @@ def usable(x_NE: np.ndarray) -> np.ndarray:
 
 def build_quantizer(config: TokensConfig, codebooks: Sequence[int], *, seed: int) -> Quantizer:
     """The quantizer that `config` describes, not yet fitted."""
-    return RQKMeans(codebooks, config.quantizer, seed=seed)
+    return QUANTIZERS[config.quantizer.method](codebooks, config.quantizer, seed=seed)
 
 
 def load_quantizer(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Quantizer:
     """The fitted quantizer that `state()` described."""
-    return RQKMeans.from_state(settings, tensors)
+    return QUANTIZERS[settings["method"]].from_state(settings, tensors)
