@@ -43,6 +43,9 @@ class SimulationConfig(Section):
     replicas: int = Field(1, ge=1, description="Replicas at the start.")
     start_up_seconds: float = Field(20.0, ge=0, description="From the decision for a replica to its first request.")
     decision_seconds: float = Field(1.0, gt=0, description="Between two decisions of the autoscaler.")
+    ongoing_at_target: float | None = Field(
+        None, gt=0, description="Drive the autoscaler by ongoing requests instead: how many mark target utilisation."
+    )
     seed: int = 0
 
     @property
@@ -255,7 +258,7 @@ class Simulation:
         if self.autoscale is None:
             return
         staying = [replica for replica in self._replicas if not replica.leaving]
-        demand = sum(r.controller.signals().demand_full_width for r in staying if r.ready)
+        demand = self._demand(self.autoscale, [replica for replica in staying if replica.ready])
         wanted, self._scale = desired_replicas(demand, self.autoscale, self._scale, self.now_ms / 1000.0)
         for _ in range(wanted - len(staying)):
             replica = self._new_replica()
@@ -268,6 +271,13 @@ class Simulation:
                 self._retire(replica)
         self._note_replicas()
         self._push(self.now_ms + 1000.0 * self.config.decision_seconds, "decide", None)
+
+    def _demand(self, autoscale: AutoscaleConfig, serving: list[_Replica]) -> float:
+        """Demand at full width, or what ongoing requests, as Serve's own policy counts them, make of it."""
+        if self.config.ongoing_at_target is None:
+            return sum(replica.controller.signals().demand_full_width for replica in serving)
+        ongoing = sum(replica.outstanding for replica in serving)
+        return ongoing / self.config.ongoing_at_target * autoscale.target_utilisation
 
     def _retire(self, replica: _Replica) -> None:
         self._retired_changes += replica.controller.signals().rung_changes
