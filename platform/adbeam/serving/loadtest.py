@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import numpy as np
+from yarl import URL
 
 from adbeam.errors import UserError
 from adbeam.settings import Section
@@ -129,6 +130,7 @@ async def send_load(
 class _Client:
     def __init__(self, target: LoadTarget) -> None:
         self._target = target
+        self._url = URL(target.url)
         self._headers = {"Content-Type": "application/json"}
         if target.token:
             self._headers["Authorization"] = f"Bearer {target.token}"
@@ -138,7 +140,15 @@ class _Client:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
         self._slots = asyncio.Semaphore(self._target.max_in_flight)
         no_cookies = aiohttp.DummyCookieJar()
-        async with aiohttp.ClientSession(connector=connector, headers=self._headers, cookie_jar=no_cookies) as session:
+        session = aiohttp.ClientSession(
+            connector=connector,
+            headers=self._headers,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+            cookie_jar=no_cookies,
+            timeout=aiohttp.ClientTimeout(total=None),  # every request has its own, from its planned time
+            auto_decompress=False,
+        )
+        async with session:
             self._session = session
             self._start = time.perf_counter()
             running: set[asyncio.Task[None]] = set()
@@ -176,7 +186,7 @@ class _Client:
             await self._exchange(entry, body)
 
     async def _exchange(self, entry: Sent, body: bytes) -> None:
-        async with self._session.post(self._target.url, data=body) as response:
+        async with self._session.post(self._url, data=body) as response:
             answer = await response.read()
             entry.answered_ms = self._now_ms()
             entry.status = response.status
