@@ -1,0 +1,165 @@
+"""Training in this process: real DeepSpeed, no cluster. What it computes, how it stops, how it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tests.training_samples import training_config, write_training_sample
+
+from adbeam.bundle import load_bundle
+from adbeam.config import Config
+from adbeam.errors import UserError
+from adbeam.model.lazyar import LazyAR
+from adbeam.training import export, launch, progress, train
+from adbeam.training.ingest import build_rows
+from adbeam.training.plain import train_plain
+from adbeam.training.trainer import build_job
+
+CURVE_TOLERANCE = 2e-4
+"""Largest relative difference of a step's loss between two ways to compute the same run."""
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample")
+    write_training_sample(folder)
+    return folder
+
+
+@pytest.fixture
+def configure(sample: Path, tmp_path: Path) -> Callable[..., Config]:
+    """A configuration in a fresh work_dir that shares the sample's log and tokens."""
+
+    def make(training: dict[str, Any], **sections: Any) -> Config:
+        for name in ("prepared", "tokens"):
+            if not (tmp_path / name).exists():
+                (tmp_path / name).symlink_to(sample / name)
+        return training_config(tmp_path, {"report_interval_steps": 1, "max_steps": 20, **training}, **sections)
+
+    return make
+
+
+def curve(config: Config) -> list[float]:
+    """The loss of every step."""
+    train(config)
+    return pq.read_table(Path(config.work_dir) / "training" / "history.parquet")["loss"].to_pylist()
+
+
+def plain_curve(config: Config) -> list[float]:
+    job, stream = build_job(config, build_rows(config, use_ray=False), Path(config.work_dir) / "plain")
+    return [row["loss"] for row in train_plain(job, stream)[1]]
+
+
+@pytest.mark.parametrize(
+    "training",
+    [{"zero_stage": 1}, {"zero_stage": 2, "gradient_accumulation": 2}],
+    ids=["zero1", "zero2-accumulated"],
+)
+def test_deepspeed_takes_the_steps_that_plain_torch_takes(
+    configure: Callable[..., Config], training: dict[str, Any]
+) -> None:
+    config = configure(training)
+    losses = curve(config)
+    assert len(losses) == 20
+    assert losses == pytest.approx(plain_curve(config), rel=CURVE_TOLERANCE)
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
+    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, and inside an epoch: weights, optimiser, data and random numbers all resume."""
+    config = configure({"checkpoint_interval_steps": 6}, model={"dropout": 0.2})
+    show = progress.Printer.__call__
+
+    def stop_at_nine(self: progress.Printer, row: progress.Row) -> None:
+        show(self, row)
+        if row["step"] == 9:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(progress.Printer, "__call__", stop_at_nine)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    assert [path.name for path in tmp_path.glob("training_runs/*/checkpoints/step_*")] == ["step_00000006_world1_zero1"]
+    steps: list[float] = []
+    monkeypatch.setattr(launch, "Printer", lambda total: _Recorder(steps))
+    resumed = curve(config)
+    assert steps == list(range(7, 21))
+    monkeypatch.undo()
+    undisturbed = configure({"checkpoint_interval_steps": 100}, model={"dropout": 0.2}, work_dir=tmp_path / "other")
+    for name in ("prepared", "tokens"):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other" / name).symlink_to(tmp_path / name)
+    assert resumed == curve(undisturbed)
+
+
+class _Recorder:
+    def __init__(self, steps: list[float]) -> None:
+        self.steps = steps
+
+    def __call__(self, row: progress.Row) -> None:
+        self.steps.append(row["step"])
+
+    def close(self) -> None:
+        pass
+
+
+def test_another_zero_stage_takes_over_a_run(configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    """ZeRO-1 to step 6, then ZeRO-2 through a universal checkpoint: the curve of plain torch all the way."""
+    config = configure({"zero_stage": 1, "checkpoint_interval_steps": 6, "max_steps": 12})
+
+    def stop_at_seven(self: progress.Printer, row: progress.Row) -> None:
+        if row["step"] == 7:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(progress.Printer, "__call__", stop_at_seven)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    changed = configure({"zero_stage": 2, "checkpoint_interval_steps": 100, "max_steps": 12})
+    assert curve(changed) == pytest.approx(plain_curve(config), rel=CURVE_TOLERANCE)
+
+
+def test_a_finished_run_becomes_a_bundle_once(configure: Callable[..., Config]) -> None:
+    config = configure({"max_steps": 30, "report_interval_steps": 10})
+    first = train(config)
+    assert not first.reused and train(config).reused
+    folder = export(config)
+    assert export(config) == folder
+    bundle = load_bundle(Path(config.work_dir) / "bundles")
+    model = LazyAR(bundle.model_config)
+    model.load_state_dict(bundle.weights)
+    assert all(torch.isfinite(weight).all() for weight in bundle.weights.values())
+    assert bundle.settings["scenes"] == ["display", "mailer", "organic"]
+    assert len(bundle.settings["ecpm_means"]) == config.model.ecpm_buckets
+    assert bundle.catalogue["sid"].null_count == 0
+    full = next(e for e in bundle.ladder_quality["schedules"] if tuple(e["widths"]) == config.decoding.widths)
+    assert bundle.manifest["metrics"]["validation_recall@10"] == full["quality"] > 0
+    assert list((Path(config.work_dir) / "training_runs").glob("*/tensorboard/events*"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_by_name(configure: Callable[..., Config]) -> None:
+    config = configure({"learning_rate": 1e30, "warmup_steps": 0, "gradient_clipping": 0.0})
+    with pytest.raises(UserError, match=r"training\.learning_rate: .* of step \d+ is (nan|inf)"):
+        train(config)
+    assert not (Path(config.work_dir) / "training").exists()
+
+
+def test_a_time_budget_ends_the_schedule_and_the_run(configure: Callable[..., Config]) -> None:
+    config = configure({"time_budget_seconds": 1.0, "max_steps": None, "epochs": 100_000})
+    result = train(config)
+    floor = config.training.learning_rate * config.training.final_learning_rate_share
+    assert result.metrics["learning_rate"] == pytest.approx(floor, rel=0.01)
+    assert 1.0 <= result.metrics["elapsed_seconds"] < 60
+    assert result.steps < 100_000
+
+
+def test_bf16_learns_too(configure: Callable[..., Config]) -> None:
+    losses = curve(configure({"dtype": "bf16", "max_steps": 30}))
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
