@@ -63,6 +63,14 @@ def test_nothing_of_the_future_enters() -> None:
         assert np.array_equal(getattr(at_twenty, name), getattr(past, name))
 
 
+def test_impressions_are_not_deeds() -> None:
+    history = history_of([1, 5, 5, 5, 2], range(5))
+    history.action_H[1:4] = 0
+    bought = build(history_of([1, 2], [0, 4]))
+    row = build(history)
+    assert np.array_equal(row.code_ST, bought.code_ST) and np.array_equal(row.feature_SC, bought.feature_SC)
+
+
 def test_no_feature_tells_absolute_time() -> None:
     """Four weeks later everything is the same."""
     items, hours = [1, 2, 1, 4], np.array([0, 50, 200, 300])

@@ -18,7 +18,9 @@ import torch
 
 from adbeam.model.batch import ContextBatch
 from adbeam.model.spec import ACTIVITY, COUNT, DUE, RECENCY, SCENES, VALUE, FeatureSpec
+from adbeam.records import ACTIONS
 
+_IMPRESSION = ACTIONS.index("impression")
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
@@ -51,9 +53,16 @@ class History:
         """Only the events strictly before `moment_ms`."""
         return self.first(int(np.searchsorted(self.timestamp_H, moment_ms, side="left")))
 
+    def deeds(self) -> Self:
+        """Without impressions: they tell what was shown, not what the user did."""
+        return self._pick(self.action_H > _IMPRESSION)
+
     def first(self, count: int) -> Self:
         """Only the `count` oldest events."""
-        return type(self)(**{f.name: getattr(self, f.name)[:count] for f in fields(self)})
+        return self._pick(slice(count))
+
+    def _pick(self, events: slice | np.ndarray) -> Self:
+        return type(self)(**{f.name: getattr(self, f.name)[events] for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -69,12 +78,12 @@ class ContextRow:
 
 
 def build_context(history: History, now_ms: int, scene: str, user_id: str | None, spec: FeatureSpec) -> ContextRow:
-    """The context of a request at `now_ms`; events at or after it are not looked at.
+    """The context of a request at `now_ms`; events at or after it are not looked at, nor are impressions.
 
     Token 0 is the static token, then the newest `short_length` events oldest first, then the `long_length` most
     frequent items of the whole history, most frequent first.
     """
-    history = history.before(now_ms)
+    history = history.before(now_ms).deeds()
     code_ST = np.full((spec.context_length, spec.levels), -1, dtype=np.int32)
     feature_SC = np.zeros((spec.context_length, len(spec.token)), dtype=np.uint8)
     if len(history):
