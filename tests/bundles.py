@@ -33,7 +33,7 @@ def random_model_config(**changes: Any) -> ModelConfig:
 
 
 def random_catalogue(items: int, config: ModelConfig, seed: int = 0) -> pa.Table:
-    """`items` rows with random SIDs; the last tenth is organic, every 20th ad is paused, ids are `item-0`, `item-1`, ..."""
+    """`items` rows with random SIDs, named item-0, item-1, ...; the last tenth is organic, every 20th ad is paused."""
     rng = np.random.default_rng(seed)
     rows = [
         {

@@ -1,0 +1,187 @@
+"""The HTTP border of a replica: bytes in, validated requests through, bytes out.
+
+Bodies are read up to a bound before anything is parsed, validated straight from JSON bytes, and answered as bytes: no
+framework model is built on the way. The OpenAPI document is written from the same models that validate.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from fastapi import FastAPI, Request
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from adbeam.serving.auth import Authenticator, RateLimit
+from adbeam.serving.config import ServingConfig
+from adbeam.serving.openapi import openapi_document
+from adbeam.serving.problems import Problem, field_problem, validation_problem
+from adbeam.serving.schemas import AdRequest, EventBatch
+
+logger = logging.getLogger(__name__)
+
+DEADLINE_HEADER = "x-deadline-ms"
+DRAINED_BYTES = 64 << 20
+
+
+class AdService(Protocol):
+    """What the border needs behind it."""
+
+    config: ServingConfig
+
+    @property
+    def request_type(self) -> type[AdRequest]:
+        """AdRequest with the bounds and scenes in force."""
+
+    @property
+    def default_deadline_ms(self) -> float:
+        """Deadline of a request that names none."""
+
+    @property
+    def event_type(self) -> type[EventBatch]:
+        """EventBatch with the bounds in force."""
+
+    async def ads(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
+        """The JSON of an AdResponse, None when no ad matches; raises Problem."""
+
+    async def events(self, batch: EventBatch) -> bytes:
+        """The JSON of an EventReceipt; raises Problem."""
+
+    def health(self) -> str | None:
+        """None while the replica works, else what is wrong."""
+
+    def readiness(self) -> str | None:
+        """None when requests are welcome, else what is missing."""
+
+    def count_response(self, route: str, status: int) -> None:
+        """Tell the metrics."""
+
+
+class Border:
+    """Reads, checks and answers requests for one service."""
+
+    def __init__(self, service: AdService) -> None:
+        self.service = service
+        self.limits, self.deadline = service.config.limits, service.config.deadline
+        self.authenticator = Authenticator(service.config.auth)
+        self.rate_limit = RateLimit(service.config.limits)
+
+    async def ads(self, request: Request) -> Response:
+        """POST /v1/ads."""
+        arrived_s = time.monotonic()
+        body = await self._admit(request)
+        asked = _validated(self.service.request_type, body)
+        answer = await self.service.ads(asked, self._deadline_ms(request, asked), arrived_s)
+        return Response(status_code=204) if answer is None else Response(answer, media_type="application/json")
+
+    async def events(self, request: Request) -> Response:
+        """POST /v1/events."""
+        body = await self._admit(request)
+        batch = _validated(self.service.event_type, body)
+        return Response(await self.service.events(batch), status_code=202, media_type="application/json")
+
+    async def _admit(self, request: Request) -> bytes:
+        """The body of a request that may come in; raises Problem 401, 413 or 429."""
+        caller = self.authenticator.caller(request.headers)
+        if caller is None:
+            raise Problem(401, "credentials are missing or wrong", headers=self.authenticator.challenge)
+        if not self.rate_limit.allows(caller):
+            retry = {"Retry-After": str(self.service.config.admission.retry_after_seconds)}
+            raise Problem(429, f"more than {self.limits.requests_per_second:g} requests/s", headers=retry)
+        return await read_body(request, self.limits.body_bytes)
+
+    def _deadline_ms(self, request: Request, asked: AdRequest) -> float:
+        header = request.headers.get(DEADLINE_HEADER)
+        if header is None:
+            return asked.deadline_ms if asked.deadline_ms is not None else self.service.default_deadline_ms
+        try:
+            deadline_ms = float(header)
+        except ValueError:
+            raise field_problem("X-Deadline-Ms", "Input should be a number of milliseconds", header) from None
+        if not self.deadline.min_ms <= deadline_ms <= self.deadline.max_ms:
+            bounds = f"between {self.deadline.min_ms:g} and {self.deadline.max_ms:g}"
+            raise field_problem("X-Deadline-Ms", f"Input should be {bounds}", header)
+        return deadline_ms
+
+
+def build_api(service: AdService) -> FastAPI:
+    """The ASGI application of a replica."""
+    border = Border(service)
+    api = FastAPI(title="adbeam", version=version("adbeam"), redoc_url=None)
+
+    async def ads(request: Request) -> Response:
+        return await _answered(service, "ads", border.ads, request)
+
+    async def events(request: Request) -> Response:
+        return await _answered(service, "events", border.events, request)
+
+    async def healthz(request: Request) -> Response:
+        return _state(service.health())
+
+    async def readyz(request: Request) -> Response:
+        return _state(service.health() or service.readiness())
+
+    api.add_route("/v1/ads", ads, methods=["POST"])
+    api.add_route("/v1/events", events, methods=["POST"])
+    api.add_route("/healthz", healthz, methods=["GET"])
+    api.add_route("/readyz", readyz, methods=["GET"])
+    api.openapi = lambda: openapi_document(api, service)  # type: ignore[method-assign]
+    api.add_exception_handler(HTTPException, _http_error)
+    return api
+
+
+async def _answered(service: AdService, route: str, answer: Any, request: Request) -> Response:
+    try:
+        response: Response = await answer(request)
+    except Problem as problem:
+        response = problem.response()
+    except Exception:
+        logger.exception("request to /v1/%s failed", route)
+        response = Problem(500, "the request failed inside the replica; its log says why").response()
+    service.count_response(route, response.status_code)
+    return response
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, kept no further than `limit` bytes; raises Problem 413.
+
+    The rest of a body that is too large is read and dropped, within bounds, so that the client sees the answer and not
+    a broken connection.
+    """
+    body = bytearray()
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received <= limit:
+            body += chunk
+        elif received > limit + DRAINED_BYTES:
+            break
+    if received > limit:
+        detail = f"the body is larger than {limit} bytes; send less at once"
+        raise Problem(413, detail, headers={"Connection": "close"})
+    return bytes(body)
+
+
+def _validated(model: Any, body: bytes) -> Any:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise validation_problem(error) from None
+
+
+def _state(fault: str | None) -> Response:
+    return (
+        Response(b'{"status":"ok"}', media_type="application/json") if fault is None else Problem(503, fault).response()
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = error.headers
+    return Problem(
+        error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers=headers
+    ).response()

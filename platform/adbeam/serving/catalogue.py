@@ -1,0 +1,154 @@
+"""The ads of a bundle as a replica needs them: what to show, what a filter blocks, what is popular.
+
+Rows are those of the bundle's catalogue; the trie names items by the same numbers. R rows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adbeam.bundle import SID_COLUMN
+from adbeam.decoding.filters import ItemFilter
+from adbeam.errors import UserError
+from adbeam.records import ItemKind, Status
+from adbeam.serving.query import Blocked
+from adbeam.tokens.index import SidIndex
+
+POPULARITY_COLUMNS = ("popularity", "ecpm")
+"""What orders the fallback list: the first of these columns that the catalogue has."""
+KEPT_MASKS = 256
+"""Targeting masks kept; the least recently used go first."""
+
+
+class AdCatalogue:
+    """Items with a SID. Only active ads are servable; the others are known as parts of histories."""
+
+    def __init__(self, table: pa.Table) -> None:
+        table = table.filter(pc.is_valid(table.column(SID_COLUMN)))
+        self.item_ids: list[str] = table.column("item_id").to_pylist()
+        self.row_of = {item_id: row for row, item_id in enumerate(self.item_ids)}
+        self._title = table.column("title").to_pylist()
+        self._price = table.column("price").to_pylist()
+        self._ecpm = table.column("ecpm").to_pylist()
+        self._rows_by = {name: _rows_by_value(table.column(name)) for name in ("advertiser", "category")}
+        self.live_R = np.array(
+            pc.and_(
+                pc.equal(table.column("kind"), ItemKind.AD.value), pc.equal(table.column("status"), Status.ACTIVE.value)
+            ).to_numpy(zero_copy_only=False),
+            dtype=bool,
+        )
+        if not self.live_R.any():
+            raise UserError("the bundle's catalogue holds no active ad", field="catalogue", remedy="export it again")
+        self.index = SidIndex.from_table(_index_table(table, self.live_R))
+        self.sids_RT = np.array(table.column(SID_COLUMN).to_pylist(), dtype=np.int32)
+        self._masks: OrderedDict[tuple[frozenset[str], frozenset[str]], np.ndarray] = OrderedDict()
+        self._advertiser = table.column("advertiser").to_pylist()
+        self._category = table.column("category").to_pylist()
+        self._popular_rows = _popular_rows(table, self.live_R)
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def sid(self, item_id: str) -> tuple[int, ...] | None:
+        """The SID of an item, servable or not."""
+        return self.index.sid(item_id)
+
+    def item_filter(self, blocked: Blocked, seen: Iterable[str]) -> ItemFilter:
+        """A request's filter as the search takes it: ids one by one, advertisers and categories as a shared mask."""
+        deny = self._known(blocked.item_ids | frozenset(seen) if blocked.seen else blocked.item_ids)
+        return ItemFilter(self._allowed(blocked.advertisers, blocked.categories), deny)
+
+    def ad(self, row: int, score: float, probability: float | None, ecpm: float | None) -> dict[str, Any]:
+        """An ad as the response carries it."""
+        return {
+            "item_id": self.item_ids[row],
+            "title": self._title[row],
+            "price": self._price[row],
+            "sid": self.sids_RT[row].tolist(),
+            "score": score,
+            "probability": probability,
+            "expected_ecpm": ecpm,
+        }
+
+    def popular(self, size: int) -> PopularAds:
+        """The `size` most popular ads, ready to be filtered."""
+        rows = self._popular_rows[:size].tolist()
+        return PopularAds(
+            [
+                (self.ad(row, 1.0 / (1 + place), None, self._ecpm[row]), self._advertiser[row], self._category[row])
+                for place, row in enumerate(rows)
+            ]
+        )
+
+    def _allowed(self, advertisers: frozenset[str], categories: frozenset[str]) -> np.ndarray | None:
+        """bool [R], kept so that requests with the same targeting share one compiled mask; None blocks nothing."""
+        if not advertisers and not categories:
+            return None
+        key = (advertisers, categories)
+        allow_R = self._masks.get(key)
+        if allow_R is None:
+            allow_R = np.ones(len(self), dtype=bool)
+            for name, values in (("advertiser", advertisers), ("category", categories)):
+                for value in values:
+                    allow_R[self._rows_by[name].get(value, _NONE)] = False
+            self._masks[key] = allow_R
+        self._masks.move_to_end(key)
+        if len(self._masks) > KEPT_MASKS:
+            self._masks.popitem(last=False)
+        return allow_R
+
+    def _known(self, item_ids: Iterable[str]) -> np.ndarray:
+        rows = (self.row_of.get(item_id) for item_id in item_ids)
+        return np.fromiter((row for row in rows if row is not None), dtype=np.int64)
+
+
+class PopularAds:
+    """A short list of popular ads; `pick` applies a request's filters (its seen items are not looked up)."""
+
+    def __init__(self, ads: list[tuple[dict[str, Any], str | None, str | None]]) -> None:
+        """`ads` are (ad, advertiser, category), most popular first."""
+        self._ads = ads
+
+    def pick(self, blocked: Blocked, count: int) -> list[dict[str, Any]]:
+        """Up to `count` of the ads that the filters leave."""
+        left = (
+            ad
+            for ad, advertiser, category in self._ads
+            if ad["item_id"] not in blocked.item_ids
+            and advertiser not in blocked.advertisers
+            and category not in blocked.categories
+        )
+        return list(islice(left, count))
+
+
+_NONE = np.zeros(0, np.int64)
+
+
+def _rows_by_value(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
+    rows: dict[str, list[int]] = {}
+    for row, value in enumerate(column.to_pylist()):
+        if value is not None:
+            rows.setdefault(value, []).append(row)
+    return {value: np.array(held, np.int64) for value, held in rows.items()}
+
+
+def _index_table(table: pa.Table, live_R: np.ndarray) -> pa.Table:
+    status = pa.array([Status.ACTIVE.value if live else Status.PAUSED.value for live in live_R])
+    kept = table.select([name for name in ("item_id", SID_COLUMN, "ecpm") if name in table.column_names])
+    return kept.rename_columns(["sid" if name == SID_COLUMN else name for name in kept.column_names]).append_column(
+        "status", status
+    )
+
+
+def _popular_rows(table: pa.Table, live_R: np.ndarray) -> np.ndarray:
+    name = next(name for name in POPULARITY_COLUMNS if name in table.column_names)
+    popularity_R = np.nan_to_num(table.column(name).to_numpy().astype(float), nan=-1.0)
+    order = np.argsort(-popularity_R, kind="stable")
+    return order[live_R[order]]

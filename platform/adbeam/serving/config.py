@@ -1,0 +1,147 @@
+"""Settings of the serving application: the `args:` of a Serve config file, typed and strict.
+
+Paths are relative to the folder the server was started in. Nothing below reads the environment or YAML again, except
+for secrets, which are named here by environment variable or file and never written into YAML.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from adbeam.settings import Section
+
+
+class DeadlineConfig(Section):
+    """The deadlines a client may ask for; the default and the margin belong to the beam policy."""
+
+    min_ms: float = Field(10.0, gt=0)
+    max_ms: float = Field(5000.0, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_ms > self.max_ms:
+            raise ValueError("min_ms must not exceed max_ms")
+        return self
+
+
+class AdmissionConfig(Section):
+    """The last bound: what a replica holds at once. The decode queue has its own in the beam policy (max_queue)."""
+
+    max_in_flight: int = Field(2048, ge=1, description="Requests inside the replica; one more gets 503.")
+    retry_after_seconds: int = Field(1, ge=1, description="Sent with every 503 and 429.")
+
+
+class CacheConfig(Section):
+    """Answers kept for requests that would otherwise be late."""
+
+    enabled: bool = True
+    ttl_seconds: float = Field(30.0, gt=0)
+    max_entries: int = Field(10_000, ge=1)
+    answer_repeats: bool = Field(False, description="Answer a repeated request from the cache even when there is time.")
+
+
+class FallbackConfig(Section):
+    """Popular ads for requests that cannot be decoded in time; size 0 sends 503 instead."""
+
+    size: int = Field(200, ge=0, description="Popular ads kept ready.")
+
+
+class AuthConfig(Section):
+    """Who may call /v1/*. Keys come from a file (one a line) or an environment variable (comma-separated)."""
+
+    mode: Literal["none", "api_key", "bearer"] = "none"
+    header: str = Field("X-API-Key", min_length=1, description="Header of mode api_key.")
+    keys_env: str = "ADBEAM_API_KEYS"
+    keys_file: Path | None = None
+
+
+class LimitsConfig(Section):
+    """What one request, and one second, may hold."""
+
+    body_bytes: int = Field(1 << 20, ge=1024)
+    count_max: int = Field(100, ge=1, description="Ads in one answer.")
+    history_max: int = Field(2000, ge=1, description="Events of an inline history.")
+    filter_max: int = Field(1000, ge=1, description="Values in one filter list.")
+    events_max: int = Field(1000, ge=1, description="Events in one POST /v1/events.")
+    requests_per_second: float | None = Field(None, gt=0, description="Limit of each key (or of all, without keys).")
+    burst_requests: int = Field(200, ge=1, description="Requests a key may send at once under requests_per_second.")
+
+
+class StoreConfig(Section):
+    """The embedded history store, one SQLite file a node."""
+
+    path: Path = Path("runs/serving/histories.sqlite")
+    prepared: Path | None = Field(None, description="Prepared logs loaded into the store when it is first opened.")
+    max_events: int = Field(1024, ge=1, description="Newest events kept for a user.")
+    max_event_ids: int = Field(5_000_000, ge=1000, description="Event ids remembered to drop repeats.")
+
+
+class EventLogConfig(Section):
+    """Where accepted events are kept for training; no folder, no log."""
+
+    folder: Path | None = None
+    rotate_seconds: float = Field(60.0, gt=0)
+    rotate_rows: int = Field(20_000, ge=1)
+    max_files: int = Field(1000, ge=1, description="Oldest files beyond this are removed.")
+    key_env: str = Field("ADBEAM_USER_KEY", description="Secret of the HMAC that replaces user ids.")
+
+
+class EngineConfig(Section):
+    """How a replica decodes."""
+
+    device: str = Field("cpu", description="cpu or cuda.")
+    matmul_precision: Literal["highest", "high", "medium"] = Field(
+        "highest", description="Of float32 products: highest is float32, high TF32, medium bfloat16 where there is any."
+    )
+    torch_threads: int = Field(1, ge=1)
+    widths: tuple[int, ...] | None = Field(
+        None, description="Full beam widths; default: those the bundle was made for."
+    )
+    order_by: Literal["log_probability", "expected_ecpm", "expected_value"] = "expected_value"
+    calibration_repeats: int = Field(3, ge=1, description="Timed decodes of each batch size and rung at start.")
+    stuck_seconds: float = Field(20.0, gt=0, description="A decode that takes longer fails the health check.")
+
+
+class ServingConfig(Section):
+    """Everything one application reads."""
+
+    bundle: Path = Field(Path("runs/default/bundles"), description="A bundle, or the folder whose CURRENT names it.")
+    watch_seconds: float = Field(2.0, ge=0, description="How often CURRENT is looked at; 0 never.")
+    policy: str | dict[str, Any] = Field(
+        "deadline", description="Beam policy: a name, a YAML file, or the mapping itself."
+    )
+    deadline: DeadlineConfig = DeadlineConfig()
+    admission: AdmissionConfig = AdmissionConfig()
+    cache: CacheConfig = CacheConfig()
+    fallback: FallbackConfig = FallbackConfig()
+    auth: AuthConfig = AuthConfig()
+    limits: LimitsConfig = LimitsConfig()
+    store: StoreConfig = StoreConfig()
+    event_log: EventLogConfig = EventLogConfig()
+    engine: EngineConfig = EngineConfig()
+
+    @classmethod
+    def resolve(cls, args: dict[str, Any], base: Path | None = None) -> Self:
+        """Parse `args` and make every path absolute against `base` (the current folder)."""
+        config = cls.parse(args, source="args")
+        base = (base or Path.cwd()).resolve()
+        absolute = _absolute(config.model_dump(), base)
+        return cls.parse(absolute, source="args")
+
+
+class ReplicaOptions(Section):
+    """`user_config`: what may change without a restart. Null keeps what the application was built with."""
+
+    policy: str | dict[str, Any] | None = None
+    bundle: Path | None = None
+
+
+def _absolute(value: Any, base: Path) -> Any:
+    if isinstance(value, Path):
+        return base / value.expanduser()
+    if isinstance(value, dict):
+        return {key: _absolute(inner, base) for key, inner in value.items()}
+    return value

@@ -1,0 +1,207 @@
+"""A bundle ready to answer: model, trie, catalogue and what decoding costs here.
+
+`load_model` is the one way from a path to a LoadedModel; tests and other model families may hand a replica their own.
+Shapes: B requests, H history events, T SID levels.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from adbeam.beams.config import BeamPolicyConfig
+from adbeam.beams.cost import BatchCost
+from adbeam.beams.ladder import Ladder, Widths, quality_by_widths
+from adbeam.bundle import Bundle, load_bundle
+from adbeam.decoding import Decoder, ItemFilter, Trie
+from adbeam.decoding.results import DecodeResult
+from adbeam.errors import UserError
+from adbeam.model.features import ContextRow, History, build_context, collate
+from adbeam.model.lazyar import LazyAR
+from adbeam.model.spec import FeatureSpec
+from adbeam.records import ACTIONS, ITEM_KINDS
+from adbeam.serving.catalogue import AdCatalogue, PopularAds
+from adbeam.serving.config import EngineConfig, ServingConfig
+from adbeam.serving.decode_loop import Engine
+from adbeam.serving.metrics import Recorder
+from adbeam.serving.query import Answer, Blocked, Query
+from adbeam.serving.store import EMPTY, HistoryStore, UserHistory, user_history
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """Everything a replica takes over when a model comes into force."""
+
+    engine: Engine
+    cost: BatchCost
+    full_widths: Widths
+    quality: dict[Widths, float] | None
+    scenes: tuple[str, ...]
+    popular_ads: PopularAds
+    loaded_s: float
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+        return self.engine.version
+
+    def ladder(self, policy: BeamPolicyConfig) -> Ladder:
+        """The rungs of this model under a policy."""
+        return Ladder.build(self.full_widths, self.cost, self.quality, policy.ladder)
+
+    def popular(self, blocked: Blocked, count: int) -> list[dict[str, Any]]:
+        """Popular ads for a request that is not decoded."""
+        return self.popular_ads.pick(blocked, count)
+
+
+class ModelEngine:
+    """Decodes batches of queries with one bundle."""
+
+    def __init__(self, bundle: Bundle, config: EngineConfig, store: HistoryStore, metrics: Recorder) -> None:
+        self.bundle, self.config, self._store, self._metrics = bundle, config, store, metrics
+        self.catalogue = AdCatalogue(bundle.catalogue)
+        self.spec = FeatureSpec.of(bundle.model_config)
+        self.scenes = tuple(bundle.settings.get("scenes") or ("default",))
+        self.full_widths = full_widths(bundle, config)
+        model = LazyAR(bundle.model_config)
+        model.load_state_dict(bundle.weights)
+        self.model = model.to(config.device).eval()
+        self.trie = Trie.build(self.catalogue.sids_RT, bundle.model_config.codebooks, self.catalogue.live_R)
+        self.decoder = Decoder(
+            self.model, self.trie, ecpm_means=bundle.settings["ecpm_means"], order_by=config.order_by
+        )
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+        return self.bundle.version
+
+    def prepare_thread(self) -> None:
+        """Give the calling thread its number of compute threads (OpenMP counts per thread) and the precision."""
+        torch.set_num_threads(self.config.torch_threads)
+        torch.set_float32_matmul_precision(self.config.matmul_precision)
+
+    def answer(self, queries: Sequence[Query], schedules: Sequence[Widths]) -> list[Answer]:
+        """One answer a query."""
+        histories = [self._history(query) for query in queries]
+        rows = [self._context(query, history) for query, history in zip(queries, histories, strict=True)]
+        filters = [self._filter(query, history) for query, history in zip(queries, histories, strict=True)]
+        results = self.decoder.decode(collate(rows), list(schedules), filters, [query.count for query in queries])
+        return [
+            self._answer(query, history, item_filter, result)
+            for query, history, item_filter, result in zip(queries, histories, filters, results, strict=True)
+        ]
+
+    def _history(self, query: Query) -> UserHistory:
+        if query.history is not None:
+            return user_history(
+                (e.item_id, e.timestamp, ACTIONS.index(e.action), ITEM_KINDS.index(e.item_kind), e.value)
+                for e in query.history
+            )
+        if query.user_id is None:
+            return EMPTY
+        try:
+            return self._store.recent(query.user_id) or EMPTY
+        except Exception:
+            logger.exception("the history store cannot be read; the user counts as unknown")
+            self._metrics.add("adbeam_store_failures", operation="recent")
+            return EMPTY
+
+    def _context(self, query: Query, history: UserHistory) -> ContextRow:
+        sids = [self.catalogue.sid(item_id) for item_id in history.item_ids]
+        known_H = np.array([sid is not None for sid in sids], dtype=bool)
+        if not known_H.any():
+            encoded = History.empty(self.spec.levels)
+        else:
+            encoded = History(
+                np.array([sid for sid in sids if sid is not None], dtype=np.int64),
+                history.timestamp_H[known_H],
+                history.action_H[known_H],
+                history.kind_H[known_H],
+                history.value_H[known_H],
+            )
+        return build_context(encoded, query.now_ms, query.scene, query.user_id, self.spec)
+
+    def _filter(self, query: Query, history: UserHistory) -> ItemFilter | None:
+        return self.catalogue.item_filter(query.blocked, history.item_ids) if query.blocked else None
+
+    def _answer(
+        self, query: Query, history: UserHistory, item_filter: ItemFilter | None, result: DecodeResult
+    ) -> Answer:
+        """The items of the found SIDs, less those that the filter blocks beside an allowed one of the same SID."""
+        allow = item_filter.allow if item_filter is not None else None
+        deny = frozenset(item_filter.deny) if item_filter is not None else frozenset()
+        ads: list[dict[str, Any]] = []
+        found = zip(
+            result.sids_nT.tolist(), result.log_probability_n.tolist(), result.expected_ecpm_n.tolist(), strict=True
+        )
+        for sid, log_probability, ecpm in found:
+            probability = math.exp(log_probability)
+            score = self._score(probability, ecpm)
+            for item_id in self.catalogue.index.items(sid):
+                row = self.catalogue.row_of[item_id]
+                if row not in deny and (allow is None or allow[row]):
+                    ads.append(self.catalogue.ad(row, score, probability, ecpm))
+            if len(ads) >= query.count:
+                break
+        ads = ads[: query.count]
+        return Answer(ads, len(history) == 0, sum(ad["expected_ecpm"] for ad in ads))
+
+    def _score(self, probability: float, ecpm: float) -> float:
+        if self.config.order_by == "log_probability":
+            return probability
+        return ecpm if self.config.order_by == "expected_ecpm" else probability * ecpm
+
+
+def full_widths(bundle: Bundle, config: EngineConfig) -> Widths:
+    """The widths of full quality: the configured ones, else those the bundle was measured with."""
+    measured = [tuple(entry["widths"]) for entry in bundle.ladder_quality.get("schedules", ())]
+    widths = config.widths or bundle.ladder_quality.get("full_widths") or max(measured, key=sum, default=None)
+    if widths is None:
+        raise UserError(
+            "the bundle does not say how wide to search", field="engine.widths", remedy="name one width a SID level"
+        )
+    if len(widths) != bundle.model_config.levels:
+        raise UserError(
+            f"needs {bundle.model_config.levels} widths, one a SID level", field="engine.widths", value=list(widths)
+        )
+    return tuple(widths)
+
+
+def load_model(
+    path: Path,
+    config: ServingConfig,
+    policy: BeamPolicyConfig,
+    store: HistoryStore,
+    metrics: Recorder,
+    cost: BatchCost | None = None,
+) -> LoadedModel:
+    """Verify and load a bundle, decode once, and time decodes unless `cost` is known.
+
+    Raises UserError naming what is wrong with the bundle; call it in a thread of its own where requests are served.
+    """
+    from adbeam.serving.calibrate import calibrate, check
+
+    engine = ModelEngine(load_bundle(path), config.engine, store, metrics)
+    engine.prepare_thread()
+    check(engine)
+    quality = quality_by_widths(engine.bundle.ladder_quality)
+    widths = engine.full_widths
+    if cost is None:
+        ladder = Ladder.build(widths, None, quality, policy.ladder)
+        cost = calibrate(engine, ladder, policy.max_batch, config.engine.calibration_repeats)
+        logger.info(
+            "decoding costs %.2f ms + a request (%.2f ms + rows x %.4f ms)", cost.a_ms, cost.c0_ms, cost.c1_ms_per_row
+        )
+    popular = engine.catalogue.popular(config.fallback.size)
+    return LoadedModel(engine, cost, widths, quality, engine.scenes, popular, time.monotonic())

@@ -1,0 +1,116 @@
+"""Accepted events as Parquet, ready to be read back as an ad log.
+
+Rows wait in memory until a file is due; a file appears under its final name only when whole. Rows of at most
+`rotate_seconds` are lost when a process is killed (the history store has them). User ids are replaced by a keyed hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adbeam.records import EVENT_SCHEMA, Event
+from adbeam.serving.config import EventLogConfig
+
+logger = logging.getLogger(__name__)
+
+KEY_FILE = ".user_key"
+BUFFERED_FILES = 8
+"""Rows beyond this many files' worth are dropped while the disk refuses writes."""
+
+
+class EventLog:
+    """Appends rows and rotates files from a thread of its own."""
+
+    def __init__(self, config: EventLogConfig) -> None:
+        assert config.folder is not None
+        self.config, self.folder = config, config.folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.dropped = 0
+        self._key = user_key(self.folder, config.key_env)
+        self._rows: list[dict[str, Any]] = []
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._rotate_until_closed, name="event-log", daemon=True)
+        self._thread.start()
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Queue events for the next file; never waits for the disk."""
+        rows = [{**event.model_dump(mode="json"), "user_id": self.user_hash(event.user_id)} for event in events]
+        with self._changed:
+            room = self.config.rotate_rows * BUFFERED_FILES - len(self._rows)
+            self.dropped += max(0, len(rows) - room)
+            self._rows.extend(rows[: max(0, room)])
+            if len(self._rows) >= self.config.rotate_rows:
+                self._changed.notify()
+
+    def user_hash(self, user_id: str) -> str:
+        """The pseudonym that stands for a user in the log: HMAC-SHA256, 32 hex digits."""
+        return hmac.new(self._key, user_id.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def close(self) -> None:
+        """Write what is left and stop."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout=30)
+
+    def _rotate_until_closed(self) -> None:
+        while not self._closing:
+            with self._changed:
+                self._changed.wait_for(self._is_due, timeout=self.config.rotate_seconds)
+                rows, self._rows = self._rows, []
+            if rows and not self._write(rows):
+                with self._changed:
+                    self._rows = rows + self._rows
+                time.sleep(1.0)
+
+    def _is_due(self) -> bool:
+        return self._closing or len(self._rows) >= self.config.rotate_rows
+
+    def _write(self, rows: list[dict[str, Any]]) -> bool:
+        name = f"events-{time.time_ns()}-{uuid.uuid4().hex[:8]}.parquet"
+        partial = self.folder / f".{name}.partial"
+        try:
+            pq.write_table(pa.Table.from_pylist(rows, schema=EVENT_SCHEMA), partial, compression="zstd")
+            os.replace(partial, self.folder / name)
+            self._remove_oldest()
+            return True
+        except (OSError, pa.ArrowException):
+            logger.exception("the event log cannot write %s; %d rows wait", self.folder / name, len(rows))
+            partial.unlink(missing_ok=True)
+            return False
+
+    def _remove_oldest(self) -> None:
+        files = sorted(self.folder.glob("events-*.parquet"))
+        for path in files[: max(0, len(files) - self.config.max_files)]:
+            path.unlink(missing_ok=True)
+
+
+def user_key(folder: Path, env: str) -> bytes:
+    """The HMAC secret: from the environment, or made once and kept beside the log, readable by its owner only."""
+    if given := os.environ.get(env):
+        return given.encode()
+    path = folder / KEY_FILE
+    partial = folder / f"{KEY_FILE}.{uuid.uuid4().hex[:8]}"
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        stream.write(secrets.token_hex(32).encode())
+    try:
+        os.link(partial, path)  # fails when another replica was first: then its key counts
+    except FileExistsError:
+        pass
+    finally:
+        partial.unlink()
+    return path.read_bytes()

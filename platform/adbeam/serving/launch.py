@@ -1,0 +1,134 @@
+"""Starting and stopping an endpoint on this machine: what `adbeam serve` and the quickstart call.
+
+The same as `serve run CONFIG` with serving/serve.env in the environment, but it waits until requests are answered and
+stops only what it started.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adbeam.errors import UserError
+from adbeam.serving.switches import LOCAL_SWITCHES, SWITCHES
+
+logger = logging.getLogger(__name__)
+
+READY_SECONDS = 180.0
+POLL_SECONDS = 0.2
+
+
+@dataclass
+class Endpoint:
+    """A running endpoint. `stop` is safe to call twice."""
+
+    url: str
+    application: str
+    owns_ray: bool
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """Take the application down, and Ray with it where `start` brought Ray up."""
+        if not self.stopped:
+            self.stopped = True
+            stop(shut_ray_down=self.owns_ray)
+
+
+def start(
+    config: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    port: int = 8000,
+    *,
+    ready_seconds: float = READY_SECONDS,
+    ray_options: Mapping[str, Any] | None = None,
+) -> Endpoint:
+    """Deploy a Serve config file on 127.0.0.1:`port` and wait until it answers.
+
+    `overrides` go into the application's args ({"bundle": ..., "store.path": ...}). Uses the Ray that runs in this
+    process, else starts one with `ray_options`. Raises UserError when the file, the bundle or the deployment is wrong.
+    """
+    for name, value in {**SWITCHES, **LOCAL_SWITCHES}.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    from adbeam.serving.replica import validated_args
+    from adbeam.serving.serve_config import read_serve_config
+
+    values = read_serve_config(config, overrides=overrides, port=port)
+    application = values["applications"][0]
+    application["args"] = validated_args(application["args"])
+    owns_ray = not ray.is_initialized()
+    if owns_ray:
+        ray.init(**{"include_dashboard": False, "log_to_driver": False, **(ray_options or {})})
+    endpoint = Endpoint(f"http://127.0.0.1:{port}", application.get("name", "default"), owns_ray)
+    try:
+        _deploy(values)
+        _wait_until_ready(endpoint, time.monotonic() + ready_seconds)
+    except BaseException:
+        endpoint.stop()
+        raise
+    return endpoint
+
+
+def stop(*, shut_ray_down: bool = True) -> None:
+    """Shut Serve down, and Ray if wanted."""
+    import ray
+    from ray import serve
+
+    if not ray.is_initialized():
+        return
+    serve.shutdown()
+    if shut_ray_down:
+        ray.shutdown()
+
+
+def serve_until_interrupted(config: str | Path, *, bundle: Path | None = None, port: int = 8000) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    endpoint = start(config, {"bundle": str(bundle)} if bundle is not None else None, port)
+    print(f"serving ads on {endpoint.url}/v1/ads (documentation: {endpoint.url}/docs); Ctrl-C stops it", flush=True)
+    done = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: done.set())
+    done.wait()
+    endpoint.stop()
+
+
+def _deploy(values: dict[str, Any]) -> None:
+    """What `serve run CONFIG` does: Serve has no public function that takes a config file."""
+    from ray.serve._private.api import serve_start
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import ServeDeploySchema
+
+    schema = ServeDeploySchema.model_validate(values)
+    client = serve_start(
+        http_options=HTTPOptions(**schema.http_options.model_dump(exclude_unset=True)),
+        proxy_location=schema.proxy_location,
+        global_logging_config=schema.logging_config,
+    )
+    client.deploy_apps(schema, _blocking=False)
+
+
+def _wait_until_ready(endpoint: Endpoint, until_s: float) -> None:
+    from ray import serve
+
+    from adbeam.serving.client import call
+
+    while time.monotonic() < until_s:
+        status = serve.status().applications.get(endpoint.application)
+        if status is not None and status.status == "DEPLOY_FAILED":
+            raise UserError(f"the application could not be deployed: {status.message.strip()}")
+        if status is not None and status.status == "RUNNING":
+            try:
+                if call(endpoint.url, "GET", "/readyz", timeout_seconds=2.0)[0] == 200:
+                    return
+            except UserError:
+                pass
+        time.sleep(POLL_SECONDS)
+    raise UserError("the endpoint did not become ready in time", remedy="see the replica's log in Ray's session folder")

@@ -1,0 +1,98 @@
+"""The OpenAPI document of a replica, written from the models that validate its requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from adbeam.serving.problems import CONTENT_TYPE
+from adbeam.serving.schemas import AdResponse, EventReceipt, Problem
+
+PROBLEMS = {
+    "400": "Malformed JSON",
+    "401": "Credentials missing or wrong",
+    "413": "Body too large",
+    "422": "A field is wrong; `errors` names it",
+    "429": "Over the rate limit",
+    "503": "Overloaded; see Retry-After",
+}
+
+
+def openapi_document(api: FastAPI, service: Any) -> dict[str, Any]:
+    """The document with the bounds, scenes and authentication in force now."""
+    request, events = service.request_type, service.event_type
+    models = [(request, "validation"), (events, "validation")]
+    models += [(model, "serialization") for model in (AdResponse, EventReceipt, Problem)]
+    _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    document = get_openapi(title=api.title, version=api.version, routes=[], summary="Ads from a generative recommender")
+    document["components"] = {"schemas": schema["$defs"], "securitySchemes": _schemes(service)}
+    secured: list[dict[str, list[str]]] = [{name: []} for name in _schemes(service)]
+    document["paths"] = {
+        "/v1/ads": {"post": {**_ads(request.__name__), "security": secured}},
+        "/v1/events": {"post": {**_events(events.__name__), "security": secured}},
+        "/healthz": {"get": _state("Whether the replica works")},
+        "/readyz": {"get": _state("Whether requests are welcome")},
+    }
+    return document
+
+
+def _ads(request: str) -> dict[str, Any]:
+    deadline = {
+        "name": "X-Deadline-Ms",
+        "in": "header",
+        "required": False,
+        "description": "Time for the answer in milliseconds; wins over `deadline_ms`.",
+        "schema": {"type": "number"},
+    }
+    return {
+        "summary": "Ads for one slot",
+        "operationId": "ads",
+        "parameters": [deadline],
+        "requestBody": _body(request),
+        "responses": {
+            "200": {"description": "Ads in falling order of score", **_json("AdResponse")},
+            "204": {"description": "No ad matches"},
+            **_problems(),
+        },
+    }
+
+
+def _events(batch: str) -> dict[str, Any]:
+    return {
+        "summary": "Impressions, clicks and conversions; the same event_id counts once",
+        "operationId": "events",
+        "requestBody": _body(batch),
+        "responses": {"202": {"description": "Counted", **_json("EventReceipt")}, **_problems()},
+    }
+
+
+def _state(summary: str) -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": {"description": "Yes"}, "503": {"description": "No"}}}
+
+
+def _problems() -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": description, "content": {CONTENT_TYPE: {"schema": schema}}}
+        for status, description in PROBLEMS.items()
+    }
+
+
+def _body(model: str) -> dict[str, Any]:
+    return {"required": True, **_json(model)}
+
+
+def _json(model: str) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{model}"}}}}
+
+
+def _schemes(service: Any) -> dict[str, Any]:
+    auth = service.config.auth
+    if auth.mode == "none":
+        return {}
+    if auth.mode == "bearer":
+        return {"bearer": {"type": "http", "scheme": "bearer"}}
+    return {"api_key": {"type": "apiKey", "in": "header", "name": auth.header}}

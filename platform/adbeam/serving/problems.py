@@ -1,0 +1,68 @@
+"""Error answers: RFC 9457 bodies that name the field, the value and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+from starlette.responses import Response
+
+CONTENT_TYPE = "application/problem+json"
+SHOWN_ERRORS = 20
+
+
+class Problem(Exception):
+    """An HTTP error on its way out. `errors` are {field, message, value} mappings."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: Sequence[Mapping[str, Any]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.errors, self.headers = status, detail, list(errors), dict(headers or {})
+
+    def response(self) -> Response:
+        """The answer to send."""
+        body = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "errors": self.errors,
+        }
+        return Response(to_json(body), status_code=self.status, media_type=CONTENT_TYPE, headers=self.headers)
+
+
+def field_problem(field: str, message: str, value: Any = None, status: int = 422) -> Problem:
+    """One field is wrong."""
+    return Problem(status, f"{field}: {message}", errors=[{"field": field, "message": message, "value": _shown(value)}])
+
+
+def validation_problem(error: ValidationError) -> Problem:
+    """400 for malformed JSON, 422 naming every wrong field otherwise."""
+    items = error.errors(include_url=False, include_context=False)
+    if items[0]["type"] == "json_invalid":
+        return Problem(400, f"the body is not valid JSON: {items[0]['msg'].removeprefix('Invalid JSON: ')}")
+    errors = [
+        {
+            "field": ".".join(str(part) for part in item["loc"]) or "body",
+            "message": item["msg"],
+            "value": _shown(item.get("input")),
+        }
+        for item in items[:SHOWN_ERRORS]
+    ]
+    return Problem(422, "; ".join(f"{item['field']}: {item['message']}" for item in errors), errors=errors)
+
+
+def _shown(value: Any, limit: int = 100) -> Any:
+    if value is None or isinstance(value, bool | int):
+        return value if not isinstance(value, int) or abs(value) < 1 << 53 else str(value)[:limit]
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

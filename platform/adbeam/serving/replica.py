@@ -1,0 +1,128 @@
+"""The recommender replica: a Serve deployment that is the HTTP ingress and the decoder at once (one hop).
+
+Everything that answers requests lives in RecommenderService, which knows no Ray; this class gives it to Serve: building
+the model, reconfiguration, health, autoscaling figures, metrics, and following the bundle in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+
+from adbeam.errors import UserError
+from adbeam.serving.api import build_api
+from adbeam.serving.config import ReplicaOptions, ServingConfig
+from adbeam.serving.engine import LoadedModel, load_model
+from adbeam.serving.eventlog import EventLog
+from adbeam.serving.metrics import Metrics
+from adbeam.serving.policy import read_policy
+from adbeam.serving.rollout import BundleFollower
+from adbeam.serving.service import RecommenderService
+from adbeam.serving.store import SqliteStore
+from adbeam.serving.store_load import load_histories
+from adbeam.serving.switches import missing_switches
+
+logger = logging.getLogger("ray.serve")
+
+FLUSH_SECONDS = 0.5
+SWITCH_INTERVAL_SECONDS = 0.0005
+"""How long one thread may keep the interpreter: the event loop must not wait for the decode thread's Python parts."""
+
+Loader = Callable[..., LoadedModel]
+
+
+class Recommender:
+    """One replica. `args` are those of a ServingConfig with absolute paths; `loader` makes the model of a bundle."""
+
+    def __init__(self, args: dict[str, Any], loader: Loader = load_model) -> None:
+        warn_about_switches()
+        sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+        self.config = config = ServingConfig.parse(args, source="args")
+        self._metrics = Metrics()
+        store = SqliteStore(
+            config.store.path, max_events=config.store.max_events, max_event_ids=config.store.max_event_ids
+        )
+        if config.store.prepared is not None:
+            users = load_histories(config.store.prepared, store)
+            logger.info("loaded the histories of %d users", users)
+        policy = read_policy(config.policy)
+        model = loader(config.bundle, config, policy, store, self._metrics)
+        log = EventLog(config.event_log) if config.event_log.folder is not None else None
+        self.service = RecommenderService(config, model, policy, store, self._metrics, log)
+        self._follower = BundleFollower(self.service, loader, self._metrics)
+        self._stopping = threading.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The application that Serve puts behind this replica's port."""
+        return build_api(self.service)
+
+    async def reconfigure(self, user_config: dict[str, Any] | None) -> None:
+        """Take a new policy or bundle without a restart; a bundle that fails its checks leaves the old one in force."""
+        self._ensure_started()
+        options = ReplicaOptions.parse(user_config or {}, source="user_config")
+        self.service.take_policy(read_policy(self.config.policy if options.policy is None else options.policy))
+        await self._follower.follow(options.bundle or self.config.bundle)
+
+    async def check_health(self) -> None:
+        """Raise when the decode thread is dead, stuck or failing, so that Serve replaces this replica."""
+        self._ensure_started()
+        fault = self.service.health()
+        if fault is not None:
+            raise RuntimeError(fault)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Demand at full width and what else adbeam.serving.autoscaling reads."""
+        return self.service.publish()
+
+    def __del__(self) -> None:
+        self._stopping.set()
+        self.service.close()
+
+    def _ensure_started(self) -> None:
+        if self._tasks:
+            return
+        self.service.start()
+        self._tasks = [asyncio.create_task(self._publish())]
+        if self.config.watch_seconds:
+            self._tasks.append(asyncio.create_task(self._follower.watch(self.config.watch_seconds)))
+        threading.Thread(target=self._flush, name="metrics", daemon=True).start()
+
+    async def _publish(self) -> None:
+        while True:
+            self.service.publish()
+            await asyncio.sleep(FLUSH_SECONDS)
+
+    def _flush(self) -> None:
+        while not self._stopping.wait(FLUSH_SECONDS):
+            try:
+                self._metrics.flush()
+            except Exception:
+                logger.exception("metrics could not be published")
+
+
+def warn_about_switches() -> None:
+    """Say once which of Serve's tuned switches this process runs without."""
+    missing = missing_switches(os.environ)
+    if missing:
+        logger.warning(
+            "Serve runs without %s: a request costs several times as much. "
+            "Start Ray and Serve with the variables of serving/serve.env, or use `adbeam serve`.",
+            ", ".join(missing),
+        )
+
+
+def validated_args(args: dict[str, Any]) -> dict[str, Any]:
+    """`args` with defaults and absolute paths, checked before any replica starts; raises UserError."""
+    config = ServingConfig.resolve(args)
+    if not config.bundle.exists():
+        raise UserError("does not exist", field="bundle", value=str(config.bundle), remedy="train and export one first")
+    policy = config.policy if isinstance(config.policy, dict) else read_policy(config.policy).model_dump(mode="json")
+    return {**config.model_dump(mode="json"), "policy": policy}

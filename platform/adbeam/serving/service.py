@@ -1,0 +1,292 @@
+"""One replica without Ray: admission, deadlines, decode queue, cache and fallback, events.
+
+Every request is answered by its deadline: a timer on the event loop answers from the cache or the popular ads if the
+decode thread has not done so by then. All methods but `_delivered` run on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from pydantic_core import to_json
+
+from adbeam.beams.backlog import QueuedRequest
+from adbeam.beams.config import BeamPolicyConfig
+from adbeam.serving.cache import ResultCache
+from adbeam.serving.config import ServingConfig
+from adbeam.serving.decode_loop import DecodeLoop
+from adbeam.serving.engine import LoadedModel
+from adbeam.serving.eventlog import EventLog
+from adbeam.serving.metrics import Recorder
+from adbeam.serving.problems import Problem, field_problem
+from adbeam.serving.query import Decoded, Query, Waiting
+from adbeam.serving.schemas import AdRequest, EventBatch, event_model, request_model
+from adbeam.serving.store import HistoryStore, now_ms
+
+logger = logging.getLogger(__name__)
+
+FUTURE_TOLERANCE_MS = 5 * 60 * 1000
+MIN_VALUE = 1e-9
+
+
+class RecommenderService:
+    """Answers requests with one model; `start` must run on the event loop that calls the other methods."""
+
+    def __init__(
+        self,
+        config: ServingConfig,
+        model: LoadedModel,
+        policy: BeamPolicyConfig,
+        store: HistoryStore,
+        metrics: Recorder,
+        event_log: EventLog | None = None,
+    ) -> None:
+        self.config, self.model, self.policy, self.store, self.metrics = config, model, policy, store, metrics
+        self.event_type = event_model(config.limits)
+        self.request_type = self._request_type()
+        self.cache = ResultCache(config.cache)
+        self.in_flight = 0
+        self._event_log = event_log
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="events")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._decoding = DecodeLoop(
+            model.engine, model.ladder(policy), model.cost, policy, self._delivered, config.engine.stuck_seconds
+        )
+
+    def start(self) -> None:
+        """Start decoding for the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._decoding.start()
+
+    def close(self) -> None:
+        """Stop the threads and release the files."""
+        self._decoding.close()
+        self._writer.shutdown(wait=True)
+        if self._event_log is not None:
+            self._event_log.close()
+        self.store.close()
+
+    @property
+    def decoding(self) -> DecodeLoop:
+        """The decode queue and thread."""
+        return self._decoding
+
+    @property
+    def default_deadline_ms(self) -> float:
+        """Deadline of a request that names none."""
+        return self.policy.default_deadline_ms
+
+    def take_policy(self, policy: BeamPolicyConfig) -> None:
+        """Put another beam policy in force."""
+        self.policy = policy
+        self._decoding.reconfigure(policy, self.model.ladder(policy))
+
+    def take_model(self, model: LoadedModel) -> None:
+        """Put another model in force: requests decoded from now on see it."""
+        self.model = model
+        self.request_type = self._request_type()
+        self.cache.clear()
+        self._decoding.swap(model.engine, model.ladder(self.policy), model.cost, self.policy)
+
+    async def ads(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
+        """The JSON of an AdResponse, None when no ad matches; raises Problem 503 when nothing can be answered."""
+        if self.in_flight >= self.config.admission.max_in_flight:
+            self._decoding.arrived()
+            raise self._overloaded("in_flight")
+        self.in_flight += 1
+        try:
+            query = Query.of(request, self.model.scenes[0], now_ms())
+            body = await self._answer(query, request, deadline_ms, arrived_s)
+        finally:
+            self.in_flight -= 1
+        if body["ads"]:
+            source = body["served"]["source"]
+            self.metrics.add("adbeam_requests", source=source)
+            self.metrics.observe("adbeam_request_latency_seconds", time.monotonic() - arrived_s, source=source)
+            return to_json(body)
+        return None
+
+    async def events(self, batch: EventBatch) -> bytes:
+        """Count events once each; raises Problem 422 for a time in the future, 503 when the store refuses."""
+        latest = now_ms() + FUTURE_TOLERANCE_MS
+        for place, event in enumerate(batch.events):
+            if event.timestamp > latest:
+                raise field_problem(f"events.{place}.timestamp", "Input should not be in the future", event.timestamp)
+        try:
+            fresh = await asyncio.get_running_loop().run_in_executor(
+                self._writer, partial(self.store.append, batch.events)
+            )
+        except Exception:
+            logger.exception("the history store refused %d events", len(batch.events))
+            self.metrics.add("adbeam_store_failures", operation="append")
+            raise self._unavailable("the history store cannot be written; send the events again") from None
+        accepted = [event for event, is_new in zip(batch.events, fresh, strict=True) if is_new]
+        for user_id in {event.user_id for event in accepted}:
+            self.cache.forget_user(user_id)
+        if self._event_log is not None:
+            self._event_log.append(accepted)
+        self.metrics.add("adbeam_events", len(accepted), result="accepted")
+        self.metrics.add("adbeam_events", len(fresh) - len(accepted), result="duplicate")
+        return to_json({"accepted": len(accepted), "duplicates": len(fresh) - len(accepted)})
+
+    def health(self) -> str | None:
+        """None while the replica works, else what is wrong."""
+        return self._decoding.fault()
+
+    def readiness(self) -> str | None:
+        """None when requests are welcome."""
+        return None if self._loop is not None else "the replica is starting"
+
+    def count_response(self, route: str, status: int) -> None:
+        """Tell the metrics."""
+        self.metrics.add("adbeam_responses", route=route, status=str(status))
+
+    def publish(self) -> dict[str, float]:
+        """Set the gauges; returns what the autoscaling policy reads."""
+        signals = self._decoding.signals()
+        gauges = {
+            "adbeam_rung": signals.rung,
+            "adbeam_rung_width": signals.widths[-1],
+            "adbeam_queue_depth": self._decoding.depth,
+            "adbeam_in_flight": self.in_flight,
+            "adbeam_arrivals_per_second": signals.arrival_rate_per_second,
+            "adbeam_demand_full_width": signals.demand_full_width,
+            "adbeam_utilisation": signals.utilisation,
+            "adbeam_cost_factor": signals.cost_factor,
+        }
+        for name, value in gauges.items():
+            self.metrics.set(name, value)
+        age_seconds = time.monotonic() - self.model.loaded_s
+        self.metrics.set("adbeam_model_age_seconds", age_seconds, version=self.model.version)
+        if self._event_log is not None:
+            self.metrics.set("adbeam_event_log_dropped_rows", self._event_log.dropped)
+        return {
+            "demand_full_width": float(signals.demand_full_width),
+            "arrivals_per_second": float(signals.arrival_rate_per_second),
+            "in_flight": float(self.in_flight),
+            "queue_depth": float(self._decoding.depth),
+            "rung": float(signals.rung),
+            "rung_changes": float(signals.rung_changes),
+        }
+
+    async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> dict[str, Any]:
+        request_id = request.request_id or uuid.uuid4().hex
+        if self.config.cache.answer_repeats and (found := self._cached(query)) is not None:
+            self._decoding.arrived()
+            return self._body(request_id, found, source="cache", degraded=False)
+        outcome = await self._decoded(query, request.value, deadline_ms, arrived_s)
+        if isinstance(outcome, str):
+            return self._degraded(request_id, query, outcome, arrived_s)
+        if query.cacheable:
+            self.cache.put(query.user_id, query.cache_key(outcome.model_version), outcome)
+        self.metrics.add("adbeam_expected_ecpm", outcome.answer.expected_ecpm)
+        return self._body(request_id, outcome, source="model", degraded=False)
+
+    async def _decoded(self, query: Query, value: float | None, deadline_ms: float, arrived_s: float) -> Decoded | str:
+        """The decoded answer, or why there is none in time."""
+        assert self._loop is not None
+        arrived_ms = arrived_s * 1000.0
+        queued = QueuedRequest(arrived_ms, arrived_ms + deadline_ms, 1.0 if value is None else max(value, MIN_VALUE))
+        waiting = Waiting(query, queued, self._loop.create_future())
+        if not self._decoding.submit(waiting):
+            return "queue_full"
+        expires_s = arrived_s + (deadline_ms - self.policy.margin_ms) / 1000.0
+        timer = self._loop.call_at(expires_s, self._expire, waiting)
+        try:
+            outcome = await waiting.future
+        except asyncio.CancelledError:
+            self._decoding.withdraw(waiting)
+            self.metrics.add("adbeam_cancelled")
+            raise
+        finally:
+            timer.cancel()
+        return "late" if outcome is None else outcome
+
+    def _expire(self, waiting: Waiting) -> None:
+        self._decoding.withdraw(waiting)
+        if not waiting.future.done():
+            waiting.future.set_result(None)
+
+    def _delivered(self, batch: list[Waiting], decoded: list[Decoded] | None) -> None:
+        """Called in the decode thread: one wake-up of the event loop a batch."""
+        assert self._loop is not None
+        if self._loop.is_closed():
+            return
+        outcomes: list[Decoded | None] = [None] * len(batch) if decoded is None else list(decoded)
+        self._loop.call_soon_threadsafe(_resolve, batch, outcomes)
+        if decoded:
+            self.metrics.observe("adbeam_decode_seconds", decoded[0].decode_ms / 1000)
+            self.metrics.observe("adbeam_batch_size", len(decoded))
+            for entry in decoded:
+                self.metrics.observe("adbeam_queue_delay_seconds", entry.queue_ms / 1000)
+                self.metrics.observe("adbeam_beam_width", entry.widths[-1])
+
+    def _degraded(self, request_id: str, query: Query, reason: str, arrived_s: float) -> dict[str, Any]:
+        """The cached or popular answer for a request that was not decoded; raises Problem 503 when there is neither."""
+        if reason == "late":
+            self.metrics.add("adbeam_deadline_misses")
+        found = self._cached(query)
+        if found is not None:
+            self.metrics.add("adbeam_degraded", reason=reason)
+            return self._body(request_id, found, source="cache", degraded=True)
+        ads = self.model.popular(query.blocked, query.count)
+        if not ads:
+            raise self._overloaded(reason)
+        self.metrics.add("adbeam_degraded", reason=reason)
+        waited_ms = (time.monotonic() - arrived_s) * 1000
+        served = {
+            "model_version": self.model.version,
+            "source": "fallback",
+            "degraded": True,
+            "cold_start": False,
+            "rung": None,
+            "widths": None,
+            "full_widths": self.model.full_widths,
+            "queue_ms": round(waited_ms, 3),
+            "decode_ms": 0.0,
+        }
+        return {"request_id": request_id, "ads": ads, "served": served}
+
+    def _cached(self, query: Query) -> Decoded | None:
+        if not query.cacheable:
+            return None
+        found: Decoded | None = self.cache.get(query.cache_key(self.model.version))
+        if found is not None:
+            self.metrics.add("adbeam_cache_hits")
+        return found
+
+    def _body(self, request_id: str, decoded: Decoded, *, source: str, degraded: bool) -> dict[str, Any]:
+        served = {
+            "model_version": decoded.model_version,
+            "source": source,
+            "degraded": degraded,
+            "cold_start": decoded.answer.cold_start,
+            "rung": decoded.rung,
+            "widths": decoded.widths,
+            "full_widths": decoded.full_widths,
+            "queue_ms": round(decoded.queue_ms, 3),
+            "decode_ms": round(decoded.decode_ms, 3),
+        }
+        return {"request_id": request_id, "ads": decoded.answer.ads, "served": served}
+
+    def _request_type(self) -> type[AdRequest]:
+        return request_model(self.config.limits, self.config.deadline, self.model.scenes)
+
+    def _overloaded(self, reason: str) -> Problem:
+        self.metrics.add("adbeam_shed", reason=reason)
+        return self._unavailable("the replica is overloaded")
+
+    def _unavailable(self, detail: str) -> Problem:
+        return Problem(503, detail, headers={"Retry-After": str(self.config.admission.retry_after_seconds)})
+
+
+def _resolve(batch: list[Waiting], outcomes: list[Decoded | None]) -> None:
+    for waiting, outcome in zip(batch, outcomes, strict=True):
+        if not waiting.future.done():
+            waiting.future.set_result(outcome)
