@@ -1,7 +1,8 @@
 """One step of LazyAR for all beams of a batch: the arithmetic of the search.
 
-The context's keys and values exist once a request and the beams lie on the query axis; the trunk runs once for all steps;
-a beam's own past is at most T + 1 positions, fetched by pointer from the outputs of earlier steps, which nobody reorders.
+The context's keys and values exist once a request and the beams lie on the query axis; the trunk runs once for all
+steps; a beam's own past is at most T + 1 positions, fetched by pointer from the outputs of earlier steps, which nobody
+reorders.
 
 Shapes: B requests, R rows, W beams of a request, T levels, D width, H heads, G context heads, S context, d head width.
 """
@@ -42,7 +43,7 @@ class StepModel(Protocol):
 class LazyARState:
     """One batch under way."""
 
-    key_BLGdS: Tensor
+    key_BLGSd: Tensor
     value_BLGSd: Tensor
     bias_BS: Tensor | None
     trunk_BTD: Tensor
@@ -76,7 +77,7 @@ class LazyAREngine:
         if not bool(mask_BS.all()):
             bias_BS = torch.zeros(mask_BS.shape, device=self.device).masked_fill_(~mask_BS, float("-inf"))
         trunk = self.weights.position_TD.expand(context.size, -1, -1)
-        ready = LazyARState(key_BLGSd.transpose(3, 4), value_BLGSd, bias_BS, trunk)
+        ready = LazyARState(key_BLGSd, value_BLGSd, bias_BS, trunk)
         ready.trunk_BTD = self._trunk(ready)
         return ready
 
@@ -107,32 +108,33 @@ class LazyAREngine:
         return weights.inject_tables[level][code_R].addmm_(gated_RD, weights.fuse_DD.T)
 
     def _layer(self, x_RD: Tensor, layer: LayerWeights, state: LazyARState, layout: Layout) -> Tensor:
+        """One decoder layer; x_RD is overwritten with its answer. Residual sums happen inside the matrix products."""
         width = x_RD.shape[-1:]
         query_RD = F.linear(F.layer_norm(x_RD, width, *layer.cross_norm), *layer.cross_query)
-        mixed_RD = torch.empty_like(query_RD)
-        for group in layout.groups:
-            group.view(mixed_RD).copy_(self._cross(group.view(query_RD), layer, state, group))
-        x_RD = x_RD + F.linear(mixed_RD, *layer.cross_out)
+        mixed_RD = self._cross(query_RD, layer, state, layout)
+        _add_linear(x_RD, mixed_RD, layer.cross_out)
         project_R3D = F.linear(F.layer_norm(x_RD, width, *layer.self_norm), *layer.self_project)
         mixed_RD = self._own_past(project_R3D, state)
         state.past[-1].append(project_R3D)
-        x_RD = x_RD + F.linear(mixed_RD, *layer.self_out)
-        up = F.gelu(F.linear(F.layer_norm(x_RD, width, *layer.ffn_norm), *layer.ffn_up))
-        return x_RD + F.linear(up, *layer.ffn_out)
+        _add_linear(x_RD, mixed_RD, layer.self_out)
+        up = F.linear(F.layer_norm(x_RD, width, *layer.ffn_norm), *layer.ffn_up)
+        return _add_linear(x_RD, torch.ops.aten.gelu_(up), layer.ffn_out)
 
-    def _cross(self, query_BWD: Tensor, layer: LayerWeights, state: LazyARState, group: Group) -> Tensor:
-        """Attention of W queries a request to its one copy of keys and values: [B, W, D]."""
-        key_BGdS = state.key_BLGdS[group.of_requests, layer.context_group]
+    def _cross(self, query_RD: Tensor, layer: LayerWeights, state: LazyARState, layout: Layout) -> Tensor:
+        """Attention of the W queries of each request to its one copy of keys and values: [R, D]."""
+        mixed = [self._cross_group(group.view(query_RD), layer, state, group) for group in layout.groups]
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+    def _cross_group(self, query_BWD: Tensor, layer: LayerWeights, state: LazyARState, group: Group) -> Tensor:
+        key_BGSd = state.key_BLGSd[group.of_requests, layer.context_group]
         value_BGSd = state.value_BLGSd[group.of_requests, layer.context_group]
+        bias = None if state.bias_BS is None else state.bias_BS[group.of_requests, None, None]
         B, W, D = query_BWD.shape
-        G, d, S = key_BGdS.shape[1:]
-        share = D // (G * d)
-        query = query_BWD.view(B, W, G, share, d).permute(0, 2, 1, 3, 4).reshape(B, G, W * share, d)
-        score = query @ key_BGdS
-        if state.bias_BS is not None:
-            score += state.bias_BS[group.of_requests, None, None]
-        mixed = torch.softmax(score, dim=-1) @ value_BGSd
-        return mixed.view(B, G, W, share, d).permute(0, 2, 1, 3, 4).reshape(B, W, D)
+        G, d = key_BGSd.shape[1], key_BGSd.shape[3]
+        # Heads that read the same keys lie on the query axis too, beside the beams.
+        query = query_BWD.view(B, W, G, -1, d).permute(0, 2, 1, 3, 4).reshape(B, G, -1, d)
+        mixed = F.scaled_dot_product_attention(query, key_BGSd, value_BGSd, attn_mask=bias, scale=1.0)
+        return mixed.view(B, G, W, -1, d).permute(0, 2, 1, 3, 4).reshape(B * W, D)
 
     def _own_past(self, project_R3D: Tensor, state: LazyARState) -> Tensor:
         """Self-attention of each row over its own earlier steps and itself: [R, D]."""
@@ -140,15 +142,12 @@ class LazyAREngine:
         H = self.config.heads
         query, key, value = (part.view(R, H, -1) for part in project_R3D.split(D, dim=1))
         index = len(state.past[-1])
-        earlier = [
-            step[index][:, D:].index_select(0, rows).view(R, 2, H, -1)
-            for step, rows in zip(state.past[:-1], state.ancestor, strict=True)
-        ]
-        if not earlier:
+        if not state.ancestor:
             return value.reshape(R, D)
-        keys, values = [pair[:, 0] for pair in earlier] + [key], [pair[:, 1] for pair in earlier] + [value]
-        score_RHt = torch.stack([(query * k).sum(-1) for k in keys], dim=-1)
-        share_RHt = torch.softmax(score_RHt, dim=-1)
+        past = [step[index][:, D:].index_select(0, rows) for step, rows in zip(state.past, state.ancestor, strict=False)]
+        keys = [pair[:, :D].view(R, H, -1) for pair in past] + [key]
+        values = [pair[:, D:].view(R, H, -1) for pair in past] + [value]
+        share_RHt = torch.softmax(torch.stack([(query * k).sum(-1) for k in keys], dim=-1), dim=-1)
         mixed = values[0] * share_RHt[..., 0:1]
         for t, v in enumerate(values[1:], start=1):
             mixed.addcmul_(v, share_RHt[..., t : t + 1])
@@ -158,15 +157,14 @@ class LazyAREngine:
         """m^(K) [B, T+1, D]: layers 1..K for all steps in one pass, without any code (GR4AD eq 5-6)."""
         B, steps, D = state.trunk_BTD.shape
         layout = Layout.of([B], [steps], self.device)
-        x = state.trunk_BTD.reshape(B * steps, D)
+        x = state.trunk_BTD.reshape(B * steps, D).clone()
         for layer in self.weights.layers[: self.config.lazy_layers]:
             query = F.linear(F.layer_norm(x, (D,), *layer.cross_norm), *layer.cross_query)
-            mixed = self._cross(query.view(B, steps, D), layer, state, layout.groups[0])
-            x = x + F.linear(mixed.view(-1, D), *layer.cross_out)
+            _add_linear(x, self._cross(query, layer, state, layout), layer.cross_out)
             project = F.linear(F.layer_norm(x, (D,), *layer.self_norm), *layer.self_project)
-            x = x + F.linear(self._causal(project.view(B, steps, 3, self.config.heads, -1)), *layer.self_out)
-            up = F.gelu(F.linear(F.layer_norm(x, (D,), *layer.ffn_norm), *layer.ffn_up))
-            x = x + F.linear(up, *layer.ffn_out)
+            _add_linear(x, self._causal(project.view(B, steps, 3, self.config.heads, -1)), layer.self_out)
+            up = F.linear(F.layer_norm(x, (D,), *layer.ffn_norm), *layer.ffn_up)
+            _add_linear(x, torch.ops.aten.gelu_(up), layer.ffn_out)
         return x.view(B, steps, D)
 
     def _causal(self, project_BT3Hd: Tensor) -> Tensor:
@@ -174,3 +172,8 @@ class LazyAREngine:
         query, key, value = project_BT3Hd.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=1.0)
         return mixed.transpose(1, 2).flatten(0, 1).flatten(1)
+
+
+def _add_linear(x: Tensor, y: Tensor, linear: tuple[Tensor, Tensor]) -> Tensor:
+    """x += W y + b, in place."""
+    return x.add_(linear[1]).addmm_(y, linear[0].T)

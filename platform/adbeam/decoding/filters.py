@@ -82,7 +82,8 @@ class CompiledMask:
         leaf = np.flatnonzero(first_E[last.base : last.used].numpy(force=True)) + last.base
         if not len(leaf):
             return []
-        entry, extra = last.present(leaf), []
+        entry = last.present(leaf)
+        extra: list[Tensor] = []
         for t in range(trie.depth - 1, 0, -1):
             entry = trie.parents(t, entry)
             extra.insert(0, torch.from_numpy(np.bincount(entry, minlength=trie.levels[t - 1].used)))
@@ -126,7 +127,7 @@ class Closed:
 def closed_by(
     deny: NDArray[np.int64], mask: CompiledMask | None, tensors: TrieTensors
 ) -> list[tuple[NDArray, NDArray]]:
-    """Per level (parent, entry) of the entries below which a deny list leaves nothing (given the mask of the request)."""
+    """Per level (parent, entry) of the entries below which a deny list (with the request's mask) leaves nothing."""
     trie = tensors.trie
     deny = np.unique(deny)
     leaf = trie.leaf_N[deny[(deny >= 0) & (deny < len(trie.leaf_N))]].astype(np.int64)
@@ -139,7 +140,8 @@ def closed_by(
     entry = trie.levels[-1].present(leaf)
     items = trie.levels[-1].live[entry] if mask is None else mask.items_on(leaf)
     entry = entry[denied == items]
-    dead, closed = np.ones(len(entry), np.int64), []
+    dead = np.ones(len(entry), np.int64)
+    closed: list[tuple[NDArray, NDArray]] = []
     for t in range(trie.depth - 1, -1, -1):
         parent = trie.parents(t, entry) if t else np.zeros(len(entry), np.int64)
         closed.insert(0, (parent, entry))

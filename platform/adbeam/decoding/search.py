@@ -1,6 +1,7 @@
 """The beam search: from contexts to ads, level by level, each request at its own widths.
 
-Shapes: B requests, R rows (beams of all requests), W beams of a request, T levels, F fan-out, V codebook, K eCPM buckets.
+Shapes: B requests, R rows (beams of all requests), W beams of a request, T levels, F fan-out, V codebook,
+K eCPM buckets.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class Decoder:
         """The best ads of each request, at most `count` and at most the last width of its schedule.
 
         `schedules[b]` are the beams kept after each level. A schedule wider than what is reachable is no error: the
-        answer is then exhaustive. A filter that leaves nothing gives an empty result. Raises UserError for an impossible
-        schedule, a context that does not fit the model, logits that are not numbers, and a broken catalogue.
+        answer is then exhaustive. A filter that leaves nothing gives an empty result. Raises UserError for an
+        impossible schedule, a context that does not fit the model, logits that are not numbers, a broken catalogue.
         """
         self._check(context, schedules, filters)
         B = context.size

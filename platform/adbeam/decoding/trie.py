@@ -65,7 +65,7 @@ class Trie:
         return int((counts > 0).sum()) if self.depth == 1 else int(counts.sum(dtype=np.int64))
 
     def insert(self, item: int, sid: Sequence[int]) -> None:
-        """Make `item` (a row number, new or known) live under `sid`; seen by the next search. Any thread may call it."""
+        """Make `item` (a row number, new or known) live under `sid` for the next search. Any thread may call it."""
         codes = tuple(int(code) for code in sid)
         fits = len(codes) == self.depth and all(0 <= c < v for c, v in zip(codes, self.codebooks, strict=True))
         if not fits:

@@ -62,11 +62,13 @@ class TrieTensors:
 
     def codes(self, level: int, entry: Tensor) -> Tensor:
         """int64 codes of entries of `level` (of level 0: the entry itself)."""
-        return entry if level == 0 else self._held[level, "code"][entry].long()
+        if level == 0:
+            return entry
+        return self._held[level, "code"].index_select(0, entry.flatten()).long().view(entry.shape)
 
     def live(self, level: int, entry: Tensor) -> Tensor:
         """bool, whether entries of `level` lead to a live ad."""
-        return self._held[level, "live"][entry] > 0
+        return self._held[level, "live"].index_select(0, entry.flatten()).view(entry.shape) > 0
 
     def has_dead(self, level: int) -> bool:
         """Whether a row may list entries that are no longer live (only updates leave such)."""
@@ -77,7 +79,7 @@ class TrieTensors:
         return self.trie.levels[level].used
 
     def base_leaf(self, level: int, entry: Tensor) -> Tensor:
-        """The first leaf of the base below base entries of `level`; for entry = base count, the number of base leaves."""
+        """The first base leaf below base entries of `level`; for entry = base count, the number of base leaves."""
         for t in range(level, self.trie.depth - 1):
             here, below = self.trie.levels[t], self.trie.levels[t + 1]
             start = self._held[t, "start"][entry.clamp_max(here.base - 1)].long().clamp_max(below.base)

@@ -1,7 +1,7 @@
 """The weights of LazyAR laid out for search: contiguous, and what depends on a code alone computed once.
 
-Fuse(m, s) = W_f [m * (W_g s); s] splits into W_f1 (m * g_s) + i_s with two tables over the codes, g = W_g s and i = W_f2 s:
-a row of a search then pays one D x D product instead of three (GR4AD eq 7).
+Fuse(m, s) = W_f [m * (W_g s); s] splits into W_f1 (m * g_s) + i_s with two tables over the codes, g = W_g s and
+i = W_f2 s: a row of a search then pays one D x D product instead of three (GR4AD eq 7).
 
 Shapes: V codebook, D width.
 """
