@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +26,7 @@ from adbeam.tokens import gates
 from adbeam.tokens.behaviour import Interactions, read_interactions
 from adbeam.tokens.chart import draw_items_per_sid
 from adbeam.tokens.metrics import items_per_sid, path_similarity, sid_quality
+from adbeam.tokens.streaming import encoded_batches, item_batches, item_count, sid_matrix
 from adbeam.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 SID_SCHEMA = pa.schema([("item_id", pa.string()), ("sid", pa.list_(pa.int32())), ("kind", pa.string())])
 QUARANTINE_SCHEMA = pa.schema([("item_id", pa.string()), ("reason", pa.string())])
-SIMILARITY_SAMPLE = 200_000
 
 
 @dataclass(frozen=True)
@@ -83,13 +82,14 @@ def tokenize(config: Config) -> Tokens:
     if artifacts.is_current(target, details):
         log.info("%s is up to date", target)
         return Tokens.load(target)
-    tokenizer, seconds = _fit(config, prepared)
+    tokenizer, similarity, seconds = _fit(config, prepared)
     manifest: dict[str, Any] = dict(details)
     with artifacts.publish(target, manifest) as staging:
         started = time.perf_counter()
-        catalogue, sids_NT, x_NE = _encode(tokenizer, prepared / "catalogue.parquet", staging)
+        catalogue, sids_NT = _encode(tokenizer, prepared / "catalogue.parquet", staging, config.tokens.workers)
         seconds["encode"] = round(time.perf_counter() - started, 2)
-        report = _report(config, tokenizer, catalogue, sids_NT, x_NE, seconds)
+        report = _report(config, tokenizer, catalogue, sids_NT)
+        report |= {"pas": similarity, "seconds": seconds}
         gates.check(report, config.tokens.gates)
         settings, tensors = tokenizer.state()
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, staging / "codebooks.safetensors")
@@ -108,12 +108,15 @@ def _fingerprint(config: Config, prepared: Path) -> str:
     )
 
 
-def _fit(config: Config, prepared: Path) -> tuple[Tokenizer, dict[str, float]]:
+def _fit(config: Config, prepared: Path) -> tuple[Tokenizer, float | None, dict[str, float]]:
+    """(fitted tokenizer, PAS on the sample it was fitted on, seconds taken)."""
     started = time.perf_counter()
     tokenizer = Tokenizer.build(config.tokens, config.model.codebooks, seed=config.seed)
     sample = _sample(prepared / "catalogue.parquet", config.tokens.embedder.sample_items, config.seed)
     tokenizer.fit(sample, _interactions(config, prepared), seed=config.seed)
-    return tokenizer, {"fit": round(time.perf_counter() - started, 2)}
+    encoded = tokenizer.encode(sample)
+    similarity = path_similarity(encoded.x_NE[encoded.usable_N], encoded.sids_NT[encoded.usable_N])
+    return tokenizer, similarity, {"fit": round(time.perf_counter() - started, 2)}
 
 
 def _interactions(config: Config, prepared: Path) -> Interactions | None:
@@ -128,55 +131,43 @@ def _interactions(config: Config, prepared: Path) -> Interactions | None:
 
 def _sample(path: Path, size: int, seed: int) -> pa.Table:
     """`size` rows of the catalogue, drawn evenly; holds no more than the sample and one batch."""
-    rows = pq.ParquetFile(path).metadata.num_rows
+    rows = item_count(path)
     if not rows:
         raise UserError(f"{path} holds no item", remedy="prepare a catalogue with at least one row")
     wanted = np.arange(rows) if rows <= size else np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
     parts, start = [], 0
-    for batch in _batches(path):
+    for batch in item_batches(path):
         here = wanted[(wanted >= start) & (wanted < start + batch.num_rows)] - start
         parts.append(batch.take(pa.array(here)))
         start += batch.num_rows
     return pa.concat_tables(parts)
 
 
-def _batches(path: Path) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=65_536):
-            yield pa.Table.from_batches([batch])
-
-
-def _encode(tokenizer: Tokenizer, path: Path, staging: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Write sids.parquet and quarantine.parquet batch by batch.
-
-    Returns (the account of the rows, sids_NT of the kept items, vectors of the first of them).
-    """
+def _encode(tokenizer: Tokenizer, path: Path, staging: Path, workers: int) -> tuple[dict[str, Any], np.ndarray]:
+    """Write sids.parquet and quarantine.parquet batch by batch; returns the account of the rows and sids_NT."""
     reasons: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     seen: set[str] = set()
-    sids, vectors, held = [], [], 0
+    sids = []
     with (
         pq.ParquetWriter(staging / "sids.parquet", SID_SCHEMA) as kept_file,
         pq.ParquetWriter(staging / "quarantine.parquet", QUARANTINE_SCHEMA) as quarantine_file,
     ):
-        for batch in _batches(path):
-            encoded = tokenizer.encode(batch)
-            ids = batch.column("item_id").to_pylist()
-            reason_N = [_reason(item_id, fine, seen) for item_id, fine in zip(ids, encoded.usable_N, strict=True)]
-            keep_N = np.array([reason is None for reason in reason_N], bool)
+        for batch in encoded_batches(path, tokenizer, workers=workers):
+            ids, usable = batch["item_id"].to_pylist(), batch["usable"].to_pylist()
+            reason_N = [_reason(item_id, fine, seen) for item_id, fine in zip(ids, usable, strict=True)]
             reasons.update(reason for reason in reason_N if reason)
-            kept = batch.select(["item_id", "kind"]).filter(pa.array(keep_N))
-            kinds.update(kept.column("kind").to_pylist())
-            sids.append(encoded.sids_NT[keep_N])
-            if held < SIMILARITY_SAMPLE:
-                vectors.append(encoded.x_NE[keep_N])
-                held += len(vectors[-1])
-            kept_file.write_table(_sid_table(kept, sids[-1]))
+            kept = batch.filter(pa.array([reason is None for reason in reason_N], pa.bool_()))
+            kinds.update(kept["kind"].to_pylist())
+            sids.append(sid_matrix(kept["sid"]))
+            kept_file.write_table(kept.select(SID_SCHEMA.names))
             quarantine_file.write_table(_quarantine_table(ids, reason_N))
     kept_rows, quarantined = sum(map(len, sids)), sum(reasons.values())
+    if not kept_rows:
+        raise UserError(f"no item of {path} can be used: {dict(reasons)}", remedy="give the items ids and text")
     account: dict[str, Any] = {"rows": kept_rows + quarantined, "kept": kept_rows, "quarantined": quarantined}
     account |= {"reasons": dict(reasons), "kinds": dict(kinds)}
-    return account, np.concatenate(sids), np.concatenate(vectors)
+    return account, np.concatenate([part for part in sids if len(part)])
 
 
 def _reason(item_id: str | None, fine: bool, seen: set[str]) -> str | None:
@@ -191,13 +182,6 @@ def _reason(item_id: str | None, fine: bool, seen: set[str]) -> str | None:
     return None
 
 
-def _sid_table(kept: pa.Table, sids_NT: np.ndarray) -> pa.Table:
-    levels = sids_NT.shape[1]
-    offsets = pa.array(np.arange(0, len(sids_NT) * levels + 1, levels), pa.int32())
-    sid = pa.ListArray.from_arrays(offsets, pa.array(sids_NT.ravel(), pa.int32()))
-    return pa.Table.from_arrays([kept["item_id"], pa.chunked_array([sid]), kept["kind"]], schema=SID_SCHEMA)
-
-
 def _quarantine_table(ids: list[str | None], reason_N: list[str | None]) -> pa.Table:
     rows = [(item_id, reason) for item_id, reason in zip(ids, reason_N, strict=True) if reason]
     return pa.Table.from_arrays(
@@ -206,22 +190,13 @@ def _quarantine_table(ids: list[str | None], reason_N: list[str | None]) -> pa.T
     )
 
 
-def _report(
-    config: Config,
-    tokenizer: Tokenizer,
-    catalogue: dict[str, Any],
-    sids_NT: np.ndarray,
-    x_NE: np.ndarray,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
+def _report(config: Config, tokenizer: Tokenizer, catalogue: dict[str, Any], sids_NT: np.ndarray) -> dict[str, Any]:
     codebooks = config.model.codebooks
     settings, _ = tokenizer.quantizer.state()
     return {
         "catalogue": catalogue,
         "quality": sid_quality(sids_NT, codebooks),
-        "pas": path_similarity(x_NE, sids_NT[: len(x_NE)]),
         "fitted_sizes": settings["fitted_sizes"],
         "codebooks": list(codebooks),
         "items_per_sid": items_per_sid(sids_NT),
-        "seconds": seconds,
     }

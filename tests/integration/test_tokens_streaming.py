@@ -1,0 +1,58 @@
+"""Encoding by Ray Data actors gives what encoding in the job gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adbeam.records import CATALOGUE_SCHEMA
+from adbeam.tokens.config import QuantizerConfig, TokensConfig
+from adbeam.tokens.quantizer import RQKMeans
+from adbeam.tokens.streaming import assign_vectors, encoded_batches, sid_array, sid_matrix
+from adbeam.tokens.tokenizer import Tokenizer
+
+
+def test_a_pool_of_actors_encodes_the_catalogue_in_order(ray_session: None, tmp_path: Path) -> None:
+    words = ("bread", "cheese", "coffee", "fruit", "soap", "wine")
+    random = np.random.default_rng(0)
+    rows = [
+        {
+            "item_id": f"ad{n}",
+            "kind": "ad",
+            "title": " ".join(random.choice(words, 3)),
+            "status": "active",
+            "price": 1.0 + n,
+        }
+        for n in range(5000)
+    ]
+    rows[7] |= {"title": "", "price": None}
+    catalogue = pa.Table.from_pylist(rows, schema=CATALOGUE_SCHEMA)
+    pq.write_table(catalogue, tmp_path / "catalogue.parquet", row_group_size=1000)
+    tokenizer = Tokenizer.build(TokensConfig(), (16, 8, 64), seed=0)
+    tokenizer.fit(catalogue, None, seed=0)
+    here = pa.concat_tables(encoded_batches(tmp_path / "catalogue.parquet", tokenizer, workers=0))
+    there = pa.concat_tables(encoded_batches(tmp_path / "catalogue.parquet", tokenizer, workers=2))
+    assert there["item_id"].to_pylist() == here["item_id"].to_pylist() == [row["item_id"] for row in rows]
+    assert there["sid"].to_pylist() == here["sid"].to_pylist()
+    assert [n for n, fine in enumerate(there["usable"].to_pylist()) if not fine] == [7]
+
+
+def test_vectors_made_elsewhere_stream_from_parquet_to_parquet(ray_session: None, tmp_path: Path) -> None:
+    x_NE = np.random.default_rng(0).normal(size=(4000, 8)).astype(np.float32)
+    hash_N = np.arange(4000, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    quantizer = RQKMeans((32, 16, 8), QuantizerConfig(), seed=0)
+    quantizer.fit(x_NE)
+    (tmp_path / "vectors").mkdir()
+    for part in range(4):
+        rows = slice(part * 1000, part * 1000 + 1000)
+        vector = pa.FixedSizeListArray.from_arrays(pa.array(x_NE[rows].ravel()), 8)
+        columns = {"item_id": [f"ad{n}" for n in range(4000)[rows]], "vector": vector, "hash": pa.array(hash_N[rows])}
+        pq.write_table(pa.table(columns), tmp_path / "vectors" / f"{part}.parquet")
+    assign_vectors(tmp_path / "vectors", tmp_path / "sids", quantizer, workers=2)
+    written = pq.read_table(tmp_path / "sids").sort_by("hash")
+    expected = pa.table({"hash": hash_N, "sid": sid_array(quantizer.encode(x_NE, hash_N))}).sort_by("hash")
+    np.testing.assert_array_equal(sid_matrix(written["sid"]), sid_matrix(expected["sid"]))
+    assert written.column_names == ["item_id", "hash", "sid"]
