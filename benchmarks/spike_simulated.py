@@ -20,6 +20,7 @@ import numpy as np
 
 from adbeam.beams.config import AutoscaleConfig, BeamPolicyConfig
 from adbeam.beams.controller import Controller
+from adbeam.beams.cost import beam_rows
 from adbeam.beams.ladder import Ladder
 from adbeam.beams.simulate import Simulation, SimulationConfig, SimulationResult
 from adbeam.serving import arrivals
@@ -42,6 +43,13 @@ def capacity_per_second(world: SimulationConfig, policy: BeamPolicyConfig) -> fl
     """Requests a second one replica sustains at full width."""
     ladder = Ladder.build(world.full_widths, world.cost, config=policy.ladder)
     return Controller(ladder, world.cost, policy, lambda: 0.0).full_width_capacity()
+
+
+def with_fixed_share(world: SimulationConfig, share: float) -> SimulationConfig:
+    """The same cost of a full-width request, `share` of it independent of the beams: context, trunk, Python."""
+    rows = beam_rows(world.full_widths)
+    request_ms = world.cost.request_ms(rows)
+    return world.model_copy(update={"c0_ms": share * request_ms, "c1_ms_per_row": (1 - share) * request_ms / rows})
 
 
 def compare(world: SimulationConfig, policies: dict[str, BeamPolicyConfig], planned_ms: np.ndarray) -> dict[str, dict]:
@@ -146,6 +154,13 @@ def main() -> None:
     tables = {"step10": compare(world, policies, arrivals.step(0.3 * capacity, 10, 30, 60, 30, SEED))}
     for name, row in tables["step10"].items():
         figures |= {f"step10_{name}_{key}": row[key] for key in ("in_deadline", "model_in_deadline", "value")}
+    for percent in (25, 40):
+        fixed = with_fixed_share(world, percent / 100)
+        step_ms = arrivals.step(0.3 * capacity_per_second(fixed, policies["deadline"]), 10, 30, 60, 30, SEED)
+        print(f"step10 where {percent} % of a full-width request does not depend on its beams")
+        tables[f"step10_fixed{percent}"] = compare(fixed, policies, step_ms)
+        for name, row in tables[f"step10_fixed{percent}"].items():
+            figures |= {f"step10_fixed{percent}_{name}_{key}": row[key] for key in ("in_deadline", "value")}
     figures["sim_step10_deadline_in_deadline"] = figures["step10_deadline_in_deadline"]
     slower_deadline = world.model_copy(update={"deadline_ms": 150.0})
     figures |= steady(slower_deadline, policies["deadline"], capacity, minutes=4)

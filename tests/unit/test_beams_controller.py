@@ -114,7 +114,7 @@ def test_even_load_settles_on_one_rung(share: float) -> None:
     world = World()
     world.run(rate_per_second=share * 97, seconds=10)
     settled = world.controller.signals().rung_changes
-    world.run(rate_per_second=share * 97, seconds=60)
+    world.run(rate_per_second=share * 97, seconds=30)
     assert world.controller.signals().rung_changes - settled <= 2
 
 

@@ -67,16 +67,21 @@ def _recent(samples: Sequence[tuple[float, float]], since: float) -> tuple[tuple
 
 
 def _trend(samples: Sequence[tuple[float, float]]) -> float:
-    """Rise of demand per second if both halves of the samples rise, else 0: a ramp is looked ahead, a step is not."""
+    """Rise of demand per second if both halves of the samples surely rise, else 0: a ramp is looked ahead; neither a
+    step nor noise is."""
     half = len(samples) // 2
-    return max(0.0, min(_slope(samples[:half]), _slope(samples[half:])))
+    return max(0.0, min(_sure_slope(samples[:half]), _sure_slope(samples[half:])))
 
 
-def _slope(samples: Sequence[tuple[float, float]]) -> float:
-    """Demand per second by least squares; 0 with fewer than three samples."""
-    if len(samples) < 3:
+def _sure_slope(samples: Sequence[tuple[float, float]]) -> float:
+    """Demand per second by least squares, less two standard errors; 0 with fewer than four samples."""
+    if len(samples) < 4:
         return 0.0
     time_s, demand = np.array(samples).T
     centred = time_s - time_s.mean()
     spread = float((centred**2).sum())
-    return float((centred * demand).sum() / spread) if spread > 0 else 0.0
+    if spread <= 0:
+        return 0.0
+    slope = float((centred * demand).sum()) / spread
+    residual = demand - demand.mean() - slope * centred
+    return slope - 2.0 * math.sqrt(float((residual**2).sum()) / (len(samples) - 2) / spread)

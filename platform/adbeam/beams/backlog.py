@@ -75,9 +75,13 @@ class Backlog:
 
     def drains(self, pace: Pace, share: float = 1.0) -> bool:
         """Whether every request is answered within `share` of the time it has left."""
-        return len(self) == 0 or bool(
-            np.all(finish_ms(len(self), pace, self.first_batch(pace)) <= share * self.slack_ms_Q)
-        )
+        count = len(self)
+        if count == 0:
+            return True
+        first = self.first_batch(pace)
+        if first == count:  # one batch: the usual case, worth not building arrays for
+            return pace.batch_ms(count) <= share * float(self.slack_ms_Q.min())
+        return bool(np.all(finish_ms(count, pace, first) <= share * self.slack_ms_Q))
 
     def first_batch(self, pace: Pace) -> int:
         """Size of the next batch: smaller than usual where the most urgent request needs it."""
