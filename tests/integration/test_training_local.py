@@ -33,13 +33,15 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def configure(sample: Path, tmp_path: Path) -> Callable[..., Config]:
-    """A configuration in a fresh work_dir that shares the sample's log and tokens."""
+    """A configuration in a work_dir of the test's own that shares the sample's log and tokens."""
 
-    def make(training: dict[str, Any], **sections: Any) -> Config:
-        for name in ("prepared", "tokens"):
-            if not (tmp_path / name).exists():
-                (tmp_path / name).symlink_to(sample / name)
-        return training_config(tmp_path, {"report_interval_steps": 1, "max_steps": 20, **training}, **sections)
+    def make(training: dict[str, Any], name: str = "work", **sections: Any) -> Config:
+        work_dir = tmp_path / name
+        work_dir.mkdir(exist_ok=True)
+        for step in ("prepared", "tokens"):
+            if not (work_dir / step).exists():
+                (work_dir / step).symlink_to(sample / step)
+        return training_config(work_dir, {"report_interval_steps": 1, "max_steps": 20, **training}, **sections)
 
     return make
 
@@ -86,16 +88,15 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
         patched.setattr(progress.Printer, "__call__", stop_at_nine)
         with pytest.raises(KeyboardInterrupt):
             train(config)
-    assert [path.name for path in tmp_path.glob("training_runs/*/checkpoints/step_*")] == ["step_00000006_world1_zero1"]
+    assert [path.name for path in tmp_path.glob("work/training_runs/*/checkpoints/step_*")] == [
+        "step_00000006_world1_zero1"
+    ]
     steps: list[float] = []
     monkeypatch.setattr(launch, "Printer", lambda total: _Recorder(steps))
     resumed = curve(config)
     assert steps == list(range(7, 21))
     monkeypatch.undo()
-    undisturbed = configure({"checkpoint_interval_steps": 100}, model={"dropout": 0.2}, work_dir=tmp_path / "other")
-    for name in ("prepared", "tokens"):
-        (tmp_path / "other").mkdir(exist_ok=True)
-        (tmp_path / "other" / name).symlink_to(tmp_path / name)
+    undisturbed = configure({"checkpoint_interval_steps": 100}, model={"dropout": 0.2}, name="other")
     assert resumed == curve(undisturbed)
 
 
@@ -152,7 +153,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(configure: Callable[...
 
 
 def test_a_time_budget_ends_the_schedule_and_the_run(configure: Callable[..., Config]) -> None:
-    config = configure({"time_budget_seconds": 1.0, "max_steps": None, "epochs": 100_000})
+    config = configure({"time_budget_seconds": 1.0, "max_steps": None, "epochs": 100_000, "warmup_steps": 0})
     result = train(config)
     floor = config.training.learning_rate * config.training.final_learning_rate_share
     assert result.metrics["learning_rate"] == pytest.approx(floor, rel=0.01)

@@ -120,13 +120,24 @@ def _fit_here(job: TrainJob, stream: RequestStream) -> tuple[Outcome, Path | Non
     train, torch_train = _ray_train()
     with single_process_group():
         trainer = torch_train.TorchTrainer(
-            train_worker,
+            _train_and_release,
             train_loop_config={"job": job},
             datasets={DATASET: stream},
             scaling_config=train.ScalingConfig(num_workers=0),
         )
         outcome = trainer.fit().return_value
     return outcome, newest_local(job.run_folder / "checkpoints")
+
+
+def _train_and_release(config: dict[str, Any]) -> Outcome:
+    """DeepSpeed keeps the process group in globals; it must let go for the next run in this process."""
+    import deepspeed.comm
+
+    try:
+        return train_worker(config)
+    finally:
+        if deepspeed.comm.is_initialized():
+            deepspeed.comm.destroy_process_group()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ windows of each lane in random order and shuffles inside them (rows were already
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,14 +60,21 @@ class RequestOrder:
         """The lanes that worker `rank` of `world` reads."""
         return [lane for lane in range(self.lanes) if lane * world // self.lanes == rank]
 
-    def windows(self, first_step: int, end_step: int) -> Iterator[Window]:
-        """The windows that hold steps [first_step, end_step) of the run."""
-        step = first_step - first_step % self.steps_per_epoch % self.window_steps
-        while step < end_step:
-            epoch, place = divmod(step, self.steps_per_epoch)
-            end = min(place + self.window_steps, self.steps_per_epoch)
-            yield Window(epoch, place // self.window_steps, place, end)
-            step += end - place
+    @property
+    def windows_per_epoch(self) -> int:
+        """Windows of one epoch; the last may be short."""
+        return -(-self.steps_per_epoch // self.window_steps)
+
+    def window_of(self, step: int) -> int:
+        """Number of the window that holds step `step` of the run."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return epoch * self.windows_per_epoch + place // self.window_steps
+
+    def window(self, number: int) -> Window:
+        """Window `number` of the run."""
+        epoch, index = divmod(number, self.windows_per_epoch)
+        first = index * self.window_steps
+        return Window(epoch, index, first, min(first + self.window_steps, self.steps_per_epoch))
 
     def lane_rows(self, window: Window, lane: int) -> np.ndarray:
         """Row numbers [steps, rows_per_lane] of one lane in one window, in reading order."""

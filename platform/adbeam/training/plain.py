@@ -33,5 +33,5 @@ def train_plain(job: TrainJob, stream: RequestStream) -> tuple[LazyAR, list[Row]
             torch.nn.utils.clip_grad_norm_(model.parameters(), job.training.gradient_clipping)
         set_learning_rate(optimizer, learning_rate(job.training, step, (step + 1) / job.total_steps))
         optimizer.step()
-        history.append({"step": step + 1.0, "loss": float(loss), "seconds": time.monotonic() - began})
+        history.append({"step": step + 1.0, "loss": loss.item(), "seconds": time.monotonic() - began})
     return model, history

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from adbeam.training.order import RequestOrder, RowFiles, Window
+from adbeam.training.order import RequestOrder, RowFiles
 
 PREFETCHED_STEPS = 4
+LONGEST_PIPELINE = 256
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,13 @@ class RequestStream:
 
     def tables(self, first_step: int, end_step: int) -> Iterator[tuple[int, pa.Table]]:
         """(step, this worker's rows of the step) for the steps [first_step, end_step)."""
-        windows = list(self.order.windows(first_step, end_step))
-        if not windows:
+        if first_step >= end_step:
             return
-        skipped = first_step % self.order.steps_per_epoch - windows[0].first
-        batches = self._from_ray_data(windows) if self.use_ray else self._from_thread(windows)
-        for step, table in enumerate(batches, start=first_step - skipped):
+        numbers = range(self.order.window_of(first_step), self.order.window_of(end_step - 1) + 1)
+        started = self.order.window(numbers[0])
+        batches = self._from_ray_data(numbers) if self.use_ray else self._from_thread(numbers)
+        begin = started.epoch * self.order.steps_per_epoch + started.first
+        for step, table in enumerate(batches, start=begin):
             if step >= end_step:
                 return
             if step >= first_step:
@@ -49,38 +51,38 @@ class RequestStream:
         """Rows of this worker in one step."""
         return self.order.rows_per_lane * len(self.order.lanes_of(self.rank, self.world))
 
-    def read(self, window: Window) -> pa.Table:
+    def read(self, number: int) -> pa.Table:
         """This worker's rows of one window, step by step."""
-        return self.files.take(self.order.rank_rows(window, self.rank, self.world))
+        return self.files.take(self.order.rank_rows(self.order.window(number), self.rank, self.world))
 
-    def _from_ray_data(self, windows: list[Window]) -> Iterator[pa.Table]:
-        """One data task a window, one at a time and in order, a window ahead of the training."""
+    def _from_ray_data(self, numbers: range) -> Iterator[pa.Table]:
+        """Ray Data pipelines of up to LONGEST_PIPELINE windows; one task a window, in order, ahead of the training."""
         import ray
 
-        dataset: Any = ray.data.range(len(windows), override_num_blocks=len(windows))
-        dataset = dataset.map_batches(
-            _read_window,
-            batch_size=None,
-            batch_format="numpy",
-            fn_kwargs={"stream": self, "windows": windows},
-            num_cpus=self.task_cpus,
-            compute=ray.data.TaskPoolStrategy(size=1),
-        )
-        dataset.context.execution_options.preserve_order = True
-        dataset.context.enable_progress_bars = False
-        iterator = dataset.iterator()
-        yield from iterator.iter_batches(
-            batch_size=self.rows_per_step, batch_format="pyarrow", prefetch_batches=PREFETCHED_STEPS
-        )
+        for start in range(numbers.start, numbers.stop, LONGEST_PIPELINE):
+            count = min(LONGEST_PIPELINE, numbers.stop - start)
+            dataset: Any = ray.data.range(count, override_num_blocks=count).map_batches(
+                _read_window,
+                batch_size=None,
+                batch_format="numpy",
+                fn_kwargs={"stream": self, "start": start},
+                num_cpus=self.task_cpus,
+                compute=ray.data.TaskPoolStrategy(size=1),
+            )
+            dataset.context.execution_options.preserve_order = True
+            dataset.context.enable_progress_bars = False
+            yield from dataset.iterator().iter_batches(
+                batch_size=self.rows_per_step, batch_format="pyarrow", prefetch_batches=PREFETCHED_STEPS
+            )
 
-    def _from_thread(self, windows: list[Window]) -> Iterator[pa.Table]:
-        for table in _ahead(self.read(window) for window in windows):
+    def _from_thread(self, numbers: range) -> Iterator[pa.Table]:
+        for table in _ahead(self.read(number) for number in numbers):
             for start in range(0, len(table), self.rows_per_step):
                 yield table.slice(start, self.rows_per_step)
 
 
-def _read_window(batch: dict[str, np.ndarray], stream: RequestStream, windows: list[Window]) -> pa.Table:
-    return pa.concat_tables([stream.read(windows[number]) for number in batch["id"]])
+def _read_window(batch: dict[str, np.ndarray], stream: RequestStream, start: int) -> pa.Table:
+    return pa.concat_tables([stream.read(start + int(number)) for number in batch["id"]])
 
 
 def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
