@@ -28,6 +28,7 @@ STATE = "cluster.json"
 TOKEN = "auth_token"
 PORTS_PER_NODE = 8
 START_SECONDS = 90
+START_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,23 @@ def up(folder: Path, *, nodes: int, cpus: int, port_base: int, object_store_byte
 
 
 def add_nodes(cluster: LocalCluster, count: int, *, cpus: int, object_store_bytes: int) -> list[NodeProcess]:
-    """Start `count` more nodes at once (the first of a cluster is the head) and wait until they are up."""
-    started = [_launch(cluster, cpus, object_store_bytes) for _ in range(count)]
-    for process, node in started:
+    """Start `count` more nodes (the first of a cluster is the head), one after the other, and wait until each is up.
+
+    Ray gives a node 30 seconds to join, which a busy machine may not keep: a node that was too late is tried again.
+    """
+    return [_add_node(cluster, cpus, object_store_bytes) for _ in range(count)]
+
+
+def _add_node(cluster: LocalCluster, cpus: int, object_store_bytes: int, attempts: int = START_ATTEMPTS) -> NodeProcess:
+    process, node = _launch(cluster, cpus, object_store_bytes)
+    try:
         _wait_until_up(process, _log(Path(cluster.folder), node.name))
-    return [node for _, node in started]
+    except UserError:
+        if node.name == "head" or attempts == 1:
+            raise
+        kill_node(cluster, node.name)
+        return _add_node(cluster, cpus, object_store_bytes, attempts - 1)
+    return node
 
 
 def _launch(cluster: LocalCluster, cpus: int, object_store_bytes: int) -> tuple[subprocess.Popen[bytes], NodeProcess]:
@@ -137,7 +150,7 @@ def kill_node(cluster: LocalCluster, name: str) -> None:
 
 def stop(cluster: LocalCluster) -> None:
     """End every node of the cluster, workers first, and remove what it left."""
-    _end(list(reversed(cluster.nodes)), grace_seconds=10)
+    _end(list(reversed(cluster.nodes)), grace_seconds=5)
     shutil.rmtree(cluster.temp_dir, ignore_errors=True)
     for name in (STATE, TOKEN):
         (Path(cluster.folder) / name).unlink(missing_ok=True)

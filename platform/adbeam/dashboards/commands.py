@@ -57,6 +57,31 @@ def push(
 
 
 @dashboards_app.command()
+def draw(
+    name: Annotated[str, typer.Argument(help="adbeam-serving, adbeam-training, adbeam-catalogue or adbeam-online")],
+    prometheus_url: Annotated[str, typer.Option(help="Prometheus")] = "http://127.0.0.1:9090",
+    minutes: Annotated[float, typer.Option(min=0.1, help="How far back")] = 30.0,
+    out: Annotated[Path | None, typer.Option(help="PNG; default NAME.png")] = None,
+) -> None:
+    """Draw a dashboard to a PNG from its own queries, without Grafana."""
+    import time
+
+    from adbeam.dashboards.build import DASHBOARDS
+    from adbeam.dashboards.plots import draw as draw_dashboard
+    from adbeam.dashboards.prometheus import Prometheus
+    from adbeam.errors import UserError
+
+    pages = {page.uid: page for page in DASHBOARDS}
+    if name not in pages:
+        raise UserError("no such dashboard", field="NAME", value=name, remedy=f"one of {', '.join(pages)}")
+    target, now = out or Path(f"{name}.png"), time.time()
+    empty = draw_dashboard(pages[name], Prometheus(prometheus_url), now - 60 * minutes, now, target)
+    typer.echo(target)
+    for title in empty:
+        typer.echo(f"no data: {title}", err=True)
+
+
+@dashboards_app.command()
 def exporter(
     work_dir: Annotated[Path, typer.Option(help="work_dir of the jobs")] = Path("runs/default"),
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
