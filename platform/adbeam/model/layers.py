@@ -2,7 +2,7 @@
 
 The order is OneRec-V2's (GR4AD 1.4.2). Keys and values of the context come ready from the context processor, so the
 cross-attention has only W_q and W_o. One block serves training and search: x holds Q sequences (targets or beams) of
-t steps for each request; with a cache, x is the one newest step.
+t steps for each request; with a cache, x holds the steps behind it.
 
 Shapes: B requests, Q sequences of one request, t steps, D width, H heads, G context heads, S context, d head width.
 """
@@ -58,8 +58,11 @@ class SelfAttention(nn.Module):
         query, key, value = self.project(x_BQtD).view(B, Q, t, 3, self.heads, -1).permute(3, 0, 1, 4, 2, 5)
         if cache is not None:
             key, value = torch.cat([cache[0], key], dim=3), torch.cat([cache[1], value], dim=3)
+        # Step i of these t sees all past steps and the first i + 1 of these.
+        past = key.shape[3] - t
+        seen_tk = torch.ones(t, past + t, dtype=torch.bool, device=key.device).tril(past) if t > 1 else None
         mixed = F.scaled_dot_product_attention(
-            query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), is_causal=t > 1
+            query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), attn_mask=seen_tk
         )
         return self.out(mixed.transpose(1, 2).reshape(B, Q, t, D)), (key, value)
 
@@ -93,7 +96,7 @@ class Block(nn.Module):
     def forward(
         self, x_BQtD: Tensor, key_BGSd: Tensor, value_BGSd: Tensor, bias: Tensor, cache: StepCache | None = None
     ) -> tuple[Tensor, StepCache]:
-        """(states [B, Q, t, D], self-attention cache). A cache may only be given with t = 1."""
+        """(states [B, Q, t, D], self-attention cache of these and all earlier steps)."""
         crossed = self.cross(self.cross_norm(x_BQtD).flatten(1, 2), key_BGSd, value_BGSd, bias)
         x_BQtD = x_BQtD + self.dropout(crossed.view_as(x_BQtD))
         mixed, cache = self.self_attention(self.self_norm(x_BQtD), cache)

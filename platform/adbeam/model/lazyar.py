@@ -9,6 +9,7 @@ Shapes: B contexts, P prefixes of one context, M targets of one prefix, Q = P * 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -114,39 +115,46 @@ class LazyAR(nn.Module):
         `mtp`: L_MTP, the same codes predicted by the tail from the trunk alone; absent when `mtp` is false.
         `level` [T, B, P, M] are the terms of `sid`.
         """
-        B, P, M, T = batch.code_BPMT.shape
+        P, T = batch.code_BPMT.shape[1], batch.code_BPMT.shape[-1]
         state = self.encode(batch.context)
 
         def bias(queries: int) -> Tensor:
             return state.bias(batch.visible_BP, queries if P > 1 else 1)
 
         trunk_BPTD = self._trunk(state, bias(T + 1), P)
-        x_BPMTD = self.fuse(trunk_BPTD[:, :, None], self._teacher(batch.code_BPMT))
-        h_BQTD, _ = self._tail(x_BPMTD.flatten(1, 2), state, bias(M * (T + 1)))
-        h_BPMTD = self.norm(h_BQTD).view(B, P, M, T + 1, -1)
-        level = torch.stack([_nll(self.head(t, h_BPMTD[..., t, :]), batch.code_BPMT[..., t]) for t in range(T)])
-        known = batch.bucket_BPM >= 0
-        ecpm = _nll(self.head(T, h_BPMTD[..., T, :]), batch.bucket_BPM.clamp_min(0)) * known
-        losses = {"sid": level.sum(0), "ecpm": ecpm, "level": level}
+        first_BPD, h_tBPMD = self._teacher_forced(trunk_BPTD, batch.code_BPMT, state, bias)
+        level = [_shared_nll(self.head(0, first_BPD), batch.code_BPMT[..., 0])]
+        level += [_nll(self.head(t, h_tBPMD[t - 1]), batch.code_BPMT[..., t]) for t in range(1, T)]
+        known_BPM = batch.bucket_BPM >= 0
+        ecpm = _nll(self.head(T, h_tBPMD[T - 1]), batch.bucket_BPM.clamp_min(0)) * known_BPM
+        level_TBPM = torch.stack(level)
+        losses = {"sid": level_TBPM.sum(0), "ecpm": ecpm, "level": level_TBPM}
         if mtp:
             losses["mtp"] = self._mtp(trunk_BPTD, state, bias(T), batch.code_BPMT)
         return losses
+
+    def _teacher_forced(
+        self, trunk_BPTD: Tensor, code_BPMT: Tensor, state: ContextState, bias: Callable[[int], Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(h of the first step [B, P, D], h of steps 1..T, each [B, P, M, D]).
+
+        The first step follows BOS whatever the target: it runs once a prefix, and its self-attention keys are shared.
+        """
+        B, P, M, T = code_BPMT.shape
+        bos_11D = self.embed_previous(0, None)
+        first_BP1D, cache = self._tail(self.fuse(trunk_BPTD[:, :, :1], bos_11D), state, bias(1))
+        shared = tuple((key.repeat_interleave(M, 1), value.repeat_interleave(M, 1)) for key, value in cache.layers)
+        previous_BPMTD = torch.stack([table(code_BPMT[..., t]) for t, table in enumerate(self.codes)], dim=-2)
+        x_BPMTD = self.fuse(trunk_BPTD[:, :, None, 1:], previous_BPMTD)
+        h_BQTD, _ = self._tail(x_BPMTD.flatten(1, 2), state, bias(M * T), TailCache(shared))
+        return self.norm(first_BP1D[:, :, 0]), self.norm(h_BQTD).view(B, P, M, T, -1).unbind(3)
 
     def _mtp(self, trunk_BPTD: Tensor, state: ContextState, bias: Tensor, code_BPMT: Tensor) -> Tensor:
         """L_MTP [B, P, M]: Fuse is skipped, so one tail pass a prefix answers for all its targets."""
         T = code_BPMT.shape[-1]
         h_BPTD, _ = self._tail(trunk_BPTD[:, :, :T], state, bias)
-        h_BPTD = self.norm(h_BPTD)
-        loss = torch.zeros(code_BPMT.shape[:-1], device=code_BPMT.device)
-        for t in range(T):
-            log_p_BPV = F.log_softmax(self.head(t, h_BPTD[:, :, t]).float(), dim=-1)
-            loss = loss - log_p_BPV.gather(-1, code_BPMT[..., t])
-        return loss
-
-    def _teacher(self, code_BPMT: Tensor) -> Tensor:
-        """Embeddings of the shifted targets [B, P, M, T+1, D]: BOS, s_1, ..., s_T."""
-        bos = self.steps()[1].expand(*code_BPMT.shape[:3], -1)
-        return torch.stack([bos, *(table(code_BPMT[..., t]) for t, table in enumerate(self.codes))], dim=-2)
+        h_tBPD = self.norm(h_BPTD).unbind(2)
+        return torch.stack([_shared_nll(self.head(t, h_tBPD[t]), code_BPMT[..., t]) for t in range(T)]).sum(0)
 
     def _trunk(self, state: ContextState, bias: Tensor, prefixes: int) -> Tensor:
         """m^(K) [B, P, T+1, D]."""
@@ -181,3 +189,8 @@ def _nll(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy in float32, of logits [..., V] and targets [...]."""
     loss = F.cross_entropy(logits.flatten(0, -2).float(), target.flatten(), reduction="none")
     return loss.view(target.shape)
+
+
+def _shared_nll(logits_BPV: Tensor, code_BPM: Tensor) -> Tensor:
+    """Cross-entropy [B, P, M] where all targets of a prefix have the same logits."""
+    return -F.log_softmax(logits_BPV.float(), dim=-1).gather(-1, code_BPM)
