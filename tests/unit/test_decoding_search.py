@@ -5,49 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.decoding_samples import CONFIG, catalogue, context_of, model_of, part
 
 from adbeam.decoding import Decoder, DecodeResult, ItemFilter, Trie, brute_force, score_all
 from adbeam.errors import UserError
 from adbeam.model.batch import ContextBatch
-from adbeam.model.config import ModelConfig
-from adbeam.model.lazyar import LazyAR
-from adbeam.model.spec import FeatureSpec
 
-CONFIG = ModelConfig(
-    width=32, layers=3, lazy_layers=2, heads=4, context_kv_heads=2, context_kv_groups=3, codebooks=(32, 24, 16),
-    ecpm_buckets=6, short_length=6, long_length=4, item_buckets=64, prefix_buckets=64, user_buckets=16, dropout=0.0,
-)  # fmt: skip
 WIDE = (32, 768, 2000)
-
-
-def context_of(config: ModelConfig, size: int, seed: int = 0) -> ContextBatch:
-    generator = torch.Generator().manual_seed(seed)
-    spec = FeatureSpec.of(config)
-
-    def draw(sizes: list[int], *shape: int) -> torch.Tensor:
-        return torch.stack([torch.randint(0, n, (size, *shape), generator=generator) for n in sizes], dim=-1)
-
-    code_BST = draw(list(config.codebooks), config.context_length)
-    mask_BS = torch.rand(size, config.context_length, generator=generator) < 0.7
-    mask_BS[:, 0] = True
-    code_BST[~mask_BS] = -1
-    return ContextBatch(
-        draw(list(spec.static.values())), code_BST, draw(list(spec.token.values()), config.context_length), mask_BS
-    )
-
-
-def part(context: ContextBatch, row: slice) -> ContextBatch:
-    return ContextBatch(context.static_BF[row], context.code_BST[row], context.feature_BSC[row], context.mask_BS[row])
-
-
-def model_of(config: ModelConfig = CONFIG, seed: int = 0) -> LazyAR:
-    torch.manual_seed(seed)
-    return LazyAR(config).eval()
-
-
-def catalogue(items: int = 2000, config: ModelConfig = CONFIG, seed: int = 0) -> np.ndarray:
-    generator = np.random.default_rng(seed)
-    return np.stack([generator.integers(0, size, items) for size in config.codebooks], axis=1)
 
 
 def assert_same_list(result: DecodeResult, sids_nT: torch.Tensor, log_p_n: torch.Tensor) -> None:
@@ -66,8 +30,8 @@ def test_exhaustive_widths_give_the_brute_force_list(lazy_layers: int, separate_
     config = CONFIG.model_copy(update={"lazy_layers": lazy_layers, "separate_values": separate_values})
     model, sids_NT = model_of(config), catalogue()
     trie = Trie.build(sids_NT, config.codebooks)
-    context = context_of(config, 40)
-    results = Decoder(model, trie, order_by="log_probability").decode(context, [WIDE] * 40)
+    context = context_of(config, 10)
+    results = Decoder(model, trie, order_by="log_probability").decode(context, [WIDE] * 10)
     log_p_Bn, ranked_BnT = brute_force(model, context, torch.from_numpy(trie.sids()))
     for b, result in enumerate(results):
         assert result.size == trie.live_sids == len(np.unique(sids_NT, axis=0))

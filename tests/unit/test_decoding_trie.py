@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.test_decoding_search import context_of
+from tests.decoding_samples import context_of
 
 from adbeam.decoding import Decoder, ItemFilter, Trie
 from adbeam.decoding.topk import top_k

@@ -9,6 +9,8 @@ Shapes: B requests, R rows, W beams of a request, T levels, D width, H heads, G 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,10 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adbeam.decoding.layout import Group, Layout
+from adbeam.decoding.precision import Precision, dtype_of
 from adbeam.decoding.weights import LayerWeights, SearchWeights
 from adbeam.model.batch import ContextBatch
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
+
+logger = logging.getLogger(__name__)
 
 
 class StepModel(Protocol):
@@ -54,13 +59,18 @@ class LazyARState:
 
 
 class LazyAREngine:
-    """LazyAR (and with K = 0 the plain decoder) as a StepModel."""
+    """LazyAR (and with K = 0 the plain decoder) as a StepModel.
 
-    def __init__(self, model: LazyAR) -> None:
+    `compiled` fuses the small operations of self-attention with torch.compile. It costs some tens of seconds when the
+    first batch of each kind comes; where compiling fails the engine says so in the log and goes on without.
+    """
+
+    def __init__(self, model: LazyAR, precision: Precision = "float32", compiled: bool = False) -> None:
         self.model = model.eval()
-        self.config = model.config
+        self.config, self.precision = model.config, precision
         self.device = next(model.parameters()).device
-        self.weights = SearchWeights.of(model)
+        self.weights = SearchWeights.of(model, precision)
+        self._attend = compiled_or_plain(attend_own_past) if compiled else attend_own_past
 
     def begin(self, context: ContextBatch) -> LazyARState:
         """Encode the contexts and run the trunk for all steps."""
@@ -76,6 +86,9 @@ class LazyAREngine:
             value_BLGSd = key_BLGSd if tied else value_BLGSd.index_select(3, kept)
         if not bool(mask_BS.all()):
             bias_BS = torch.zeros(mask_BS.shape, device=self.device).masked_fill_(~mask_BS, float("-inf"))
+        dtype = dtype_of(self.precision)
+        key_BLGSd, value_BLGSd = key_BLGSd.to(dtype), value_BLGSd.to(dtype)
+        bias_BS = None if bias_BS is None else bias_BS.to(dtype)
         trunk = self.weights.position_TD.expand(context.size, -1, -1)
         ready = LazyARState(key_BLGSd, value_BLGSd, bias_BS, trunk)
         ready.trunk_BTD = self._trunk(ready)
@@ -95,7 +108,7 @@ class LazyAREngine:
 
     def logits(self, level: int, h_RD: Tensor) -> Tensor:
         """float32 [R, V]."""
-        return F.linear(h_RD, self.weights.heads[level])
+        return F.linear(h_RD, self.weights.heads[level]).float()
 
     def _inject(self, state: LazyARState, level: int, code_R: Tensor | None, layout: Layout) -> Tensor:
         """Fuse(m, s) of every row."""
@@ -110,15 +123,16 @@ class LazyAREngine:
     def _layer(self, x_RD: Tensor, layer: LayerWeights, state: LazyARState, layout: Layout) -> Tensor:
         """One decoder layer; x_RD is overwritten with its answer. Residual sums happen inside the matrix products."""
         width = x_RD.shape[-1:]
-        query_RD = F.linear(F.layer_norm(x_RD, width, *layer.cross_norm), *layer.cross_query)
+        query_RD = layer.cross_query(F.layer_norm(x_RD, width, *layer.cross_norm))
         mixed_RD = self._cross(query_RD, layer, state, layout)
-        _add_linear(x_RD, mixed_RD, layer.cross_out)
-        project_R3D = F.linear(F.layer_norm(x_RD, width, *layer.self_norm), *layer.self_project)
-        mixed_RD = self._own_past(project_R3D, state)
+        layer.cross_out.add_to(x_RD, mixed_RD)
+        project_R3D = layer.self_project(F.layer_norm(x_RD, width, *layer.self_norm))
+        index = len(state.past[-1])
+        past = [step[index] for step in state.past[:-1]]
         state.past[-1].append(project_R3D)
-        _add_linear(x_RD, mixed_RD, layer.self_out)
-        up = F.linear(F.layer_norm(x_RD, width, *layer.ffn_norm), *layer.ffn_up)
-        return _add_linear(x_RD, torch.ops.aten.gelu_(up), layer.ffn_out)
+        layer.self_out.add_to(x_RD, self._attend(project_R3D, past, state.ancestor, self.config.heads))
+        up = layer.ffn_up(F.layer_norm(x_RD, width, *layer.ffn_norm))
+        return layer.ffn_out.add_to(x_RD, torch.ops.aten.gelu_(up))
 
     def _cross(self, query_RD: Tensor, layer: LayerWeights, state: LazyARState, layout: Layout) -> Tensor:
         """Attention of the W queries of each request to its one copy of keys and values: [R, D]."""
@@ -136,35 +150,18 @@ class LazyAREngine:
         mixed = F.scaled_dot_product_attention(query, key_BGSd, value_BGSd, attn_mask=bias, scale=1.0)
         return mixed.view(B, G, W, -1, d).permute(0, 2, 1, 3, 4).reshape(B * W, D)
 
-    def _own_past(self, project_R3D: Tensor, state: LazyARState) -> Tensor:
-        """Self-attention of each row over its own earlier steps and itself: [R, D]."""
-        R, D = len(project_R3D), project_R3D.shape[1] // 3
-        H = self.config.heads
-        query, key, value = (part.view(R, H, -1) for part in project_R3D.split(D, dim=1))
-        index = len(state.past[-1])
-        if not state.ancestor:
-            return value.reshape(R, D)
-        past = [step[index][:, D:].index_select(0, rows) for step, rows in zip(state.past, state.ancestor, strict=False)]
-        keys = [pair[:, :D].view(R, H, -1) for pair in past] + [key]
-        values = [pair[:, D:].view(R, H, -1) for pair in past] + [value]
-        share_RHt = torch.softmax(torch.stack([(query * k).sum(-1) for k in keys], dim=-1), dim=-1)
-        mixed = values[0] * share_RHt[..., 0:1]
-        for t, v in enumerate(values[1:], start=1):
-            mixed.addcmul_(v, share_RHt[..., t : t + 1])
-        return mixed.view(R, D)
-
     def _trunk(self, state: LazyARState) -> Tensor:
         """m^(K) [B, T+1, D]: layers 1..K for all steps in one pass, without any code (GR4AD eq 5-6)."""
         B, steps, D = state.trunk_BTD.shape
         layout = Layout.of([B], [steps], self.device)
         x = state.trunk_BTD.reshape(B * steps, D).clone()
         for layer in self.weights.layers[: self.config.lazy_layers]:
-            query = F.linear(F.layer_norm(x, (D,), *layer.cross_norm), *layer.cross_query)
-            _add_linear(x, self._cross(query, layer, state, layout), layer.cross_out)
-            project = F.linear(F.layer_norm(x, (D,), *layer.self_norm), *layer.self_project)
-            _add_linear(x, self._causal(project.view(B, steps, 3, self.config.heads, -1)), layer.self_out)
-            up = F.linear(F.layer_norm(x, (D,), *layer.ffn_norm), *layer.ffn_up)
-            _add_linear(x, torch.ops.aten.gelu_(up), layer.ffn_out)
+            query = layer.cross_query(F.layer_norm(x, (D,), *layer.cross_norm))
+            layer.cross_out.add_to(x, self._cross(query, layer, state, layout))
+            project = layer.self_project(F.layer_norm(x, (D,), *layer.self_norm))
+            layer.self_out.add_to(x, self._causal(project.view(B, steps, 3, self.config.heads, -1)))
+            up = layer.ffn_up(F.layer_norm(x, (D,), *layer.ffn_norm))
+            layer.ffn_out.add_to(x, torch.ops.aten.gelu_(up))
         return x.view(B, steps, D)
 
     def _causal(self, project_BT3Hd: Tensor) -> Tensor:
@@ -174,6 +171,38 @@ class LazyAREngine:
         return mixed.transpose(1, 2).flatten(0, 1).flatten(1)
 
 
-def _add_linear(x: Tensor, y: Tensor, linear: tuple[Tensor, Tensor]) -> Tensor:
-    """x += W y + b, in place."""
-    return x.add_(linear[1]).addmm_(y, linear[0].T)
+def attend_own_past(project_R3D: Tensor, past: list[Tensor], ancestor: list[Tensor], heads: int) -> Tensor:
+    """Self-attention of each row over its own earlier steps and itself: [R, D].
+
+    `past` are queries, keys and values [rows of that step, 3D] of one layer at each earlier step, in the order of
+    their own beams; `ancestor` are the rows there from which each present row descends.
+    """
+    R, D = len(project_R3D), project_R3D.shape[1] // 3
+    if not past:
+        return project_R3D[:, 2 * D :].contiguous()
+    query, key, value = (part.view(R, heads, -1) for part in project_R3D.split(D, dim=1))
+    fetched = [step[:, D:].index_select(0, rows) for step, rows in zip(past, ancestor, strict=True)]
+    keys = [pair[:, :D].view(R, heads, -1) for pair in fetched] + [key]
+    values = [pair[:, D:].view(R, heads, -1) for pair in fetched] + [value]
+    share_RHt = torch.softmax(torch.stack([(query * k).sum(-1) for k in keys], dim=-1), dim=-1)
+    mixed = values[0] * share_RHt[..., 0:1]
+    for t, step_value in enumerate(values[1:], start=1):
+        mixed = mixed.addcmul_(step_value, share_RHt[..., t : t + 1])
+    return mixed.view(R, D)
+
+
+def compiled_or_plain(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`function` compiled on first use, or itself, with a warning, where that fails."""
+    faster: list[Callable[..., Tensor]] = [torch.compile(function, dynamic=True)]
+
+    def call(*given: Any) -> Tensor:
+        try:
+            return faster[0](*given)
+        except Exception as error:
+            if faster[0] is function:
+                raise
+            logger.warning("torch.compile failed, searching without it: %s", str(error).splitlines()[0])
+            faster[0] = function
+            return function(*given)
+
+    return call

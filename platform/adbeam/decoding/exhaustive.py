@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adbeam.model.batch import ContextBatch
+from adbeam.model.context import ContextState
 from adbeam.model.lazyar import LazyAR
 
 
@@ -29,7 +30,7 @@ def brute_force(model: LazyAR, context: ContextBatch, sids_nT: Tensor, chunk: in
     return value, sids_nT[place]
 
 
-def _score(model: LazyAR, state: object, trunk_BTD: Tensor, sids_nT: Tensor) -> tuple[Tensor, Tensor]:
+def _score(model: LazyAR, state: ContextState, trunk_BTD: Tensor, sids_nT: Tensor) -> tuple[Tensor, Tensor]:
     B, (n, T) = len(trunk_BTD), sids_nT.shape
     cache, total_Bn = None, torch.zeros(B, n)
     for level in range(T + 1):

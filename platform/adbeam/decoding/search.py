@@ -17,6 +17,7 @@ from adbeam.decoding.constraint import BatchConstraint, Candidates, Constraint
 from adbeam.decoding.engine import LazyAREngine, StepModel
 from adbeam.decoding.filters import ItemFilter
 from adbeam.decoding.layout import Layout
+from adbeam.decoding.precision import Precision
 from adbeam.decoding.results import DecodeResult, OrderBy, order
 from adbeam.decoding.topk import top_k
 from adbeam.decoding.trie import Trie
@@ -47,9 +48,15 @@ class Decoder:
         trie: Trie,
         ecpm_means: Sequence[float] | Tensor | None = None,
         order_by: OrderBy = "expected_value",
+        precision: Precision = "float32",
+        compiled: bool = False,
     ) -> None:
-        """`ecpm_means` [K] are the mean eCPM of the buckets (default: the bucket's number)."""
-        self.model: StepModel = LazyAREngine(model) if isinstance(model, LazyAR) else model
+        """`ecpm_means` [K] are the mean eCPM of the buckets (default: the bucket's number).
+
+        `precision` and `compiled` are of LazyAREngine; another StepModel comes with its own.
+        """
+        engine = LazyAREngine(model, precision, compiled) if isinstance(model, LazyAR) else model
+        self.model: StepModel = engine
         self.config, self.order_by = self.model.config, order_by
         if tuple(trie.codebooks) != tuple(self.config.codebooks):
             raise UserError("the trie and the model have different codebooks", field="codebooks", value=trie.codebooks,
@@ -171,7 +178,8 @@ class Decoder:
                 limit = counts[group.first_request + b]
                 kept = place_BW[b, : found_B[b] if limit is None else min(limit, found_B[b])]
                 widths = schedules[group.first_request + b]
-                results.append(DecodeResult(*(view[b][kept] for view in views), widths))
+                sids, log_p, ecpm, expected = (view[b][kept] for view in views)
+                results.append(DecodeResult(sids, log_p, ecpm, expected, widths))
         return results
 
     def _check(self, context: ContextBatch, schedules: Sequence[Schedule], filters: Sequence[Any] | None) -> None:

@@ -19,7 +19,8 @@ def build_levels(sids_NT: Array, codebooks: tuple[int, ...], live_N: Array | Non
     leaf_N = np.full(len(sids_NT), -1, np.int32)
     key_E, live_E = _unique_keys(sids_NT, codebooks, live_N, leaf_N)
     levels: list[TrieLevel] = []
-    start_E = length_E = None
+    start_E: Array | None = None
+    length_E: Array | None = None
     for t in range(len(codebooks) - 1, 0, -1):
         code_E = (key_E % codebooks[t]).astype(smallest(codebooks[t]))
         levels.insert(0, TrieLevel(code_E, live_E, start_E, length_E))
@@ -55,7 +56,7 @@ def _unique_keys(
         if live_N is not None:
             key_N = key_N[live_N]
         key_N.sort()
-        item_N = (key_N & ((1 << item_bits) - 1)).astype(np.int32)
+        item_N: Array = (key_N & ((1 << item_bits) - 1)).astype(np.int32)
         key_N >>= item_bits
     else:
         item_N = np.arange(len(key_N)) if live_N is None else np.flatnonzero(live_N)

@@ -1,6 +1,6 @@
 """Inserting and removing an ad in a trie that is being served: microseconds, no rebuild.
 
-Called with the trie held still (Trie._apply). Every change is noted in `trie.touched`: copies on a device catch up by it.
+Called with the trie held still (Trie._apply). Every change is noted in `trie.touched`; copies on a device follow it.
 """
 
 from __future__ import annotations

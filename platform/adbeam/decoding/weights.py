@@ -9,46 +9,51 @@ Shapes: V codebook, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from adbeam.decoding.precision import Linear, Precision, dtype_of, linear
 from adbeam.model.layers import Block
 from adbeam.model.lazyar import LazyAR
+
+Norm = tuple[Tensor, Tensor]
+"""Gain and bias of a LayerNorm."""
 
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One decoder layer. Each pair is (weight [out, in], bias [out]); a norm is (gain, bias)."""
+    """One decoder layer."""
 
-    cross_norm: tuple[Tensor, Tensor]
-    cross_query: tuple[Tensor, Tensor]
-    cross_out: tuple[Tensor, Tensor]
-    self_norm: tuple[Tensor, Tensor]
-    self_project: tuple[Tensor, Tensor]
-    self_out: tuple[Tensor, Tensor]
-    ffn_norm: tuple[Tensor, Tensor]
-    ffn_up: tuple[Tensor, Tensor]
-    ffn_out: tuple[Tensor, Tensor]
+    cross_norm: Norm
+    cross_query: Linear
+    cross_out: Linear
+    self_norm: Norm
+    self_project: Linear
+    self_out: Linear
+    ffn_norm: Norm
+    ffn_up: Linear
+    ffn_out: Linear
     context_group: int
 
     @classmethod
-    def of(cls, block: Block, context_group: int) -> LayerWeights:
-        """Weights of one block; scores come ready scaled by 1/sqrt(head width) from the query weights."""
+    def of(cls, block: Block, context_group: int, precision: Precision) -> LayerWeights:
+        """Weights of one block. Scores come ready scaled by 1/sqrt(head width) from the query weights."""
         scale = block.cross.head_width**-0.5
-        width = block.cross.query.out_features
-        project = torch.ones(3 * width, device=block.cross.query.weight.device)
-        project[:width] = scale
+        project = block.self_attention.project
+        query_rows = torch.ones(project.out_features, device=project.weight.device)
+        query_rows[: project.in_features] = scale
         return cls(
-            cross_norm=_pair(block.cross_norm),
-            cross_query=_pair(block.cross.query, scale),
-            cross_out=_pair(block.cross.out),
-            self_norm=_pair(block.self_norm),
-            self_project=_pair(block.self_attention.project, project),
-            self_out=_pair(block.self_attention.out),
-            ffn_norm=_pair(block.ffn_norm),
-            ffn_up=_pair(block.ffn.up),
-            ffn_out=_pair(block.ffn.out),
+            cross_norm=_norm(block.cross_norm, precision),
+            cross_query=_linear(block.cross.query, precision, scale),
+            cross_out=_linear(block.cross.out, precision),
+            self_norm=_norm(block.self_norm, precision),
+            self_project=_linear(project, precision, query_rows),
+            self_out=_linear(block.self_attention.out, precision),
+            ffn_norm=_norm(block.ffn_norm, precision),
+            ffn_up=_linear(block.ffn.up, precision),
+            ffn_out=_linear(block.ffn.out, precision),
             context_group=context_group,
         )
 
@@ -63,34 +68,40 @@ class SearchWeights:
     inject_tables: tuple[Tensor, ...]
     """Per step t: g and i [V, D] of the codes chosen before it (one row, BOS, at step 0)."""
     fuse_DD: Tensor
-    norm: tuple[Tensor, Tensor]
+    norm: Norm
     heads: tuple[Tensor, ...]
     """[V, D] of each level, and the eCPM head."""
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: LazyAR) -> SearchWeights:
-        """The weights of `model`, float32. Later changes of the model are not seen."""
-        config = model.config
+    def of(cls, model: LazyAR, precision: Precision = "float32") -> SearchWeights:
+        """The weights of `model`. Later changes of the model are not seen."""
+        config, dtype = model.config, dtype_of(precision)
         position, bos = model.steps()
-        previous = [bos[None], *(table.weight for table in model.codes)]
+        tables = [cast(Tensor, table.weight) for table in model.codes]
+        previous = [bos[None], *tables]
         first, second = model.fuse.project.weight.split(config.width, dim=1)
-        group = config.context_kv_groups
+        blocks = [cast(Block, block) for block in model.blocks]
+        groups = [place * config.context_kv_groups // config.layers for place in range(config.layers)]
         return cls(
-            layers=tuple(LayerWeights.of(b, i * group // config.layers) for i, b in enumerate(model.blocks)),
-            position_TD=_copy(position),
-            gate_tables=tuple(_copy(model.fuse.gate(table)) for table in previous),
-            inject_tables=tuple(_copy(table @ second.T) for table in previous),
-            fuse_DD=_copy(first),
-            norm=_pair(model.norm),
-            heads=(*(_copy(table.weight) for table in model.codes), _copy(model.ecpm_head.weight)),
+            layers=tuple(LayerWeights.of(b, g, precision) for b, g in zip(blocks, groups, strict=True)),
+            position_TD=_copy(position, dtype),
+            gate_tables=tuple(_copy(model.fuse.gate(table), dtype) for table in previous),
+            inject_tables=tuple(_copy(table @ second.T, dtype) for table in previous),
+            fuse_DD=_copy(first, dtype),
+            norm=_norm(model.norm, precision),
+            heads=tuple(_copy(table, dtype) for table in (*tables, model.ecpm_head.weight)),
         )
 
 
-def _pair(layer: torch.nn.Linear | torch.nn.LayerNorm, scale: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
-    scale_rows = scale[:, None] if isinstance(scale, Tensor) else scale
-    return _copy(layer.weight * scale_rows), _copy(layer.bias * scale)
+def _linear(layer: nn.Linear, precision: Precision, scale: float | Tensor = 1.0) -> Linear:
+    rows = scale[:, None] if isinstance(scale, Tensor) else scale
+    return linear(_copy(layer.weight * rows, torch.float32), _copy(layer.bias * scale, torch.float32), precision)
 
 
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().contiguous().clone()
+def _norm(layer: nn.LayerNorm, precision: Precision) -> Norm:
+    return _copy(layer.weight, dtype_of(precision)), _copy(layer.bias, dtype_of(precision))
+
+
+def _copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.detach().to(dtype, copy=True).contiguous()

@@ -1,0 +1,113 @@
+"""Precision, cost and batch forming."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from tests.decoding_samples import CONFIG, catalogue, context_of, model_of
+
+from adbeam.decoding import Decoder, Trie
+from adbeam.decoding.batching import BatchFormer, Waiting
+from adbeam.decoding.cost import CostModel, calibrate, fit, rows
+from adbeam.decoding.engine import compiled_or_plain
+from adbeam.decoding.precision import Int8Linear, linear
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.15), ("int8", 0.15)])
+def test_low_precision_stays_close_and_keeps_most_of_the_list(precision: str, tolerance: float) -> None:
+    model, trie, context = model_of(), Trie.build(catalogue(), CONFIG.codebooks), context_of(CONFIG, 6)
+    reference = Decoder(model, trie, order_by="log_probability").decode(context, [(32, 768, 200)] * 6)
+    low = Decoder(model, trie, order_by="log_probability", precision=precision).decode(context, [(32, 768, 200)] * 6)
+    for exact, rough in zip(reference, low, strict=True):
+        score = {tuple(sid): value for sid, value in zip(exact.sids_nT.tolist(), exact.log_probability_n, strict=True)}
+        shared = [(score[tuple(s)], v) for s, v in zip(rough.sids_nT.tolist(), rough.log_probability_n, strict=True)
+                  if tuple(s) in score]  # fmt: skip
+        assert len(shared) >= 0.9 * exact.size
+        assert all(abs(value - other) < tolerance for value, other in shared)
+
+
+def test_int8_forms_agree_with_their_float_weights() -> None:
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(24, 16), torch.randn(24), torch.randn(5, 16)
+    exact = torch.nn.functional.linear(x, weight, bias)
+    for product in (Int8Linear(weight, bias), linear(weight, bias, "int8")):
+        assert torch.allclose(product(x), exact, atol=0.2)
+        total = torch.ones(5, 24)
+        product.add_to(total, x)
+        assert torch.allclose(total, exact + 1, atol=0.2)
+    assert Int8Linear(weight, bias).weight_OI.dtype == torch.int8
+
+
+def test_failed_compilation_is_said_and_survived(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*given: object) -> object:
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", lambda function, **options: broken)
+    call = compiled_or_plain(lambda x: x + 1)
+    with caplog.at_level(logging.WARNING):
+        assert call(torch.ones(1)).item() == 2 and call(torch.ones(1)).item() == 2
+    assert sum("no compiler here" in record.message for record in caplog.records) == 1
+
+
+def test_cost_is_recovered_from_times_that_follow_it() -> None:
+    truth = CostModel(3.0, 0.5, 0.02, 0.0, 0.0)
+    cells = [(size, widths) for size in (1, 2, 8) for widths in ((4, 8, 16), (64, 128, 128))]
+    found = fit([(size, rows(widths)) for size, widths in cells], [truth.cost_ms(*cell) for cell in cells])
+    assert found.to_dict() == pytest.approx(truth.to_dict(), abs=1e-6)
+    assert CostModel.from_dict(found.to_dict()) == found
+    assert found.batch_ms([(4, 8, 16), (64, 128, 128)]) == pytest.approx(3 + 1 + 0.02 * (29 + 321))
+
+
+def test_cost_never_has_a_negative_part() -> None:
+    found = fit([(1, 10), (1, 100), (8, 10), (8, 100)], [5.0, 4.0, 20.0, 18.0])
+    assert min(found.a_ms, found.c0_ms, found.c1_ms_per_row) >= 0 and found.error > 0
+
+
+def test_calibration_measures_what_fits_the_time() -> None:
+    decoder = Decoder(model_of(), Trie.build(catalogue(), CONFIG.codebooks))
+    now = iter(range(10_000))
+    schedules = [(4, 8, 16), (16, 32, 64)]
+    assert calibrate(decoder, schedules, seconds=30, batches=(1, 2), clock=lambda: float(next(now))).a_ms >= 0
+    only = calibrate(decoder, schedules, seconds=0, batches=(1, 2), clock=lambda: float(next(now)))
+    assert only.worst_error < 1e-6 and only.cost_ms(1, (4, 8, 16)) == pytest.approx(1000.0)
+
+
+def former(now_ms: float, max_wait_ms: float = 5.0, max_batch: int = 4) -> BatchFormer:
+    return BatchFormer(lambda schedules: 10.0 * len(schedules), lambda: now_ms, max_batch, max_wait_ms)
+
+
+def waiting(name: str, arrived: float, deadline: float, widths: tuple[int, ...] = (4, 8)) -> Waiting[str]:
+    return Waiting(name, widths, arrived, deadline)
+
+
+def test_a_lone_request_waits_for_company_but_not_past_the_bound() -> None:
+    queue = [waiting("a", 0.0, 100.0)]
+    assert former(1.0).form(queue).wait_ms == 4.0 and former(1.0).form(queue).batch == []
+    assert [r.payload for r in former(5.0).form(queue).batch] == ["a"]
+    assert former(1.0, max_wait_ms=0.0).form(queue).batch == queue
+
+
+def test_waiting_never_costs_a_deadline() -> None:
+    assert former(1.0).form([waiting("a", 0.0, 13.0)]).wait_ms == 2.0
+    assert len(former(4.0).form([waiting("a", 0.0, 13.0)]).batch) == 1
+
+
+def test_the_tightest_deadline_closes_the_batch() -> None:
+    queue = [
+        waiting("late", 0.0, 500.0),
+        waiting("soon", 1.0, 32.0),
+        waiting("next", 2.0, 90.0),
+        waiting("x", 3.0, 99.0),
+    ]
+    assert {r.payload for r in former(10.0).form(queue).batch} == {"soon", "next"}
+
+
+def test_a_full_batch_goes_at_once_with_equal_schedules_side_by_side() -> None:
+    queue = [waiting(str(n), 0.0, 100.0 + n, (4, 8) if n % 2 else (2, 2)) for n in range(6)]
+    formed = former(0.0).form(queue)
+    assert [r.payload for r in formed.batch] == ["0", "2", "1", "3"] and formed.wait_ms == 0
+    assert former(0.0).form([]).batch == []
