@@ -83,8 +83,9 @@ class Recommender:
         return self.service.publish()
 
     def __del__(self) -> None:
-        self._stopping.set()
-        self.service.close()
+        if hasattr(self, "_stopping"):  # not if the constructor failed
+            self._stopping.set()
+            self.service.close()
 
     def _ensure_started(self) -> None:
         if self._tasks:

@@ -12,12 +12,12 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 from pydantic_core import to_json
 
 from adbeam.beams.backlog import QueuedRequest
 from adbeam.beams.config import BeamPolicyConfig
+from adbeam.serving.answers import Body, decoded_body, fallback_body
 from adbeam.serving.cache import ResultCache
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.decode_loop import DecodeLoop
@@ -175,18 +175,18 @@ class RecommenderService:
             "rung_changes": float(signals.rung_changes),
         }
 
-    async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> dict[str, Any]:
+    async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
         request_id = request.request_id or uuid.uuid4().hex
         if self.config.cache.answer_repeats and (found := self._cached(query)) is not None:
             self._decoding.arrived()
-            return self._body(request_id, found, source="cache", degraded=False)
+            return decoded_body(request_id, found, source="cache", degraded=False)
         outcome = await self._decoded(query, request.value, deadline_ms, arrived_s)
         if isinstance(outcome, str):
             return self._degraded(request_id, query, outcome, arrived_s)
         if query.cacheable:
             self.cache.put(query.user_id, query.cache_key(outcome.model_version), outcome)
         self.metrics.add("adbeam_expected_ecpm", outcome.answer.expected_ecpm)
-        return self._body(request_id, outcome, source="model", degraded=False)
+        return decoded_body(request_id, outcome, source="model", degraded=False)
 
     async def _decoded(self, query: Query, value: float | None, deadline_ms: float, arrived_s: float) -> Decoded | str:
         """The decoded answer, or why there is none in time."""
@@ -227,31 +227,20 @@ class RecommenderService:
                 self.metrics.observe("adbeam_queue_delay_seconds", entry.queue_ms / 1000)
                 self.metrics.observe("adbeam_beam_width", entry.widths[-1])
 
-    def _degraded(self, request_id: str, query: Query, reason: str, arrived_s: float) -> dict[str, Any]:
+    def _degraded(self, request_id: str, query: Query, reason: str, arrived_s: float) -> Body:
         """The cached or popular answer for a request that was not decoded; raises Problem 503 when there is neither."""
         if reason == "late":
             self.metrics.add("adbeam_deadline_misses")
         found = self._cached(query)
         if found is not None:
             self.metrics.add("adbeam_degraded", reason=reason)
-            return self._body(request_id, found, source="cache", degraded=True)
+            return decoded_body(request_id, found, source="cache", degraded=True)
         ads = self.model.popular(query.blocked, query.count)
         if not ads:
             raise self._overloaded(reason)
         self.metrics.add("adbeam_degraded", reason=reason)
         waited_ms = (time.monotonic() - arrived_s) * 1000
-        served = {
-            "model_version": self.model.version,
-            "source": "fallback",
-            "degraded": True,
-            "cold_start": False,
-            "rung": None,
-            "widths": None,
-            "full_widths": self.model.full_widths,
-            "queue_ms": round(waited_ms, 3),
-            "decode_ms": 0.0,
-        }
-        return {"request_id": request_id, "ads": ads, "served": served}
+        return fallback_body(request_id, ads, self.model.version, self.model.full_widths, waited_ms)
 
     def _cached(self, query: Query) -> Decoded | None:
         if not query.cacheable:
@@ -260,20 +249,6 @@ class RecommenderService:
         if found is not None:
             self.metrics.add("adbeam_cache_hits")
         return found
-
-    def _body(self, request_id: str, decoded: Decoded, *, source: str, degraded: bool) -> dict[str, Any]:
-        served = {
-            "model_version": decoded.model_version,
-            "source": source,
-            "degraded": degraded,
-            "cold_start": decoded.answer.cold_start,
-            "rung": decoded.rung,
-            "widths": decoded.widths,
-            "full_widths": decoded.full_widths,
-            "queue_ms": round(decoded.queue_ms, 3),
-            "decode_ms": round(decoded.decode_ms, 3),
-        }
-        return {"request_id": request_id, "ads": decoded.answer.ads, "served": served}
 
     def _request_type(self) -> type[AdRequest]:
         return request_model(self.config.limits, self.config.deadline, self.model.scenes)

@@ -30,6 +30,9 @@ CREATE TABLE IF NOT EXISTS event_ids (place INTEGER PRIMARY KEY, event_id TEXT N
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 PRUNE_EVERY = 1000
+READ_WAIT_SECONDS = 0.05
+"""A read stands in the way of a whole batch: rather an unknown user than a late answer."""
+WRITE_WAIT_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,10 @@ class SqliteStore:
         self._appends = 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._connection().executescript(SCHEMA)
+            connection = self._connection()
+            connection.execute(f"PRAGMA busy_timeout={WRITE_WAIT_MS}")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self.path} is no history store: {error}", remedy="move the file away") from None
 
@@ -148,7 +154,9 @@ class SqliteStore:
 
     def transaction(self) -> _Transaction:
         """All or nothing; waits for other writers, in this process or another."""
-        return _Transaction(self._connection())
+        connection = self._connection()
+        connection.execute(f"PRAGMA busy_timeout={WRITE_WAIT_MS}")
+        return _Transaction(connection)
 
     def close(self) -> None:
         """Close every thread's connection."""
@@ -175,8 +183,9 @@ class SqliteStore:
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA journal_mode=WAL")
+            connection = sqlite3.connect(
+                self.path, timeout=READ_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+            )
             connection.execute("PRAGMA synchronous=NORMAL")
             self._local.connection = connection
             self._connections.append(connection)

@@ -1,0 +1,213 @@
+"""The HTTP border without a server: what comes in, what is refused, and with which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic_core import to_json
+from tests.asgi import call
+
+from adbeam.errors import UserError
+from adbeam.serving.api import build_api
+from adbeam.serving.auth import Authenticator, RateLimit
+from adbeam.serving.config import AuthConfig, LimitsConfig, ServingConfig
+from adbeam.serving.schemas import AdRequest, EventBatch, event_model, request_model
+
+
+class EchoService:
+    """Answers with what it was asked."""
+
+    def __init__(self, **args: Any) -> None:
+        self.config = ServingConfig.parse(args)
+        self.request_type = request_model(self.config.limits, self.config.deadline, ("display", "mailer"))
+        self.event_type = event_model(self.config.limits)
+        self.default_deadline_ms = 123.0
+        self.fault: str | None = None
+        self.responses: list[tuple[str, int]] = []
+
+    async def ads(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
+        if request.user_id == "breaks":
+            raise RuntimeError("secret detail")
+        asked = request.model_dump(mode="json")
+        return None if request.user_id == "nobody" else to_json({**asked, "granted_ms": deadline_ms})
+
+    async def events(self, batch: EventBatch) -> bytes:
+        return to_json({"accepted": len(batch.events), "duplicates": 0})
+
+    def health(self) -> str | None:
+        return self.fault
+
+    def readiness(self) -> str | None:
+        return "still starting"
+
+    def count_response(self, route: str, status: int) -> None:
+        self.responses.append((route, status))
+
+
+EVENT = {"event_id": "e", "request_id": "r", "user_id": "u", "timestamp": 1, "item_id": "i", "action": "click"}
+
+
+async def ask(body: Any, headers: dict[str, str] | None = None, **args: Any) -> Any:
+    return await call(build_api(EchoService(**args)), "POST", "/v1/ads", body, headers)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "words"),
+    [
+        ({"count": 0}, "count", "greater than or equal to 1"),
+        ({"count": 10**6}, "count", "less than or equal to 100"),
+        ({"count": "5"}, "count", "valid integer"),
+        ({"count": 10**40}, "count", "less than or equal"),
+        ({"scene": "feed"}, "scene", "'display' or 'mailer'"),
+        ({"conut": 5}, "conut", "not permitted"),
+        ({"user_id": ""}, "user_id", "at least 1"),
+        ({"user_id": "x" * 129}, "user_id", "at most 128"),
+        ({"deadline_ms": 1}, "deadline_ms", "greater than or equal to 10"),
+        ({"deadline_ms": 1e9}, "deadline_ms", "less than or equal to 5000"),
+        ({"history": [{"item_id": "i", "timestamp": -1}]}, "history.0.timestamp", "greater than or equal to 0"),
+        ({"history": [{"item_id": "i", "timestamp": 1, "value": -2}]}, "history.0.value", "greater than or equal to 0"),
+        ({"filters": {"blocked_item_ids": [3]}}, "filters.blocked_item_ids.0", "valid string"),
+        ({"filters": {"blocked": []}}, "filters.blocked", "not permitted"),
+        ([], "body", "object"),
+    ],
+)
+async def test_a_bad_field_is_named_with_its_value(body: Any, field: str, words: str) -> None:
+    reply = await ask(body)
+    assert reply.status == 422
+    assert reply.headers["content-type"] == "application/problem+json"
+    problem = reply.json
+    assert problem["status"] == 422
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert words in problem["errors"][0]["message"] and field in problem["detail"]
+
+
+@pytest.mark.parametrize("body", [b"", b'{"count": ', b"\xff\xfe", b'{"count": 1} trailing', b"[" * 5000, b'"\\ud800"'])
+async def test_malformed_json_is_400(body: bytes) -> None:
+    reply = await ask(body)
+    assert reply.status == 400 and "not valid JSON" in reply.json["detail"]
+
+
+@pytest.mark.parametrize("chunks", [1, 7])
+async def test_a_large_body_is_413_before_it_is_parsed(chunks: int) -> None:
+    api = build_api(EchoService(limits={"body_bytes": 2048}))
+    reply = await call(api, "POST", "/v1/ads", b"{" * 5000, chunks=chunks)
+    assert reply.status == 413 and "2048" in reply.json["detail"]
+    assert (await call(api, "POST", "/v1/ads", b" " * 2046 + b"{}")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "granted"),
+    [
+        ({}, {}, 123.0),
+        ({"deadline_ms": 50}, {}, 50.0),
+        ({"deadline_ms": 50}, {"X-Deadline-Ms": "70.5"}, 70.5),
+    ],
+)
+async def test_deadline_comes_from_header_body_or_default(body: Any, headers: dict[str, str], granted: float) -> None:
+    assert (await ask(body, headers)).json["granted_ms"] == granted
+
+
+@pytest.mark.parametrize("header", ["soon", "nan", "-1", "1e99", ""])
+async def test_a_bad_deadline_header_is_named(header: str) -> None:
+    reply = await ask({}, {"X-Deadline-Ms": header})
+    assert reply.status == 422 and reply.json["errors"][0]["field"] == "X-Deadline-Ms"
+
+
+async def test_no_ad_is_204_and_a_fault_inside_tells_no_detail() -> None:
+    service = EchoService()
+    api = build_api(service)
+    assert (await call(api, "POST", "/v1/ads", {"user_id": "nobody"})).status == 204
+    reply = await call(api, "POST", "/v1/ads", {"user_id": "breaks"})
+    assert reply.status == 500 and b"secret" not in reply.body
+    assert service.responses == [("ads", 204), ("ads", 500)]
+
+
+async def test_events_name_the_wrong_one() -> None:
+    api = build_api(EchoService(limits={"events_max": 2}))
+    assert (await call(api, "POST", "/v1/events", {"events": [EVENT, EVENT]})).json == {"accepted": 2, "duplicates": 0}
+    cases: list[tuple[Any, str]] = [
+        ({"events": []}, "events"),
+        ({"events": [EVENT] * 3}, "events"),
+        ({"events": [EVENT, {**EVENT, "price": -1}]}, "events.1.price"),
+        ({"events": [EVENT, {**EVENT, "action": "buy"}]}, "events.1.action"),
+        ({"events": [{**EVENT, "timestamp": "1"}]}, "events.0.timestamp"),
+        ({}, "events"),
+    ]
+    for body, field in cases:
+        reply = await call(api, "POST", "/v1/events", body)
+        assert (reply.status, reply.json["errors"][0]["field"]) == (422, field)
+
+
+async def test_unknown_paths_and_methods_answer_with_a_problem() -> None:
+    api = build_api(EchoService())
+    for method, path, status in (("GET", "/nowhere", 404), ("GET", "/v1/ads", 405)):
+        reply = await call(api, method, path)
+        assert reply.status == status == reply.json["status"]
+
+
+async def test_health_and_readiness_say_what_is_wrong() -> None:
+    service = EchoService()
+    api = build_api(service)
+    assert (await call(api, "GET", "/healthz")).status == 200
+    assert (await call(api, "GET", "/readyz")).json["detail"] == "still starting"
+    service.fault = "the decode thread is not running"
+    assert (await call(api, "GET", "/healthz")).status == 503
+
+
+@pytest.mark.parametrize(
+    ("auth", "right"),
+    [
+        ({"mode": "bearer"}, {"Authorization": "Bearer second"}),
+        ({"mode": "api_key", "header": "X-Key"}, {"x-key": "first"}),
+    ],
+)
+async def test_with_auth_on_only_a_known_key_comes_in(
+    auth: dict[str, Any], right: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADBEAM_API_KEYS", "first, second")
+    api = build_api(EchoService(auth=auth))
+    for path, body in (("/v1/ads", {}), ("/v1/events", {"events": [EVENT]})):
+        assert (await call(api, "POST", path, body, right)).status in (200, 202)
+        for wrong in ({}, {"Authorization": "Bearer third"}, {"Authorization": "second"}, {"x-key": "firs"}):
+            reply = await call(api, "POST", path, body, wrong)
+            assert reply.status == 401 and "www-authenticate" in reply.headers
+    assert (await call(api, "GET", "/healthz")).status == 200
+    document = (await call(api, "GET", "/openapi.json")).json
+    assert document["paths"]["/v1/ads"]["post"]["security"]
+
+
+def test_auth_without_keys_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.delenv("ADBEAM_API_KEYS", raising=False)
+    with pytest.raises(UserError, match="ADBEAM_API_KEYS"):
+        Authenticator(AuthConfig(mode="bearer"))
+    (tmp_path / "keys").write_text("one\ntwo\n")
+    authenticator = Authenticator(AuthConfig(mode="bearer", keys_file=tmp_path / "keys"))
+    assert authenticator.caller({"authorization": "bearer two"}) is not None
+
+
+def test_rate_limit_counts_each_caller_apart() -> None:
+    now = [0.0]
+    limit = RateLimit(LimitsConfig(requests_per_second=10, burst_requests=2), lambda: now[0])
+    assert [limit.allows("a") for _ in range(3)] == [True, True, False]
+    assert limit.allows("b")
+    now[0] = 0.1
+    assert [limit.allows("a") for _ in range(2)] == [True, False]
+    now[0] = 100.0
+    assert [limit.allows("a") for _ in range(3)] == [True, True, False]
+
+
+async def test_over_the_rate_limit_is_429_with_retry_after() -> None:
+    api = build_api(EchoService(limits={"requests_per_second": 0.001, "burst_requests": 1}))
+    assert (await call(api, "POST", "/v1/ads", {})).status == 200
+    reply = await call(api, "POST", "/v1/ads", {})
+    assert reply.status == 429 and int(reply.headers["retry-after"]) >= 1
+
+
+async def test_openapi_shows_the_bounds_in_force() -> None:
+    api = build_api(EchoService(limits={"count_max": 7}))
+    document = (await call(api, "GET", "/openapi.json")).json
+    request = document["components"]["schemas"]["AdRequest"]["properties"]
+    assert request["count"]["maximum"] == 7
+    assert {"display", "mailer"} <= set(request["scene"]["anyOf"][0]["enum"])
+    assert set(document["paths"]) == {"/v1/ads", "/v1/events", "/healthz", "/readyz"}
