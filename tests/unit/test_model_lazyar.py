@@ -93,7 +93,7 @@ def test_no_lazy_layer_is_the_plain_decoder() -> None:
             only = state.rows(slice(b, b + 1))
             visible = batch.visible_BP[b : b + 1]
             for index, block in enumerate(model.blocks):
-                x, _ = block(x, *only.layer(index), only.bias(visible))
+                x, _ = block(x, *only.layers[index], only.bias(visible))
             for t in range(3):
                 logits = F.linear(model.norm(x[0, 0, t]), model.codes[t].weight)
                 nll[b, m] -= F.log_softmax(logits, dim=-1)[code[t]]

@@ -10,6 +10,7 @@ G context heads, d head width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -34,9 +35,13 @@ class ContextState:
     mask_BS: Tensor
     """bool, true where there is a token."""
 
-    def layer(self, group: int) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, G, S, d] of one group of layers."""
-        return self.key_BLGSd[:, group], self.value_BLGSd[:, group]
+    @cached_property
+    def layers(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Keys and values [B, G, S, d] of each group of layers."""
+        # Taken apart once: a select per layer would cost a gradient of the whole size per layer.
+        keys = self.key_BLGSd.unbind(1)
+        values = keys if self.value_BLGSd is self.key_BLGSd else self.value_BLGSd.unbind(1)
+        return tuple(zip(keys, values, strict=True))
 
     def rows(self, row: Tensor | slice) -> Self:
         """The state of some of the requests."""

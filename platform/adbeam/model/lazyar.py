@@ -177,7 +177,7 @@ class LazyAR(nn.Module):
 
     def _context_of(self, index: int, state: ContextState) -> tuple[Tensor, Tensor]:
         """Keys and values that layer `index` reads: group floor(index * L_kv / L)."""
-        return state.layer(index * self.config.context_kv_groups // self.config.layers)
+        return state.layers[index * self.config.context_kv_groups // self.config.layers]
 
 
 def parameter_count(model: nn.Module) -> int:
