@@ -65,7 +65,7 @@ class Tokenizer:
         if interactions is not None and self.config.cooccurrence.enabled:
             self._fit_projection(sample, interactions, seed=seed)
         if interactions is not None and self.config.embedder.behaviour_dimensions:
-            self._fit_behaviour(sample, interactions, seed=seed)
+            self.fit_behaviour(sample, interactions, seed=seed)
         x_NE = self.vectors(sample)
         self.quantizer.fit(x_NE[usable(x_NE)])
 
@@ -140,7 +140,8 @@ class Tokenizer:
         config = self.config.cooccurrence
         self.projection = learn_projection(self._content(sample), event_item_N, events, config, seed=seed)
 
-    def _fit_behaviour(self, sample: pa.Table, events: Interactions, *, seed: int) -> None:
+    def fit_behaviour(self, sample: pa.Table, events: Interactions, *, seed: int) -> None:
+        """Take in who chose what, and learn what content says about it."""
         self._observed_NF = behaviour_vectors(events, self.config.embedder.behaviour_dimensions, seed=seed)
         self._events_N = events.events_N
         self._observed = {item_id: row for row, item_id in enumerate(events.item_ids)}
