@@ -122,8 +122,7 @@ def stack(static_BF: np.ndarray, code_BST: np.ndarray, feature_BSC: np.ndarray) 
 
 def log_bucket(ratio: np.ndarray, per_doubling: float, first: float, buckets: int) -> np.ndarray:
     """int bucket of a positive ratio: 0 below `first`, then `per_doubling` buckets a factor of 2, the last one open."""
-    with np.errstate(divide="ignore"):
-        bucket = np.floor(per_doubling * np.log2(np.maximum(ratio, 1e-12) / first)) + 1
+    bucket = np.floor(per_doubling * np.log2(np.maximum(ratio, 1e-12) / first)) + 1
     return np.clip(bucket, 0, buckets - 1).astype(np.uint8)
 
 

@@ -114,9 +114,11 @@ class RowBuilder:
 
     def _choose(self, request: Request, known_H: np.ndarray) -> np.ndarray:
         """Up to M target positions, each item once: ads first, otherwise by a draw that the seed fixes."""
-        places = request.target_positions[known_H[request.target_positions]]
-        _, first = np.unique(request.sequence.item_H[places].astype(str), return_index=True)
-        places = places[np.sort(first)]
+        known = request.target_positions[known_H[request.target_positions]]
+        first: dict[str, int] = {}
+        for place in known.tolist():
+            first.setdefault(request.sequence.item_H[place], place)
+        places = np.fromiter(first.values(), dtype=np.int64, count=len(first))
         if len(places) <= self.format.targets:
             return places
         draw = np.random.default_rng((self.seed, request.end, len(places))).random(len(places))
