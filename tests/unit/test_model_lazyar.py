@@ -88,7 +88,7 @@ def test_no_lazy_layer_is_the_plain_decoder() -> None:
     for b in range(3):
         for m in range(2):
             code = batch.code_BPMT[b, 0, m]
-            previous = torch.stack([bos, *(model.codes[t].weight[code[t]] for t in range(3))])
+            previous = torch.stack([bos, *(model.embed_previous(code[: t + 1]) for t in range(3))])
             x = model.fuse(position, previous)[None, None]
             only = state.rows(slice(b, b + 1))
             visible = batch.visible_BP[b : b + 1]
@@ -133,9 +133,9 @@ def test_previous_code_enters_behind_the_trunk() -> None:
 
 
 @pytest.mark.parametrize("lazy_layers", [0, 2])
-@pytest.mark.parametrize("separate_values", [False, True])
-def test_training_and_search_compute_the_same_numbers(lazy_layers: int, separate_values: bool) -> None:
-    model = model_of(lazy_layers=lazy_layers, separate_values=separate_values)
+@pytest.mark.parametrize("switches", [{}, {"separate_values": True}, {"path_codes": True}], ids=str)
+def test_training_and_search_compute_the_same_numbers(lazy_layers: int, switches: dict[str, bool]) -> None:
+    model = model_of(lazy_layers=lazy_layers, **switches)
     batch = random_batch(model.config, size=3, targets=4)
     everything = torch.full_like(batch.visible_BP, model.config.context_length)
     batch = TrainBatch(batch.context, everything, batch.code_BPMT, batch.bucket_BPM, batch.weight_BPM)
@@ -182,6 +182,18 @@ def test_the_context_and_only_its_tokens_matter() -> None:
     before = model.train_losses(TrainBatch(context, *rest))["sid"]
     assert torch.equal(before, model.train_losses(TrainBatch(same, *rest))["sid"])
     assert not torch.allclose(before, model.train_losses(TrainBatch(other, *rest))["sid"])
+
+
+def test_a_path_is_embedded_as_in_the_history() -> None:
+    """Codes of one path add up to the embedding of the same item in the context, its features aside."""
+    model, plain = model_of(path_codes=True), model_of(path_codes=False)
+    code = torch.tensor([3, 2, 4])
+    path_only = model.embed_previous(code) - plain.embed_previous(code)
+    tables = model.context.token_embedding.weight[-SMALL.item_buckets - SMALL.prefix_buckets :]
+    assert (tables[SMALL.prefix_buckets :] - path_only).abs().sum(-1).min() < 1e-5
+    prefix_only = model.embed_previous(code[:2]) - plain.embed_previous(code[:2])
+    assert (tables[: SMALL.prefix_buckets] - prefix_only).abs().sum(-1).min() < 1e-5
+    assert torch.equal(model.embed_previous(code[:1]), model.codes[0].weight[3])
 
 
 def test_chosen_columns_of_a_head_equal_the_whole_head() -> None:

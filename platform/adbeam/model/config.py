@@ -27,7 +27,13 @@ class ModelConfig(Section):
     item_buckets: int = Field(16384, ge=16, description="Hash buckets that give context tokens an item identity.")
     prefix_buckets: int = Field(8192, ge=16, description="Hash buckets of the SID prefix (s_1, s_2) of context tokens.")
     user_buckets: int = Field(4096, ge=1, description="Hash buckets of the user id; 1 leaves the user id out.")
-    dropout: float = Field(0.1, ge=0, lt=1)
+    history_prior: bool = Field(
+        False, description="Let history tokens vote for their own next code (not in GR4AD); for logs with repeats."
+    )
+    path_codes: bool = Field(
+        False, description="The previous code is embedded together with its path (hashed): level 3 sees (s_1, s_2)."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Of residual branches and context tokens.")
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from adbeam.model.batch import ContextBatch
 from adbeam.model.config import ModelConfig
+from adbeam.model.history_prior import HistoryPrior
 from adbeam.model.spec import FeatureSpec
 
 _HASH_FACTORS = (1_000_003, 8_191, 131_071, 524_287, 65_537, 257)
@@ -34,6 +35,9 @@ class ContextState:
     """The same tensor as the keys when they are tied (S_kv = 1)."""
     mask_BS: Tensor
     """bool, true where there is a token."""
+    code_BST: Tensor | None = None
+    weight_BST: Tensor | None = None
+    """Codes and votes of the tokens, where the model has a history prior."""
 
     @cached_property
     def layers(self) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -47,7 +51,8 @@ class ContextState:
         """The state of some of the requests."""
         key = self.key_BLGSd[row]
         value = key if self.value_BLGSd is self.key_BLGSd else self.value_BLGSd[row]
-        return type(self)(key, value, self.mask_BS[row])
+        votes = (None, None) if self.weight_BST is None else (self.code_BST[row], self.weight_BST[row])  # type: ignore[index]
+        return type(self)(key, value, self.mask_BS[row], *votes)
 
     def bias(self, visible_BP: Tensor | None = None, queries: int = 1) -> Tensor:
         """Additive attention bias: [B, 1, 1, S], or with `visible_BP` [B, 1, P * queries, S].
@@ -89,6 +94,7 @@ class ContextProcessor(nn.Module):
         self.pathways = nn.ModuleList(nn.Linear(config.width, self.slices * self.group_width) for _ in range(3))
         self.norm = GroupedRMSNorm(self.slices, self.group_width)
         self.dropout = nn.Dropout(config.dropout)
+        self.prior = HistoryPrior(config) if config.history_prior else None
 
     def forward(self, context: ContextBatch, codes: nn.ModuleList) -> ContextState:
         """Keys and values of B contexts. `codes` are the decoder's code tables: the history speaks its language."""
@@ -100,7 +106,8 @@ class ContextProcessor(nn.Module):
         joined = self.norm(joined.view(B, -1, self.slices, self.group_width))
         joined = joined.view(B, -1, self.slices, config.context_kv_heads, config.head_width).permute(0, 2, 3, 1, 4)
         key, *value = joined.contiguous().split(config.context_kv_groups, dim=1)
-        return ContextState(key, value[0] if value else key, context.mask_BS)
+        votes = (context.code_BST, self.prior(context)) if self.prior is not None else (None, None)
+        return ContextState(key, value[0] if value else key, context.mask_BS, *votes)
 
     def _static(self, context: ContextBatch) -> Tensor:
         """One token [B, 1, D] of all static features."""
@@ -117,10 +124,22 @@ class ContextProcessor(nn.Module):
             token = token + table(code_BST[..., level])
         return token
 
+    def embed_path(self, code_nt: Tensor) -> Tensor:
+        """Embeddings [..., D] of the first t >= 2 codes of SIDs [..., t], from the tables of the history's tokens."""
+        depth, starts = code_nt.shape[-1], self.spec.token_offsets
+        row = self._mix(code_nt)[..., -1] % self.config.prefix_buckets + starts[-2]
+        if depth == self.config.levels:
+            row = self._mix(code_nt)[..., -1] % self.config.item_buckets + starts[-1]
+        return self.token_embedding(row.reshape(-1, 1)).view(*row.shape, -1)
+
     def _hashes(self, code_BST: Tensor) -> Tensor:
         """Buckets [B, S, 2] of the SID prefix (s_1, s_2) and of the whole SID."""
-        config = self.config
-        factor_T = torch.tensor(_HASH_FACTORS[: config.levels], device=code_BST.device)
-        mixed_BST = ((code_BST + 1) * factor_T).cumsum(-1)
-        prefix = mixed_BST[..., min(1, config.levels - 1)] % config.prefix_buckets
-        return torch.stack([prefix, mixed_BST[..., -1] % config.item_buckets], dim=-1)
+        mixed_BST = self._mix(code_BST)
+        prefix = mixed_BST[..., min(1, self.config.levels - 1)] % self.config.prefix_buckets
+        return torch.stack([prefix, mixed_BST[..., -1] % self.config.item_buckets], dim=-1)
+
+    @staticmethod
+    def _mix(code_nt: Tensor) -> Tensor:
+        """One number for each prefix of each SID, [..., t]."""
+        factor_t = torch.tensor(_HASH_FACTORS[: code_nt.shape[-1]], device=code_nt.device)
+        return ((code_nt + 1) * factor_t).cumsum(-1)

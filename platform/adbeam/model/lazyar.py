@@ -21,6 +21,8 @@ from adbeam.model.batch import ContextBatch, TrainBatch
 from adbeam.model.codes import CodeTable, Fuse, LevelEmbedding
 from adbeam.model.config import ModelConfig
 from adbeam.model.context import ContextProcessor, ContextState
+from adbeam.model.history_prior import prior_logits
+from adbeam.model.initialise import initialise
 from adbeam.model.layers import Block, StepCache
 
 
@@ -29,11 +31,20 @@ class TailCache:
     """Self-attention keys and values of the tail's earlier steps, per layer [B, W, H, t, d]."""
 
     layers: tuple[StepCache, ...]
+    path_BWt: Tensor | None = None
+    """Codes of the beams so far; None before the first."""
 
     def follow(self, parent_BW: Tensor) -> Self:
         """The cache of the beams that descend from beams `parent_BW`."""
         row_B1 = torch.arange(parent_BW.shape[0], device=parent_BW.device)[:, None]
-        return type(self)(tuple((key[row_B1, parent_BW], value[row_B1, parent_BW]) for key, value in self.layers))
+        layers = tuple((key[row_B1, parent_BW], value[row_B1, parent_BW]) for key, value in self.layers)
+        return type(self)(layers, None if self.path_BWt is None else self.path_BWt[row_B1, parent_BW])
+
+    def append(self, code_BW: Tensor) -> Self:
+        """The cache after `code_BW` were chosen."""
+        code_BW1 = code_BW[..., None]
+        path = code_BW1 if self.path_BWt is None else torch.cat([self.path_BWt, code_BW1], dim=-1)
+        return type(self)(self.layers, path)
 
 
 class LazyAR(nn.Module):
@@ -49,20 +60,7 @@ class LazyAR(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.fuse = Fuse(config.width)
         self.norm = nn.LayerNorm(config.width)
-        self.initialise()
-
-    def initialise(self) -> None:
-        """Draw all weights anew: variance 1/fan-in, layers' outputs smaller the more layers add to the stream."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                scale = (2 * self.config.layers) ** -0.5 if name.endswith(".out") else 1.0
-                nn.init.normal_(module.weight, std=scale * module.in_features**-0.5)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, CodeTable | nn.EmbeddingBag):
-                nn.init.normal_(module.weight, std=self.config.width**-0.5)
-        nn.init.normal_(self.steps.position, std=1.0)
-        nn.init.normal_(self.steps.bos, std=self.config.width**-0.5)
+        initialise(self)
 
     def encode(self, context: ContextBatch) -> ContextState:
         """Keys and values of B contexts, to be used by every later call."""
@@ -86,23 +84,38 @@ class LazyAR(nn.Module):
         `code_BW` are the codes chosen at level - 1 and `parent_BW` the beams they extend; at level 0 all three are None
         and W = 1. Without `parent_BW` beam w extends beam w.
         """
-        if cache is not None and parent_BW is not None:
-            cache = cache.follow(parent_BW)
-        x_BW1D = self.fuse(trunk_BTD[:, None, level], self.embed_previous(level, code_BW))[:, :, None]
-        x_BW1D, cache = self._tail(x_BW1D.expand(len(trunk_BTD), -1, -1, -1), state, state.bias(), cache)
-        return self.norm(x_BW1D[:, :, 0]), cache
+        path_BWt = None
+        if cache is not None and code_BW is not None:
+            cache = (cache if parent_BW is None else cache.follow(parent_BW)).append(code_BW)
+            path_BWt = cache.path_BWt
+        x_BWD = self.fuse(trunk_BTD[:, None, level], self.embed_previous(path_BWt))
+        h_BW1D, steps = self._tail(x_BWD[:, :, None], state, state.bias(), cache)
+        return self.norm(h_BW1D[:, :, 0]), TailCache(steps.layers, path_BWt)
 
-    def embed_previous(self, level: int, code_BW: Tensor | None) -> Tensor:
-        """Embedding s_{t-1} [B, W, D] of the codes chosen before `level`; BOS [1, 1, D] at level 0."""
-        if level == 0:
-            return self.steps()[1][None, None]
-        return self.codes[level - 1](code_BW)
+    def embed_previous(self, path_nt: Tensor | None) -> Tensor:
+        """s_{t-1} [..., D] after the codes [..., t - 1] (BOS [D] after none).
+
+        With `path_codes`, from the third step on the last code's embedding comes with its path's: residual codes, and
+        hashed ones even more, mean something else under every prefix.
+        """
+        if path_nt is None:
+            return self.steps()[1]
+        level = path_nt.shape[-1]
+        code = self.codes[level - 1](path_nt[..., -1])
+        return code + self.context.embed_path(path_nt) if self.config.path_codes and level > 1 else code
 
     def head(self, level: int, h: Tensor, column_C: Tensor | None = None) -> Tensor:
         """Logits [..., V_level] of states [..., D]; level T gives the eCPM buckets. `column_C` computes only these."""
         if level == self.config.levels:
             return self.ecpm_head(h)
         return self.codes[level](h, head=True, column_C=column_C)
+
+    def prior(self, level: int, state: ContextState, path_BQt: Tensor, seen_BQS: Tensor | None = None) -> Tensor:
+        """What the history adds to the logits of `level` after the codes `path_BQt`: [B, Q, V], or 0 without a prior."""
+        if state.weight_BST is None or state.code_BST is None:
+            return torch.zeros((), device=state.mask_BS.device)
+        size = self.config.codebooks[level]
+        return prior_logits(state.code_BST, state.weight_BST, level, path_BQt, size, seen_BQS)
 
     def forward(self, batch: TrainBatch, mtp: bool = True) -> dict[str, Tensor]:
         """See `train_losses`."""
@@ -123,8 +136,9 @@ class LazyAR(nn.Module):
 
         trunk_BPTD = self._trunk(state, bias(T + 1), P)
         first_BPD, h_tBPMD = self._teacher_forced(trunk_BPTD, batch.code_BPMT, state, bias)
-        level = [_shared_nll(self.head(0, first_BPD), batch.code_BPMT[..., 0])]
-        level += [_nll(self.head(t, h_tBPMD[t - 1]), batch.code_BPMT[..., t]) for t in range(1, T)]
+        prior = self._teacher_prior(state, batch)
+        level = [_shared_nll(self.head(0, first_BPD) + prior[0], batch.code_BPMT[..., 0])]
+        level += [_nll(self.head(t, h_tBPMD[t - 1]) + prior[t], batch.code_BPMT[..., t]) for t in range(1, T)]
         known_BPM = batch.bucket_BPM >= 0
         ecpm = _nll(self.head(T, h_tBPMD[T - 1]), batch.bucket_BPM.clamp_min(0)) * known_BPM
         level_TBPM = torch.stack(level)
@@ -141,13 +155,25 @@ class LazyAR(nn.Module):
         The first step follows BOS whatever the target: it runs once a prefix, and its self-attention keys are shared.
         """
         B, P, M, T = code_BPMT.shape
-        bos_11D = self.embed_previous(0, None)
-        first_BP1D, cache = self._tail(self.fuse(trunk_BPTD[:, :, :1], bos_11D), state, bias(1))
+        first_BP1D, cache = self._tail(self.fuse(trunk_BPTD[:, :, :1], self.embed_previous(None)), state, bias(1))
         shared = tuple((key.repeat_interleave(M, 1), value.repeat_interleave(M, 1)) for key, value in cache.layers)
-        previous_BPMTD = torch.stack([table(code_BPMT[..., t]) for t, table in enumerate(self.codes)], dim=-2)
+        previous_BPMTD = torch.stack([self.embed_previous(code_BPMT[..., : t + 1]) for t in range(T)], dim=-2)
         x_BPMTD = self.fuse(trunk_BPTD[:, :, None, 1:], previous_BPMTD)
         h_BQTD, _ = self._tail(x_BPMTD.flatten(1, 2), state, bias(M * T), TailCache(shared))
         return self.norm(first_BP1D[:, :, 0]), self.norm(h_BQTD).view(B, P, M, T, -1).unbind(3)
+
+    def _teacher_prior(self, state: ContextState, batch: TrainBatch) -> list[Tensor]:
+        """The prior's logits of every level: [B, P, V] of the first, [B, P, M, V] of the others; 0 without one."""
+        B, P, M, T = batch.code_BPMT.shape
+        if state.weight_BST is None:
+            return [torch.zeros((), device=state.mask_BS.device)] * T
+        place_S = torch.arange(state.mask_BS.shape[1], device=state.mask_BS.device)
+        seen_BPS = place_S < batch.visible_BP[:, :, None] if P > 1 else None
+        seen_BQS = None if seen_BPS is None else seen_BPS.repeat_interleave(M, dim=1)
+        first = self.prior(0, state, batch.code_BPMT[:, :, 0, :0], seen_BPS)
+        path_BQT = batch.code_BPMT.flatten(1, 2)
+        rest = [self.prior(t, state, path_BQT[..., :t], seen_BQS).view(B, P, M, -1) for t in range(1, T)]
+        return [first, *rest]
 
     def _mtp(self, trunk_BPTD: Tensor, state: ContextState, bias: Tensor, code_BPMT: Tensor) -> Tensor:
         """L_MTP [B, P, M]: Fuse is skipped, so one tail pass a prefix answers for all its targets."""
