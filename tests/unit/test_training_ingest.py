@@ -169,7 +169,20 @@ def test_parts_of_a_batch_are_the_batch(config: Config) -> None:
     row_format = RowFormat.of(config.model, targets=2)
     rows = np.zeros(7, dtype=row_format.dtype)
     rows["static_F"][:, 0] = np.arange(7)
+    rows["weight_M"][:, 0], rows["weight_M"][[0, 3, 6], 1] = 1.0, 1.0
     maker = BatchMaker(row_format, EcpmBuckets.fit(np.ones(3), 8), np.zeros(0))
     parts = list(maker.parts(pa.concat_tables([row_format.to_table(rows)]), 3))
     assert [part.context.size for part in parts] == [2, 3, 2]
-    assert [n for part in parts for n in part.context.static_BF[:, 0].tolist()] == list(range(7))
+    assert [n for part in parts for n in part.context.static_BF[:, 0].tolist()] == [1, 2, 4, 5, 0, 3, 6]
+    assert [part.weight_BPM.shape[2] for part in parts] == [1, 2, 2]
+
+
+def test_places_without_a_token_are_left_out(config: Config) -> None:
+    row_format = RowFormat.of(config.model, targets=1)
+    rows = np.zeros(2, dtype=row_format.dtype)
+    rows["code_ST"], rows["weight_M"] = -1, 1.0
+    rows["code_ST"][0, [1, 2]], rows["code_ST"][1, 5] = 3, 4
+    batch = BatchMaker(row_format, EcpmBuckets.fit(np.ones(3), 8), np.zeros(0)).batch(row_format.to_table(rows))
+    assert batch.context.mask_BS.tolist() == [[True, True, True, False], [True, False, False, True]]
+    assert batch.context.code_BST[:, :, 0].tolist() == [[-1, 3, 3, -1], [-1, -1, -1, 4]]
+    assert batch.visible_BP.tolist() == [[4], [4]]

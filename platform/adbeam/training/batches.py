@@ -31,21 +31,25 @@ class BatchMaker:
     """Ad values of a sample of the users, in rising order; empty leaves w_user out."""
 
     def batch(self, table: pa.Table) -> TrainBatch:
-        """All rows of `table` as one batch."""
+        """All rows of `table` as one batch, as narrow as its longest context and its longest list of targets."""
         row = self.format.from_table(table)
         weight_BM = row["weight_M"] * self._user_weight(row["user_value"])[:, None]
-        filled = max(1, int((weight_BM > 0).sum(axis=1).max(initial=0)))  # targets fill their row from the left
-        code_BMT, value_BM, weight_BM = row["target_MT"][:, :filled], row["value_M"][:, :filled], weight_BM[:, :filled]
+        filled = max(1, int(_targets(row["weight_M"]).max(initial=0)))
+        value_BM, weight_BM = row["value_M"][:, :filled], weight_BM[:, :filled]
+        code_BST, feature_BSC = _without_empty_tokens(row["code_ST"], row["feature_SC"])
         return TrainBatch(
-            context=stack(row["static_F"], row["code_ST"], row["feature_SC"]),
-            visible_BP=torch.full((len(table), 1), self.format.context_length),
-            code_BPMT=torch.from_numpy(code_BMT.astype(np.int64))[:, None],
+            context=stack(row["static_F"], code_BST, feature_BSC),
+            visible_BP=torch.full((len(table), 1), code_BST.shape[1]),
+            code_BPMT=torch.from_numpy(row["target_MT"][:, :filled].astype(np.int64))[:, None],
             bucket_BPM=self._bucket(value_BM, weight_BM)[:, None],
             weight_BPM=torch.from_numpy(weight_BM.astype(np.float32))[:, None],
         )
 
     def parts(self, table: pa.Table, count: int) -> Iterator[TrainBatch]:
-        """The rows in `count` batches of nearly equal size."""
+        """The rows in `count` batches of nearly equal size, those with few targets together: less padding."""
+        if count > 1:
+            targets_B = _targets(self.format.from_table(table)["weight_M"])
+            table = table.take(pa.array(np.argsort(targets_B, kind="stable")))
         edges = np.linspace(0, len(table), count + 1).round().astype(int)
         for start, end in pairwise(edges.tolist()):
             yield self.batch(table.slice(start, end - start))
@@ -63,3 +67,15 @@ class BatchMaker:
     def _bucket(self, value_BM: np.ndarray, weight_BM: np.ndarray) -> torch.Tensor:
         known_BM = (weight_BM > 0) & (value_BM > 0)
         return torch.from_numpy(np.where(known_BM, self.buckets.assign(value_BM), -1))
+
+
+def _targets(weight_BM: np.ndarray) -> np.ndarray:
+    """Number of target columns that each row needs; a weight of 0 after them is padding."""
+    return ((weight_BM > 0) * np.arange(1, weight_BM.shape[1] + 1)).max(axis=1)
+
+
+def _without_empty_tokens(code_BST: np.ndarray, feature_BSC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both without the places where no row has a token; token 0 has no code and stays."""
+    present_S = (code_BST[:, :, 0] >= 0).any(axis=0)
+    present_S[0] = True
+    return (code_BST, feature_BSC) if present_S.all() else (code_BST[:, present_S], feature_BSC[:, present_S])

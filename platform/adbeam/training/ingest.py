@@ -27,6 +27,8 @@ from adbeam.training.rows import RowFormat
 from adbeam.training.sids import SidTable
 
 FOLDER = "training_rows"
+FORMAT = 1
+"""Of the folder; a change of it makes the rows anew."""
 GROUP_ROWS = 1024
 BUFFER_ROWS = 32 * GROUP_ROWS
 SAMPLE_VALUES = 20_000
@@ -292,6 +294,7 @@ def _fingerprint(settings: TrainSettings) -> str:
     prepared = artifacts.read_manifest(work_dir / "prepared", verify=False)["files"]
     tokens = artifacts.read_manifest(work_dir / "tokens", verify=False)["files"]
     return artifacts.fingerprint(
+        FORMAT,
         {name: value for name, value in prepared.items() if name.startswith("sequences/")},
         tokens["sids.parquet"],
         FeatureSpec.of(settings.model).as_dict(),

@@ -13,6 +13,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+REPEAT_SECONDS = 5.0
+"""Ray drops a gauge that was not set for about 20 seconds, and a report interval may be longer."""
+
 Row = dict[str, float]
 Post = Callable[[Row], None]
 
@@ -30,19 +33,32 @@ class RunReporter:
         self._board = SummaryWriter(str(folder), purge_step=first_step)
         self._post = post
         self._gauges = _gauges() if prometheus else {}
+        self._shown: Row = {}
+        self._closed = threading.Event()
+        if prometheus:
+            threading.Thread(target=self._repeat, name="adbeam-gauges", daemon=True).start()
 
     def report(self, row: Row) -> None:
         """Publish one row; its `step` is the optimiser step it was taken at."""
         for key, value in row.items():
             if key != "step":
                 self._board.add_scalar(f"train/{key}", value, int(row["step"]))
-            if key in self._gauges:
-                self._gauges[key].set(value)
+        self._shown = {key: value for key, value in row.items() if key in self._gauges}
+        self._set_gauges()
         self._post(row)
 
     def close(self) -> None:
-        """Flush TensorBoard."""
+        """Flush TensorBoard and let the gauges go."""
+        self._closed.set()
         self._board.close()
+
+    def _repeat(self) -> None:
+        while not self._closed.wait(REPEAT_SECONDS):
+            self._set_gauges()
+
+    def _set_gauges(self) -> None:
+        for key, value in self._shown.items():
+            self._gauges[key].set(value)
 
 
 def _gauges() -> dict[str, Any]:
