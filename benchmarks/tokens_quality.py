@@ -47,10 +47,8 @@ def complete_journey(prepared: Path) -> Catalogue:
     items = pq.read_table(prepared / "catalogue.parquet")
     tokenizer = Tokenizer.build(TokensConfig(), (2, 2), seed=0)
     tokenizer.embedder.fit(items, seed=0)
-    tokenizer.fit_behaviour(items, read_interactions(prepared / "sequences"), seed=0)
-    return Catalogue(
-        "completejourney", items, tokenizer.vectors(items), (512, 128, 64), (161, 161, 162), ("item_id", "advertiser")
-    )
+    x_NE = tokenizer.fit_vectors(items, read_interactions(prepared / "sequences"), seed=0)
+    return Catalogue("completejourney", items, x_NE, (512, 128, 64), (161, 161, 162), ("item_id", "advertiser"))
 
 
 def beauty(folder: Path, model_dir: Path | None) -> Catalogue:

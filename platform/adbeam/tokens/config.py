@@ -14,11 +14,18 @@ from adbeam.settings import Section
 class EmbedderConfig(Section):
     """How a catalogue item becomes a vector."""
 
-    kind: Literal["attributes", "language"] = Field(
+    kind: Literal["attributes", "language", "multimodal"] = Field(
         "attributes",
-        description="attributes: TF-IDF of the item's words, reduced by SVD. language: a Hugging Face text model.",
+        description="attributes: TF-IDF of the item's words, reduced by SVD. language: a Hugging Face text model. "
+        "multimodal: a Hugging Face image-text-to-text model.",
     )
-    model_dir: Path | None = Field(None, description="Folder of the Hugging Face model; needed by kind `language`.")
+    model_dir: Path | None = Field(None, description="Folder of the Hugging Face model of the last two kinds.")
+    model_batch: int = Field(64, ge=1, description="Items a Hugging Face model sees at a time.")
+    max_tokens: int = Field(128, ge=8, description="Tokens of a text that a text model reads.")
+    pooling: Literal["mean", "last"] = Field("mean", description="How a multimodal model's hidden states are pooled.")
+    image_field: str | None = Field("image", description="Column of image paths or bytes, or of lists of video frames.")
+    image_root: Path | None = Field(None, description="Folder that relative image paths start from.")
+    form_field: str | None = Field("ad_form", description="Column that names the ad form, which picks the instruction.")
     text_fields: tuple[str, ...] = Field(
         ("title", "category", "brand", "advertiser"), min_length=1, description="Catalogue columns read as text."
     )
@@ -35,8 +42,8 @@ class EmbedderConfig(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.kind == "language" and self.model_dir is None:
-            raise ValueError("kind 'language' needs model_dir, the folder of a Hugging Face text model")
+        if self.kind != "attributes" and self.model_dir is None:
+            raise ValueError(f"kind {self.kind!r} needs model_dir, the folder of a Hugging Face model")
         return self
 
 

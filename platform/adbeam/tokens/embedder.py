@@ -39,24 +39,28 @@ class Embedder(Protocol):
 
 def build_embedder(config: EmbedderConfig) -> Embedder:
     """The embedder that `config.kind` names, not yet fitted."""
-    if config.kind == "language":
-        from adbeam.tokens.language import LanguageEmbedder
-
-        return LanguageEmbedder(config)
-    from adbeam.tokens.attributes import AttributeEmbedder
-
-    return AttributeEmbedder(config)
+    return _kind(config.kind)(config)
 
 
 def load_embedder(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Embedder:
     """The fitted embedder that `state()` described."""
-    if settings["kind"] == "language":
+    embedder: Embedder = _kind(settings["kind"]).from_state(settings, tensors)
+    return embedder
+
+
+def _kind(name: str) -> Any:
+    """The class of one kind; each is imported only where it is used."""
+    if name == "multimodal":
+        from adbeam.tokens.multimodal import MultimodalEmbedder
+
+        return MultimodalEmbedder
+    if name == "language":
         from adbeam.tokens.language import LanguageEmbedder
 
-        return LanguageEmbedder.from_state(settings, tensors)
+        return LanguageEmbedder
     from adbeam.tokens.attributes import AttributeEmbedder
 
-    return AttributeEmbedder.from_state(settings, tensors)
+    return AttributeEmbedder
 
 
 def field_texts(items: pa.Table, fields: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -18,9 +18,6 @@ from adbeam.errors import UserError
 from adbeam.tokens.config import EmbedderConfig
 from adbeam.tokens.embedder import field_texts, normalise
 
-MAX_TOKENS = 128
-BATCH_TEXTS = 64
-
 
 class LanguageEmbedder:
     """Mean-pooled last hidden states of a text model, as unit vectors."""
@@ -28,9 +25,15 @@ class LanguageEmbedder:
     kind = "language"
 
     def __init__(self, config: EmbedderConfig) -> None:
-        assert config.model_dir is not None
+        folder = config.model_dir
+        if folder is None or not (folder / "config.json").is_file():
+            raise not_a_model(folder, "it holds no config.json")
         self.config = config
-        self.tokenizer, self.model = load_text_model(config.model_dir)
+        self.tokenizer, self.model = self._load(folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy sent to another process reads the model from its folder there."""
+        return type(self), (self.config,)
 
     @property
     def dimensions(self) -> int:
@@ -46,8 +49,8 @@ class LanguageEmbedder:
         x_NE = np.zeros((len(texts), self.dimensions), np.float32)
         # Texts of similar length share a batch: less padding.
         order = sorted((row for row, text in enumerate(texts) if text.strip()), key=lambda row: len(texts[row]))
-        for start in range(0, len(order), BATCH_TEXTS):
-            rows = order[start : start + BATCH_TEXTS]
+        for start in range(0, len(order), self.config.model_batch):
+            rows = order[start : start + self.config.model_batch]
             x_NE[rows] = self._pool([texts[row] for row in rows])
         return normalise(x_NE)
 
@@ -60,41 +63,43 @@ class LanguageEmbedder:
         """The embedder again; its model folder must still be there."""
         return cls(EmbedderConfig.parse(settings["config"], source="embedder settings"))
 
+    def _load(self, folder: Path) -> tuple[Any, Any]:
+        try:
+            tokenizer = model_class("AutoTokenizer").from_pretrained(str(folder), local_files_only=True)
+            model = model_class("AutoModel").from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise not_a_model(folder, str(error).splitlines()[0]) from None
+        return tokenizer, model.eval()
+
     @torch.inference_mode()
     def _pool(self, texts: list[str]) -> np.ndarray:
-        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        tokens = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.config.max_tokens, return_tensors="pt"
+        )
         hidden_NLE = self.model(**tokens).last_hidden_state
         mask_NL1 = tokens["attention_mask"][..., None].to(hidden_NLE.dtype)
         mean_NE = (hidden_NLE * mask_NL1).sum(dim=1) / mask_NL1.sum(dim=1).clamp(min=1)
         return mean_NE.float().numpy()
 
 
-def load_text_model(folder: Path) -> tuple[Any, Any]:
-    """(tokenizer, model); raises UserError when the folder is not a model, or transformers is not installed."""
-    if not (folder / "config.json").is_file():
-        raise _not_a_model(folder, "it holds no config.json")
+def model_class(name: str) -> Any:
+    """A class of transformers; raises UserError when the package is not installed."""
     try:
-        from transformers import AutoModel, AutoTokenizer
+        import transformers
     except ImportError:
         raise UserError(
-            "a text model needs the package transformers",
+            "a Hugging Face model needs the package transformers",
             field="tokens.embedder.kind",
             remedy="pip install transformers",
         ) from None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        model = AutoModel.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _not_a_model(folder, str(error).splitlines()[0]) from None
-    return tokenizer, model.eval()
+    return getattr(transformers, name)
 
 
-def _not_a_model(folder: Path, reason: str) -> UserError:
+def not_a_model(folder: Path | None, reason: str) -> UserError:
+    """What to tell a user whose folder cannot be loaded."""
     return UserError(
         f"{folder} is not a Hugging Face model folder: {reason}",
         field="tokens.embedder.model_dir",
         value=str(folder),
-        remedy="give a folder with config.json, model.safetensors and the tokenizer",
+        remedy="give a folder with config.json, model.safetensors and the tokenizer or processor",
     )

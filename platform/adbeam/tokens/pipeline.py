@@ -113,9 +113,9 @@ def _fit(config: Config, prepared: Path) -> tuple[Tokenizer, float | None, dict[
     started = time.perf_counter()
     tokenizer = Tokenizer.build(config.tokens, config.model.codebooks, seed=config.seed)
     sample = _sample(prepared / "catalogue.parquet", config.tokens.embedder.sample_items, config.seed)
-    tokenizer.fit(sample, _interactions(config, prepared), seed=config.seed)
-    encoded = tokenizer.encode(sample)
-    similarity = path_similarity(encoded.x_NE[encoded.usable_N], encoded.sids_NT[encoded.usable_N])
+    x_NE = tokenizer.fit(sample, _interactions(config, prepared), seed=config.seed)
+    encoded = tokenizer.encode_vectors(sample, x_NE)
+    similarity = path_similarity(x_NE[encoded.usable_N], encoded.sids_NT[encoded.usable_N])
     return tokenizer, similarity, {"fit": round(time.perf_counter() - started, 2)}
 
 

@@ -28,6 +28,8 @@ from adbeam.tokens.learned import RQVAE, RQKMeansPlus
 from adbeam.tokens.quantizer import Quantizer, RQKMeans
 
 MIN_USABLE_LENGTH = 1e-6
+MAX_RIDGE_EVENTS = 50
+"""An item's weight in the ridge regression stops growing here: beyond, its own vector is known well enough."""
 QUANTIZERS: dict[str, type[RQKMeans]] = {kind.method: kind for kind in (RQKMeans, RQKMeansPlus, RQVAE)}
 
 
@@ -58,29 +60,37 @@ class Tokenizer:
         """The tokenizer that `config` describes, not yet fitted."""
         return cls(config, build_embedder(config.embedder), build_quantizer(config, codebooks, seed=seed))
 
-    def fit(self, sample: pa.Table, interactions: Interactions | None, *, seed: int) -> None:
-        """Fit everything on a sample of catalogue rows and, where given, on training events."""
+    def fit(self, sample: pa.Table, interactions: Interactions | None, *, seed: int) -> np.ndarray:
+        """Fit everything on a sample of catalogue rows and, where given, on training events; returns their vectors."""
         self.__dict__.pop("version", None)
         self.embedder.fit(sample, seed=seed)
-        if interactions is not None and self.config.cooccurrence.enabled:
-            self._fit_projection(sample, interactions, seed=seed)
-        if interactions is not None and self.config.embedder.behaviour_dimensions:
-            self.fit_behaviour(sample, interactions, seed=seed)
-        x_NE = self.vectors(sample)
+        x_NE = self.fit_vectors(sample, interactions, seed=seed)
         self.quantizer.fit(x_NE[usable(x_NE)])
+        return x_NE
+
+    def fit_vectors(self, sample: pa.Table, events: Interactions | None, *, seed: int) -> np.ndarray:
+        """float32 [N, E + F]: the sample's vectors, after learning from `events` what is configured to be learnt."""
+        item_ids, content_NE = sample["item_id"].to_pylist(), self._content(sample)
+        if events is not None:
+            number = {item_id: row for row, item_id in enumerate(events.item_ids)}
+            event_item_N = np.array([number.get(item_id, -1) for item_id in item_ids])
+            if self.config.cooccurrence.enabled:
+                config = self.config.cooccurrence
+                self.projection = learn_projection(content_NE, event_item_N, events, config, seed=seed)
+            if self.config.embedder.behaviour_dimensions:
+                self._fit_behaviour(self._projected(content_NE), event_item_N, events, number, seed=seed)
+        return self._joined(item_ids, self._projected(content_NE))
 
     def vectors(self, items: pa.Table) -> np.ndarray:
         """float32 [N, E + F]: content and behaviour side by side; zeros or NaN where there is no content."""
-        content_NE = self._content(items)
-        if self.behaviour_map_EF is None:
-            return content_NE
-        behaviour_NF = self._behaviour(items.column("item_id").to_pylist(), content_NE)
-        behaviour_NF[~usable(content_NE)] = 0
-        return np.concatenate([content_NE, self.config.embedder.behaviour_weight * behaviour_NF], axis=1)
+        return self._joined(items["item_id"].to_pylist(), self._projected(self._content(items)))
 
     def encode(self, items: pa.Table) -> Encoded:
         """SIDs of catalogue rows; raises UserError when a business or text field is missing."""
-        x_NE = self.vectors(items)
+        return self.encode_vectors(items, self.vectors(items))
+
+    def encode_vectors(self, items: pa.Table, x_NE: np.ndarray) -> Encoded:
+        """SIDs of catalogue rows whose `vectors` are at hand."""
         usable_N = usable(x_NE)
         business_N = None
         if self.config.quantizer.hashed_last_level:
@@ -131,28 +141,34 @@ class Tokenizer:
     def _content(self, items: pa.Table) -> np.ndarray:
         step = self.config.embedder.batch_items
         parts = [self.embedder.embed(items.slice(start, step)) for start in range(0, items.num_rows, step)]
-        content_NE = np.concatenate(parts) if parts else np.zeros((0, self.embedder.dimensions), np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, self.embedder.dimensions), np.float32)
+
+    def _projected(self, content_NE: np.ndarray) -> np.ndarray:
         return content_NE if self.projection is None else self.projection.apply_to(content_NE)
 
-    def _fit_projection(self, sample: pa.Table, events: Interactions, *, seed: int) -> None:
-        number = {item_id: row for row, item_id in enumerate(events.item_ids)}
-        event_item_N = np.array([number.get(item_id, -1) for item_id in sample["item_id"].to_pylist()])
-        config = self.config.cooccurrence
-        self.projection = learn_projection(self._content(sample), event_item_N, events, config, seed=seed)
+    def _joined(self, item_ids: list[str], content_NE: np.ndarray) -> np.ndarray:
+        if self.behaviour_map_EF is None:
+            return content_NE
+        behaviour_NF = self._behaviour(item_ids, content_NE)
+        behaviour_NF[~usable(content_NE)] = 0
+        return np.concatenate([content_NE, self.config.embedder.behaviour_weight * behaviour_NF], axis=1)
 
-    def fit_behaviour(self, sample: pa.Table, events: Interactions, *, seed: int) -> None:
-        """Take in who chose what, and learn what content says about it."""
+    def _fit_behaviour(
+        self,
+        content_NE: np.ndarray,
+        event_item_N: np.ndarray,
+        events: Interactions,
+        number: dict[str, int],
+        *,
+        seed: int,
+    ) -> None:
+        self._observed, self._events_N = number, events.events_N
         self._observed_NF = behaviour_vectors(events, self.config.embedder.behaviour_dimensions, seed=seed)
-        self._events_N = events.events_N
-        self._observed = {item_id: row for row, item_id in enumerate(events.item_ids)}
-        known = [(row, self._observed[i]) for row, i in enumerate(sample["item_id"].to_pylist()) if i in self._observed]
-        if not known:
-            return
-        sample_rows, event_rows = np.array(known).T
-        content_NE = self._content(sample.take(pa.array(sample_rows)))
-        weight_N = np.minimum(self._events_N[event_rows], 50)
-        fine_N = usable(content_NE)
-        self.behaviour_map_EF = ridge(content_NE[fine_N], self._observed_NF[event_rows][fine_N], weight_N[fine_N])
+        known_N = (event_item_N >= 0) & usable(content_NE)
+        if known_N.any():
+            weight_N = np.minimum(self._events_N[event_item_N[known_N]], MAX_RIDGE_EVENTS)
+            own_NF = self._observed_NF[event_item_N[known_N]]
+            self.behaviour_map_EF = ridge(content_NE[known_N], own_NF, weight_N)
 
     def _behaviour(self, item_ids: list[str], content_NE: np.ndarray) -> np.ndarray:
         """float32 [N, F]: (events * own + prior * predicted) / (events + prior)."""
