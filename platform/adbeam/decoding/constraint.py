@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adbeam.decoding.filters import Closed, CompiledMask, ItemFilter, closed_by
+from adbeam.decoding.filters import Closed, CompiledMask, ItemFilter, OpenLeaves, closed_by, denied_inside
+from adbeam.decoding.layout import Layout
 from adbeam.decoding.trie import Trie, empty_row
 from adbeam.decoding.trie_tensors import TrieTensors
 
@@ -57,68 +58,89 @@ class Constraint:
         return held
 
 
+@dataclass(frozen=True)
+class ClosedEntries:
+    """Entries of one level that are closed to one request, over all requests of a batch."""
+
+    request: Tensor
+    parent: Tensor
+    entry: Tensor
+
+
 class BatchConstraint:
     """The constraint of one batch; requests in the order of the search."""
 
     def __init__(self, constraint: Constraint, filters: Sequence[ItemFilter | None]) -> None:
-        self.tensors = constraint.tensors
-        self.trie = constraint.trie
-        self.masks: list[tuple[int, CompiledMask]] = []
-        closed: list[tuple[int, list[tuple[NDArray, NDArray]]]] = []
+        self.tensors, self.trie = constraint.tensors, constraint.trie
+        self.open: list[tuple[int, OpenLeaves]] = []
+        closed: list[tuple[int, Closed]] = []
         for request, given in enumerate(filters):
             if given is None or given.is_open:
                 continue
             mask = None if given.allow is None else constraint.compiled(given.allow)
-            if mask is not None:
-                self.masks.append((request, mask))
-            if len(given.deny):
-                closed.append((request, closed_by(np.asarray(given.deny, np.int64), mask, self.tensors)))
-        self.closed = [self._closed(closed, t) for t in range(self.trie.depth)] if closed else []
-        self.filtered = bool(self.masks or self.closed)
+            if mask is not None and mask.leaves is not None:
+                self.open.append((request, mask.leaves))
+            found = self._closed_to(np.asarray(given.deny, np.int64), mask)
+            if found:
+                closed.append((request, found))
+        self.closed = [self._joined(closed, t) for t in range(self.trie.depth)] if closed else []
+
+    def _closed_to(self, deny: NDArray[np.int64], mask: CompiledMask | None) -> Closed:
+        if mask is None:
+            return closed_by(deny, None, self.tensors)
+        deny = denied_inside(deny, mask)
+        if mask.leaves is not None:
+            return closed_by(deny, mask.leaves, self.tensors) if len(deny) else []
+        return closed_by(np.concatenate([mask.denied, deny]), None, self.tensors) if len(deny) else mask.closed
 
     def first(self, logits_BV: Tensor) -> Candidates:
         """The first codes: every live one of the codebook."""
         score_BV = logits_BV.masked_fill(~self.tensors.live_mask(), NEVER)
-        entry_V = torch.arange(score_BV.shape[1], device=score_BV.device)
-        for request, mask in self.masks:
-            score_BV[request].masked_fill_(mask.open_leaves(0, entry_V) <= 0, NEVER)
+        for request, leaves in self.open:
+            entry_V = torch.arange(score_BV.shape[1], device=score_BV.device)
+            score_BV[request].masked_fill_(leaves.open_leaves(0, entry_V) <= 0, NEVER)
         if self.closed:
             score_BV[self.closed[0].request, self.closed[0].entry] = NEVER
         return Candidates(score_BV, torch.zeros(len(score_BV), dtype=torch.long, device=score_BV.device), 0)
 
-    def next(self, level: int, logits_RV: Tensor, entry_R: Tensor, alive_R: Tensor, request_R: Tensor) -> Candidates:
+    def next(self, level: int, logits_RV: Tensor, entry_R: Tensor, alive_R: Tensor, layout: Layout) -> Candidates:
         """The codes that may follow each row; raises UserError when the catalogue has none for a live row."""
         start_R, length_R = self.tensors.rows(level - 1, entry_R)
         dead_R = alive_R & (length_R == 0)
         if bool(dead_R.any()):
             raise empty_row(self.trie, level - 1, int(entry_R[dead_R][0]))
-        place_F = torch.arange(int(length_R.max()), device=entry_R.device)
-        absent_RF = (place_F >= length_R[:, None]) | ~alive_R[:, None]
+        length_R = torch.where(alive_R, length_R, 0)
+        place_F = torch.arange(max(1, int(length_R.max())), device=entry_R.device)
+        absent_RF = place_F >= length_R[:, None]
         child_RF = (start_R[:, None] + place_F).clamp_max_(self.tensors.used(level) - 1)
         score_RF = logits_RV.gather(1, self.tensors.codes(level, child_RF))
         if self.tensors.has_dead(level):
             absent_RF |= ~self.tensors.live(level, child_RF)
-        for request, mask in self.masks:
-            rows = (request_R == request).nonzero()[:, 0]
-            absent_RF[rows] |= mask.open_leaves(level, child_RF[rows]) <= 0
+        for request, leaves in self.open:
+            rows = layout.rows_of(request)
+            absent_RF[rows] |= ~leaves.open_children(level, start_R[rows], len(place_F))
         score_RF.masked_fill_(absent_RF, NEVER)
         if self.closed:
-            self._close(level, score_RF, entry_R, start_R, request_R)
+            self._close(level, score_RF, entry_R, start_R, layout.request_R)
         return Candidates(score_RF, start_R, level)
 
     def _close(self, level: int, score_RF: Tensor, entry_R: Tensor, start_R: Tensor, request_R: Tensor) -> None:
-        """Rule out what deny lists close: each closed entry is looked for among the rows of its request."""
+        """Rule out what is closed: each closed entry is looked for among the rows of its request, by its parent."""
         closed, size = self.closed[level], self.tensors.used(level - 1)
         key_R, row_R = torch.sort(request_R * size + entry_R)
         wanted = closed.request * size + closed.parent
-        place = torch.searchsorted(key_R, wanted).clamp_max(len(key_R) - 1)
+        place = torch.searchsorted(key_R, wanted).clamp_max_(len(key_R) - 1)
         found = key_R[place] == wanted
         row = row_R[place[found]]
-        score_RF[row, closed.entry[found] - start_R[row]] = NEVER
+        column = closed.entry[found] - start_R[row]
+        inside = column < score_RF.shape[1]  # a row that only fills its group may share the place of a live one
+        score_RF[row[inside], column[inside]] = NEVER
 
-    def _closed(self, lists: list[tuple[int, list[tuple[NDArray, NDArray]]]], level: int) -> Closed:
+    def _joined(self, lists: list[tuple[int, Closed]], level: int) -> ClosedEntries:
         request = np.concatenate([np.full(len(levels[level][1]), request) for request, levels in lists])
         parent = np.concatenate([levels[level][0] for _, levels in lists])
         entry = np.concatenate([levels[level][1] for _, levels in lists])
         device = self.tensors.device
-        return Closed(*(torch.from_numpy(array.astype(np.int64)).to(device) for array in (request, parent, entry)))
+        return ClosedEntries(
+            *(torch.from_numpy(array.astype(np.int64)).to(device) for array in (request, parent, entry))
+        )

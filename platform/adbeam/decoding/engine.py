@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adbeam.decoding.history_votes import HistoryVotes
 from adbeam.decoding.layout import Group, Layout
 from adbeam.decoding.precision import Precision, dtype_of
 from adbeam.decoding.weights import LayerWeights, SearchWeights
@@ -40,7 +41,7 @@ class StepModel(Protocol):
     def step(self, state: Any, level: int, code_R: Tensor | None, parent_R: Tensor | None, layout: Layout) -> Tensor:
         """h [R, D] after the codes chosen last; `parent_R` are the rows of the previous step that they extend."""
 
-    def logits(self, level: int, h_RD: Tensor) -> Tensor:
+    def logits(self, state: Any, level: int, h_RD: Tensor, layout: Layout) -> Tensor:
         """float32 [R, V] of one level; level T gives the eCPM buckets."""
 
 
@@ -52,6 +53,7 @@ class LazyARState:
     value_BLGSd: Tensor
     bias_BS: Tensor | None
     trunk_BTD: Tensor
+    votes: HistoryVotes | None = None
     past: list[list[Tensor]] = field(default_factory=list)
     """[step][tail layer]: queries, keys and values [rows of that step, 3D]."""
     ancestor: list[Tensor] = field(default_factory=list)
@@ -90,7 +92,8 @@ class LazyAREngine:
         key_BLGSd, value_BLGSd = key_BLGSd.to(dtype), value_BLGSd.to(dtype)
         bias_BS = None if bias_BS is None else bias_BS.to(dtype)
         trunk = self.weights.position_TD.expand(context.size, -1, -1)
-        ready = LazyARState(key_BLGSd, value_BLGSd, bias_BS, trunk)
+        votes = HistoryVotes.of(state.code_BST, state.weight_BST)
+        ready = LazyARState(key_BLGSd, value_BLGSd, bias_BS, trunk, votes)
         ready.trunk_BTD = self._trunk(ready)
         return ready
 
@@ -98,6 +101,8 @@ class LazyAREngine:
         self, state: LazyARState, level: int, code_R: Tensor | None, parent_R: Tensor | None, layout: Layout
     ) -> Tensor:
         """h [R, D] ready for `logits(level, h)`."""
+        if state.votes is not None and parent_R is not None and code_R is not None and level < self.config.levels:
+            state.votes.follow(parent_R, code_R, level - 1, self.config.codebooks[level - 1])
         if parent_R is not None:
             state.ancestor = [rows[parent_R] for rows in state.ancestor] + [parent_R]
         x_RD = self._inject(state, level, code_R, layout)
@@ -106,9 +111,12 @@ class LazyAREngine:
             x_RD = self._layer(x_RD, layer, state, layout)
         return F.layer_norm(x_RD, x_RD.shape[-1:], *self.weights.norm)
 
-    def logits(self, level: int, h_RD: Tensor) -> Tensor:
+    def logits(self, state: LazyARState, level: int, h_RD: Tensor, layout: Layout) -> Tensor:
         """float32 [R, V]."""
-        return F.linear(h_RD, self.weights.heads[level]).float()
+        logits_RV = F.linear(h_RD, self.weights.heads[level]).float()
+        if state.votes is not None and level < self.config.levels:
+            state.votes.add_to(logits_RV, level)
+        return logits_RV
 
     def _inject(self, state: LazyARState, level: int, code_R: Tensor | None, layout: Layout) -> Tensor:
         """Fuse(m, s) of every row."""

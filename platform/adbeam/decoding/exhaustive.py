@@ -38,6 +38,9 @@ def _score(model: LazyAR, state: ContextState, trunk_BTD: Tensor, sids_nT: Tenso
         parent_BW = torch.zeros(B, n, dtype=torch.long) if level == 1 else None
         h_BWD, cache = model.step(level, trunk_BTD, state, code_BW, parent_BW, cache)
         logits = model.head(level, h_BWD)
+        if level < T:
+            path_BQt = sids_nT[:, :level].expand(B, n, level) if level else sids_nT[:1, :0].expand(B, 1, 0)
+            logits = logits + model.prior(level, state, path_BQt)
         if level == T:
             return total_Bn, torch.softmax(logits, dim=-1)
         log_p_BWV = torch.log_softmax(logits, dim=-1).expand(B, n, -1)

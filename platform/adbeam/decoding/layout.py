@@ -64,3 +64,9 @@ class Layout:
     def rows(self) -> int:
         """R."""
         return len(self.request_R)
+
+    def rows_of(self, request: int) -> slice:
+        """The rows of one request."""
+        group = next(g for g in self.groups if request < g.first_request + g.requests)
+        first = group.first_row + (request - group.first_request) * group.width
+        return slice(first, first + group.width)

@@ -123,7 +123,7 @@ class Decoder:
     def _logits(self, state: Any, level: int, beams: Beams | None, layout: Layout) -> Tensor:
         code_R = None if beams is None else beams.sid_Rt[:, -1]
         h_RD = self.model.step(state, level, code_R, None if beams is None else beams.parent_R, layout)
-        return self.model.logits(level, h_RD)
+        return self.model.logits(state, level, h_RD, layout)
 
     def _candidates(self, batch: BatchConstraint, level: int, logits_RV: Tensor, beams: Beams | None) -> Candidates:
         """Log-probability of every reachable continuation; the normaliser runs over the whole codebook."""
@@ -136,7 +136,7 @@ class Decoder:
             candidates.score_RF.sub_(total_R[:, None])
         else:
             alive_R = torch.isfinite(beams.score_R)
-            candidates = batch.next(level, logits_RV, beams.entry_R, alive_R, beams.layout.request_R)
+            candidates = batch.next(level, logits_RV, beams.entry_R, alive_R, beams.layout)
             candidates.score_RF.add_((beams.score_R - total_R)[:, None])
         return candidates
 

@@ -139,7 +139,8 @@ class Trie:
         """Parent entries (one level up) of entries of `level`."""
         here, above = self.levels[level], self.levels[level - 1]
         assert above.start is not None
-        parent = np.searchsorted(above.start[: above.base], entry_E, side="right") - 1
+        # Of one type on both sides: searchsorted would convert a copy of all of `start` otherwise.
+        parent = np.searchsorted(above.start[: above.base], entry_E.astype(above.start.dtype), side="right") - 1
         if above.moved_to:
             parent = above.present(parent)
         appended = entry_E >= here.base

@@ -37,6 +37,8 @@ class TrieLevel:
         self.moved_to: dict[int, int] = {}
         self.moved_from: dict[int, int] = {}
         """Entries that moved: first place -> present place, and back."""
+        self.moved_sorted: tuple[Array, Array] | None = None
+        """`moved_to` as sorted arrays; None until asked for after a change."""
 
     def arrays(self) -> dict[str, Array]:
         """The arrays of this level by name."""
@@ -66,10 +68,12 @@ class TrieLevel:
         """Where entries that are named by their first place are now."""
         if not self.moved_to:
             return entry_E
-        first = np.fromiter(self.moved_to, np.int64, len(self.moved_to))
-        now = np.fromiter(self.moved_to.values(), np.int64, len(self.moved_to))
-        order = np.argsort(first)
-        first, now = first[order], now[order]
+        if len(entry_E) == 1:
+            return np.array([self.moved_to.get(int(entry_E[0]), int(entry_E[0]))])
+        if self.moved_sorted is None:
+            pairs = np.array(sorted(self.moved_to.items()), np.int64)
+            self.moved_sorted = pairs[:, 0].copy(), pairs[:, 1].copy()
+        first, now = self.moved_sorted
         place = np.minimum(np.searchsorted(first, entry_E), len(first) - 1)
         return np.where(first[place] == entry_E, now[place], entry_E)
 

@@ -82,8 +82,8 @@ class TrieTensors:
         """The first base leaf below base entries of `level`; for entry = base count, the number of base leaves."""
         for t in range(level, self.trie.depth - 1):
             here, below = self.trie.levels[t], self.trie.levels[t + 1]
-            start = self._held[t, "start"][entry.clamp_max(here.base - 1)].long().clamp_max(below.base)
-            entry = torch.where(entry < here.base, start, below.base)
+            start = self._held[t, "start"].take(entry.clamp_max(here.base - 1)).clamp_max_(below.base)
+            entry = start.masked_fill_(entry >= here.base, below.base).long()
         return entry
 
     @property

@@ -120,6 +120,7 @@ def _follow(trie: Trie, level: int, old: int, new: int, length: int) -> None:
     for offset in range(length):
         first = here.moved_from.pop(old + offset, old + offset)
         here.moved_to[first], here.moved_from[new + offset] = new + offset, first
+    here.moved_sorted = None
     if level + 1 < trie.depth:
         parent = trie.levels[level + 1].parent
         children = (parent >= old) & (parent < old + length)

@@ -22,6 +22,8 @@ from adbeam.model.layers import Block
 if TYPE_CHECKING:
     from adbeam.model.lazyar import LazyAR
 
+CODE_SCALE = 0.1
+"""Size of code embeddings: they are the output heads too, and nothing is known yet about any code."""
 FEATURE_SCALE = 0.3
 """Size of feature embeddings against code embeddings, so that a token is first of all its item."""
 NOISE = 0.3
@@ -42,11 +44,11 @@ def initialise(model: LazyAR) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, CodeTable):
-            nn.init.normal_(module.weight, std=config.width**-0.5)
+            nn.init.normal_(module.weight, std=CODE_SCALE * config.width**-0.5)
         elif isinstance(module, nn.EmbeddingBag):
-            nn.init.normal_(module.weight, std=FEATURE_SCALE * config.width**-0.5)
+            nn.init.normal_(module.weight, std=FEATURE_SCALE * CODE_SCALE * config.width**-0.5)
     nn.init.normal_(model.steps.position, std=POSITION_STD)
-    nn.init.normal_(model.steps.bos, std=config.width**-0.5)
+    nn.init.normal_(model.steps.bos, std=CODE_SCALE * config.width**-0.5)
     _read_aloud(model)
 
 
