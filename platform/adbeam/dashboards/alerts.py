@@ -42,7 +42,7 @@ def _share(part: str, window: str = "5m") -> str:
 ALERTS: tuple[Alert, ...] = (
     Alert(
         "AdbeamNoReplicas",
-        "absent(ray_adbeam_rung) and on() (max_over_time(count(ray_adbeam_rung)[1d:1m]) > 0)",
+        "absent(ray_adbeam_rung) and on() (max_over_time(count(ray_adbeam_rung)[1d:10m]) > 0)",
         "2m",
         "page",
         "No replica of the recommender reports, and some did within the last day.",
@@ -140,7 +140,7 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "AdbeamTrainingStalled",
-        "changes(ray_adbeam_train_step[15m]) == 0 and count_over_time(ray_adbeam_train_step[15m]) > 30",
+        "changes(ray_adbeam_train_step[15m]) == 0 and ray_adbeam_train_step offset 15m >= 0",
         "5m",
         "ticket",
         "A training job runs and takes no steps.",

@@ -46,8 +46,8 @@ _SPEED = Row(
         ),
         Panel(
             "Rows out of Ray Data",
-            "Rows a second, by dataset, where a step streams through Ray Data.",
-            (Query("sum by (dataset) (rate(ray_data_output_rows[$__rate_interval]))", "{{dataset}}"),),
+            "Rows that each dataset has put out so far, where a step streams through Ray Data.",
+            (Query("sum by (dataset) (ray_data_output_rows)", "{{dataset}}"),),
             needs="training",
         ),
     ),
@@ -59,7 +59,7 @@ _RESOURCES = Row(
         Panel(
             "Memory of the workers",
             "Resident memory of Ray processes by kind; ZeRO stages 1 to 3 show here as less memory a worker.",
-            (Query("sum by (Component) (ray_component_rss_mb) * 1048576", "{{Component}}"),),
+            (Query("sum by (Component) (ray_component_rss_bytes)", "{{Component}}"),),
             unit="bytes",
             needs="training",
         ),
