@@ -91,8 +91,8 @@ def test_one_stall_moves_nothing_but_a_slow_core_is_followed() -> None:
     assert corrected.factor == pytest.approx(1.0)
     for _ in range(6):
         corrected.observe(10.0, 0, 20.0)
-    assert corrected.factor > 1.7
-    assert corrected.request_ms(10, 1) == pytest.approx(COST.request_ms(10) * corrected.factor)
+    assert corrected.request_ms(10, 0) > 1.7 * COST.request_ms(10)
+    assert corrected.request_ms(10, 1) > 1.5 * COST.request_ms(10)
 
 
 def test_the_correction_is_bounded() -> None:

@@ -61,7 +61,7 @@ class BeamPolicyConfig(Section):
     )
     widen_interval_ms: float = Field(400.0, gt=0, description="One rung wider at most once in this time.")
     hold_seconds: float = Field(
-        8.0, ge=0, description="How long a rung that was given up is left alone at the same load; doubles each time."
+        12.0, ge=0, description="How long a rung that was given up is left alone at the same load; doubles each time."
     )
     max_hold_seconds: float = Field(60.0, ge=0, description="The longest such hold.")
     relief_share: float = Field(

@@ -132,15 +132,15 @@ class Controller:
             widths=self.ladder.rungs[self._rung].widths,
             full_widths=self.ladder.rungs[full].widths,
             arrival_rate_per_second=rate,
-            demand_full_width=rate * self._pace(full).busy_ms() / 1000.0,
-            utilisation=rate * self._pace(self._rung).busy_ms() / 1000.0,
-            cost_factor=self._cost.factor,
+            demand_full_width=rate * self._pace(full, steady=True).busy_ms() / 1000.0,
+            utilisation=rate * self._pace(self._rung, steady=True).busy_ms() / 1000.0,
+            cost_factor=self._cost.steady_factor,
             rung_changes=self._changes,
         )
 
     def full_width_capacity(self) -> float:
         """Requests a second one replica sustains at full width."""
-        return 1000.0 / self._pace(self.ladder.full).busy_ms()
+        return 1000.0 / self._pace(self.ladder.full, steady=True).busy_ms()
 
     @property
     def _early(self) -> bool:
@@ -157,16 +157,15 @@ class Controller:
             backlog=backlog,
             paces=paces,
             cautious_paces=[pace.slower(self._cost.safety()) for pace in paces],
+            steady_paces=[self._pace(rung, steady=True) for rung in range(len(self.ladder))],
             rate_per_second=self._rate.per_second(now_ms),
             average_rate_per_second=self._rate.over(self.config.tabs.average_seconds, now_ms),
         )
 
-    def _pace(self, rung: int) -> Pace:
-        pace = Pace(
-            self._cost.fixed_ms(), self._cost.request_ms(self.ladder.rungs[rung].rows, rung), self.config.max_batch
-        )
-        batch = pace.fitting(self.config.batch_share * self._budget_ms)
-        return Pace(pace.fixed_ms, pace.request_ms, batch)
+    def _pace(self, rung: int, steady: bool = False) -> Pace:
+        request_ms = self._cost.request_ms(self.ladder.rungs[rung].rows, rung, steady)
+        pace = Pace(self._cost.fixed_ms(steady), request_ms, self.config.max_batch)
+        return Pace(pace.fixed_ms, request_ms, pace.fitting(self.config.batch_share * self._budget_ms))
 
     def _late(self, load: Load) -> set[int]:
         pace = load.cautious_paces[self._rung]

@@ -1,8 +1,8 @@
 """What a batch costs, corrected by what batches really took.
 
 `cost_ms = a + sum over requests (c0 + c1 * rows)`; the coefficients come from timed decodes when a replica starts.
-Online a fast factor follows what hits every rung (HTTP work on the same cores), a slow one what the straight line
-misses at one rung.
+Online a fast factor follows what hits every rung (HTTP work on the same cores) and serves the deadlines, a steady one
+serves utilisation, and a slow one for each rung follows what the straight line misses there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from adbeam.errors import UserError
 
 FACTOR_BOUNDS = (0.25, 8.0)
 RUNG_FACTOR_BOUNDS = (0.67, 1.5)
-RUNG_GAIN = 0.05
+RUNG_GAIN = 0.03
+RUNG_LEAK = 0.005
+"""Pull of a rung's own factor to 1: what hits every rung alike belongs into the common factor."""
+STEADY_GAIN = 0.06
+STALL_CLIP = 2.0
 STALL_WINDOW = 3
 """Batches whose median is believed: one stalled batch moves nothing, two in a row do."""
 
@@ -61,20 +65,21 @@ class CorrectedCost:
     def __init__(self, base: BatchCost, rungs: int, gain: float = 0.3) -> None:
         self.base = base
         self.gain = gain
-        self.factor = 1.0
+        self.factor = self.steady_factor = 1.0
         self.deviation = 0.0
         self.pause_ms = 0.0
         self._rung_factor = [1.0] * rungs
         self._recent: deque[float] = deque(maxlen=STALL_WINDOW)
         self._recent_pauses: deque[float] = deque(maxlen=STALL_WINDOW)
 
-    def request_ms(self, rows: float, rung: int) -> float:
-        """Corrected cost of one more request at `rung`."""
-        return self.base.request_ms(rows) * self.factor * self._rung_factor[rung]
+    def request_ms(self, rows: float, rung: int, steady: bool = False) -> float:
+        """Corrected cost of one more request at `rung`: as of the last batches, or `steady`, as of the last seconds."""
+        factor = self.steady_factor if steady else self.factor
+        return self.base.request_ms(rows) * factor * self._rung_factor[rung]
 
-    def fixed_ms(self) -> float:
+    def fixed_ms(self, steady: bool = False) -> float:
         """Corrected cost of a batch before its first request, with the pause between two batches."""
-        return self.base.a_ms * self.factor + self.pause_ms
+        return self.base.a_ms * (self.steady_factor if steady else self.factor) + self.pause_ms
 
     def safety(self) -> float:
         """Factor on a prediction that covers the usual scatter of batch times (two mean deviations)."""
@@ -87,8 +92,11 @@ class CorrectedCost:
         believed = median(self._recent)
         self.deviation += self.gain * (min(abs(believed / self.factor - 1.0), 1.0) - self.deviation)
         self.factor = _clip(self.factor + self.gain * (believed - self.factor), FACTOR_BOUNDS)
-        drift = self._rung_factor[rung] * (1.0 + RUNG_GAIN * (believed / self.factor - 1.0))
-        self._rung_factor[rung] = _clip(drift, RUNG_FACTOR_BOUNDS)
+        own = min(ratio / self._rung_factor[rung], STALL_CLIP * self.steady_factor)
+        surprise = own / self.steady_factor - 1.0
+        self.steady_factor = _clip(self.steady_factor * (1.0 + STEADY_GAIN * surprise), FACTOR_BOUNDS)
+        drift = RUNG_GAIN * surprise + RUNG_LEAK * (1.0 / self._rung_factor[rung] - 1.0)
+        self._rung_factor[rung] = _clip(self._rung_factor[rung] * (1.0 + drift), RUNG_FACTOR_BOUNDS)
 
     def observe_pause(self, pause_ms: float) -> None:
         """Learn the time lost between two batches while requests waited."""

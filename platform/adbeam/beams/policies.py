@@ -17,19 +17,20 @@ from adbeam.beams.ladder import Ladder
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a policy sees when the next batch is formed. `paces` and `cautious_paces` have one entry a rung; the
-    cautious ones cover the usual scatter of batch times."""
+    """What a policy sees when the next batch is formed. Paces have one entry a rung: as of the last batches, cautious
+    (covering the usual scatter of batch times), and steady (as of the last seconds)."""
 
     now_ms: float
     backlog: Backlog
     paces: Sequence[Pace]
     cautious_paces: Sequence[Pace]
+    steady_paces: Sequence[Pace]
     rate_per_second: float
     average_rate_per_second: float
 
     def utilisation(self, rung: int) -> float:
         """Share of the time the replica would be busy at `rung`."""
-        return self.rate_per_second * self.paces[rung].busy_ms() / 1000.0
+        return self.rate_per_second * self.steady_paces[rung].busy_ms() / 1000.0
 
 
 class RungPolicy(Protocol):
@@ -130,7 +131,7 @@ class TabsPolicy:
 
     def choose(self, load: Load) -> int:
         """The widest rung within f times the rows of full width."""
-        capacity = 1000.0 / load.paces[self._ladder.full].busy_ms()
+        capacity = 1000.0 / load.steady_paces[self._ladder.full].busy_ms()
         headroom = (capacity - load.average_rate_per_second) / capacity
         factor = min(max(1.0 + self._law.gain * headroom, self._least), 1.0 + self._law.gain)
         if abs(factor - self._factor) > self._law.dead_band or factor in (self._least, 1.0 + self._law.gain):

@@ -2,7 +2,8 @@
 
 Requests go to the replica with the fewest outstanding ones. A replica decodes one batch at a time; its true service
 time is the cost model times log-normal noise, slowed by the work each arrival brings to the same core, with rare
-stalls. The controller starts from the cost model and sees only what a live one would.
+stalls. The controller starts from the cost model and sees only what a live one would. Where the policy answers late
+requests early, a timer answers from the fallback what a running batch would finish too late, as in a replica.
 """
 
 from __future__ import annotations
@@ -225,6 +226,16 @@ class Simulation:
         gone = {*late, *batch}
         replica.queue = [request for position, request in enumerate(replica.queue) if position not in gone]
 
+    def _deliver(self, request: int, rung: int) -> None:
+        """Answer with what was decoded, unless the replica's timer had to answer in its place."""
+        expiry_ms = self._queued[request].deadline_ms - self.policy.margin_ms
+        if self.policy.answer_late_early and self.now_ms > expiry_ms:
+            self._answer(request, FALLBACK, self.config.fallback_quality)
+            self._answered[request] = expiry_ms + self.config.reply_ms
+            return
+        self._answer(request, MODEL, self.ladder.rungs[rung].quality)
+        self._width[request] = self.ladder.rungs[rung].mean_width
+
     def _answer(self, request: int, source: int, quality: float) -> None:
         self._answered[request] = self.now_ms + self.config.reply_ms
         self._source[request], self._quality[request] = source, quality
@@ -243,8 +254,7 @@ class Simulation:
             self._push(self.now_ms + slowed_ms, "end", replica)
             return
         for request, rung in zip(replica.running, plan.rungs, strict=True):
-            self._answer(request, MODEL, self.ladder.rungs[rung].quality)
-            self._width[request] = self.ladder.rungs[rung].mean_width
+            self._deliver(request, rung)
         replica.plan, replica.running = None, []
         replica.controller.finished(plan, self.now_ms - replica.started_ms)
         self._start_batch(replica)
