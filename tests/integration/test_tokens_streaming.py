@@ -1,4 +1,4 @@
-"""Encoding by Ray Data actors gives what encoding in the job gives."""
+"""Encoding and Swing by Ray Data actors give what the job itself gives."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from adbeam.records import CATALOGUE_SCHEMA
 from adbeam.tokens.config import QuantizerConfig, TokensConfig
 from adbeam.tokens.quantizer import RQKMeans
 from adbeam.tokens.streaming import assign_vectors, encoded_batches, sid_array, sid_matrix
+from adbeam.tokens.swing import user_items
+from adbeam.tokens.swing_job import swing_ranges
 from adbeam.tokens.tokenizer import Tokenizer
 
 
@@ -56,3 +58,14 @@ def test_vectors_made_elsewhere_stream_from_parquet_to_parquet(ray_session: None
     expected = pa.table({"hash": hash_N, "sid": sid_array(quantizer.encode(x_NE, hash_N))}).sort_by("hash")
     np.testing.assert_array_equal(sid_matrix(written["sid"]), sid_matrix(expected["sid"]))
     assert written.column_names == ["item_id", "hash", "sid"]
+
+
+def test_swing_by_actors_equals_swing_here(ray_session: None) -> None:
+    random = np.random.default_rng(0)
+    chosen_UN = user_items(np.repeat(np.arange(100), 10), random.integers(0, 60, 1000), 60, max_items=10)
+    settings = {"alpha": 1.0, "neighbours": 5, "items_per_range": 16}
+    here, there = (list(swing_ranges(chosen_UN, workers=workers, **settings)) for workers in (0, 2))
+    assert [part.first for part in there] == [part.first for part in here] == [0, 16, 32, 48]
+    for one, other in zip(here, there, strict=True):
+        np.testing.assert_array_equal(one.item_RK, other.item_RK)
+        np.testing.assert_allclose(one.score_RK, other.score_RK)

@@ -113,7 +113,7 @@ class GatesConfig(Section):
 class TokensConfig(Section):
     """How a catalogue becomes semantic IDs. The codebook sizes are the model's (`model.codebooks`)."""
 
-    workers: int = Field(0, ge=0, description="Ray actors that encode the catalogue; 0 encodes in the job itself.")
+    workers: int = Field(0, ge=0, description="Ray actors that sum Swing and encode; 0: the job itself does.")
     embedder: EmbedderConfig = EmbedderConfig()
     cooccurrence: CooccurrenceConfig = CooccurrenceConfig()
     quantizer: QuantizerConfig = QuantizerConfig()

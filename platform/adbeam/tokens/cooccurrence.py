@@ -13,17 +13,21 @@ import torch
 from adbeam.tokens.behaviour import Interactions
 from adbeam.tokens.config import CooccurrenceConfig
 from adbeam.tokens.contrastive import Projection, train_projection
-from adbeam.tokens.swing import swing, user_items
+from adbeam.tokens.swing import user_items
+from adbeam.tokens.swing_job import swing_ranges
 
 PREFIX = "projection."
 
 
-def swing_neighbours(events: Interactions, config: CooccurrenceConfig) -> tuple[np.ndarray, np.ndarray]:
+def swing_neighbours(
+    events: Interactions, config: CooccurrenceConfig, *, workers: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(items [M, K], scores [M, K]): the Swing neighbours of every item of `events`, -1 where there are fewer."""
     chosen_UM = user_items(events.user_R, events.item_R, len(events.item_ids), max_items=config.max_items_per_user)
     ranges = list(
-        swing(
+        swing_ranges(
             chosen_UM,
+            workers=workers,
             alpha=config.swing_alpha,
             neighbours=config.neighbours,
             items_per_range=config.items_per_range,
@@ -33,10 +37,19 @@ def swing_neighbours(events: Interactions, config: CooccurrenceConfig) -> tuple[
 
 
 def learn_projection(
-    content_NE: np.ndarray, event_item_N: np.ndarray, events: Interactions, config: CooccurrenceConfig, *, seed: int
+    content_NE: np.ndarray,
+    event_item_N: np.ndarray,
+    events: Interactions,
+    config: CooccurrenceConfig,
+    *,
+    seed: int,
+    workers: int = 0,
 ) -> Projection:
-    """Fit the projection; `event_item_N` gives each content row's item in `events`, -1 for an item without events."""
-    item_MK, score_MK = swing_neighbours(events, config)
+    """Fit the projection; `event_item_N` gives each content row's item in `events`, -1 for an item without events.
+
+    Swing is summed here with `workers` = 0, else by that many Ray actors.
+    """
+    item_MK, score_MK = swing_neighbours(events, config, workers=workers)
     row_M = np.full(len(events.item_ids) + 1, -1)  # the last place answers the neighbour number -1
     row_M[event_item_N[event_item_N >= 0]] = np.flatnonzero(event_item_N >= 0)
     item_NK = np.full((len(content_NE), item_MK.shape[1]), -1)

@@ -36,7 +36,14 @@ def failures(report: Mapping[str, Any], gates: GatesConfig) -> list[str]:
             )
         balance = level["largest_cell_over_mean"] * fitted / level["codes"]
         name = f"max_largest_cell_over_mean: level {number}"
-        found.append(_above(name, balance, gates.max_largest_cell_over_mean, "richer text_fields, or fewer codes"))
+        found.append(
+            _above(
+                name,
+                balance,
+                gates.max_largest_cell_over_mean,
+                "richer text_fields, behaviour_dimensions above 0, or fewer codes",
+            )
+        )
     return [sentence for sentence in found if sentence]
 
 

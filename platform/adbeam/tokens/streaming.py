@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
+from adbeam.tokens.actors import actor_pool, in_order
 from adbeam.tokens.quantizer import Quantizer
 from adbeam.tokens.tokenizer import Tokenizer
 
 ENCODED_SCHEMA = pa.schema(
     [("item_id", pa.string()), ("kind", pa.string()), ("sid", pa.list_(pa.int32())), ("usable", pa.bool_())]
 )
-BATCH_ROWS = 16_384
 
 
 class EncodeItems:
@@ -58,7 +58,7 @@ def encoded_batches(path: Path, tokenizer: Tokenizer, *, workers: int) -> Iterat
         for batch in item_batches(path):
             yield encode(batch)
         return
-    dataset = _read(path).map_batches(EncodeItems, **_pool(workers, (tokenizer,)))
+    dataset = _read(path).map_batches(EncodeItems, **actor_pool(workers, (tokenizer,)))
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
@@ -72,7 +72,7 @@ def assign_vectors(
     workers: int,
 ) -> None:
     """Parquet of vectors -> Parquet of SIDs by a pool of Ray Data actors: reads, encodes and writes as a stream."""
-    dataset = _read(source).map_batches(AssignVectors, **_pool(workers, (quantizer, vector_column, hash_column)))
+    dataset = _read(source).map_batches(AssignVectors, **actor_pool(workers, (quantizer, vector_column, hash_column)))
     dataset.write_parquet(str(target))
 
 
@@ -115,18 +115,4 @@ def _matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 
 
 def _read(source: Path | Sequence[str]) -> Any:
-    import ray.data
-
-    ray.data.DataContext.get_current().execution_options.preserve_order = True
-    return ray.data.read_parquet(str(source) if isinstance(source, Path) else list(source))
-
-
-def _pool(workers: int, arguments: tuple[Any, ...]) -> dict[str, Any]:
-    """Arguments of map_batches: `workers` actors of one core, each with the fitted object."""
-    return {
-        "fn_constructor_args": arguments,
-        "batch_format": "pyarrow",
-        "batch_size": BATCH_ROWS,
-        "concurrency": workers,
-        "num_cpus": 1,
-    }
+    return in_order().read_parquet(str(source) if isinstance(source, Path) else list(source))

@@ -75,8 +75,14 @@ class Tokenizer:
             number = {item_id: row for row, item_id in enumerate(events.item_ids)}
             event_item_N = np.array([number.get(item_id, -1) for item_id in item_ids])
             if self.config.cooccurrence.enabled:
-                config = self.config.cooccurrence
-                self.projection = learn_projection(content_NE, event_item_N, events, config, seed=seed)
+                self.projection = learn_projection(
+                    content_NE,
+                    event_item_N,
+                    events,
+                    self.config.cooccurrence,
+                    seed=seed,
+                    workers=self.config.workers,
+                )
             if self.config.embedder.behaviour_dimensions:
                 self._fit_behaviour(self._projected(content_NE), event_item_N, events, number, seed=seed)
         return self._joined(item_ids, self._projected(content_NE))
