@@ -19,7 +19,7 @@ from adbeam.serving.client import call, print_ads, request_ads
 from adbeam.serving.launch import Endpoint, start
 from adbeam.serving.loadreport import draw, summarize
 from adbeam.serving.loadtest import LoadRun, LoadTarget, bodies, run_load
-from adbeam.serving.switches import SWITCHES
+from adbeam.serving.switches import LOCAL_SWITCHES, SWITCHES
 
 BASE_SHARE = 0.3
 BURST_FACTOR = 10.0
@@ -42,7 +42,7 @@ class QuickstartResult:
 
 def run(config: Config, *, serving_yaml: Path, port: int = 8000, keep: bool = False) -> QuickstartResult:
     """Run every step on `config`, serve, send a burst, and stop what was started (unless `keep`)."""
-    for name, value in {"RAY_AUTH_MODE": "token", **SWITCHES}.items():
+    for name, value in {"RAY_AUTH_MODE": "token", **SWITCHES, **LOCAL_SWITCHES}.items():
         os.environ.setdefault(name, value)
     result = QuickstartResult()
     with _ray():

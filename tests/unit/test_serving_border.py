@@ -41,6 +41,9 @@ class EchoService:
     def readiness(self) -> str | None:
         return "still starting"
 
+    def status(self) -> bytes:
+        return b'{"policy":"deadline"}'
+
     def count_response(self, route: str, status: int) -> None:
         self.responses.append((route, status))
 
@@ -173,6 +176,8 @@ async def test_with_auth_on_only_a_known_key_comes_in(
             reply = await call(api, "POST", path, body, wrong)
             assert reply.status == 401 and "www-authenticate" in reply.headers
     assert (await call(api, "GET", "/healthz")).status == 200
+    assert (await call(api, "GET", "/v1/status")).status == 401
+    assert (await call(api, "GET", "/v1/status", None, right)).json == {"policy": "deadline"}
     document = (await call(api, "GET", "/openapi.json")).json
     assert document["paths"]["/v1/ads"]["post"]["security"]
 
@@ -210,4 +215,4 @@ async def test_openapi_shows_the_bounds_in_force() -> None:
     request = document["components"]["schemas"]["AdRequest"]["properties"]
     assert request["count"]["maximum"] == 7
     assert {"display", "mailer"} <= set(request["scene"]["anyOf"][0]["enum"])
-    assert set(document["paths"]) == {"/v1/ads", "/v1/events", "/healthz", "/readyz"}
+    assert set(document["paths"]) == {"/v1/ads", "/v1/events", "/v1/status", "/healthz", "/readyz"}

@@ -12,10 +12,11 @@ import pytest
 from tests.bundles import ADVERTISERS, CATEGORIES, FULL_WIDTHS, random_model_config, write_random_bundle
 
 from adbeam.beams.cost import BatchCost
+from adbeam.beams.ladder import Ladder
 from adbeam.bundle import load_bundle, point_current
 from adbeam.errors import UserError
 from adbeam.records import Event
-from adbeam.serving.calibrate import fit
+from adbeam.serving.calibrate import calibrate
 from adbeam.serving.config import EngineConfig, ServingConfig
 from adbeam.serving.engine import LoadedModel, ModelEngine, full_widths, load_model
 from adbeam.serving.metrics import Metrics
@@ -120,12 +121,10 @@ def test_popular_ads_are_the_most_valuable_active_ones_and_filterable(engine: Mo
     assert left[0]["item_id"] == ads[1]["item_id"]
 
 
-def test_the_cost_model_is_recovered_from_exact_times() -> None:
-    true = BatchCost(2.0, 0.5, 0.03)
-    shapes = [(size, rows) for size in (1, 4, 16) for rows in (11, 57, 200)]
-    found = fit(shapes, [true.batch_ms([rows] * size) for size, rows in shapes])
-    assert (found.a_ms, found.c0_ms, found.c1_ms_per_row) == pytest.approx((2.0, 0.5, 0.03), rel=1e-6)
-    assert fit(shapes, [5.0] * len(shapes)).request_ms(1) > 0
+def test_calibration_finds_that_more_requests_and_wider_beams_cost_more(engine: ModelEngine) -> None:
+    cost = calibrate(engine, Ladder.build((64, 128, 256)), max_batch=8, seconds=0.5)
+    assert cost.batch_ms([449] * 8) > cost.batch_ms([449]) > 0
+    assert cost.request_ms(449) > cost.request_ms(10)
 
 
 def test_full_widths_come_from_the_bundle_or_the_configuration(folder: Path) -> None:

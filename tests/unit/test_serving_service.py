@@ -21,7 +21,7 @@ from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
 from adbeam.serving.problems import Problem
 from adbeam.serving.query import Answer, Query
-from adbeam.serving.schemas import AdResponse
+from adbeam.serving.schemas import AdResponse, ReplicaStatus
 from adbeam.serving.service import RecommenderService
 from adbeam.serving.store import SqliteStore, now_ms
 
@@ -280,3 +280,6 @@ async def test_what_the_autoscaler_reads_follows_the_arrivals(tmp_path: Path) ->
         assert figures["arrivals_per_second"] > 0
         assert figures["demand_full_width"] == pytest.approx(figures["arrivals_per_second"] * 0.01, rel=0.9)
         assert figures["in_flight"] == 0
+        status = ReplicaStatus.model_validate_json(service.status())
+        assert status.full_width_capacity_per_second == pytest.approx(100, rel=0.9)
+        assert (status.policy, status.model_version, tuple(status.full_widths)) == ("deadline", "v1", FULL)

@@ -57,6 +57,9 @@ class AdService(Protocol):
     def readiness(self) -> str | None:
         """None when requests are welcome, else what is missing."""
 
+    def status(self) -> bytes:
+        """The JSON of a ReplicaStatus."""
+
     def count_response(self, route: str, status: int) -> None:
         """Tell the metrics."""
 
@@ -84,15 +87,23 @@ class Border:
         batch = _validated(self.service.event_type, body)
         return Response(await self.service.events(batch), status_code=202, media_type="application/json")
 
+    async def status(self, request: Request) -> Response:
+        """GET /v1/status."""
+        self._check_caller(request)
+        return Response(self.service.status(), media_type="application/json")
+
     async def _admit(self, request: Request) -> bytes:
         """The body of a request that may come in; raises Problem 401, 413 or 429."""
+        self._check_caller(request)
+        return await read_body(request, self.limits.body_bytes)
+
+    def _check_caller(self, request: Request) -> None:
         caller = self.authenticator.caller(request.headers)
         if caller is None:
             raise Problem(401, "credentials are missing or wrong", headers=self.authenticator.challenge)
         if not self.rate_limit.allows(caller):
             retry = {"Retry-After": str(self.service.config.admission.retry_after_seconds)}
             raise Problem(429, f"more than {self.limits.requests_per_second:g} requests/s", headers=retry)
-        return await read_body(request, self.limits.body_bytes)
 
     def _deadline_ms(self, request: Request, asked: AdRequest) -> float:
         header = request.headers.get(DEADLINE_HEADER)
@@ -119,6 +130,9 @@ def build_api(service: AdService) -> FastAPI:
     async def events(request: Request) -> Response:
         return await _answered(service, "events", border.events, request)
 
+    async def status(request: Request) -> Response:
+        return await _answered(service, "status", border.status, request)
+
     async def healthz(request: Request) -> Response:
         return _state(service.health())
 
@@ -127,6 +141,7 @@ def build_api(service: AdService) -> FastAPI:
 
     api.add_route("/v1/ads", ads, methods=["POST"])
     api.add_route("/v1/events", events, methods=["POST"])
+    api.add_route("/v1/status", status, methods=["GET"])
     api.add_route("/healthz", healthz, methods=["GET"])
     api.add_route("/readyz", readyz, methods=["GET"])
     api.openapi = lambda: openapi_document(api, service)  # type: ignore[method-assign]

@@ -1,6 +1,6 @@
-"""What a decode costs on this machine, from timed decodes when a model is loaded; and whether it answers at all.
+"""What an answer costs on this machine, from timed batches when a model is loaded; and whether it answers at all.
 
-cost_ms = a + sum over requests (c0 + c1 * rows), fitted by least squares with coefficients >= 0. B requests.
+The whole path is timed, history and features included, not the decode alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adbeam.beams.cost import BatchCost, beam_rows
-from adbeam.beams.ladder import Ladder
+from adbeam.beams.ladder import Ladder, Widths
+from adbeam.decoding.cost import fit
 from adbeam.errors import UserError
 from adbeam.serving.query import Blocked, Query
 from adbeam.serving.schemas import HistoryEvent
@@ -36,26 +37,26 @@ def check(engine: ModelEngine) -> None:
         )
 
 
-def calibrate(engine: ModelEngine, ladder: Ladder, max_batch: int, repeats: int) -> BatchCost:
-    """Fit the cost of a batch to timed decodes of several batch sizes and rungs."""
-    rungs = sorted({ladder.full, (ladder.full + ladder.floor) // 2, ladder.floor})
-    sizes = sorted({1, max(1, max_batch // 4), max_batch})
+def calibrate(engine: ModelEngine, ladder: Ladder, max_batch: int, seconds: float) -> BatchCost:
+    """Fit the cost of a batch to timed answers of several batch sizes and rungs, for about `seconds`.
+
+    Cheap cells come first and all are measured in turn, so that a drift of the machine falls on all alike.
+    """
     queries = probe_queries(engine, max_batch)
-    shapes = [(size, ladder.rungs[rung].widths) for size in sizes for rung in rungs]
-    times_ms = [
-        median(_decode_ms(engine, queries[:size], widths) for _ in range(repeats + 1)) for size, widths in shapes
-    ]
-    return fit([(size, beam_rows(widths)) for size, widths in shapes], times_ms)
-
-
-def fit(shapes: list[tuple[int, int]], times_ms: list[float]) -> BatchCost:
-    """The cost model that explains times of batches of (requests, rows a request); relative errors count alike."""
-    from scipy.optimize import nnls
-
-    design = np.array([(1.0, size, size * rows) for size, rows in shapes])
-    weight = 1.0 / np.maximum(np.array(times_ms), LEAST_MS)
-    (a, c0, c1), _ = nnls(design * weight[:, None], np.ones(len(shapes)))
-    return BatchCost(max(float(a), 0.0), max(float(c0), LEAST_MS), max(float(c1), LEAST_MS / 100))
+    sizes = {1, max(1, max_batch // 4), max_batch}
+    schedules = {ladder.rungs[rung].widths for rung in (ladder.full, (ladder.full + ladder.floor) // 2, ladder.floor)}
+    cells = sorted(((size, widths) for size in sizes for widths in schedules), key=lambda c: c[0] * beam_rows(c[1]))
+    taken: dict[tuple[int, Widths], list[float]] = {}
+    end = time.perf_counter() + seconds
+    _answer_ms(engine, queries[:1], cells[0][1])
+    while not taken or time.perf_counter() < end:
+        for size, widths in cells:
+            if taken and time.perf_counter() + min(taken.get((size, widths), [0.0])) / 1000 > end:
+                break
+            taken.setdefault((size, widths), []).append(_answer_ms(engine, queries[:size], widths))
+    shapes = [(size, beam_rows(widths)) for size, widths in taken]
+    found = fit(shapes, [median(times) for times in taken.values()])
+    return BatchCost(found.a_ms, max(found.c0_ms, LEAST_MS), max(found.c1_ms_per_row, LEAST_MS / 100))
 
 
 def probe_queries(engine: ModelEngine, count: int) -> list[Query]:
@@ -75,7 +76,7 @@ def probe_queries(engine: ModelEngine, count: int) -> list[Query]:
     return queries
 
 
-def _decode_ms(engine: ModelEngine, queries: list[Query], widths: tuple[int, ...]) -> float:
+def _answer_ms(engine: ModelEngine, queries: list[Query], widths: Widths) -> float:
     started = time.perf_counter()
     engine.answer(queries, [widths] * len(queries))
     return (time.perf_counter() - started) * 1000

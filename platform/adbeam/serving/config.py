@@ -93,15 +93,14 @@ class EngineConfig(Section):
     """How a replica decodes."""
 
     device: str = Field("cpu", description="cpu or cuda.")
-    matmul_precision: Literal["highest", "high", "medium"] = Field(
-        "highest", description="Of float32 products: highest is float32, high TF32, medium bfloat16 where there is any."
-    )
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
+    compiled: bool = Field(False, description="torch.compile the decoder's layers; costs a minute at start.")
     torch_threads: int = Field(1, ge=1)
     widths: tuple[int, ...] | None = Field(
         None, description="Full beam widths; default: those the bundle was made for."
     )
     order_by: Literal["log_probability", "expected_ecpm", "expected_value"] = "expected_value"
-    calibration_repeats: int = Field(3, ge=1, description="Timed decodes of each batch size and rung at start.")
+    calibration_seconds: float = Field(2.0, gt=0, description="Time for timed decodes when a model is loaded.")
     stuck_seconds: float = Field(20.0, gt=0, description="A decode that takes longer fails the health check.")
 
 

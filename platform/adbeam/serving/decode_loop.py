@@ -118,6 +118,11 @@ class DecodeLoop:
         with self._changed:
             return self._controller.signals()
 
+    def full_width_capacity(self) -> float:
+        """Requests a second that this replica sustains at full width."""
+        with self._changed:
+            return self._controller.full_width_capacity()
+
     @property
     def depth(self) -> int:
         """Requests that wait."""

@@ -78,7 +78,7 @@ class ModelEngine:
         self.model = model.to(config.device).eval()
         self.trie = Trie.build(self.catalogue.sids_RT, bundle.model_config.codebooks, self.catalogue.live_R)
         self.decoder = Decoder(
-            self.model, self.trie, ecpm_means=bundle.settings["ecpm_means"], order_by=config.order_by
+            self.model, self.trie, bundle.settings["ecpm_means"], config.order_by, config.precision, config.compiled
         )
 
     @property
@@ -87,9 +87,8 @@ class ModelEngine:
         return self.bundle.version
 
     def prepare_thread(self) -> None:
-        """Give the calling thread its number of compute threads (OpenMP counts per thread) and the precision."""
+        """Give the calling thread its number of compute threads (OpenMP counts per thread)."""
         torch.set_num_threads(self.config.torch_threads)
-        torch.set_float32_matmul_precision(self.config.matmul_precision)
 
     def answer(self, queries: Sequence[Query], schedules: Sequence[Widths]) -> list[Answer]:
         """One answer a query."""
@@ -199,7 +198,7 @@ def load_model(
     widths = engine.full_widths
     if cost is None:
         ladder = Ladder.build(widths, None, quality, policy.ladder)
-        cost = calibrate(engine, ladder, policy.max_batch, config.engine.calibration_repeats)
+        cost = calibrate(engine, ladder, policy.max_batch, config.engine.calibration_seconds)
         logger.info(
             "decoding costs %.2f ms + a request (%.2f ms + rows x %.4f ms)", cost.a_ms, cost.c0_ms, cost.c1_ms_per_row
         )

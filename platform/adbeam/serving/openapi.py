@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from adbeam.serving.problems import CONTENT_TYPE
-from adbeam.serving.schemas import AdResponse, EventReceipt, Problem
+from adbeam.serving.schemas import AdResponse, EventReceipt, Problem, ReplicaStatus
 
 PROBLEMS = {
     "400": "Malformed JSON",
@@ -25,7 +25,7 @@ def openapi_document(api: FastAPI, service: Any) -> dict[str, Any]:
     """The document with the bounds, scenes and authentication in force now."""
     request, events = service.request_type, service.event_type
     models = [(request, "validation"), (events, "validation")]
-    models += [(model, "serialization") for model in (AdResponse, EventReceipt, Problem)]
+    models += [(model, "serialization") for model in (AdResponse, EventReceipt, Problem, ReplicaStatus)]
     _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     document = get_openapi(title=api.title, version=api.version, routes=[], summary="Ads from a generative recommender")
     document["components"] = {"schemas": schema["$defs"], "securitySchemes": _schemes(service)}
@@ -33,6 +33,7 @@ def openapi_document(api: FastAPI, service: Any) -> dict[str, Any]:
     document["paths"] = {
         "/v1/ads": {"post": {**_ads(request.__name__), "security": secured}},
         "/v1/events": {"post": {**_events(events.__name__), "security": secured}},
+        "/v1/status": {"get": {**_status(), "security": secured}},
         "/healthz": {"get": _state("Whether the replica works")},
         "/readyz": {"get": _state("Whether requests are welcome")},
     }
@@ -66,6 +67,15 @@ def _events(batch: str) -> dict[str, Any]:
         "operationId": "events",
         "requestBody": _body(batch),
         "responses": {"202": {"description": "Counted", **_json("EventReceipt")}, **_problems()},
+    }
+
+
+def _status() -> dict[str, Any]:
+    problems = {status: problem for status, problem in _problems().items() if status in ("401", "429")}
+    return {
+        "summary": "The load and the beams of the replica that answers",
+        "operationId": "status",
+        "responses": {"200": {"description": "State", **_json("ReplicaStatus")}, **problems},
     }
 
 

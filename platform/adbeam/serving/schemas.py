@@ -118,6 +118,24 @@ class EventReceipt(BaseModel):
     duplicates: int
 
 
+class ReplicaStatus(BaseModel):
+    """One replica's state; behind several replicas each answer is of another one."""
+
+    model_version: str
+    model_age_seconds: float
+    scenes: list[str]
+    policy: str
+    rung: int
+    widths: list[int]
+    full_widths: list[int]
+    full_width_capacity_per_second: float = Field(description="Requests a second this replica sustains at full width.")
+    arrivals_per_second: float
+    demand_full_width: float = Field(description="Replicas that the arrivals would keep busy at full width.")
+    utilisation: float
+    queue_depth: int
+    in_flight: int
+
+
 class FieldProblem(BaseModel):
     """One field that is wrong."""
 

@@ -52,6 +52,7 @@ class RecommenderService:
         self.request_type = self._request_type()
         self.cache = ResultCache(config.cache)
         self.in_flight = 0
+        self._rung_changes = 0
         self._event_log = event_log
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="events")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -143,6 +144,26 @@ class RecommenderService:
         """None when requests are welcome."""
         return None if self._loop is not None else "the replica is starting"
 
+    def status(self) -> bytes:
+        """The JSON of a ReplicaStatus."""
+        signals = self._decoding.signals()
+        body = {
+            "model_version": self.model.version,
+            "model_age_seconds": round(time.monotonic() - self.model.loaded_s, 1),
+            "scenes": self.model.scenes,
+            "policy": signals.policy,
+            "rung": signals.rung,
+            "widths": signals.widths,
+            "full_widths": signals.full_widths,
+            "full_width_capacity_per_second": self._decoding.full_width_capacity(),
+            "arrivals_per_second": signals.arrival_rate_per_second,
+            "demand_full_width": signals.demand_full_width,
+            "utilisation": signals.utilisation,
+            "queue_depth": self._decoding.depth,
+            "in_flight": self.in_flight,
+        }
+        return to_json(body)
+
     def count_response(self, route: str, status: int) -> None:
         """Tell the metrics."""
         self.metrics.add("adbeam_responses", route=route, status=str(status))
@@ -162,6 +183,8 @@ class RecommenderService:
         }
         for name, value in gauges.items():
             self.metrics.set(name, value)
+        self.metrics.add("adbeam_rung_changes", signals.rung_changes - self._rung_changes)
+        self._rung_changes = signals.rung_changes
         age_seconds = time.monotonic() - self.model.loaded_s
         self.metrics.set("adbeam_model_age_seconds", age_seconds, version=self.model.version)
         if self._event_log is not None:
