@@ -6,8 +6,8 @@ Rows are those of the bundle's catalogue; the trie names items by the same numbe
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -56,9 +56,9 @@ class AdCatalogue:
     def __len__(self) -> int:
         return len(self.item_ids)
 
-    def sid(self, item_id: str) -> tuple[int, ...] | None:
-        """The SID of an item, servable or not."""
-        return self.index.sid(item_id)
+    def rows(self, item_ids: Sequence[str]) -> np.ndarray:
+        """int64, the rows of items, servable or not; -1 for an unknown one."""
+        return np.fromiter(map(self.row_of.get, item_ids, repeat(-1)), np.int64, len(item_ids))
 
     def item_filter(self, blocked: Blocked, seen: Iterable[str]) -> ItemFilter:
         """A request's filter as the search takes it: ids one by one, advertisers and categories as a shared mask."""
@@ -105,8 +105,8 @@ class AdCatalogue:
         return allow_R
 
     def _known(self, item_ids: Iterable[str]) -> np.ndarray:
-        rows = (self.row_of.get(item_id) for item_id in item_ids)
-        return np.fromiter((row for row in rows if row is not None), dtype=np.int64)
+        row = self.rows(list(item_ids))
+        return row[row >= 0]
 
 
 class PopularAds:

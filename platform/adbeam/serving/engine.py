@@ -117,18 +117,15 @@ class ModelEngine:
             return EMPTY
 
     def _context(self, query: Query, history: UserHistory) -> ContextRow:
-        sids = [self.catalogue.sid(item_id) for item_id in history.item_ids]
-        known_H = np.array([sid is not None for sid in sids], dtype=bool)
-        if not known_H.any():
-            encoded = History.empty(self.spec.levels)
-        else:
-            encoded = History(
-                np.array([sid for sid in sids if sid is not None], dtype=np.int64),
-                history.timestamp_H[known_H],
-                history.action_H[known_H],
-                history.kind_H[known_H],
-                history.value_H[known_H],
-            )
+        row_H = self.catalogue.rows(history.item_ids)
+        known_H = row_H >= 0
+        encoded = History(
+            self.catalogue.sids_RT[row_H[known_H]],
+            history.timestamp_H[known_H],
+            history.action_H[known_H],
+            history.kind_H[known_H],
+            history.value_H[known_H],
+        )
         return build_context(encoded, query.now_ms, query.scene, query.user_id, self.spec)
 
     def _filter(self, query: Query, history: UserHistory) -> ItemFilter | None:
