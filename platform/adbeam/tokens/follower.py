@@ -80,6 +80,11 @@ class Follower:
                 applied += len(page)
         return applied
 
+    def checkpoint(self) -> tuple[int, pa.Table]:
+        """(watermark, the whole index at that point): what a restart or a new bundle begins from."""
+        with self._lock:
+            return self.watermark, self.index.snapshot()
+
     def start(self) -> None:
         """Catch up, then follow in the background."""
         self.poll()
