@@ -149,6 +149,24 @@ def test_updates_from_other_threads_never_wait_for_a_search() -> None:
     assert trie.live_sids == 6
 
 
+def test_a_copy_that_missed_too_much_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adbeam.decoding.trie.TOUCHED", 10)
+    trie = Trie.build([(0, 0, 0), (1, 1, 1)], CODEBOOKS)
+    copy = TrieTensors(trie, copied=True)
+    for item in range(2, 30):
+        trie.insert(item, (item % 6, item % 5, item % 4))
+        trie.remove(item - 2)
+        trie.apply_pending()
+        if item % 11 == 0:
+            copy.refresh()
+    copy.refresh()
+    assert len(trie.touched) <= 40 and torch.equal(copy.leaf_N, TrieTensors(trie).leaf_N)
+    assert torch.equal(
+        copy.live(2, torch.arange(trie.levels[2].used)),
+        torch.from_numpy(trie.levels[2].live)[: trie.levels[2].used] > 0,
+    )
+
+
 def test_items_that_share_a_sid_keep_it_alive() -> None:
     trie = Trie.build([(1, 2, 3), (1, 2, 3), (1, 2, 0)], CODEBOOKS)
     trie.remove(0)

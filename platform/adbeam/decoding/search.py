@@ -21,6 +21,7 @@ from adbeam.decoding.precision import Precision
 from adbeam.decoding.results import DecodeResult, OrderBy, order
 from adbeam.decoding.topk import top_k
 from adbeam.decoding.trie import Trie
+from adbeam.decoding.trie_tensors import TrieTensors
 from adbeam.errors import UserError
 from adbeam.model.batch import ContextBatch
 from adbeam.model.lazyar import LazyAR
@@ -115,7 +116,7 @@ class Decoder:
         for level in range(T):
             logits_RV = self._logits(state, level, beams, layout)
             candidates = self._candidates(batch, level, logits_RV, beams)
-            beams = self._select(candidates, beams, layout, [widths[level] for widths in runs])
+            beams = self._select(candidates, beams, layout, [widths[level] for widths in runs], batch.tensors)
             layout = beams.layout
         assert beams is not None
         return beams, torch.softmax(self._logits(state, T, beams, layout), dim=-1)
@@ -140,7 +141,9 @@ class Decoder:
             candidates.score_RF.add_((beams.score_R - total_R)[:, None])
         return candidates
 
-    def _select(self, candidates: Candidates, beams: Beams | None, layout: Layout, widths: list[int]) -> Beams:
+    def _select(
+        self, candidates: Candidates, beams: Beams | None, layout: Layout, widths: list[int], tensors: TrieTensors
+    ) -> Beams:
         """The best children of each request, group by group of equal width."""
         fan_out = candidates.score_RF.shape[1]
         score, parent, child, kept = [], [], [], []
@@ -157,7 +160,6 @@ class Decoder:
             kept.append(full)
         parent_R = torch.cat(parent)
         entry_R = candidates.start_R[parent_R] + torch.cat(child)
-        tensors = self.constraint.tensors
         entry_R.clamp_max_(tensors.used(candidates.level) - 1)
         code_R1 = tensors.codes(candidates.level, entry_R)[:, None]
         sid_Rt = code_R1 if beams is None else torch.cat([beams.sid_Rt[parent_R], code_R1], dim=1)

@@ -22,6 +22,9 @@ from adbeam.decoding.trie_build import build_levels
 from adbeam.decoding.trie_level import Array, TrieLevel
 from adbeam.errors import UserError
 
+TOUCHED = 200_000
+"""Changes that are remembered."""
+
 
 class Trie:
     """The live semantic IDs as a prefix tree that can be searched, filtered and updated."""
@@ -34,6 +37,8 @@ class Trie:
         self.version = 0
         self.touched: list[tuple[int, str, int, int]] = []
         """What updates changed: level (-1: `leaf_N`), array, from, to. Copies on a device catch up by it."""
+        self.forgotten = 0
+        """How many of the oldest changes are no longer in `touched`; a copy that has not seen them is made anew."""
         self._pending: deque[tuple[int, tuple[int, ...] | None]] = deque()
         self._lock = threading.Lock()
 
@@ -103,6 +108,9 @@ class Trie:
             if sid is not None:
                 trie_updates.put_in(self, item, sid)
         self.version += 1
+        if len(self.touched) > TOUCHED:
+            self.forgotten += len(self.touched) // 2
+            del self.touched[: len(self.touched) // 2]
 
     def find(self, sid: Sequence[int]) -> list[int]:
         """The entries along `sid`, as far as the trie has them; some may be dead."""

@@ -30,6 +30,8 @@ class TrieTensors:
         """Catch up with the updates that the trie has applied."""
         if self._seen == self.trie.version:
             return
+        if self._applied < self.trie.forgotten:
+            self._held.clear()
         arrays: dict[tuple[int, str], Any] = {(LEAF_N, "leaf_N"): self.trie.leaf_N}
         for t, level in enumerate(self.trie.levels):
             arrays |= {(t, name): array for name, array in level.arrays().items()}
@@ -37,13 +39,13 @@ class TrieTensors:
             held = self._held.get(place)
             if not self.copied:
                 self._held[place] = torch.from_numpy(array)
-            elif held is None or held.shape != array.shape or held.numpy(force=True).dtype != array.dtype:
+            elif held is None or held.shape != array.shape or held.dtype != torch.from_numpy(array).dtype:
                 self._held[place] = torch.tensor(array, device=self.device)
         if self.copied:
-            for level_, name, low, high in self.trie.touched[self._applied :]:
+            for level_, name, low, high in self.trie.touched[max(0, self._applied - self.trie.forgotten) :]:
                 piece = np.ascontiguousarray(arrays[level_, name][low:high])
                 self._held[level_, name][low:high] = torch.from_numpy(piece).to(self.device)
-        self._applied, self._seen = len(self.trie.touched), self.trie.version
+        self._applied, self._seen = self.trie.forgotten + len(self.trie.touched), self.trie.version
 
     def live_mask(self) -> Tensor:
         """bool [V], which first codes lead to a live ad."""

@@ -1,0 +1,224 @@
+"""Speed, memory and exactness of the decoding engine.
+
+`python -m benchmarks.decode [--only ladder,hf,...] [--repeats N]`. Ratios are taken within one run, as medians of
+interleaved repeats, on random weights and a random catalogue. Needs the extra `bench` for the comparison with
+Hugging Face generate.
+
+Shapes: B requests, N ads, T levels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adbeam.decoding import Decoder, Trie, search
+from adbeam.decoding.cost import calibrate, full_context
+from benchmarks.decode_baselines import HuggingFace, ReplicatedEngine, bare_products, one_stage_top_k
+from benchmarks.decode_quality import exactness, precision
+from benchmarks.decode_scale import constraint_share, filters, paper_size, trie_25m
+from benchmarks.decode_setup import BY_LEVEL, FULL, decoding, interleaved, model_of, random_sids, small
+from benchmarks.report import report
+
+Figures = dict[str, float]
+Section = Callable[[int], tuple[Figures, dict[str, Any]]]
+
+PAPER_GAIN = {"beam_shared_kv": 212.5, "topk_pre_cut": 184.8, "lazyar": 81.0, "widths_by_level": 45.0, "int8": 50.3}
+"""GR4AD's change of requests/s, per cent; LazyAR from 2.17 / 1.20 of its Table 1, low precision is FP8 there."""
+
+
+def catalogue(ads: int = 1_000_000) -> Trie:
+    """Uniform SIDs over 3 x 1024 codes."""
+    return Trie.build(random_sids(ads, small().codebooks), small().codebooks)
+
+
+@contextmanager
+def top_k_in_one_stage(on: bool) -> Any:
+    """Search without the pre-cut."""
+    kept = search.top_k
+    if on:
+        search.top_k = one_stage_top_k
+    try:
+        yield
+    finally:
+        search.top_k = kept
+
+
+def ladder(repeats: int) -> tuple[Figures, dict[str, Any]]:
+    """Each row adds one technique to a plain decoder with replicated keys and values; one thread and two."""
+    trie = catalogue()
+    plain, lazy = model_of(small(0)), model_of(small(6))
+    replicated, shared = Decoder(ReplicatedEngine(plain), trie), Decoder(plain, trie)
+    rows = {
+        "plain": (replicated, FULL, True),
+        "beam_shared_kv": (shared, FULL, True),
+        "topk_pre_cut": (shared, FULL, False),
+        "lazyar": (Decoder(lazy, trie), FULL, False),
+        "widths_by_level": (Decoder(lazy, trie), BY_LEVEL, False),
+        "int8": (Decoder(lazy, trie, precision="int8"), BY_LEVEL, False),
+    }
+
+    def job(name: str, batch: int) -> Callable[[], object]:
+        decoder, widths, one_stage = rows[name]
+        run = decoding(decoder, batch, widths)
+
+        def timed() -> None:
+            with top_k_in_one_stage(one_stage):
+                run()
+
+        return timed
+
+    figures, table = {}, []
+    for threads, batch in ((1, 1), (1, 8), (2, 1), (2, 8)):
+        torch.set_num_threads(threads)
+        seconds = interleaved({name: job(name, batch) for name in rows}, repeats)
+        before = None
+        for name, taken in seconds.items():
+            rps = batch / taken
+            gain = None if before is None else 100 * (rps / before - 1)
+            table.append({"threads": threads, "batch": batch, "row": name, "rps": rps, "gain_percent": gain,
+                          "gr4ad_percent": PAPER_GAIN.get(name)})  # fmt: skip
+            before = rps
+            if threads == 1 and batch == 8:
+                figures[f"ladder_{name}_rps"] = rps
+    torch.set_num_threads(1)
+    return figures, {"ladder": table}
+
+
+def hugging_face(repeats: int) -> tuple[Figures, dict[str, Any]]:
+    """Against generate(num_beams=128) on T5, 100 000 ads, constraint as a dictionary and as a vectorised mask."""
+    config = small()
+    sids_NT = random_sids(100_000, config.codebooks)
+    theirs, ours = HuggingFace(config, sids_NT, FULL[-1]), Trie.build(sids_NT, config.codebooks)
+    decoder, plain = Decoder(model_of(config), ours), Decoder(model_of(small(0)), ours)
+    figures, table = {}, []
+    for batch in (1, 8):
+        jobs = {
+            "generate_dictionary": theirs.job(batch, vectorised=False),
+            "generate_mask": theirs.job(batch, vectorised=True),
+            "adbeam_equal_widths": decoding(decoder, batch, FULL),
+            "adbeam_by_level": decoding(decoder, batch, BY_LEVEL),
+            "adbeam_plain_decoder_equal_widths": decoding(plain, batch, FULL),
+        }
+        seconds = interleaved(jobs, max(2, repeats // 3))
+        table += [{"batch": batch, "row": name, "rps": batch / taken} for name, taken in seconds.items()]
+        figures[f"speedup_vs_hf_b{batch}"] = seconds["generate_dictionary"] / seconds["adbeam_by_level"]
+        figures[f"speedup_vs_hf_b{batch}_equal_widths"] = (
+            seconds["generate_dictionary"] / seconds["adbeam_equal_widths"]
+        )
+        figures[f"speedup_vs_hf_mask_b{batch}"] = seconds["generate_mask"] / seconds["adbeam_by_level"]
+        figures[f"speedup_vs_hf_mask_b{batch}_equal_widths"] = seconds["generate_mask"] / seconds["adbeam_equal_widths"]
+    return figures, {"hugging_face": table}
+
+
+def limit(repeats: int) -> tuple[Figures, dict[str, Any]]:
+    """Against the bare matrix products of the same shapes, and LazyAR against the plain decoder."""
+    trie, figures, table = catalogue(), {}, []
+    jobs: dict[str, Callable[[], object]] = {}
+    for name, layers in (("lazyar", 6), ("ar", 0)):
+        config = small(layers)
+        decoder = Decoder(model_of(config), trie)
+        for label, widths in (("full", FULL), ("by_level", BY_LEVEL)):
+            products, gflop = bare_products(config, 8, widths)
+            jobs |= {f"{name}_{label}": decoding(decoder, 8, widths), f"{name}_{label}_products": products}
+            table.append({"row": f"{name}_{label}", "gflop": gflop})
+    seconds = interleaved(jobs, repeats)
+    for row in table:
+        name = row["row"]
+        row |= {"seconds": seconds[name], "products_seconds": seconds[f"{name}_products"]}
+        figures[f"limit_ratio_{name}_b8"] = seconds[name] / seconds[f"{name}_products"]
+    figures["limit_ratio_b8"] = figures["limit_ratio_lazyar_full_b8"]
+    figures["lazyar_over_ar"] = seconds["ar_full"] / seconds["lazyar_full"]
+    figures["lazyar_over_ar_by_level"] = seconds["ar_by_level"] / seconds["lazyar_by_level"]
+    return figures, {"limit": table, "limit_settings": {"dtype": "float32", "threads": 1, "batch": 8}}
+
+
+def mixed_batch(repeats: int) -> tuple[Figures, dict[str, Any]]:
+    """Seven narrow requests and one wide, together and as two groups apart."""
+    decoder, narrow, wide = Decoder(model_of(small()), catalogue()), (16, 32, 32), FULL
+    context = full_context(decoder.config, 8)
+    seconds = interleaved(
+        {
+            "together": lambda: decoder.decode(context, [narrow] * 7 + [wide]),
+            "narrow": decoding(decoder, 7, narrow),
+            "wide": decoding(decoder, 1, wide),
+        },
+        repeats,
+    )
+    ratio = seconds["together"] / (seconds["narrow"] + seconds["wide"])
+    return {"mixed_batch_ratio": ratio}, {"mixed_batch": seconds}
+
+
+def cost_model(repeats: int) -> tuple[Figures, dict[str, Any]]:
+    """The fitted cost and its error, calibrated in about two seconds."""
+    decoder = Decoder(model_of(small()), catalogue(100_000))
+    cost = calibrate(decoder, [(8, 16, 32), (16, 32, 64), BY_LEVEL, FULL], seconds=2.0)
+    return {"cost_model_error": cost.error, "cost_model_worst_error": cost.worst_error}, {"cost": cost.to_dict()}
+
+
+SECTIONS: dict[str, Section] = {
+    "ladder": ladder,
+    "limit": limit,
+    "mixed": mixed_batch,
+    "hf": hugging_face,
+    "constraint": constraint_share,
+    "filters": filters,
+    "precision": precision,
+    "cost": cost_model,
+    "exact": exactness,
+    "paper": paper_size,
+    "trie_25m": trie_25m,
+}
+
+
+def draw(table: list[dict[str, Any]], path: Path) -> None:
+    """The ladder at batch 8 and one thread as bars."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [row for row in table if row["threads"] == 1 and row["batch"] == 8]
+    figure, axes = pyplot.subplots(figsize=(8, 3.2))
+    axes.barh([row["row"] for row in rows], [row["rps"] for row in rows], color="#3b6ea5")
+    for place, row in enumerate(rows):
+        gain = "" if row["gain_percent"] is None else f"  {row['gain_percent']:+.0f} %"
+        theirs = "" if row["gr4ad_percent"] is None else f" (GR4AD {row['gr4ad_percent']:+.0f} %)"
+        axes.text(row["rps"], place, f"{gain}{theirs}", va="center", fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("requests/s, batch 8, one thread, 128 final beams")
+    axes.margins(x=0.35)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Run the sections and write decode.json and decode.png."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, comma-separated")
+    parser.add_argument("--repeats", type=int, default=9)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", category=UserWarning)
+    torch.set_num_threads(1)
+    figures: Figures = {}
+    extra: dict[str, Any] = {"settings": {"widths_full": FULL, "widths_by_level": BY_LEVEL, "repeats": options.repeats}}
+    for name in options.only.split(","):
+        print(f"{name} ...", flush=True)
+        found, tables = partial(SECTIONS[name], options.repeats)()
+        print({key: round(value, 4) for key, value in found.items()}, flush=True)
+        figures |= found
+        extra |= tables
+    if "ladder" in extra:
+        draw(extra["ladder"], Path("decode.png"))
+    report("decode", figures, extra)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Decoding at scale: a million ads, 25 million ads, filters, the paper's size.
+
+Shapes: B requests, N ads, T levels.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from adbeam.config import Config
+from adbeam.decoding import Decoder, ItemFilter, Trie
+from adbeam.decoding.constraint import BatchConstraint, Constraint
+from adbeam.decoding.cost import full_context
+from benchmarks.decode_setup import BY_LEVEL, FULL, Stopwatch, decoding, interleaved, model_of, random_sids, small
+
+PAPER_CODEBOOKS = (16384, 4096, 1024)
+
+
+def constraint_share(repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Time inside the constraint (mask, children, their logits) as a share of decode time, at a million ads."""
+    config = small()
+    trie = Trie.build(random_sids(1_000_000, config.codebooks), config.codebooks)
+    figures = {"bytes_per_ad_1m": trie.bytes / 1_000_000}
+    decoder = Decoder(model_of(config), trie)
+    for batch in (1, 8):
+        figures[f"constraint_share_1m_b{batch}"] = max(
+            _share(decoder, batch, w, None, repeats)[0] for w in (FULL, BY_LEVEL)
+        )
+    figures["constraint_share_1m"] = figures["constraint_share_1m_b8"]
+    started = time.perf_counter()
+    for item in range(1000):
+        trie.insert(1_000_000 + item, random_sids(1, config.codebooks, seed=item)[0])
+        trie.remove(item)
+    trie.apply_pending()
+    figures["insert_and_remove_us"] = (time.perf_counter() - started) * 1000
+    return figures, {}
+
+
+def filters(repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Filters that block 1, 50 and 99 % of a million ads: every request with a list or mask of its own, never seen
+    before (`fresh`), or with a mask that was compiled for an earlier request (`kept`)."""
+    config, table = small(), []
+    trie = Trie.build(random_sids(1_000_000, config.codebooks), config.codebooks)
+    decoder, figures = Decoder(model_of(config), trie), {}
+    generator = np.random.default_rng(0)
+    for blocked in (0.01, 0.5, 0.99):
+        masks = [generator.random(1_000_000) >= blocked for _ in range(8)]
+        forms = {"mask": [ItemFilter(allow=mask) for mask in masks]}
+        if blocked == 0.01:
+            forms["list"] = [ItemFilter(deny=np.flatnonzero(~mask)) for mask in masks]
+        for form, given in forms.items():
+            for batch in (1, 8):
+                for fresh in (True, False):
+                    share, sizes = _share(decoder, batch, FULL, given[:batch], repeats, fresh)
+                    row = {"blocked": blocked, "form": form, "batch": batch, "fresh": fresh, "share": share}
+                    table.append(row | {"ads_returned": min(sizes), "asked": FULL[-1]})
+    for blocked in (0.01, 0.5, 0.99):
+        rows = [row for row in table if row["blocked"] == blocked and row["form"] == "mask"]
+        for fresh in (True, False):
+            shares = [row["share"] for row in rows if row["fresh"] == fresh]
+            figures[f"filter_share_{blocked:.0%}_{'fresh' if fresh else 'kept'}".replace("%", "")] = max(shares)
+    figures["filter_ads_missing"] = sum(row["asked"] - row["ads_returned"] for row in table)
+    return figures, {"filters": table}
+
+
+def _share(
+    decoder: Decoder,
+    batch: int,
+    widths: tuple[int, ...],
+    given: list[ItemFilter] | None,
+    repeats: int,
+    fresh: bool = False,
+) -> tuple[float, list[int]]:
+    """(constraint seconds / decode seconds, ads returned a request)."""
+    context = full_context(decoder.config, batch)
+    constraint_ = Stopwatch(BatchConstraint, "__init__", "first", "next")
+    whole, sizes = 0.0, []
+    decoder.decode(context, [widths] * batch, given)
+    with constraint_:
+        for _ in range(repeats):
+            if fresh:
+                decoder.constraint = Constraint(decoder.trie, "cpu")
+            started = time.perf_counter()
+            results = decoder.decode(context, [widths] * batch, given)
+            whole += time.perf_counter() - started
+            sizes += [result.size for result in results]
+    return constraint_.seconds / whole, sizes
+
+
+def paper_size(repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """One request at d 1024, L 9, K 6, 16384/4096/1024 codes, S 512, beams 128/256/512, a million ads."""
+    return _apart("paper")
+
+
+def trie_25m(repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """25 million ads in the paper's code space: build, memory, one search with a small model."""
+    return _apart("trie_25m")
+
+
+def _apart(name: str) -> tuple[dict[str, float], dict[str, Any]]:
+    """Run one job in a process of its own, so that its peak memory is its own."""
+    command = [sys.executable, "-m", "benchmarks.decode_scale", name]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(answer.stdout.strip().splitlines()[-1]), {}
+
+
+def _peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _paper() -> dict[str, float]:
+    config = Config(size="paper").model.model_copy(update={"dropout": 0.0})
+    trie = Trie.build(random_sids(1_000_000, config.codebooks), config.codebooks)
+    decoder = Decoder(model_of(config), trie)
+    seconds = interleaved({"one": decoding(decoder, 1, (128, 256, 512))}, 3)["one"]
+    return {"paper_size_ms": seconds * 1000, "paper_size_peak_gib": _peak_gib()}
+
+
+def _trie_25m() -> dict[str, float]:
+    before = _peak_gib()
+    sids_NT = random_sids(25_000_000, PAPER_CODEBOOKS)
+    started = time.perf_counter()
+    trie = Trie.build(sids_NT, PAPER_CODEBOOKS)
+    built = time.perf_counter() - started
+    figures = {
+        "trie_25m_build_seconds": built,
+        "trie_25m_peak_gib": _peak_gib() - before,
+        "trie_25m_bytes_per_ad": trie.bytes / 25e6,
+    }
+    config = small().model_copy(update={"codebooks": PAPER_CODEBOOKS, "width": 64})
+    decoder = Decoder(model_of(config), trie)
+    constraint_ = Stopwatch(BatchConstraint, "__init__", "first", "next")
+    decoder.decode(full_context(config, 1), [(128, 256, 512)])
+    with constraint_:
+        started = time.perf_counter()
+        (result,) = decoder.decode(full_context(config, 1), [(128, 256, 512)])
+        whole = time.perf_counter() - started
+    assert result.size >= 256 and all(tuple(sid) in trie for sid in result.sids_nT.tolist())
+    return figures | {"trie_25m_search_ms": whole * 1000, "trie_25m_constraint_ms": constraint_.seconds * 1000}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps({"paper": _paper, "trie_25m": _trie_25m}[sys.argv[1]]()))

@@ -1,0 +1,90 @@
+"""Models, catalogues and clocks that the decoding benchmarks share.
+
+Shapes: B requests, N ads, T levels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from adbeam.config import Config
+from adbeam.decoding import Decoder
+from adbeam.decoding.cost import full_context
+from adbeam.model.config import ModelConfig
+from adbeam.model.lazyar import LazyAR
+
+FULL = (128, 128, 128)
+BY_LEVEL = (32, 64, 128)
+"""GR4AD compares [128, 256, 512] with [512, 512, 512]: the same steps at a quarter of the width."""
+
+
+def small(lazy_layers: int = 6) -> ModelConfig:
+    """d 256, L 9, S 128, 3 x 1024 codes."""
+    return Config(size="small").model.model_copy(update={"lazy_layers": lazy_layers, "dropout": 0.0})
+
+
+def model_of(config: ModelConfig, seed: int = 0) -> LazyAR:
+    """Random weights: speed does not depend on them."""
+    torch.manual_seed(seed)
+    return LazyAR(config).eval()
+
+
+def random_sids(count: int, codebooks: tuple[int, ...], seed: int = 0) -> NDArray[np.int32]:
+    """int32 [N, T]."""
+    generator = np.random.default_rng(seed)
+    sids_NT = np.empty((count, len(codebooks)), np.int32)
+    for level, size in enumerate(codebooks):
+        sids_NT[:, level] = generator.integers(0, size, count, dtype=np.int32)
+    return sids_NT
+
+
+def interleaved(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each job, run in turn after one warm-up so that a drift of the machine falls on all alike."""
+    taken: dict[str, list[float]] = {name: [] for name in jobs}
+    for job in jobs.values():
+        job()
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            started = time.perf_counter()
+            job()
+            taken[name].append(time.perf_counter() - started)
+    return {name: median(times) for name, times in taken.items()}
+
+
+def decoding(decoder: Decoder, batch: int, widths: tuple[int, ...]) -> Callable[[], object]:
+    """A job: decode `batch` full-length contexts."""
+    context = full_context(decoder.config, batch)
+    return lambda: decoder.decode(context, [widths] * batch)
+
+
+class Stopwatch:
+    """Adds up the seconds spent in methods of an object's class while it is entered."""
+
+    def __init__(self, owner: type, *names: str) -> None:
+        self.owner, self.names, self.seconds = owner, names, 0.0
+        self._plain = {name: getattr(owner, name) for name in names}
+
+    def __enter__(self) -> Stopwatch:
+        for name, method in self._plain.items():
+            setattr(self.owner, name, self._timed(method))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name, method in self._plain.items():
+            setattr(self.owner, name, method)
+
+    def _timed(self, method: Callable[..., object]) -> Callable[..., object]:
+        def call(*given: object, **named: object) -> object:
+            started = time.perf_counter()
+            try:
+                return method(*given, **named)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        return call
