@@ -117,7 +117,9 @@ def lines(status: Status) -> list[str]:
     """The status for a terminal."""
     shown = []
     for application in status.applications:
-        shown.append(f"application {application.name}: {application.state} {application.message}".rstrip())
+        # A failure's message is a stack trace; its last line says what is wrong.
+        reason = (application.message.strip().splitlines() or [""])[-1]
+        shown.append(f"application {application.name}: {application.state} {reason}".rstrip())
         for deployment in application.deployments:
             counts = ", ".join(f"{count} {state.lower()}" for state, count in deployment.replicas.items()) or "none"
             wanted = f" of {deployment.wanted}" if deployment.wanted is not None else ""

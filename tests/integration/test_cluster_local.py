@@ -19,6 +19,8 @@ from samples import write_sample_log
 from adbeam import artifacts
 from adbeam.cluster.local import LocalCluster, load
 
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
 PORT_BASE = 18340
 HTTP_PORT = 18399
 
@@ -103,6 +105,35 @@ def test_a_second_cluster_on_the_same_ports_is_refused(cluster: LocalCluster, tm
 
 
 @pytest.mark.full
+def test_the_documented_ray_job_submit_runs_every_step(cluster: LocalCluster, tmp_path: Path) -> None:
+    """The line of docs/operate.md, for prepare to evaluate, in a folder that holds no more than a configuration."""
+    lines = (ROOT / "docs" / "operate.md").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("ray job submit")]
+    sample = write_sample_log(tmp_path / "log", users=40, items=90, visits=12)
+    settings = {
+        "work_dir": str(tmp_path / "runs"),
+        "logs": sample.settings,
+        "model": {"width": 32, "layers": 3, "lazy_layers": 2, "heads": 2, "codebooks": [16, 8, 16]},
+        "decoding": {"widths": [8, 8, 8]},
+        "tokens": {"gates": {"max_collision": None, "max_items_per_sid": None, "min_level_utilisation": None}},
+        "training": {"workers": 2, "max_steps": 4, "batch_requests": 16, "ladder_requests": 8},
+        "evaluation": {"max_requests": 5},
+    }
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "train.yaml").write_text(yaml.safe_dump(settings))
+    environment = {**os.environ, **cluster.environment, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    for step in ("prepare", "tokenize", "train", "export", "evaluate"):
+        command = line.replace("http://HEAD:8265", cluster.dashboard).replace("adbeam.cli train", f"adbeam.cli {step}")
+        done = subprocess.run(
+            command.split(), env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{step}: {done.stdout[-3000:]}"
+    assert (tmp_path / "runs" / "bundles" / "CURRENT").is_file()
+    assert (tmp_path / "runs" / "evaluation" / "test" / "table.json").is_file()
+
+
+@pytest.mark.full
 def test_the_service_outlives_a_lost_node(cluster: LocalCluster, tmp_path: Path) -> None:
     write_random_bundle(tmp_path / "bundles", items=200)
     config = {
@@ -116,7 +147,7 @@ def test_the_service_outlives_a_lost_node(cluster: LocalCluster, tmp_path: Path)
                 "args": {
                     "bundle": str(tmp_path / "bundles"),
                     "store": {"path": str(tmp_path / "histories.sqlite")},
-                    "deadline": {"default_ms": 5000, "max_ms": 5000},
+                    "deadline": {"max_ms": 5000},
                 },
                 "deployments": [
                     {"name": "Recommender", "num_replicas": 2, "max_replicas_per_node": 1,
@@ -127,7 +158,7 @@ def test_the_service_outlives_a_lost_node(cluster: LocalCluster, tmp_path: Path)
     }  # fmt: skip
     path = tmp_path / "ads.yaml"
     path.write_text(yaml.safe_dump(config))
-    serve = [str(Path(sys.executable).with_name("serve")), "deploy", "-a", cluster.dashboard, str(path)]
+    serve = [str(BIN / "serve"), "deploy", "-a", cluster.dashboard, str(path)]
     environment = {**os.environ, **cluster.environment}
     subprocess.run(serve, env=environment, check=True, timeout=60, stdin=subprocess.DEVNULL)
     _until(lambda: _running(cluster) == 2, 120)

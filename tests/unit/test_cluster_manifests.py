@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from adbeam.cluster.checks import check_serve
 from adbeam.cluster.config import ClusterConfig
 from adbeam.cluster.manifests import ray_service
 from adbeam.cluster.render import load, render, stale, write
+from adbeam.config import Config
 from adbeam.errors import UserError
-from adbeam.jobs.steps import STEPS
+from adbeam.jobs.steps import STEPS, Step
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
@@ -189,3 +191,17 @@ def test_the_monitor_names_ports_that_pods_have() -> None:
     for _, document in RAY:
         for template in _pod_templates(document):
             assert wanted <= {port["name"] for port in template["spec"]["containers"][0]["ports"]}
+
+
+def test_every_job_runs_on_a_worker_with_a_configuration_that_is_valid_and_in_the_image() -> None:
+    jobs = [document for _, document in RAY if document["kind"] == "RayJob"]
+    for document in jobs:
+        words = shlex.split(document["spec"]["entrypoint"])
+        assert words[:3] == ["python", "-m", "adbeam.cli"]
+        Config.load(ROOT / words[words.index("--config") + 1])
+        assert document["spec"]["entrypointNumCpus"] <= int(ClusterConfig().cpu_group.cpu)
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
+def test_every_step_has_a_configuration_of_its_own_that_is_valid(step: Step) -> None:
+    Config.load(ROOT / step.config)

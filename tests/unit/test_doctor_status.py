@@ -107,7 +107,7 @@ def test_applications_are_counted_by_replica_state() -> None:
         "applications": {
             "ads": {
                 "status": "RUNNING",
-                "message": "",
+                "message": "Traceback\n  File x\nUserError: no such bundle\n",
                 "deployments": {
                     "Recommender": {
                         "name": "Recommender",
@@ -126,6 +126,7 @@ def test_applications_are_counted_by_replica_state() -> None:
     text = "\n".join(lines(Status(applications=[application], rungs={"r1": 2})))
     assert "Recommender: UPSCALING; replicas: 2 running, 1 starting of 3" in text
     assert "replica r1: rung 2" in text
+    assert "RUNNING UserError: no such bundle" in text
 
 
 def test_rungs_are_read_from_a_metrics_endpoint() -> None:

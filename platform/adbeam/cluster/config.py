@@ -61,6 +61,7 @@ class ClusterConfig(Section):
     image: str = Field("adbeam:0.1.0", description="Built from cluster/Dockerfile.")
     image_gpu: str = Field("adbeam:0.1.0-gpu", description="Built from cluster/Dockerfile.gpu.")
     ray_version: str = "2.60.0"
+    jobs_config: str = Field("jobs/cluster.yaml", description="One YAML for the steps of all RayJobs.")
     serve_config: str = Field(
         "serving/ads-production.yaml", description="The Serve application that the RayService runs."
     )

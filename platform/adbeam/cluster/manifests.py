@@ -26,7 +26,9 @@ def ray_job(config: ClusterConfig, step: Step) -> dict[str, Any]:
     """One step on a cluster of its own, which is removed when the step has ended."""
     groups = {"cpu": config.cpu_group, **({"gpu": config.gpu_group} if step.gpu else {})}
     spec = {
-        "entrypoint": step.entrypoint(overrides=(f"work_dir={config.storage.work_dir}",)),
+        "entrypoint": step.entrypoint(config.jobs_config, (f"work_dir={config.storage.work_dir}",)),
+        # The step's own process runs on a worker: the head must stay free for scheduling.
+        "entrypointNumCpus": step.driver_cpus,
         "submissionMode": "K8sJobMode",
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": config.job_ttl_seconds,

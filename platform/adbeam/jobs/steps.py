@@ -10,12 +10,14 @@ from adbeam.errors import UserError
 
 @dataclass(frozen=True)
 class Step:
-    """One step. `gpu`: its workers run on GPUs where there are any. `retries`: safe to repeat because it resumes."""
+    """One step. `gpu`: its workers may run on GPUs. `driver_cpus`: what its own process needs, beside its workers.
+    `retries`: how often it may be repeated; every step is safe to repeat."""
 
     name: str
     verb: str
     does: str
     gpu: bool = False
+    driver_cpus: int = 1
     retries: int = 0
 
     @property
@@ -35,10 +37,10 @@ STEPS: dict[str, Step] = {
     step.name: step
     for step in (
         Step("prepare", "prepare", "Cleans an ad log and catalogue into events, sequences and splits.", retries=1),
-        Step("tokenize", "tokenize", "Gives every item of the catalogue its semantic ID.", retries=1),
+        Step("tokenize", "tokenize", "Gives every item of the catalogue its semantic ID.", driver_cpus=4, retries=1),
         Step("train", "train", "Trains with Ray Train and DeepSpeed; a repeat resumes.", gpu=True, retries=2),
-        Step("evaluate", "evaluate", "Ranks the catalogue for every request of a split.", gpu=True, retries=1),
-        Step("export", "export", "Turns the newest checkpoint into a bundle.", retries=1),
+        Step("evaluate", "evaluate", "Ranks the catalogue for every request of a split.", driver_cpus=4, retries=1),
+        Step("export", "export", "Turns the newest checkpoint into a bundle.", driver_cpus=4, retries=1),
     )
 }
 
