@@ -120,12 +120,14 @@ def test_rows_that_cannot_be_used_are_set_aside_with_a_reason(tmp_path: Path) ->
     assert "silent" not in tokens.table["item_id"].to_pylist()
 
 
-def test_a_failed_gate_is_named_and_nothing_is_published(tmp_path: Path) -> None:
+def test_a_failed_gate_is_named_and_nothing_is_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare(tmp_path, items())
     gates = {"max_collision": 0.0, "max_items_per_sid": 1.0}
     with pytest.raises(UserError, match=r"not published: max_collision: 0\.\d+, the gate is 0 .*max_items_per_sid"):
         tokenize(configure(tmp_path, gates=gates))
     assert not (tmp_path / "tokens").exists()
+    shown = capsys.readouterr().out  # the figures are shown all the same
+    assert "tokenized 300 of 300 items" in shown and "Col" in shown and "largest cell / mean" in shown
 
 
 def test_old_tokens_stay_when_new_ones_fail_the_gate(tmp_path: Path) -> None:

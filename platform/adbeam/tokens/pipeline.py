@@ -27,6 +27,7 @@ from adbeam.tokens.behaviour import Interactions, read_interactions
 from adbeam.tokens.chart import draw_items_per_sid
 from adbeam.tokens.metrics import items_per_sid, path_similarity, sid_quality
 from adbeam.tokens.streaming import encoded_batches, item_batches, item_count, sid_matrix
+from adbeam.tokens.summary import print_summary
 from adbeam.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def tokenize(config: Config) -> Tokens:
         seconds["encode"] = round(time.perf_counter() - started, 2)
         report = _report(config, tokenizer, catalogue, sids_NT)
         report |= {"pas": similarity, "seconds": seconds}
+        print_summary(report)
         gates.check(report, config.tokens.gates)
         settings, tensors = tokenizer.state()
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, staging / "codebooks.safetensors")
