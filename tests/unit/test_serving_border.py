@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -216,3 +218,27 @@ async def test_openapi_shows_the_bounds_in_force() -> None:
     assert request["count"]["maximum"] == 7
     assert {"display", "mailer"} <= set(request["scene"]["anyOf"][0]["enum"])
     assert set(document["paths"]) == {"/v1/ads", "/v1/events", "/v1/status", "/healthz", "/readyz"}
+
+
+SEEDS = (
+    b'{"user_id": "u", "count": 3, "scene": "display", "deadline_ms": 50, "filters": {"exclude_seen": true}}',
+    b'{"history": [{"item_id": "i", "timestamp": 5, "action": "click", "item_kind": "ad", "value": 1.5}]}',
+    b'{"filters": {"blocked_item_ids": ["a"], "blocked_advertisers": ["b"], "blocked_categories": []}, "value": 2e3}',
+)
+SPLICES = (
+    b"null", b"-1", b"1e999", b"NaN", b"[]", b"{}", b'""', b'"\\u0000"', b'"\\ud800"', b"\xff", b"\x00", b"[" * 300,
+    b"9" * 400, b'{"count":', b"true", b",", b'"', b"\\",
+)  # fmt: skip
+
+
+async def test_mutated_bodies_never_fail_inside() -> None:
+    rng = random.Random(7)
+    api = build_api(EchoService())
+    statuses = Counter[int]()
+    for _ in range(2000):
+        body = bytearray(rng.choice(SEEDS))
+        for _ in range(rng.randint(1, 3)):
+            start = rng.randrange(len(body) + 1)
+            body[start : start + rng.randrange(8)] = rng.choice((*SPLICES, rng.randbytes(3)))
+        statuses[(await call(api, "POST", "/v1/ads", bytes(body))).status] += 1
+    assert set(statuses) <= {200, 400, 422} and len(statuses) == 3
