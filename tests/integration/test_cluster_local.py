@@ -113,7 +113,7 @@ def test_the_documented_ray_job_submit_runs_every_step(cluster: LocalCluster, tm
     settings = {
         "work_dir": str(tmp_path / "runs"),
         "logs": sample.settings,
-        "model": {"width": 32, "layers": 3, "lazy_layers": 2, "heads": 2, "codebooks": [16, 8, 16]},
+        "model": {"width": 32, "layers": 4, "lazy_layers": 2, "heads": 2, "codebooks": [16, 8, 16]},
         "decoding": {"widths": [8, 8, 8]},
         "tokens": {"gates": {"max_collision": None, "max_items_per_sid": None, "min_level_utilisation": None}},
         "training": {"workers": 2, "max_steps": 4, "batch_requests": 16, "ladder_requests": 8},
