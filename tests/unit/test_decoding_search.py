@@ -152,3 +152,20 @@ def test_nothing_left_is_an_empty_list() -> None:
     denied = ItemFilter(deny=np.arange(50))
     results = decoder.decode(context, [(8, 8, 8)] * 3, filters=[nothing, None, denied])
     assert [result.size for result in results] == [0, 8, 0]
+
+
+@pytest.mark.parametrize("blocked", [0.01, 0.5, 0.99])
+def test_masks_of_any_density_leave_what_they_allow(blocked: float) -> None:
+    sids_NT = catalogue()
+    allow = np.random.default_rng(1).random(len(sids_NT)) >= blocked
+    denied = np.flatnonzero(allow)[::3]
+    decoder = Decoder(model_of(), Trie.build(sids_NT, CONFIG.codebooks))
+    filters = [ItemFilter(allow=allow), None, ItemFilter(allow=allow, deny=denied), ItemFilter(deny=denied)]
+    remaining = [allow, np.ones_like(allow), allow.copy(), np.ones_like(allow)]
+    remaining[2][denied] = remaining[3][denied] = False
+    wide = decoder.decode(context_of(CONFIG, 4), [WIDE] * 4, filters)
+    narrow = decoder.decode(context_of(CONFIG, 4), [(4, 8, 16)] * 4, filters)
+    for few, all_, open_N in zip(narrow, wide, remaining, strict=True):
+        wanted = {tuple(sid) for sid in sids_NT[open_N].tolist()}
+        assert {tuple(sid) for sid in all_.sids_nT.tolist()} == wanted and all_.size == len(wanted)
+        assert {tuple(sid) for sid in few.sids_nT.tolist()} <= wanted and few.size >= min(4, len(wanted))

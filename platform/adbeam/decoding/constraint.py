@@ -121,20 +121,20 @@ class BatchConstraint:
             absent_RF[rows] |= ~leaves.open_children(level, start_R[rows], len(place_F))
         score_RF.masked_fill_(absent_RF, NEVER)
         if self.closed:
-            self._close(level, score_RF, entry_R, start_R, layout.request_R)
+            # A row that only fills its group may stand at the place of a live one: it must not be found in its stead.
+            key_R = layout.request_R * self.tensors.used(level - 1) + entry_R
+            self._close(level, score_RF, key_R.masked_fill(~alive_R, -1), start_R)
         return Candidates(score_RF, start_R, level)
 
-    def _close(self, level: int, score_RF: Tensor, entry_R: Tensor, start_R: Tensor, request_R: Tensor) -> None:
+    def _close(self, level: int, score_RF: Tensor, key_R: Tensor, start_R: Tensor) -> None:
         """Rule out what is closed: each closed entry is looked for among the rows of its request, by its parent."""
         closed, size = self.closed[level], self.tensors.used(level - 1)
-        key_R, row_R = torch.sort(request_R * size + entry_R)
+        key_R, row_R = torch.sort(key_R)
         wanted = closed.request * size + closed.parent
         place = torch.searchsorted(key_R, wanted).clamp_max_(len(key_R) - 1)
         found = key_R[place] == wanted
         row = row_R[place[found]]
-        column = closed.entry[found] - start_R[row]
-        inside = column < score_RF.shape[1]  # a row that only fills its group may share the place of a live one
-        score_RF[row[inside], column[inside]] = NEVER
+        score_RF[row, closed.entry[found] - start_R[row]] = NEVER
 
     def _joined(self, lists: list[tuple[int, Closed]], level: int) -> ClosedEntries:
         request = np.concatenate([np.full(len(levels[level][1]), request) for request, levels in lists])
