@@ -100,13 +100,13 @@ def test_any_width_returns_as_many_allowed_ads_as_it_can(start: list[Sid], width
     trie = Trie.build(start, CODEBOOKS)
     open_sids = {sid for item, sid in enumerate(start) if item not in deny}
     torch.manual_seed(0)
-    (result,) = Decoder(LazyAR(MODEL), trie).decode(context_of(MODEL, 1), [widths], [ItemFilter(deny=deny)])
-    listed = [tuple(sid) for sid in result.sids_nT.tolist()]
-    assert len(set(listed)) == len(listed) and set(listed) <= open_sids
-    # No beam dies: every prefix that was kept leads to an ad, so there are at least as many ads as a greedy walk finds.
-    prefixes = {sid[:1] for sid in open_sids}
-    assert len(listed) >= min(widths[0], len(prefixes), widths[1], widths[2])
-    assert len(listed) == 0 if not open_sids else len(listed) >= 1
+    decoder, filters = Decoder(LazyAR(MODEL), trie), [None, ItemFilter(deny=deny), ItemFilter(deny=deny[:1])]
+    everything, result, _ = decoder.decode(context_of(MODEL, 3), [widths, widths, (3, 3, 3)], filters)
+    for found, left in ((everything, set(start)), (result, open_sids)):
+        listed = [tuple(sid) for sid in found.sids_nT.tolist()]
+        assert len(set(listed)) == len(listed) and set(listed) <= left
+        # No beam dies: every prefix that was kept leads to an ad.
+        assert len(listed) >= min(widths[0], len({sid[:1] for sid in left}), widths[1], widths[2])
 
 
 @given(st.integers(1, 4), st.integers(1, 400), st.integers(1, 40), st.integers(0, 2**31))
