@@ -102,16 +102,21 @@ def serve_until_interrupted(config: str | Path, *, bundle: Path | None = None, p
 
 def _deploy(values: dict[str, Any]) -> None:
     """What `serve run CONFIG` does: Serve has no public function that takes a config file."""
+    from ray.exceptions import RayError
     from ray.serve._private.api import serve_start
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import ServeDeploySchema
 
     schema = ServeDeploySchema.model_validate(values)
-    client = serve_start(
-        http_options=HTTPOptions(**schema.http_options.model_dump(exclude_unset=True)),
-        proxy_location=schema.proxy_location,
-        global_logging_config=schema.logging_config,
-    )
+    try:
+        client = serve_start(
+            http_options=HTTPOptions(**schema.http_options.model_dump(exclude_unset=True)),
+            proxy_location=schema.proxy_location,
+            global_logging_config=schema.logging_config,
+        )
+    except RayError as error:
+        remedy = f"free port {schema.http_options.port}, or see the proxy's log in Ray's session folder"
+        raise UserError(f"Serve could not start: {error}", remedy=remedy) from None
     client.deploy_apps(schema, _blocking=False)
 
 

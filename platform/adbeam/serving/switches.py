@@ -16,8 +16,12 @@ SWITCHES: dict[str, str] = {
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-LOCAL_SWITCHES: dict[str, str] = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5"}
-"""On one machine no other load balancer must first forget a replica that stops; the default waits 30 s for it."""
+LOCAL_SWITCHES: dict[str, str] = {
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+}
+"""On one machine no other load balancer must first forget a replica that stops (the default waits 30 s for it), and a
+proxy whose start takes long is waited for: Serve gives it up after three times this time (the default is 5 s)."""
 DECISIVE = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
 """Without these a request costs about ten times as much CPU outside the model."""
 
