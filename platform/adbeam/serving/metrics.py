@@ -77,7 +77,9 @@ class Metrics:
         self._ray: dict[str, Any] = {}
 
     def add(self, name: str, value: float = 1.0, **tags: str) -> None:
-        """Raise a counter."""
+        """Raise a counter; Ray refuses to raise one by nothing."""
+        if value <= 0:
+            return
         with self._lock:
             self._counts[name, tuple(tags.items())] += value
 
