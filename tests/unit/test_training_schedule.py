@@ -15,7 +15,7 @@ from adbeam.model.lazyar import LazyAR
 from adbeam.training.config import TrainingConfig
 from adbeam.training.engine import deepspeed_config
 from adbeam.training.ingest import RowStore
-from adbeam.training.optimizer import learning_rate, parameter_groups
+from adbeam.training.optimizer import build_optimizer, learning_rate, parameter_groups, set_learning_rate
 from adbeam.training.trainer import run_name
 
 
@@ -57,11 +57,20 @@ def test_past_its_time_the_rate_stays_at_the_floor() -> None:
 
 def test_only_matrices_of_linear_layers_decay_and_nothing_is_left_out() -> None:
     model = LazyAR(ModelConfig.parse(MODEL))
-    decayed, rest = parameter_groups(model, TrainingConfig())
+    decayed, tables, rest = parameter_groups(model, TrainingConfig())
     assert {id(p) for p in decayed["params"]} == {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
-    assert decayed["weight_decay"] > 0 == rest["weight_decay"]
-    every = [id(p) for p in (*decayed["params"], *rest["params"])]
+    assert decayed["weight_decay"] > 0 == rest["weight_decay"] == tables["weight_decay"]
+    every = [id(p) for p in (*decayed["params"], *tables["params"], *rest["params"])]
     assert sorted(every) == sorted(id(p) for p in model.parameters())
+
+
+def test_tables_learn_at_their_own_multiple() -> None:
+    model = LazyAR(ModelConfig.parse(MODEL))
+    optimizer = build_optimizer(model, TrainingConfig(table_learning_rate_multiple=4.0))
+    set_learning_rate(optimizer, 0.5)
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rate[id(model.codes[0].weight)] == rate[id(model.context.token_embedding.weight)] == 2.0
+    assert rate[id(model.fuse.gate.weight)] == rate[id(model.norm.weight)] == 0.5
 
 
 def test_deepspeed_s_own_keys_are_merged_over_ours() -> None:

@@ -54,6 +54,8 @@ class LazyARState:
     bias_BS: Tensor | None
     trunk_BTD: Tensor
     votes: HistoryVotes | None = None
+    path_Rt: Tensor | None = None
+    """Codes of the present rows so far; None before the first."""
     past: list[list[Tensor]] = field(default_factory=list)
     """[step][tail layer]: queries, keys and values [rows of that step, 3D]."""
     ancestor: list[Tensor] = field(default_factory=list)
@@ -103,7 +105,9 @@ class LazyAREngine:
         """h [R, D] ready for `logits(level, h)`."""
         if state.votes is not None and parent_R is not None and code_R is not None and level < self.config.levels:
             state.votes.follow(parent_R, code_R, level - 1, self.config.codebooks[level - 1])
-        if parent_R is not None:
+        if parent_R is not None and code_R is not None:
+            earlier = [] if state.path_Rt is None else [state.path_Rt[parent_R]]
+            state.path_Rt = torch.cat([*earlier, code_R[:, None]], dim=1)
             state.ancestor = [rows[parent_R] for rows in state.ancestor] + [parent_R]
         x_RD = self._inject(state, level, code_R, layout)
         state.past.append([])
@@ -123,10 +127,14 @@ class LazyAREngine:
         weights = self.weights
         if code_R is None:
             code_R = torch.zeros(layout.rows, dtype=torch.long, device=self.device)
-        gated_RD = weights.gate_tables[level][code_R]
+        gated_RD, injected_RD = weights.gate_tables[level][code_R], weights.inject_tables[level][code_R]
+        if weights.path_tables is not None and state.path_Rt is not None and level > 1:
+            row_R = self.model.context.path_row(state.path_Rt)
+            gated_RD += weights.path_tables[0][row_R]
+            injected_RD += weights.path_tables[1][row_R]
         for group in layout.groups:
             group.view(gated_RD).mul_(state.trunk_BTD[group.of_requests, None, level])
-        return weights.inject_tables[level][code_R].addmm_(gated_RD, weights.fuse_DD.T)
+        return injected_RD.addmm_(gated_RD, weights.fuse_DD.T)
 
     def _layer(self, x_RD: Tensor, layer: LayerWeights, state: LazyARState, layout: Layout) -> Tensor:
         """One decoder layer; x_RD is overwritten with its answer. Residual sums happen inside the matrix products."""

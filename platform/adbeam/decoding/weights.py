@@ -67,6 +67,8 @@ class SearchWeights:
     gate_tables: tuple[Tensor, ...]
     inject_tables: tuple[Tensor, ...]
     """Per step t: g and i [V, D] of the codes chosen before it (one row, BOS, at step 0)."""
+    path_tables: tuple[Tensor, Tensor] | None
+    """g and i of the paths (ContextProcessor.path_row), which add to those of the codes; None without path codes."""
     fuse_DD: Tensor
     norm: Norm
     heads: tuple[Tensor, ...]
@@ -79,6 +81,7 @@ class SearchWeights:
         config, dtype = model.config, dtype_of(precision)
         position, bos = model.steps()
         tables = [cast(Tensor, table.weight) for table in model.codes]
+        paths = model.context.token_embedding.weight
         previous = [bos[None], *tables]
         first, second = model.fuse.project.weight.split(config.width, dim=1)
         blocks = [cast(Block, block) for block in model.blocks]
@@ -88,6 +91,9 @@ class SearchWeights:
             position_TD=_copy(position, dtype),
             gate_tables=tuple(_copy(model.fuse.gate(table), dtype) for table in previous),
             inject_tables=tuple(_copy(table @ second.T, dtype) for table in previous),
+            path_tables=(_copy(model.fuse.gate(paths), dtype), _copy(paths @ second.T, dtype))
+            if config.path_codes
+            else None,
             fuse_DD=_copy(first, dtype),
             norm=_norm(model.norm, precision),
             heads=tuple(_copy(table, dtype) for table in (*tables, model.ecpm_head.weight)),

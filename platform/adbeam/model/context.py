@@ -126,11 +126,15 @@ class ContextProcessor(nn.Module):
 
     def embed_path(self, code_nt: Tensor) -> Tensor:
         """Embeddings [..., D] of the first t >= 2 codes of SIDs [..., t], from the tables of the history's tokens."""
-        depth, starts = code_nt.shape[-1], self.spec.token_offsets
-        row = self._mix(code_nt)[..., -1] % self.config.prefix_buckets + starts[-2]
-        if depth == self.config.levels:
-            row = self._mix(code_nt)[..., -1] % self.config.item_buckets + starts[-1]
+        row = self.path_row(code_nt)
         return self.token_embedding(row.reshape(-1, 1)).view(*row.shape, -1)
+
+    def path_row(self, code_nt: Tensor) -> Tensor:
+        """int64 [...], where `token_embedding` holds the path of the codes [..., t], t >= 2."""
+        buckets, start = self.config.prefix_buckets, self.spec.token_offsets[-2]
+        if code_nt.shape[-1] == self.config.levels:
+            buckets, start = self.config.item_buckets, self.spec.token_offsets[-1]
+        return self._mix(code_nt)[..., -1] % buckets + start
 
     def _hashes(self, code_BST: Tensor) -> Tensor:
         """Buckets [B, S, 2] of the SID prefix (s_1, s_2) and of the whole SID."""

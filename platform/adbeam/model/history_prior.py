@@ -15,6 +15,8 @@ Shapes: B requests, S context, C token features, T SID levels, V codebook, P pre
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -41,14 +43,15 @@ class HistoryPrior(nn.Module):
     def initialise(self) -> None:
         """Start at the user's own frequencies: weight proportional to the count, the newest events nearly silent."""
         names = list(self.spec.token)
-        for table in self.tables:
-            nn.init.zeros_(table.weight)
+        weights = [cast(nn.Embedding, table).weight for table in self.tables]
+        for weight in weights:
+            nn.init.zeros_(weight)
         levels = torch.arange(self.spec.levels, dtype=torch.float32)
         count = torch.arange(COUNT, dtype=torch.float32)
         times = torch.where(count <= 4, count, 2 ** (count / 2)).clamp_min(1.0)
         with torch.no_grad():
-            self.tables[names.index("count")].weight.copy_(times.log()[:, None].expand(-1, len(levels)) / GAIN)
-            pathway = self.tables[names.index("pathway")].weight
+            weights[names.index("count")].copy_(times.log()[:, None].expand(-1, len(levels)) / GAIN)
+            pathway = weights[names.index("pathway")]
             pathway[2] = (FIRST_LOG_WEIGHT + 1.5 * levels) / GAIN
             pathway[1] = pathway[2] - 2.0 / GAIN
 

@@ -111,7 +111,7 @@ class LazyAR(nn.Module):
         return self.codes[level](h, head=True, column_C=column_C)
 
     def prior(self, level: int, state: ContextState, path_BQt: Tensor, seen_BQS: Tensor | None = None) -> Tensor:
-        """What the history adds to the logits of `level` after the codes `path_BQt`: [B, Q, V], or 0 without a prior."""
+        """What the history adds to the logits of `level` after the codes `path_BQt`: [B, Q, V]; 0 without a prior."""
         if state.weight_BST is None or state.code_BST is None:
             return torch.zeros((), device=state.mask_BS.device)
         size = self.config.codebooks[level]

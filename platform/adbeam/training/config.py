@@ -41,6 +41,9 @@ class TrainingConfig(Section):
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimiser steps.")
     time_budget_seconds: float | None = Field(None, gt=0, description="Stop after this long, schedule included.")
     learning_rate: float = Field(2e-3, gt=0)
+    table_learning_rate_multiple: float = Field(
+        8.0, gt=0, description="Code and feature tables learn at this many times learning_rate: a row is seen rarely."
+    )
     warmup_steps: int = Field(50, ge=0)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     final_learning_rate_share: float = Field(0.02, ge=0, le=1, description="Of learning_rate, at the last step.")

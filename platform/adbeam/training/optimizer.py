@@ -8,17 +8,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from adbeam.model.codes import CodeTable
 from adbeam.training.config import TrainingConfig
 
 
 def parameter_groups(model: nn.Module, training: TrainingConfig) -> list[dict[str, Any]]:
-    """Two groups: the matrices of linear layers, which decay, and everything else, which does not."""
+    """Three groups: the matrices of linear layers, which decay; tables of codes and features, which learn faster (a row
+    of them is seen in few steps only); everything else.
+    """
     decayed = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
-    chosen = {id(parameter) for parameter in decayed}
+    tables = [module.weight for module in model.modules() if isinstance(module, CodeTable | nn.EmbeddingBag)]
+    chosen = {id(parameter) for parameter in (*decayed, *tables)}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
     groups = [
-        {"params": decayed, "weight_decay": training.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": training.weight_decay, "rate": 1.0},
+        {"params": tables, "weight_decay": 0.0, "rate": training.table_learning_rate_multiple},
+        {"params": rest, "weight_decay": 0.0, "rate": 1.0},
     ]
     return [group for group in groups if group["params"]]
 
@@ -47,6 +52,6 @@ def learning_rate(training: TrainingConfig, step: int, progress: float) -> float
 
 
 def set_learning_rate(optimizer: Any, rate: float) -> None:
-    """Set every group of a torch or DeepSpeed optimiser to `rate`."""
+    """Set every group of a torch or DeepSpeed optimiser to its multiple of `rate`."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("rate", 1.0)
