@@ -10,6 +10,7 @@ Shapes: B requests, N ads, T levels.
 from __future__ import annotations
 
 import argparse
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from adbeam.decoding.cost import calibrate, full_context
 from benchmarks.decode_baselines import HuggingFace, ReplicatedEngine, bare_products, one_stage_top_k
 from benchmarks.decode_quality import exactness, precision
 from benchmarks.decode_scale import constraint_share, filters, paper_size, trie_25m
-from benchmarks.decode_setup import BY_LEVEL, FULL, decoding, interleaved, model_of, random_sids, small
+from benchmarks.decode_setup import BY_LEVEL, FULL, Clock, decoding, interleaved, model_of, random_sids, small
 from benchmarks.report import report
 
 Figures = dict[str, float]
@@ -76,7 +77,8 @@ def ladder(repeats: int) -> tuple[Figures, dict[str, Any]]:
         return timed
 
     figures, table = {}, []
-    for threads, batch in ((1, 1), (1, 8), (2, 1), (2, 8)):
+    shapes = ((1, 1), (1, 8), (2, 1), (2, 8)) if Clock.read is time.perf_counter else ((1, 1), (1, 8))
+    for threads, batch in shapes:
         torch.set_num_threads(threads)
         seconds = interleaved({name: job(name, batch) for name in rows}, repeats)
         before = None
@@ -204,11 +206,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, comma-separated")
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--processor-time", action="store_true", help="count processor seconds, one thread only")
     options = parser.parse_args()
+    if options.processor_time:
+        Clock.read = time.process_time
     warnings.filterwarnings("ignore", category=UserWarning)
     torch.set_num_threads(1)
     figures: Figures = {}
     extra: dict[str, Any] = {"settings": {"widths_full": FULL, "widths_by_level": BY_LEVEL, "repeats": options.repeats}}
+    extra["settings"]["clock"] = Clock.read.__name__
     for name in options.only.split(","):
         print(f"{name} ...", flush=True)
         found, tables = partial(SECTIONS[name], options.repeats)()
