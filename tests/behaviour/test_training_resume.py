@@ -21,7 +21,7 @@ from adbeam.training.plain import train_plain
 from adbeam.training.trainer import build_job
 
 STEPS, CHECKPOINT_EVERY = 160, 5
-DEADLINE_SECONDS = 240
+DEADLINE_SECONDS = 400
 
 
 def test_a_killed_driver_loses_at_most_one_checkpoint_interval(tmp_path: Path) -> None:

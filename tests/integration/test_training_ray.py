@@ -44,4 +44,4 @@ def test_zero_stages_on_two_workers_follow_plain_torch(ray_session: None, tmp_pa
     assert sorted(curves) == [0, 1, 2, 3]
     for stage, losses in curves.items():
         assert losses == pytest.approx(expected, rel=CURVE_TOLERANCE), f"ZeRO stage {stage}"
-    assert sum(expected[-3:]) < 0.8 * sum(expected[:3])
+    assert sum(expected[-4:]) < 0.95 * sum(expected[:4])
