@@ -42,7 +42,7 @@ class TrainingConfig(Section):
     time_budget_seconds: float | None = Field(None, gt=0, description="Stop after this long, schedule included.")
     learning_rate: float = Field(2e-3, gt=0)
     table_learning_rate_multiple: float = Field(
-        8.0, gt=0, description="Code and feature tables learn at this many times learning_rate: a row is seen rarely."
+        1.0, gt=0, description="Code and feature tables learn at this many times learning_rate."
     )
     warmup_steps: int = Field(50, ge=0)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"

@@ -13,8 +13,8 @@ from adbeam.training.config import TrainingConfig
 
 
 def parameter_groups(model: nn.Module, training: TrainingConfig) -> list[dict[str, Any]]:
-    """Three groups: the matrices of linear layers, which decay; tables of codes and features, which learn faster (a row
-    of them is seen in few steps only); everything else.
+    """Three groups: the matrices of linear layers, which decay; tables of codes and features, with a rate of
+    their own (a row of them is seen in few steps only); everything else.
     """
     decayed = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
     tables = [module.weight for module in model.modules() if isinstance(module, CodeTable | nn.EmbeddingBag)]
