@@ -188,7 +188,13 @@ def _ray() -> Iterator[None]:
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     cpus = int(np.clip(os.cpu_count() or 1, 4, 16))
-    ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=1 << 30, logging_level="WARNING")
+    ray.init(
+        num_cpus=cpus,
+        include_dashboard=False,
+        object_store_memory=1 << 30,
+        logging_level="WARNING",
+        log_to_driver=False,
+    )
     try:
         yield
     finally:

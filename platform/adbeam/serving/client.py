@@ -63,7 +63,13 @@ def print_ads(answer: dict[str, Any] | None, title: str = "ads", console: Consol
         console.print("no ad matches this request (HTTP 204)")
         return
     table = Table(title=title, title_justify="left")
-    for column, justify in (("ad", "left"), ("name", "left"), ("price", "right"), ("probability", "right"), ("SID", "left")):
+    for column, justify in (
+        ("ad", "left"),
+        ("name", "left"),
+        ("price", "right"),
+        ("probability", "right"),
+        ("SID", "left"),
+    ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for ad in answer["ads"]:
         price = "" if ad["price"] is None else f"{ad['price']:.2f}"

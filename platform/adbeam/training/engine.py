@@ -11,6 +11,7 @@ from torch import nn
 from adbeam.training.config import TrainingConfig
 from adbeam.training.optimizer import build_optimizer, parameter_groups
 
+BUCKET_STEP = 1 << 16
 LARGEST_BUCKET = 500_000_000
 
 
@@ -20,7 +21,8 @@ def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> d
     The batch numbers are nominal: the loop normalises its loss by the targets of the whole batch itself, so workers may
     hold unequal parts.
     """
-    bucket = min(LARGEST_BUCKET, max(parameters, 1_000_000))
+    # DeepSpeed wants a multiple of its communication alignment.
+    bucket = -(-min(LARGEST_BUCKET, max(parameters, 1_000_000)) // BUCKET_STEP) * BUCKET_STEP
     zero: dict[str, Any] = {"stage": training.zero_stage}
     if training.zero_stage:
         zero |= {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket, "overlap_comm": training.use_gpu}
