@@ -22,6 +22,9 @@ from adbeam.training.trainer import build_job
 
 STEPS, CHECKPOINT_EVERY = 160, 5
 DEADLINE_SECONDS = 400
+CURVE_TOLERANCE = 0.03
+"""Largest relative difference of a step's loss to one undisturbed process: rounding, grown over 160 steps at a high
+learning rate. Another batch or a lost optimiser state moves a loss by much more."""
 
 
 def test_a_killed_driver_loses_at_most_one_checkpoint_interval(tmp_path: Path) -> None:
@@ -55,7 +58,7 @@ def test_a_killed_driver_loses_at_most_one_checkpoint_interval(tmp_path: Path) -
     alone = training_config(tmp_path, {**training, "workers": 0})
     job, stream = build_job(alone, build_rows(alone, use_ray=False), tmp_path / "plain")
     expected = [row["loss"] for row in train_plain(job, stream)[1]]
-    assert losses == pytest.approx(expected, rel=5e-3)
+    assert losses == pytest.approx(expected, rel=CURVE_TOLERANCE)
 
 
 def start(settings: Path, log: Path) -> subprocess.Popen[bytes]:
