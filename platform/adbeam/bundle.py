@@ -1,8 +1,8 @@
 """The bundle: what training hands to serving.
 
-A folder with `model.safetensors`, `config.json`, `codebooks.safetensors`, `ladder_quality.json`, `catalogue.parquet` and
-`manifest.json` (sha256 of each file, format version, metrics). It is written whole or not at all, and `CURRENT`, a file
-that names the bundle in force, is replaced last. Nothing in it is pickled.
+A folder with `model.safetensors`, `config.json`, `codebooks.safetensors`, `ladder_quality.json`,
+`catalogue.parquet` and `manifest.json` (sha256 of each file, format version, metrics). It is written whole or not at
+all, and `CURRENT`, a file that names the bundle in force, is replaced last. Nothing in it is pickled.
 """
 
 from __future__ import annotations

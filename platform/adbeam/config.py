@@ -48,7 +48,7 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
         "training": {"batch_requests": 1024},
     },
 }  # fmt: skip
-"""What each size sets; a value named in the YAML wins over it. `paper` is GR4AD's deployed shape (0.16 B parameters)."""
+"""What each size sets; a value in the YAML wins over it. `paper` is GR4AD's deployed shape (0.16 B parameters)."""
 
 
 class Config(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -50,10 +51,10 @@ def run(config: Config, *, serving_yaml: Path, port: int = 8000, keep: bool = Fa
         with _step("serve", result):
             endpoint = start(serving_yaml, _serving_overrides(config), port)
         try:
-            users = _active_users(config)
-            _show_requests(endpoint, users)
+            users, now_ms = _active_users(config)
+            _show_requests(endpoint, users, now_ms)
             with _step("burst", result):
-                result.burst = burst(endpoint, users, Path(config.work_dir))
+                result.burst = burst(endpoint, users, now_ms, Path(config.work_dir))
             _print_summary(result)
             if keep:
                 _keep(endpoint)
@@ -62,14 +63,14 @@ def run(config: Config, *, serving_yaml: Path, port: int = 8000, keep: bool = Fa
     return result
 
 
-def burst(endpoint: Endpoint, users: list[str], folder: Path) -> dict[str, float]:
+def burst(endpoint: Endpoint, users: list[str], now_ms: int, folder: Path) -> dict[str, float]:
     """Send a step of ten times the base load (30 % of full-width capacity) and draw it; returns its figures."""
     from adbeam.serving.arrivals import step
 
     _, status = call(endpoint.url, "GET", "/v1/status")
     capacity = float(status["full_width_capacity_per_second"])
     base = BASE_SHARE * capacity
-    target = LoadTarget(url=f"{endpoint.url}/v1/ads", deadline_ms=DEADLINE_MS)
+    target = LoadTarget(url=f"{endpoint.url}/v1/ads", deadline_ms=DEADLINE_MS, timestamp=now_ms)
     planned_ms = step(base, BURST_FACTOR, BEFORE_SECONDS, BURST_SECONDS, AFTER_SECONDS, seed=0)
     console.print(
         f"burst: {capacity:.0f} requests/s at full width; {base:.0f}/s, then {BURST_FACTOR * base:.0f}/s for "
@@ -131,18 +132,19 @@ def _serving_overrides(config: Config) -> dict[str, Any]:
     }
 
 
-def _active_users(config: Config, most: int = 500) -> list[str]:
-    """Users with a request to judge, so that the load is of users the log knows."""
+def _active_users(config: Config, most: int = 500) -> tuple[list[str], int]:
+    """(users with a request to judge, the moment after the last of these requests): the log is of the past."""
     from adbeam.evaluation.evaluate import judged_requests
     from adbeam.logs.prepared import PreparedLog
 
     requests = judged_requests(PreparedLog.open(Path(config.work_dir) / "prepared", verify=False), "test", None)
-    return list(dict.fromkeys(request.sequence.user_id for request in requests))[:most]
+    users = list(dict.fromkeys(request.sequence.user_id for request in requests))
+    return users[:most], max(request.now_ms for request in requests) + 1
 
 
-def _show_requests(endpoint: Endpoint, users: list[str]) -> None:
+def _show_requests(endpoint: Endpoint, users: list[str], now_ms: int) -> None:
     for user in [*users[:SHOWN_USERS], "somebody-new"]:
-        answer = request_ads(endpoint.url, {"user_id": user, "count": 5, "deadline_ms": 1000})
+        answer = request_ads(endpoint.url, {"user_id": user, "count": 5, "deadline_ms": 1000, "timestamp": now_ms})
         print_ads(answer, title=f"ads for user {user}", console=console)
 
 
@@ -192,7 +194,7 @@ def _ray() -> Iterator[None]:
         num_cpus=cpus,
         include_dashboard=False,
         object_store_memory=1 << 30,
-        logging_level="WARNING",
+        logging_level=logging.WARNING,
         log_to_driver=False,
     )
     try:

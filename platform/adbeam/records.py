@@ -1,4 +1,4 @@
-"""The records that flow through adbeam, each written down once: as an Arrow schema for Parquet, as pydantic for the border.
+"""The records that flow through adbeam, each written down once: as an Arrow schema, and as pydantic at the border.
 
 `Event` is one row of an ad log, `CatalogueItem` one ad or organic item, `Sequence` one user's events in time order,
 `Sample` what a trainer reads: one request (a user at a moment) with the items that followed it.
@@ -70,7 +70,7 @@ CATALOGUE_SCHEMA = pa.schema(
         pa.field("status", pa.string(), nullable=False),
     ]
 )
-"""One ad or organic item. `price` is the typical value of a conversion, `ecpm` the expected value of 1000 impressions."""
+"""One ad or organic item. `price` is the typical value of a conversion, `ecpm` that of 1000 impressions."""
 
 SEQUENCE_SCHEMA = pa.schema(
     [

@@ -74,10 +74,7 @@ def popularity_before(prepared: PreparedLog, split: str) -> Popularity:
 def judged_requests(prepared: PreparedLog, split: str, limit: int | None) -> list[Request]:
     """Requests of `split` in which an ad converted, in the order of the shards."""
     found = [
-        request
-        for sequence in _sequences(prepared)
-        for request in requests_in(sequence, split)
-        if request.ad_targets()
+        request for sequence in _sequences(prepared) for request in requests_in(sequence, split) if request.ad_targets()
     ]
     if not found:
         raise UserError(f"the {split} split holds no request with an ad conversion", remedy="check logs.split")

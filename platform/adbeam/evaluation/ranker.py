@@ -96,9 +96,7 @@ class Ranker:
         )
 
     def _context(self, request: Request) -> ContextRow:
-        return build_context(
-            self.history(request), request.now_ms, request.scene, request.sequence.user_id, self.spec
-        )
+        return build_context(self.history(request), request.now_ms, request.scene, request.sequence.user_id, self.spec)
 
     def _expand(self, sids: list[list[int]], seen: Set[str], mask: np.ndarray | None, k: int) -> list[str]:
         ads: list[str] = []

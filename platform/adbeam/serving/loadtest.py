@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import numpy as np
+from pydantic import Field
 from yarl import URL
 
 from adbeam.errors import UserError
@@ -38,6 +39,7 @@ class LoadTarget(Section):
     scene: str | None = None
     count: int = 10
     deadline_ms: float = 100.0
+    timestamp: int | None = Field(None, description="Moment asked about, ms UTC, for users of an old log; default now.")
     timeout_ms: float = 2000.0
     max_in_flight: int = 1024
 
@@ -95,6 +97,8 @@ def bodies(users: Sequence[str], target: LoadTarget, count: int, seed: int = 0) 
     if not users:
         raise UserError("a load test needs at least one user", field="users")
     common: dict[str, Any] = {"count": target.count, "deadline_ms": target.deadline_ms}
+    if target.timestamp is not None:
+        common["timestamp"] = target.timestamp
     if target.scene is not None:
         common["scene"] = target.scene
     draw = random.Random(seed)

@@ -76,6 +76,6 @@ def _targets(weight_BM: np.ndarray) -> np.ndarray:
 
 def _without_empty_tokens(code_BST: np.ndarray, feature_BSC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both without the places where no row has a token; token 0 has no code and stays."""
-    present_S = (code_BST[:, :, 0] >= 0).any(axis=0)
+    present_S: np.ndarray = np.any(code_BST[:, :, 0] >= 0, axis=0)
     present_S[0] = True
     return (code_BST, feature_BSC) if present_S.all() else (code_BST[:, present_S], feature_BSC[:, present_S])

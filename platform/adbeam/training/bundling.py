@@ -64,8 +64,10 @@ def export(config: ExportSettings) -> Path:
     if bundles.is_dir() and artifacts.is_current(resolve(bundles), details):
         return resolve(bundles)
     model, means = _trained_model(work_dir / FOLDER)
+    popularity = dict(popularity_before(prepared, "validation").counts)
     catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(tokens / "sids.parquet"))
-    quality = _ladder_quality(config, prepared, Ranker(model, catalogue, means, _popularity(prepared)))
+    catalogue = _with_popularity(catalogue, popularity)
+    quality = _ladder_quality(config, prepared, Ranker(model, catalogue, means, popularity))
     full = next((entry for entry in quality["schedules"] if tuple(entry["widths"]) == config.decoding.widths), None)
     return write_bundle(
         bundles,
@@ -106,8 +108,10 @@ def _trained_model(folder: Path) -> tuple[LazyAR, list[float]]:
     return model.eval(), means
 
 
-def _popularity(prepared: PreparedLog) -> dict[str, int]:
-    return dict(popularity_before(prepared, "validation").counts)
+def _with_popularity(catalogue: pa.Table, popularity: dict[str, int]) -> pa.Table:
+    """The catalogue with a column `popularity`, training conversions: it orders the answers for late requests."""
+    counts = [popularity.get(item, 0) for item in catalogue.column("item_id").to_pylist()]
+    return catalogue.append_column("popularity", pa.array(counts, pa.int64()))
 
 
 def _ladder_quality(config: ExportSettings, prepared: PreparedLog, ranker: Ranker) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class RequestStream:
         for start in range(numbers.start, numbers.stop, LONGEST_PIPELINE):
             count = min(LONGEST_PIPELINE, numbers.stop - start)
             dataset: Any = ray.data.range(count, override_num_blocks=count).map_batches(
-                _read_window,
+                _read_window,  # type: ignore[arg-type]
                 batch_size=None,
                 batch_format="numpy",
                 fn_kwargs={"stream": self, "start": start},
