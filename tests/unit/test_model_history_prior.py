@@ -14,7 +14,7 @@ from adbeam.model.spec import FeatureSpec
 
 CONFIG = ModelConfig(
     width=16, layers=4, lazy_layers=2, heads=2, codebooks=(8, 6, 5), short_length=6, long_length=4, history_prior=True,
-    item_buckets=64, prefix_buckets=64, user_buckets=8, ecpm_buckets=4,
+    path_codes=True, item_buckets=64, prefix_buckets=64, user_buckets=8, ecpm_buckets=4,
 )  # fmt: skip
 DAY_MS = 86_400_000
 

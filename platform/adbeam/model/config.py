@@ -31,7 +31,8 @@ class ModelConfig(Section):
         False, description="Let history tokens vote for their own next code (not in GR4AD); for logs with repeats."
     )
     path_codes: bool = Field(
-        True, description="The previous code is embedded together with its path (hashed): level 3 sees (s_1, s_2)."
+        False,
+        description="Embed the previous code together with its hashed path (not in GR4AD): level 3 sees (s_1, s_2).",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Of residual branches and context tokens.")
 
