@@ -35,7 +35,14 @@ MODEL = {
 def training_config(work_dir: Path, training: dict[str, Any] | None = None, **sections: Any) -> Config:
     """A small configuration in `work_dir`; training runs in this process unless `training` says otherwise."""
     model = {**MODEL, **sections.pop("model", {})}
-    settings = {"batch_requests": 16, "lanes": 4, "workers": 0, "warmup_steps": 5, "shuffle_steps": 8}
+    settings = {
+        "batch_requests": 16,
+        "lanes": 4,
+        "workers": 0,
+        "warmup_steps": 5,
+        "shuffle_steps": 8,
+        "learning_rate": 0.008,
+    }
     values = {"work_dir": work_dir, "model": model, "training": {**settings, **(training or {})}, **sections}
     return Config.parse({**values, "decoding": {"widths": (4, 8, 8)}})
 

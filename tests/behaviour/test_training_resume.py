@@ -23,8 +23,8 @@ from adbeam.training.trainer import build_job
 STEPS, CHECKPOINT_EVERY = 160, 5
 DEADLINE_SECONDS = 400
 CURVE_TOLERANCE = 0.03
-"""Largest relative difference of a step's loss to one undisturbed process: rounding, grown over 160 steps at a high
-learning rate. Another batch or a lost optimiser state moves a loss by much more."""
+"""Largest relative difference of a step's loss to one undisturbed process: rounding, grown over 160 steps.
+Another batch or a lost optimiser state moves a loss by much more."""
 
 
 def test_a_killed_driver_loses_at_most_one_checkpoint_interval(tmp_path: Path) -> None:
@@ -32,6 +32,7 @@ def test_a_killed_driver_loses_at_most_one_checkpoint_interval(tmp_path: Path) -
     training = {
         "workers": 2,
         "epochs": 100,
+        "learning_rate": 0.001,
         "max_steps": STEPS,
         "report_interval_steps": 1,
         "checkpoint_interval_steps": CHECKPOINT_EVERY,

@@ -69,7 +69,7 @@ def test_deepspeed_takes_the_steps_that_plain_torch_takes(
     losses = curve(config)
     assert len(losses) == 20
     assert losses == pytest.approx(plain_curve(config), rel=CURVE_TOLERANCE)
-    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
@@ -163,4 +163,4 @@ def test_a_time_budget_ends_the_schedule_and_the_run(configure: Callable[..., Co
 
 def test_bf16_learns_too(configure: Callable[..., Config]) -> None:
     losses = curve(configure({"dtype": "bf16", "max_steps": 30}))
-    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])

@@ -17,7 +17,8 @@ from adbeam.model.spec import FeatureSpec
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.objectives.weights import user_weight
 from adbeam.training.batches import BatchMaker
-from adbeam.training.ingest import FOLDER, RowBuilder, RowStore, build_rows
+from adbeam.training.ingest import FOLDER, RowStore, build_rows
+from adbeam.training.row_builder import RowBuilder
 from adbeam.training.rows import RowFormat
 from adbeam.training.sids import SidTable
 

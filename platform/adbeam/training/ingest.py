@@ -16,13 +16,12 @@ import pyarrow.parquet as pq
 
 from adbeam import artifacts
 from adbeam.errors import UserError
-from adbeam.logs.requests import AD, Request, UserSequence, read_sequences, requests_in
+from adbeam.logs.requests import read_sequences
 from adbeam.model.config import ModelConfig
-from adbeam.model.features import History, build_context
 from adbeam.model.spec import FeatureSpec
-from adbeam.records import ACTIONS, SPLITS
 from adbeam.training.config import BehaviorWeights, TrainingConfig
 from adbeam.training.order import RowFiles
+from adbeam.training.row_builder import RowBuilder
 from adbeam.training.rows import RowFormat
 from adbeam.training.sids import SidTable
 
@@ -74,63 +73,6 @@ class RowStore:
             user_value_sample=np.load(folder / "user_values.npy", allow_pickle=False),
             scenes=tuple(manifest["scenes"]),
         )
-
-
-@dataclass(frozen=True)
-class RowBuilder:
-    """Makes the rows of users."""
-
-    sids: SidTable
-    spec: FeatureSpec
-    format: RowFormat
-    target_action: str
-    weights: BehaviorWeights
-    seed: int
-    scenes: set[str] = field(default_factory=set)
-    """Of the requests seen so far."""
-
-    def rows(self, sequence: UserSequence) -> np.ndarray:
-        """One row a request of the training split that has a target with a SID."""
-        code_HT, known_H = self.sids.lookup(sequence.item_H)
-        history = _history(sequence, code_HT, known_H)
-        user_value = _ad_value(sequence)
-        requests = requests_in(sequence, "train", self.target_action)
-        self.scenes.update(request.scene for request in requests)
-        built = [self._row(request, history, code_HT, known_H, user_value) for request in requests]
-        return np.array([row for row in built if row is not None], dtype=self.format.dtype)
-
-    def _row(
-        self, request: Request, history: History, code_HT: np.ndarray, known_H: np.ndarray, user_value: float
-    ) -> Any:
-        targets = self._choose(request, known_H)
-        if not len(targets):
-            return None
-        context = build_context(history, request.now_ms, request.scene, request.sequence.user_id, self.spec)
-        row = np.zeros((), dtype=self.format.dtype)
-        row["static_F"], row["code_ST"], row["feature_SC"] = context.static_F, context.code_ST, context.feature_SC
-        row["target_MT"][: len(targets)] = code_HT[targets]
-        row["value_M"][: len(targets)] = _value(request.sequence, targets)
-        row["weight_M"][: len(targets)] = self._behavior(request.sequence.kind_H[targets])
-        row["user_value"] = user_value
-        return row
-
-    def _choose(self, request: Request, known_H: np.ndarray) -> np.ndarray:
-        """Up to M target positions, each item once: ads first, otherwise by a draw that the seed fixes."""
-        known = request.target_positions[known_H[request.target_positions]]
-        first: dict[str, int] = {}
-        for place in known.tolist():
-            first.setdefault(request.sequence.item_H[place], place)
-        places = np.fromiter(first.values(), dtype=np.int64, count=len(first))
-        if len(places) <= self.format.targets:
-            return places
-        draw = np.random.default_rng((self.seed, request.end, len(places))).random(len(places))
-        organic = request.sequence.kind_H[places] != AD
-        return places[np.lexsort((draw, organic))[: self.format.targets]]
-
-    def _behavior(self, kind_M: np.ndarray) -> np.ndarray:
-        ad = getattr(self.weights, f"ad_{self.target_action}")
-        organic = getattr(self.weights, f"organic_{self.target_action}")
-        return np.where(kind_M == AD, ad, organic)
 
 
 def build_rows(settings: TrainSettings, *, use_ray: bool = True) -> RowStore:
@@ -256,27 +198,6 @@ def write_rows(path: Path, parts: Iterable[np.ndarray], format: RowFormat, seed:
 def _flush(writer: pq.ParquetWriter, row_N: np.ndarray, format: RowFormat, rng: np.random.Generator) -> np.ndarray:
     writer.write_table(format.to_table(row_N[rng.permutation(len(row_N))]), row_group_size=GROUP_ROWS)
     return row_N[:0]
-
-
-def _history(sequence: UserSequence, code_HT: np.ndarray, known_H: np.ndarray) -> History:
-    return History(
-        code_HT=code_HT[known_H],
-        timestamp_H=sequence.timestamp_H[known_H],
-        action_H=sequence.action_H[known_H],
-        kind_H=sequence.kind_H[known_H],
-        value_H=sequence.value_H[known_H],
-    )
-
-
-def _ad_value(sequence: UserSequence) -> float:
-    """Money that the user's ad conversions brought in the training split."""
-    counts = (sequence.kind_H == AD) & (sequence.split_H == SPLITS.index("train"))
-    counts &= sequence.action_H == ACTIONS.index("conversion")
-    return float(sequence.value_H[counts].sum())
-
-
-def _value(sequence: UserSequence, targets: np.ndarray) -> np.ndarray:
-    return np.nan_to_num(sequence.value_H[targets], nan=0.0)
 
 
 def _thin(values: np.ndarray) -> np.ndarray:

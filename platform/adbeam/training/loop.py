@@ -27,6 +27,7 @@ from adbeam.training.batches import BatchMaker
 from adbeam.training.checkpoint import RunState
 from adbeam.training.config import TrainingConfig
 from adbeam.training.engine import build_engine
+from adbeam.training.meter import Meter
 from adbeam.training.optimizer import learning_rate, set_learning_rate
 from adbeam.training.progress import Post, Row, RunReporter, print_nothing
 from adbeam.training.stream import RequestStream
@@ -120,7 +121,7 @@ class _Worker:
         self.job, self.training, self.engine, self.state, self.stream = job, job.training, engine, state, stream
         self.rank, self.world = torch.distributed.get_rank(), torch.distributed.get_world_size()
         self.started = time.monotonic() - state.elapsed_seconds
-        self.meter = _Meter(job.training.batch_requests)
+        self.meter = Meter(job.training.batch_requests)
         board = job.run_folder / "tensorboard"
         self.reporter = (
             RunReporter(board, job.post, first_step=state.step, prometheus=ray.is_initialized())
@@ -218,48 +219,6 @@ class _Worker:
             checkpoint_dir_name=checkpoint.name(self.state, self.training),
             delete_local_checkpoint_after_upload=True,
         )
-
-
-class _Meter:
-    """Means over one report interval."""
-
-    def __init__(self, batch_requests: int) -> None:
-        self.batch_requests = batch_requests
-        self._reset()
-
-    def _reset(self) -> None:
-        self.steps, self.loss, self.requests = 0, 0.0, 0
-        self.rate, self.norm = 0.0, 0.0
-        self.sums: dict[str, torch.Tensor] = {}
-        self.began = time.monotonic()
-
-    def add(self, metrics: dict[str, torch.Tensor], requests: int) -> None:
-        """Metrics of one part of one step."""
-        self.requests += requests
-        for key, value in metrics.items():
-            self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value * requests
-
-    def done(self, loss: float, rate: float, norm: float) -> None:
-        """One step is over."""
-        self.steps += 1
-        self.loss += loss
-        self.rate, self.norm = rate, norm
-
-    def row(self, state: RunState, progress: float) -> Row:
-        """The means since the last call. `loss` is over all workers, the other metrics are this worker's own."""
-        spent = max(time.monotonic() - self.began, 1e-9)
-        row = {
-            "step": float(state.step),
-            "progress": progress,
-            "loss": self.loss / self.steps,
-            "learning_rate": self.rate,
-            "gradient_norm": self.norm,
-            "requests_per_second": self.steps * self.batch_requests / spent,
-            "elapsed_seconds": state.elapsed_seconds,
-            **{key: float(value) / self.requests for key, value in self.sums.items()},
-        }
-        self._reset()
-        return row
 
 
 def vsl_of(model: Any, batch: TrainBatch, objectives: ObjectivesConfig) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -1,0 +1,52 @@
+"""Means over the steps between two reports."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from adbeam.training.checkpoint import RunState
+from adbeam.training.progress import Row
+
+
+class Meter:
+    """Means over one report interval."""
+
+    def __init__(self, batch_requests: int) -> None:
+        self.batch_requests = batch_requests
+        self._reset()
+
+    def _reset(self) -> None:
+        self.steps, self.loss, self.requests = 0, 0.0, 0
+        self.rate, self.norm = 0.0, 0.0
+        self.sums: dict[str, torch.Tensor] = {}
+        self.began = time.monotonic()
+
+    def add(self, metrics: dict[str, torch.Tensor], requests: int) -> None:
+        """Metrics of one part of one step."""
+        self.requests += requests
+        for key, value in metrics.items():
+            self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value * requests
+
+    def done(self, loss: float, rate: float, norm: float) -> None:
+        """One step is over."""
+        self.steps += 1
+        self.loss += loss
+        self.rate, self.norm = rate, norm
+
+    def row(self, state: RunState, progress: float) -> Row:
+        """The means since the last call. `loss` is over all workers, the other metrics are this worker's own."""
+        spent = max(time.monotonic() - self.began, 1e-9)
+        row = {
+            "step": float(state.step),
+            "progress": progress,
+            "loss": self.loss / self.steps,
+            "learning_rate": self.rate,
+            "gradient_norm": self.norm,
+            "requests_per_second": self.steps * self.batch_requests / spent,
+            "elapsed_seconds": state.elapsed_seconds,
+            **{key: float(value) / self.requests for key, value in self.sums.items()},
+        }
+        self._reset()
+        return row
