@@ -341,3 +341,19 @@ def test_the_rate_forgets_everything_after_a_long_silence() -> None:
     rate = ArrivalRate((0.1, 0.5), 0.0)
     rate.arrived(0.0, 1000)
     assert rate.per_second(1e7) == 0
+
+
+def test_a_replica_that_was_slow_once_finds_out_that_it_is_fast_again() -> None:
+    world, decoded = World(), 0
+    for request in range(400):
+        world.now_ms += 50.0
+        world.queue.clear()
+        world.arrive(1, deadline_ms=22.0)
+        plan = world.serve()
+        stands_still = request < 40  # every batch takes far longer than any deadline, then the machine is itself again
+        took_ms = 400.0 if stands_still else plan.uncorrected_ms
+        if plan.batch:
+            world.now_ms += took_ms
+            world.controller.finished(plan, took_ms)
+            decoded += not stands_still
+    assert decoded > 300

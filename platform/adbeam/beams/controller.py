@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from adbeam.beams.arrival_rate import ArrivalRate
 from adbeam.beams.backlog import Backlog, Pace, QueuedRequest
 from adbeam.beams.config import BeamPolicyConfig
@@ -17,6 +19,9 @@ from adbeam.beams.cost import BatchCost, CorrectedCost
 from adbeam.beams.ladder import Ladder, Widths
 from adbeam.beams.policies import Load, build_policy
 from adbeam.beams.value_split import split_by_value
+
+PROBE_MS = 200.0
+"""How long everything may be given up before one request is decoded all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ class Controller:
         self._budget_ms = max(backlog.budget_ms, 1.0)
         load = self._load(backlog, now_ms)
         self._move(self._policy.choose(load))
-        late = self._late(load)
+        late = self._spare_a_probe(self._late(load), backlog, now_ms)
         kept = backlog.without(late) if late else backlog
         plan = self._batch(kept, load.paces[self._rung], [int(backlog.order_Q[place]) for place in sorted(late)])
         self._busy_until_ms = now_ms + plan.predicted_ms
@@ -172,6 +177,20 @@ class Controller:
         if not self._early or load.backlog.drains(pace):
             return set()
         return load.backlog.unservable(pace)
+
+    def _spare_a_probe(self, late: set[int], backlog: Backlog, now_ms: float) -> set[int]:
+        """`late` less the request with most time left, when nothing has been decoded for a while.
+
+        A prediction that gives everything up would never be proved wrong: without a decode there is nothing to learn
+        from, and a replica that was slow once would stay silent for good.
+        """
+        if len(late) < len(backlog) or now_ms - self._finished_ms < PROBE_MS:
+            return late
+        place = int(np.argmax(backlog.slack_ms_Q))
+        if backlog.slack_ms_Q[place] <= 0:
+            return late
+        self._move(self.ladder.floor)
+        return late - {place}
 
     def _batch(self, backlog: Backlog, pace: Pace, late: list[int]) -> BatchPlan:
         if len(backlog) == 0:
