@@ -15,6 +15,7 @@ from adbeam.bundle import SID_COLUMN, Bundle
 from adbeam.decoding import Decoder, ItemFilter, Trie
 from adbeam.decoding.results import OrderBy
 from adbeam.logs.requests import Request
+from adbeam.model.batch import ContextBatch
 from adbeam.model.features import ContextRow, History, build_context, collate
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.spec import FeatureSpec
@@ -73,11 +74,14 @@ class Ranker:
                 ItemFilter(allow=mask, deny=[self.row_of[item] for item in items if item in self.row_of])
                 for items, mask in zip(seen, masks, strict=True)
             ]
-            context = collate([self._context(request) for request in part])
-            results = self.decoder.decode(context, [widths] * len(part), filters)
+            results = self.decoder.decode(self.contexts(part), [widths] * len(part), filters)
             for result, items, mask in zip(results, seen, masks, strict=True):
                 ranked.append(self._expand(result.sids_nT.tolist(), items, mask, k))
         return ranked
+
+    def contexts(self, requests: Sequence[Request]) -> ContextBatch:
+        """What the model is told about the requests."""
+        return collate([self._context(request) for request in requests])
 
     def history(self, request: Request) -> History:
         """What the request's user did before it, items without a SID left out."""
