@@ -20,10 +20,10 @@ from adbeam.training.ingest import build_rows
 from adbeam.training.plain import train_plain
 from adbeam.training.trainer import build_job
 
-STEPS, CHECKPOINT_EVERY = 160, 5
+STEPS, CHECKPOINT_EVERY = 80, 5
 DEADLINE_SECONDS = 400
 CURVE_TOLERANCE = 0.03
-"""Largest relative difference of a step's loss to one undisturbed process: rounding, grown over 160 steps.
+"""Largest relative difference of a step's loss to one undisturbed process: rounding, grown over the steps.
 Another batch or a lost optimiser state moves a loss by much more."""
 
 
