@@ -41,7 +41,7 @@ class StepModel(Protocol):
     def step(self, state: Any, level: int, code_R: Tensor | None, parent_R: Tensor | None, layout: Layout) -> Tensor:
         """h [R, D] after the codes chosen last; `parent_R` are the rows of the previous step that they extend."""
 
-    def logits(self, state: Any, level: int, h_RD: Tensor, layout: Layout) -> Tensor:
+    def logits(self, state: Any, level: int, h_RD: Tensor) -> Tensor:
         """float32 [R, V] of one level; level T gives the eCPM buckets."""
 
 
@@ -115,7 +115,7 @@ class LazyAREngine:
             x_RD = self._layer(x_RD, layer, state, layout)
         return F.layer_norm(x_RD, x_RD.shape[-1:], *self.weights.norm)
 
-    def logits(self, state: LazyARState, level: int, h_RD: Tensor, layout: Layout) -> Tensor:
+    def logits(self, state: LazyARState, level: int, h_RD: Tensor) -> Tensor:
         """float32 [R, V]."""
         logits_RV = F.linear(h_RD, self.weights.heads[level]).float()
         if state.votes is not None and level < self.config.levels:

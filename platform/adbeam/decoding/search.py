@@ -124,7 +124,7 @@ class Decoder:
     def _logits(self, state: Any, level: int, beams: Beams | None, layout: Layout) -> Tensor:
         code_R = None if beams is None else beams.sid_Rt[:, -1]
         h_RD = self.model.step(state, level, code_R, None if beams is None else beams.parent_R, layout)
-        return self.model.logits(state, level, h_RD, layout)
+        return self.model.logits(state, level, h_RD)
 
     def _candidates(self, batch: BatchConstraint, level: int, logits_RV: Tensor, beams: Beams | None) -> Candidates:
         """Log-probability of every reachable continuation; the normaliser runs over the whole codebook."""
