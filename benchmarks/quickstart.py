@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from adbeam.bundle import load_bundle
 from adbeam.config import Config
 from adbeam.decoding import Decoder
-from adbeam.evaluation.evaluate import evaluate, judged_requests, popularity_before
+from adbeam.evaluation.evaluate import evaluate, judged_requests
 from adbeam.evaluation.metrics import bootstrap_ratio
 from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.prepared import PreparedLog
@@ -115,7 +115,7 @@ def _decode_speed(seed: int) -> dict[str, float]:
 def _ready(kind: str, seed: int) -> tuple[Decoder, Any, list[tuple[int, ...]]]:
     folder = _folder(kind, seed)
     prepared = PreparedLog.open(folder / "prepared")
-    ranker = Ranker.of(load_bundle(folder / "bundles"), popularity_before(prepared, "validation").counts)
+    ranker = Ranker.of(load_bundle(folder / "bundles"))
     widths = Config.load(CONFIG).decoding.widths
     context = ranker.contexts(judged_requests(prepared, "validation", DECODE_BATCH))
     return ranker.decoder, context, [widths] * DECODE_BATCH

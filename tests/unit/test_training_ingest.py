@@ -16,11 +16,11 @@ from adbeam.model.features import History, build_context
 from adbeam.model.spec import FeatureSpec
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.objectives.weights import user_weight
+from adbeam.tokens.sid_table import SidTable
 from adbeam.training.batches import BatchMaker
 from adbeam.training.ingest import FOLDER, RowStore, build_rows
 from adbeam.training.row_builder import RowBuilder
 from adbeam.training.rows import RowFormat
-from adbeam.training.sids import SidTable
 
 
 @pytest.fixture(scope="module")

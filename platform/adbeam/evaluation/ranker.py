@@ -19,41 +19,48 @@ from adbeam.model.batch import ContextBatch
 from adbeam.model.features import ContextRow, History, build_context, collate
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.spec import FeatureSpec
+from adbeam.tokens.index import SidIndex
+from adbeam.tokens.sid_table import SidTable
 
 BATCH = 16
 
 
 class Ranker:
-    """Turns requests into ranked ads. Ads that share a SID are told apart by training popularity."""
+    """Turns requests into ranked ads.
+
+    Ads that share a SID come in the order they are served in, live eCPM then recency; with `popularity` given, by that.
+    """
 
     def __init__(
         self,
         model: LazyAR,
         catalogue: pa.Table,
         ecpm_means: Sequence[float],
-        popularity: Mapping[str, int],
         order_by: OrderBy = "log_probability",
+        popularity: Mapping[str, float] | None = None,
     ) -> None:
-        known = catalogue.filter(pc.is_valid(catalogue.column(SID_COLUMN)))
-        ids = known.column("item_id").to_pylist()
-        sids = known.column(SID_COLUMN).to_pylist()
-        self._sid_of = {item: tuple(sid) for item, sid in zip(ids, sids, strict=True)}
-        ad_rows = np.flatnonzero(pc.equal(known.column("kind"), "ad").to_numpy(zero_copy_only=False))
-        self.ads = [ids[row] for row in ad_rows]
+        ads = catalogue.filter(
+            pc.and_(pc.is_valid(catalogue.column(SID_COLUMN)), pc.equal(catalogue.column("kind"), "ad"))
+        )
+        self.ads: list[str] = ads.column("item_id").to_pylist()
         self.row_of = {item: row for row, item in enumerate(self.ads)}
-        self._ads_of: dict[tuple[int, ...], list[str]] = {}
-        for item in sorted(self.ads, key=lambda ad: -popularity.get(ad, 0)):
-            self._ads_of.setdefault(self._sid_of[item], []).append(item)
+        self._index = SidIndex.from_table(_ranked_by(ads, popularity))
+        self._sids = SidTable.of_catalogue(catalogue, model.config.levels)
         self.spec = FeatureSpec.of(model.config)
-        trie = Trie.build(np.array([self._sid_of[item] for item in self.ads], dtype=np.int32), model.config.codebooks)
+        trie = Trie.build(self._sids.lookup(self.ads)[0], model.config.codebooks)
         self.decoder = Decoder(model.eval(), trie, ecpm_means, order_by)
 
     @classmethod
-    def of(cls, bundle: Bundle, popularity: Mapping[str, int], order_by: OrderBy = "log_probability") -> Ranker:
+    def of(
+        cls,
+        bundle: Bundle,
+        order_by: OrderBy = "log_probability",
+        popularity: Mapping[str, float] | None = None,
+    ) -> Ranker:
         """The ranker of a bundle."""
         model = LazyAR(bundle.model_config)
         model.load_state_dict(bundle.weights)
-        return cls(model, bundle.catalogue, bundle.settings["ecpm_means"], popularity, order_by)
+        return cls(model, bundle.catalogue, bundle.settings["ecpm_means"], order_by, popularity)
 
     def rank(
         self,
@@ -86,13 +93,11 @@ class Ranker:
     def history(self, request: Request) -> History:
         """What the request's user did before it, items without a SID left out."""
         sequence, end = request.sequence, request.end
-        sids = [self._sid_of.get(item) for item in sequence.item_H[:end]]
-        known_H = np.array([sid is not None for sid in sids], dtype=bool)
-        codes = [sid for sid in sids if sid is not None]
-        if not codes:
+        code_HT, known_H = self._sids.lookup(sequence.item_H[:end])
+        if not known_H.any():
             return History.empty(self.spec.levels)
         return History(
-            np.array(codes, dtype=np.int64),
+            code_HT[known_H].astype(np.int64),
             sequence.timestamp_H[:end][known_H],
             sequence.action_H[:end][known_H],
             sequence.kind_H[:end][known_H],
@@ -105,9 +110,18 @@ class Ranker:
     def _expand(self, sids: list[list[int]], seen: Set[str], mask: np.ndarray | None, k: int) -> list[str]:
         ads: list[str] = []
         for sid in sids:
-            for ad in self._ads_of[tuple(sid)]:
+            for ad in self._index.items(sid):
                 if ad not in seen and (mask is None or mask[self.row_of[ad]]):
                     ads.append(ad)
             if len(ads) >= k:
                 break
         return ads[:k]
+
+
+def _ranked_by(ads: pa.Table, popularity: Mapping[str, float] | None) -> pa.Table:
+    """The ads as the index takes them, paused ones too: they were live when the log was written."""
+    table = ads.select(["item_id", SID_COLUMN, "ecpm"])
+    if popularity is None:
+        return table
+    counts = pa.array([float(popularity.get(item, 0)) for item in table.column("item_id").to_pylist()])
+    return table.set_column(2, "ecpm", counts)

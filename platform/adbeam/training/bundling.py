@@ -67,7 +67,7 @@ def export(config: ExportSettings) -> Path:
     popularity = dict(popularity_before(prepared, "validation").counts)
     catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(tokens / "sids.parquet"))
     catalogue = _with_popularity(catalogue, popularity)
-    quality = _ladder_quality(config, prepared, Ranker(model, catalogue, means, popularity))
+    quality = _ladder_quality(config, prepared, Ranker(model, catalogue, means))
     full = next((entry for entry in quality["schedules"] if tuple(entry["widths"]) == config.decoding.widths), None)
     return write_bundle(
         bundles,

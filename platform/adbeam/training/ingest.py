@@ -19,11 +19,11 @@ from adbeam.errors import UserError
 from adbeam.logs.requests import read_sequences
 from adbeam.model.config import ModelConfig
 from adbeam.model.spec import FeatureSpec
+from adbeam.tokens.sid_table import SidTable
 from adbeam.training.config import BehaviorWeights, TrainingConfig
 from adbeam.training.order import RowFiles
 from adbeam.training.row_builder import RowBuilder
 from adbeam.training.rows import RowFormat
-from adbeam.training.sids import SidTable
 
 FOLDER = "training_rows"
 FORMAT = 1

@@ -14,9 +14,9 @@ from adbeam.logs.requests import AD, Request, UserSequence, requests_in
 from adbeam.model.features import History, build_context
 from adbeam.model.spec import FeatureSpec
 from adbeam.records import ACTIONS, SPLITS
+from adbeam.tokens.sid_table import SidTable
 from adbeam.training.config import BehaviorWeights
 from adbeam.training.rows import RowFormat
-from adbeam.training.sids import SidTable
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,75 @@
+"""The order of ads that share a semantic ID: offline as it is served, or by popularity where that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tests.bundles import write_random_bundle
+
+from adbeam.bundle import Bundle, load_bundle
+from adbeam.evaluation.ranker import Ranker
+from adbeam.logs.requests import Request, UserSequence, requests_in
+from adbeam.serving.config import EngineConfig
+from adbeam.serving.engine import ModelEngine
+from adbeam.serving.metrics import Metrics
+from adbeam.serving.query import Blocked, Query
+from adbeam.serving.store import SqliteStore
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Forty ads in pairs that share a SID."""
+    from dataclasses import replace
+
+    bundle = load_bundle(write_random_bundle(tmp_path_factory.mktemp("bundle"), 40))
+    sids = [row["sid"] for row in bundle.catalogue.to_pylist()]
+    shared = pa.array([sids[row - row % 2] for row in range(40)], pa.list_(pa.int32()))
+    table = bundle.catalogue
+    for name, value in (
+        ("sid", shared),
+        ("kind", pa.array(["ad"] * 40)),
+        ("status", pa.array(["active"] * 40)),
+        ("ecpm", pa.array([float(row % 2) for row in range(36)] + [5.0] * 4)),
+    ):
+        table = table.set_column(table.column_names.index(name), name, value)
+    return replace(bundle, catalogue=table)
+
+
+def request() -> Request:
+    events = UserSequence(
+        "u",
+        np.array([0, 2]),
+        np.array(["r1", "r2"], dtype=object),
+        np.array([1, 5]),
+        np.array(["item-3", "item-4"], dtype=object),
+        np.array([0, 0]),
+        np.array(["display"] * 2, dtype=object),
+        np.array([3, 3]),
+        np.ones(2, np.float32),
+    )
+    return requests_in(events, "test")[0]
+
+
+def test_ads_of_one_sid_come_by_ecpm_then_recency_offline_and_served_alike(bundle: Bundle, tmp_path: Path) -> None:
+    ranked = Ranker.of(bundle).rank([request()], (16, 64, 64), 40)[0]
+    place = {item: n for n, item in enumerate(ranked)}
+    assert len(place) == 40
+    assert all(place[f"item-{row + 1}"] == place[f"item-{row}"] - 1 for row in range(0, 40, 2))
+    engine = ModelEngine(bundle, EngineConfig(order_by="log_probability"), SqliteStore(tmp_path / "h"), Metrics())
+    asked = Query("u", None, "display", 40, 5, Blocked())
+    served = [ad["item_id"] for ad in engine.answer([asked], [(16, 64, 64)])[0].ads]
+    assert all(served.index(f"item-{row + 1}") == served.index(f"item-{row}") - 1 for row in range(0, 40, 2))
+
+
+def test_popularity_breaks_ties_where_it_is_given(bundle: Bundle) -> None:
+    popularity = {f"item-{row}": 3 for row in range(0, 40, 2)}
+    ranked = Ranker.of(bundle, popularity=popularity).rank([request()], (16, 64, 64), 40)[0]
+    assert all(ranked.index(f"item-{row}") == ranked.index(f"item-{row + 1}") - 1 for row in range(0, 40, 2))
+
+
+def test_the_history_is_what_has_a_sid(bundle: Bundle) -> None:
+    history = Ranker.of(bundle).history(request())
+    assert history.code_HT.tolist() == [bundle.catalogue.to_pylist()[3]["sid"]]
