@@ -217,7 +217,7 @@ async def test_openapi_shows_the_bounds_in_force() -> None:
     request = document["components"]["schemas"]["AdRequest"]["properties"]
     assert request["count"]["maximum"] == 7
     assert {"display", "mailer"} <= set(request["scene"]["anyOf"][0]["enum"])
-    assert set(document["paths"]) == {"/v1/ads", "/v1/events", "/v1/status", "/healthz", "/readyz"}
+    assert set(document["paths"]) == {"/v1/ads", "/v1/events", "/v1/status", "/v1/path", "/healthz", "/readyz"}
 
 
 SEEDS = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from starlette.responses import Response
 
 from adbeam.serving.auth import Authenticator, RateLimit
 from adbeam.serving.config import ServingConfig
+from adbeam.serving.console import add_console
 from adbeam.serving.openapi import openapi_document
 from adbeam.serving.problems import Problem, field_problem, validation_problem
 from adbeam.serving.schemas import AdRequest, EventBatch
@@ -60,6 +62,9 @@ class AdService(Protocol):
     def status(self) -> bytes:
         """The JSON of a ReplicaStatus."""
 
+    async def path(self, sid: Sequence[int]) -> bytes:
+        """The JSON of a TriePath; raises Problem."""
+
     def count_response(self, route: str, status: int) -> None:
         """Tell the metrics."""
 
@@ -91,6 +96,16 @@ class Border:
         """GET /v1/status."""
         self._check_caller(request)
         return Response(self.service.status(), media_type="application/json")
+
+    async def path(self, request: Request) -> Response:
+        """GET /v1/path?sid=3.1.4."""
+        self._check_caller(request)
+        text = request.query_params.get("sid", "")
+        try:
+            sid = [int(code) for code in text.split(".")]
+        except ValueError:
+            raise field_problem("sid", "Input should be codes with dots between, such as 3.1.4", text) from None
+        return Response(await self.service.path(sid), media_type="application/json")
 
     async def _admit(self, request: Request) -> bytes:
         """The body of a request that may come in; raises Problem 401, 413 or 429."""
@@ -133,6 +148,9 @@ def build_api(service: AdService) -> FastAPI:
     async def status(request: Request) -> Response:
         return await _answered(service, "status", border.status, request)
 
+    async def path(request: Request) -> Response:
+        return await _answered(service, "path", border.path, request)
+
     async def healthz(request: Request) -> Response:
         return _state(service.health())
 
@@ -142,8 +160,10 @@ def build_api(service: AdService) -> FastAPI:
     api.add_route("/v1/ads", ads, methods=["POST"])
     api.add_route("/v1/events", events, methods=["POST"])
     api.add_route("/v1/status", status, methods=["GET"])
+    api.add_route("/v1/path", path, methods=["GET"])
     api.add_route("/healthz", healthz, methods=["GET"])
     api.add_route("/readyz", readyz, methods=["GET"])
+    add_console(api)
     api.openapi = lambda: openapi_document(api, service)  # type: ignore[method-assign]
     api.add_exception_handler(HTTPException, _http_error)
     return api

@@ -15,6 +15,7 @@ from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.controller import BatchPlan, Controller, ControllerSignals
 from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Ladder, Widths
+from adbeam.decoding.branches import Step
 from adbeam.serving.query import Answer, Decoded, Query, Waiting
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ class Engine(Protocol):
 
     def answer(self, queries: Sequence[Query], schedules: Sequence[Widths]) -> list[Answer]:
         """One answer a query, searched with its beam widths."""
+
+    def path(self, sid: Sequence[int]) -> list[Step]:
+        """How the live catalogue narrows along a semantic ID; raises UserError when it does not fit the codebooks."""
 
 
 Deliver = Callable[[list[Waiting], list[Decoded] | None], None]
@@ -112,6 +116,11 @@ class DecodeLoop:
         with self._changed:
             self._pending.append(change)
             self._changed.notify()
+
+    @property
+    def ladder(self) -> Ladder:
+        """The rungs in force."""
+        return self._controller.ladder
 
     def signals(self) -> ControllerSignals:
         """What the controller knows."""

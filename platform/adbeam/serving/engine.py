@@ -21,6 +21,7 @@ from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Ladder, Widths, quality_by_widths
 from adbeam.bundle import Bundle, load_bundle
 from adbeam.decoding import Decoder, ItemFilter, Trie
+from adbeam.decoding.branches import Step, steps
 from adbeam.decoding.results import DecodeResult
 from adbeam.errors import UserError
 from adbeam.model.features import ContextRow, History, build_context, collate
@@ -99,6 +100,10 @@ class ModelEngine:
             self._answer(query, history, item_filter, result)
             for query, history, item_filter, result in zip(queries, histories, filters, results, strict=True)
         ]
+
+    def path(self, sid: Sequence[int]) -> list[Step]:
+        """How the live catalogue narrows along a semantic ID; raises UserError when it does not fit the codebooks."""
+        return steps(self.trie, sid)
 
     def _history(self, query: Query) -> UserHistory:
         if query.history is not None:

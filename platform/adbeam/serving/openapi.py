@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from adbeam.serving.problems import CONTENT_TYPE
-from adbeam.serving.schemas import AdResponse, EventReceipt, Problem, ReplicaStatus
+from adbeam.serving.schemas import AdResponse, EventReceipt, Problem, ReplicaStatus, TriePath
 
 PROBLEMS = {
     "400": "Malformed JSON",
@@ -25,7 +25,7 @@ def openapi_document(api: FastAPI, service: Any) -> dict[str, Any]:
     """The document with the bounds, scenes and authentication in force now."""
     request, events = service.request_type, service.event_type
     models = [(request, "validation"), (events, "validation")]
-    models += [(model, "serialization") for model in (AdResponse, EventReceipt, Problem, ReplicaStatus)]
+    models += [(model, "serialization") for model in (AdResponse, EventReceipt, Problem, ReplicaStatus, TriePath)]
     _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     document = get_openapi(title=api.title, version=api.version, routes=[], summary="Ads from a generative recommender")
     document["components"] = {"schemas": schema["$defs"], "securitySchemes": _schemes(service)}
@@ -34,6 +34,7 @@ def openapi_document(api: FastAPI, service: Any) -> dict[str, Any]:
         "/v1/ads": {"post": {**_ads(request.__name__), "security": secured}},
         "/v1/events": {"post": {**_events(events.__name__), "security": secured}},
         "/v1/status": {"get": {**_status(), "security": secured}},
+        "/v1/path": {"get": {**_path(), "security": secured}},
         "/healthz": {"get": _state("Whether the replica works")},
         "/readyz": {"get": _state("Whether requests are welcome")},
     }
@@ -76,6 +77,23 @@ def _status() -> dict[str, Any]:
         "summary": "The load and the beams of the replica that answers",
         "operationId": "status",
         "responses": {"200": {"description": "State", **_json("ReplicaStatus")}, **problems},
+    }
+
+
+def _path() -> dict[str, Any]:
+    sid = {
+        "name": "sid",
+        "in": "query",
+        "required": True,
+        "description": "A semantic id, its codes with dots between: `3.1.4`.",
+        "schema": {"type": "string"},
+    }
+    problems = {status: problem for status, problem in _problems().items() if status in ("401", "422", "429")}
+    return {
+        "summary": "How the live catalogue narrows along a semantic id",
+        "operationId": "path",
+        "parameters": [sid],
+        "responses": {"200": {"description": "The prefixes that are live", **_json("TriePath")}, **problems},
     }
 
 

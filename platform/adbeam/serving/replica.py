@@ -21,6 +21,7 @@ from adbeam.serving.api import build_api
 from adbeam.serving.config import ReplicaOptions, ServingConfig
 from adbeam.serving.engine import LoadedModel, load_model
 from adbeam.serving.eventlog import EventLog
+from adbeam.serving.fleet import Fleet
 from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
 from adbeam.serving.rollout import BundleFollower
@@ -56,6 +57,7 @@ class Recommender:
         model = loader(config.bundle, config, policy, store, self._metrics)
         log = EventLog(config.event_log) if config.event_log.folder is not None else None
         self.service = RecommenderService(config, model, policy, store, self._metrics, log)
+        self.service.fleet = Fleet().look
         self._follower = BundleFollower(self.service, loader, self._metrics)
         self._stopping = threading.Event()
         self._tasks: list[asyncio.Task[None]] = []

@@ -118,6 +118,33 @@ class EventReceipt(BaseModel):
     duplicates: int
 
 
+class RecentAnswers(BaseModel):
+    """How the answers of the last seconds came about."""
+
+    window_seconds: float
+    answers: int
+    by_source: dict[str, int] = Field(description="Answers by source: model, cache, fallback.")
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+class TriePrefix(BaseModel):
+    """One prefix of a semantic id."""
+
+    prefix: list[int]
+    branches: int = Field(description="Codes that may follow in the live catalogue; 0 after the last level.")
+    leaves: int = Field(description="Live semantic ids below the prefix; live ads of it after the last level.")
+
+
+class TriePath(BaseModel):
+    """How the live catalogue narrows along a semantic id; fewer steps than levels + 1 when it is not live."""
+
+    model_version: str
+    sid: list[int]
+    steps: list[TriePrefix]
+
+
 class ReplicaStatus(BaseModel):
     """One replica's state; behind several replicas each answer is of another one."""
 
@@ -134,6 +161,11 @@ class ReplicaStatus(BaseModel):
     utilisation: float
     queue_depth: int
     in_flight: int
+    replica: str | None = Field(None, description="Which replica answers.")
+    replicas: dict[str, int] | None = Field(None, description="Replicas by Serve's state; null until Serve has told.")
+    recent: RecentAnswers
+    ladder: list[list[int]] = Field(description="Beam widths of every rung, the widest first.")
+    policy_settings: dict[str, Any] = Field(description="Every setting of the beam policy in force.")
 
 
 class FieldProblem(BaseModel):

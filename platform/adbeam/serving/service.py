@@ -10,13 +10,16 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 from pydantic_core import to_json
 
 from adbeam.beams.backlog import QueuedRequest
 from adbeam.beams.config import BeamPolicyConfig
+from adbeam.errors import UserError
 from adbeam.serving.answers import Body, decoded_body, fallback_body
 from adbeam.serving.cache import ResultCache
 from adbeam.serving.config import ServingConfig
@@ -26,6 +29,7 @@ from adbeam.serving.eventlog import EventLog
 from adbeam.serving.metrics import Recorder
 from adbeam.serving.problems import Problem, field_problem
 from adbeam.serving.query import Decoded, Query, Waiting
+from adbeam.serving.recent import RecentAnswers
 from adbeam.serving.schemas import AdRequest, EventBatch, event_model, request_model
 from adbeam.serving.store import HistoryStore, now_ms
 
@@ -51,6 +55,8 @@ class RecommenderService:
         self.event_type = event_model(config.limits)
         self.request_type = self._request_type()
         self.cache = ResultCache(config.cache)
+        self.recent = RecentAnswers()
+        self.fleet: Callable[[], dict[str, Any]] = dict
         self.in_flight = 0
         self._rung_changes = 0
         self._event_log = event_log
@@ -109,7 +115,9 @@ class RecommenderService:
         if body["ads"]:
             source = body["served"]["source"]
             self.metrics.add("adbeam_requests", source=source)
-            self.metrics.observe("adbeam_request_latency_seconds", time.monotonic() - arrived_s, source=source)
+            latency_seconds = time.monotonic() - arrived_s
+            self.metrics.observe("adbeam_request_latency_seconds", latency_seconds, source=source)
+            self.recent.add(latency_seconds, source)
             return to_json(body)
         return None
 
@@ -144,6 +152,15 @@ class RecommenderService:
         """None when requests are welcome."""
         return None if self._loop is not None else "the replica is starting"
 
+    async def path(self, sid: Sequence[int]) -> bytes:
+        """The JSON of a TriePath; raises Problem 422 when `sid` does not fit the codebooks."""
+        engine = self.model.engine
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(None, engine.path, sid)
+        except UserError as error:
+            raise field_problem("sid", str(error), ".".join(map(str, sid))) from None
+        return to_json({"model_version": engine.version, "sid": sid, "steps": found})
+
     def status(self) -> bytes:
         """The JSON of a ReplicaStatus."""
         signals = self._decoding.signals()
@@ -161,6 +178,10 @@ class RecommenderService:
             "utilisation": signals.utilisation,
             "queue_depth": self._decoding.depth,
             "in_flight": self.in_flight,
+            "recent": self.recent.summary(),
+            "ladder": [rung.widths for rung in self._decoding.ladder.rungs],
+            "policy_settings": self.policy.model_dump(mode="json"),
+            **self.fleet(),
         }
         return to_json(body)
 
