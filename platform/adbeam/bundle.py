@@ -1,7 +1,8 @@
 """The bundle: what training hands to serving.
 
 A folder with `model.safetensors`, `config.json`, `codebooks.safetensors`, `ladder_quality.json`,
-`catalogue.parquet` and `manifest.json` (sha256 of each file, format version, metrics). It is written whole or not at
+`catalogue.parquet`, `embedder/` where new ads need a pretrained model, and `manifest.json` (sha256 of each file, format
+version, metrics). It is written whole or not at
 all, and `CURRENT`, a file that names the bundle in force, is replaced last. Nothing in it is pickled.
 """
 
@@ -9,8 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from adbeam.model.config import ModelConfig
 FORMAT = 1
 CURRENT = "CURRENT"
 FILES = ("model.safetensors", "config.json", "codebooks.safetensors", "ladder_quality.json", "catalogue.parquet")
+EMBEDDER = "embedder"
 SID_COLUMN = "sid"
 
 
@@ -43,6 +47,8 @@ class Bundle:
     ladder_quality: dict[str, Any]
     catalogue: pa.Table
     manifest: dict[str, Any]
+    embedder_dir: Path | None = None
+    """The model folder of an embedder that has one."""
 
 
 def write_bundle(
@@ -55,10 +61,12 @@ def write_bundle(
     ladder_quality: dict[str, Any],
     catalogue: pa.Table,
     details: dict[str, Any],
+    embedder_files: Iterable[Path] = (),
 ) -> Path:
     """Write a new bundle under `root` and point CURRENT at it; returns its folder.
 
-    `settings` holds what serving must know beside the model's shape (feature vocabulary, eCPM bucket means, quantizer).
+    `settings` holds what serving must know beside the model's shape (feature vocabulary, eCPM bucket means, quantizer);
+    `embedder_files` are the files of a pretrained embedder, with which replicas encode new ads.
     """
     version = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"
     target = Path(root) / version
@@ -69,6 +77,9 @@ def write_bundle(
         artifacts.write_json(staging / "config.json", {"model": model_config.model_dump(), "settings": settings})
         artifacts.write_json(staging / "ladder_quality.json", ladder_quality)
         pq.write_table(catalogue, staging / "catalogue.parquet")
+        for path in embedder_files:
+            (staging / EMBEDDER).mkdir(exist_ok=True)
+            shutil.copyfile(path, staging / EMBEDDER / path.name)
     point_current(root, version)
     return target
 
@@ -115,6 +126,7 @@ def load_bundle(path: str | Path) -> Bundle:
             ladder_quality=json.loads((folder / "ladder_quality.json").read_text(encoding="utf-8")),
             catalogue=pq.read_table(folder / "catalogue.parquet"),
             manifest=manifest,
+            embedder_dir=folder / EMBEDDER if (folder / EMBEDDER).is_dir() else None,
         )
     except (SafetensorError, pa.ArrowException, KeyError, json.JSONDecodeError) as error:
         raise UserError(f"{folder} cannot be loaded: {error}", remedy="export the bundle again") from None

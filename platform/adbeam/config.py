@@ -17,7 +17,7 @@ from adbeam.logs.config import LogsConfig
 from adbeam.model.config import ModelConfig
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.settings import Section, read_yaml
-from adbeam.tokens.config import TokensConfig
+from adbeam.tokens.config import TokensConfig, UpdatesConfig
 from adbeam.training.config import TrainingConfig
 
 Size = Literal["tiny", "small", "base", "paper"]
@@ -59,6 +59,7 @@ class Config(Section):
     seed: int = Field(0, ge=0)
     logs: LogsConfig = LogsConfig()
     tokens: TokensConfig = TokensConfig()
+    updates: UpdatesConfig = UpdatesConfig()
     model: ModelConfig = ModelConfig()
     objectives: ObjectivesConfig = ObjectivesConfig()
     training: TrainingConfig = TrainingConfig()

@@ -124,3 +124,6 @@ class CatalogueItem(BaseModel):
     price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     ecpm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     status: Status = Status.ACTIVE
+    features: dict[str, str | float | None] = Field(
+        default_factory=dict, description="Declared feature columns of the catalogue: image, ad form, account, ..."
+    )

@@ -5,24 +5,38 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 import pyarrow as pa
 
 from adbeam.errors import UserError
 from adbeam.records import CATALOGUE_SCHEMA, CatalogueItem, Status
 from adbeam.tokens.index import Sid, SidIndex
-from adbeam.tokens.tokenizer import Tokenizer
+from adbeam.tokens.tokenizer import Encoded
 from adbeam.tokens.updates import AdUpdate, UpdateLog
 
 log = logging.getLogger(__name__)
 
+UPDATES_AT_ONCE = 200
+"""Updates of a page: what a search may have to wait for."""
+
 Listener = Callable[[AdUpdate, Sid | None], None]
 
 
-def encode_ad(tokenizer: Tokenizer, item: CatalogueItem) -> Sid:
+class AdEncoder(Protocol):
+    """What encodes a new ad: a Tokenizer, or one that a replica loads when the first ad comes."""
+
+    @property
+    def version(self) -> str:
+        """Equal versions give equal SIDs."""
+
+    def encode(self, items: pa.Table) -> Encoded:
+        """SIDs of catalogue rows."""
+
+
+def encode_ad(tokenizer: AdEncoder, item: CatalogueItem) -> Sid:
     """The SID of one new ad, with the codebooks as they are; raises UserError when there is nothing to embed."""
-    row = {key: value for key, value in item.model_dump(mode="json").items() if key in CATALOGUE_SCHEMA.names}
-    encoded = tokenizer.encode(pa.Table.from_pylist([row], schema=CATALOGUE_SCHEMA))
+    encoded = tokenizer.encode(catalogue_row(item))
     if not encoded.usable_N[0]:
         raise UserError(
             "the ad has no text, category or price to embed", field="title", value=item.title, remedy="give it a title"
@@ -30,7 +44,16 @@ def encode_ad(tokenizer: Tokenizer, item: CatalogueItem) -> Sid:
     return tuple(int(code) for code in encoded.sids_NT[0])
 
 
-def insertion(tokenizer: Tokenizer, item: CatalogueItem) -> AdUpdate:
+def catalogue_row(item: CatalogueItem) -> pa.Table:
+    """A catalogue of one row, with the item's features as columns."""
+    row = item.model_dump(mode="json")
+    features = row.pop("features")
+    added = {name: value for name, value in features.items() if name not in CATALOGUE_SCHEMA.names}
+    kinds = [(name, pa.string() if isinstance(value, str) else pa.float64()) for name, value in added.items()]
+    return pa.Table.from_pylist([{**added, **row}], schema=pa.schema([*CATALOGUE_SCHEMA, *kinds]))
+
+
+def insertion(tokenizer: AdEncoder, item: CatalogueItem) -> AdUpdate:
     """The update that adds `item`: encoded here once, so that replicas with the same codebooks need not."""
     sid = encode_ad(tokenizer, item)
     return AdUpdate(
@@ -47,24 +70,25 @@ class Follower:
     """Applies the update log to one index, from `watermark` on.
 
     `poll` may be called by hand; `start` calls it every `interval_seconds` in a thread of its own. `listener` hears
-    every applied update with the SID of its ad, after the index has changed.
+    every applied update with the SID of its ad, after the index has changed, and `settled` is called after every page.
     """
 
     def __init__(
         self,
         updates: UpdateLog,
         index: SidIndex,
-        tokenizer: Tokenizer,
+        tokenizer: AdEncoder,
         *,
         watermark: int = 0,
         interval_seconds: float = 0.1,
         listener: Listener | None = None,
+        settled: Callable[[], None] | None = None,
     ) -> None:
         self.updates, self.index, self.tokenizer = updates, index, tokenizer
         self.watermark = watermark
         self.interval_seconds = interval_seconds
         self.skipped = 0
-        self._listener = listener
+        self._listener, self._settled = listener, settled
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -73,11 +97,13 @@ class Follower:
         """Apply all that is new and return how many updates that was."""
         applied = 0
         with self._lock:
-            while page := self.updates.read(self.watermark):
+            while page := self.updates.read(self.watermark, UPDATES_AT_ONCE):
                 for number, _, update in page:
                     self._apply(update)
                     self.watermark = number
                 applied += len(page)
+                if self._settled is not None:
+                    self._settled()
         return applied
 
     def checkpoint(self) -> tuple[int, pa.Table]:
@@ -109,9 +135,9 @@ class Follower:
         """Change the index. An ad that cannot be encoded, or is unknown here, is skipped and counted, never fatal."""
         try:
             sid = self._change(update)
-        except (KeyError, UserError) as error:
+        except Exception as error:
             self.skipped += 1
-            log.warning("update of %s skipped: %s", update.item_id, error)
+            log.warning("update of %s skipped: %s: %s", update.item_id, type(error).__name__, error)
             return
         if self._listener is not None:
             self._listener(update, sid)

@@ -7,6 +7,7 @@ are averaged over the text. Shapes: N items, L tokens, E features.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,8 @@ import torch
 from adbeam.errors import UserError
 from adbeam.tokens.config import EmbedderConfig
 from adbeam.tokens.embedder import field_texts, normalise
+
+MODEL_SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja")
 
 
 class LanguageEmbedder:
@@ -30,6 +33,7 @@ class LanguageEmbedder:
             raise not_a_model(folder, "it holds no config.json")
         self.config = config
         self.tokenizer, self.model = self._load(folder)
+        self._weights: str | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy sent to another process reads the model from its folder there."""
@@ -55,13 +59,21 @@ class LanguageEmbedder:
         return normalise(x_NE)
 
     def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Settings only: the model stays in its folder."""
-        return {"kind": self.kind, "config": self.config.model_dump(mode="json")}, {}
+        """Settings only: the model stays in its folder, known by the hash of its weights."""
+        if self._weights is None:
+            assert self.config.model_dir is not None
+            self._weights = weights_hash(self.config.model_dir)
+        return {"kind": self.kind, "config": self.config.model_dump(mode="json"), "weights": self._weights}, {}
 
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:
-        """The embedder again; its model folder must still be there."""
-        return cls(EmbedderConfig.parse(settings["config"], source="embedder settings"))
+        """The embedder again; its model folder must still be there. Raises UserError when it is another model."""
+        embedder = cls(EmbedderConfig.parse(settings["config"], source="embedder settings"))
+        assert embedder.config.model_dir is not None
+        if weights_hash(embedder.config.model_dir) != settings.get("weights"):
+            raise not_a_model(embedder.config.model_dir, "its weights are not those the tokens were made with")
+        embedder._weights = settings["weights"]
+        return embedder
 
     def _load(self, folder: Path) -> tuple[Any, Any]:
         try:
@@ -80,6 +92,22 @@ class LanguageEmbedder:
         mask_NL1 = tokens["attention_mask"][..., None].to(hidden_NLE.dtype)
         mean_NE = (hidden_NLE * mask_NL1).sum(dim=1) / mask_NL1.sum(dim=1).clamp(min=1)
         return mean_NE.float().numpy()
+
+
+def model_files(folder: Path) -> list[Path]:
+    """What a model needs of its folder: configuration, safetensors, vocabulary. Never code or pickles."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in MODEL_SUFFIXES)
+
+
+def weights_hash(folder: Path) -> str:
+    """A short hash of the safetensors of a model folder."""
+    digest = sha256()
+    for path in model_files(folder):
+        if path.suffix == ".safetensors":
+            with path.open("rb") as stream:
+                while chunk := stream.read(1 << 24):
+                    digest.update(chunk)
+    return digest.hexdigest()[:16]
 
 
 def model_class(name: str) -> Any:

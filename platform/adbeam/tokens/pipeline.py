@@ -94,6 +94,7 @@ def tokenize(config: Config) -> Tokens:
         print_summary(report)
         gates.check(report, config.tokens.gates)
         settings, tensors = tokenizer.state()
+        settings["version"] = tokenizer.version
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, staging / "codebooks.safetensors")
         artifacts.write_json(staging / "tokens.json", settings)
         artifacts.write_json(staging / "report.json", report)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -122,21 +123,29 @@ class Tokenizer:
 
     @cached_property
     def version(self) -> str:
-        """A short hash of the fitted state: equal versions give equal SIDs."""
+        """A short hash of the fitted state, wherever its files lie: equal versions give equal SIDs."""
         settings, tensors = self.state()
-        digest = sha256(json.dumps(settings, sort_keys=True).encode())
+        digest = sha256(json.dumps(_without_places(settings), sort_keys=True).encode())
         for name in sorted(tensors):
             digest.update(name.encode() + tensors[name].contiguous().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     @classmethod
-    def from_state(cls, settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:
-        """The fitted tokenizer again, from `settings` and `codebooks.safetensors` of tokens or of a bundle."""
+    def from_state(
+        cls, settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], *, model_dir: Path | None = None
+    ) -> Self:
+        """The fitted tokenizer again, from `settings` and `codebooks.safetensors` of tokens or of a bundle.
+
+        `model_dir` is where the embedder's model lies now, if it has moved since (a bundle carries it along).
+        """
         prefix = "embedder."
         own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        embedder = dict(settings["embedder"])
+        if model_dir is not None:
+            embedder["config"] = {**embedder["config"], "model_dir": str(model_dir)}
         tokenizer = cls(
             TokensConfig.parse(settings["config"], source="tokens settings"),
-            load_embedder(settings["embedder"], own),
+            load_embedder(embedder, own),
             load_quantizer(settings["quantizer"], tensors),
         )
         tokenizer.projection = load_projection(tensors)
@@ -188,6 +197,13 @@ class Tokenizer:
             own_NF = events_N1 * self._observed_NF[seen]
             mixed_NF[rows] = (own_NF + prior * mixed_NF[rows]) / np.maximum(events_N1 + prior, 1e-12)
         return mixed_NF
+
+
+def _without_places(settings: Any) -> Any:
+    """Settings without the folders that they name: a model is known by its weights, not by where it lies."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: _without_places(value) for key, value in settings.items() if key not in ("model_dir", "image_root")}
 
 
 def usable(x_NE: np.ndarray) -> np.ndarray:

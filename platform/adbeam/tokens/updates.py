@@ -7,7 +7,7 @@ that swaps to it replays what came after. Numbers start at 1, have no gaps, and 
 
 from __future__ import annotations
 
-import json
+import os
 import sqlite3
 import threading
 import time
@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adbeam.errors import UserError
-from adbeam.records import CatalogueItem
+from adbeam.records import CatalogueItem, ItemKind
+from adbeam.tokens.config import UpdatesConfig
 
 PAGE = 1000
 BUSY_SECONDS = 10.0
@@ -48,6 +49,8 @@ class AdUpdate(BaseModel):
     def _complete(self) -> Self:
         if self.operation == "insert" and (self.item is None or self.item.item_id != self.item_id):
             raise ValueError("an insert needs the item, with the same item_id")
+        if self.item is not None and self.item.kind != ItemKind.AD:
+            raise ValueError("only ads are inserted: the item's kind is not ad")
         if self.operation == "update" and self.ecpm is None:
             raise ValueError("an update needs ecpm")
         return self
@@ -105,18 +108,8 @@ class SqliteUpdateLog:
                 "SELECT number, timestamp_ms, body FROM updates WHERE number > ? ORDER BY number LIMIT ?",
                 (after, limit),
             ).fetchall()
-        first = rows[0][0] if rows else self.last() + 1
-        if first > after + 1:
-            raise UserError(
-                f"{self.path} no longer holds the updates {after + 1} to {first - 1}",
-                remedy="load a bundle exported after them",
-            )
-        if first <= after:
-            raise UserError(
-                f"{self.path} ends at {first - 1}, before the watermark {after}",
-                remedy="use the log the bundle was exported with, or a bundle without a watermark",
-            )
-        return [Numbered(number, stamp, AdUpdate.model_validate(json.loads(body))) for number, stamp, body in rows]
+        check_follows(after, rows[0][0] if rows else self.last() + 1, self.path)
+        return [Numbered(number, stamp, AdUpdate.model_validate_json(body)) for number, stamp, body in rows]
 
     def last(self) -> int:
         """Also right after `drop`: SQLite keeps the counter."""
@@ -141,3 +134,25 @@ class SqliteUpdateLog:
                 raise UserError(f"{self.path} is not an update log: {error}", remedy="name another file") from None
             self._local.connection = connection
         return connection
+
+
+def check_follows(after: int, first: int, log: object) -> None:
+    """Raise UserError when the update that `log` has next, number `first`, does not follow the number `after`."""
+    if first > after + 1:
+        raise UserError(
+            f"{log} no longer holds the updates {after + 1} to {first - 1}", remedy="load a bundle exported after them"
+        )
+    if first <= after:
+        raise UserError(
+            f"{log} ends at {first - 1}, before the watermark {after}",
+            remedy="use the log the bundle was exported with, or a bundle without a watermark",
+        )
+
+
+def open_log(config: UpdatesConfig) -> UpdateLog | None:
+    """The log that `config` names; None when it names none. Raises UserError when it cannot be used."""
+    if config.redis_url is not None:
+        from adbeam.tokens.updates_redis import RedisUpdateLog
+
+        return RedisUpdateLog(config.redis_url, config.redis_key, os.environ.get(config.redis_env) or None)
+    return SqliteUpdateLog(config.path) if config.path is not None else None

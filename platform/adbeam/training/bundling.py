@@ -25,6 +25,11 @@ from adbeam.logs.prepared import PreparedLog
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.spec import FeatureSpec
+from adbeam.tokens.config import TokensConfig, UpdatesConfig
+from adbeam.tokens.encoder import LazyTokenizer
+from adbeam.tokens.fold import fold_updates
+from adbeam.tokens.language import model_files
+from adbeam.tokens.updates import open_log
 from adbeam.training.checkpoint import WEIGHTS
 from adbeam.training.ingest import FOLDER as ROWS
 from adbeam.training.ingest import RowStore
@@ -40,6 +45,10 @@ class ExportSettings(FitSettings, Protocol):
     def decoding(self) -> DecodingConfig: ...
     @property
     def evaluation(self) -> EvaluationConfig: ...
+    @property
+    def tokens(self) -> TokensConfig: ...
+    @property
+    def updates(self) -> UpdatesConfig: ...
 
 
 def export(config: ExportSettings) -> Path:
@@ -51,6 +60,8 @@ def export(config: ExportSettings) -> Path:
     work_dir = Path(config.work_dir)
     trained = artifacts.read_manifest(work_dir / FOLDER)
     prepared, tokens = PreparedLog.open(work_dir / "prepared"), work_dir / "tokens"
+    updates = open_log(config.updates)
+    watermark = updates.last() if updates is not None else 0
     details = {
         "fingerprint": artifacts.fingerprint(
             trained["files"],
@@ -58,6 +69,7 @@ def export(config: ExportSettings) -> Path:
             artifacts.read_manifest(tokens)["files"],
             config.decoding.widths,
             config.training.ladder_requests,
+            watermark,
         )
     }
     bundles = work_dir / BUNDLES
@@ -67,6 +79,10 @@ def export(config: ExportSettings) -> Path:
     popularity = dict(popularity_before(prepared, "validation").counts)
     catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(tokens / "sids.parquet"))
     catalogue = _with_popularity(catalogue, popularity)
+    token_settings, codebooks = _settings_of(tokens), load_file(tokens / "codebooks.safetensors")
+    encoder = LazyTokenizer(token_settings, codebooks)
+    if updates is not None:
+        catalogue, watermark = fold_updates(catalogue, updates, encoder)
     quality = _ladder_quality(config, prepared, Ranker(model, catalogue, means))
     full = next((entry for entry in quality["schedules"] if tuple(entry["widths"]) == config.decoding.widths), None)
     return write_bundle(
@@ -75,13 +91,15 @@ def export(config: ExportSettings) -> Path:
         settings={
             "feature_spec": FeatureSpec.of(model.config).as_dict(),
             "ecpm_means": means,
-            "tokens": _settings_of(tokens),
+            "tokens": {**token_settings, "version": encoder.version},
+            "updates_watermark": watermark,
             "scenes": list(RowStore.open(work_dir / ROWS).scenes),
         },
         weights=model.state_dict(),
-        codebooks=load_file(tokens / "codebooks.safetensors"),
+        codebooks=codebooks,
         ladder_quality=quality,
         catalogue=catalogue,
+        embedder_files=_embedder_files(config.tokens),
         details={
             **details,
             "adbeam": version("adbeam"),
@@ -125,6 +143,12 @@ def _ladder_quality(config: ExportSettings, prepared: PreparedLog, ranker: Ranke
         return {"metric": "none", "full_widths": list(config.decoding.widths), "schedules": []}
     chosen = np.linspace(0, len(requests) - 1, min(wanted, len(requests))).round().astype(int)
     return measure_ladder(ranker, [requests[place] for place in np.unique(chosen)], config.decoding.widths)
+
+
+def _embedder_files(config: TokensConfig) -> list[Path]:
+    """What a replica needs of the embedder's model to encode a new ad; nothing where the embedder has no model."""
+    folder = config.embedder.model_dir
+    return model_files(folder) if config.embedder.kind != "attributes" and folder is not None else []
 
 
 def _settings_of(tokens: Path) -> dict[str, Any]:
