@@ -21,6 +21,8 @@ from adbeam.model.batch import ContextBatch
 from adbeam.model.config import ModelConfig
 from adbeam.model.history_prior import HistoryPrior
 from adbeam.model.spec import FeatureSpec
+from adbeam.model.trend_prior import TrendPrior
+from adbeam.model.votes import Votes
 
 _HASH_FACTORS = (1_000_003, 8_191, 131_071, 524_287, 65_537, 257)
 """Odd factors that spread the codes of a SID over hash buckets."""
@@ -35,9 +37,8 @@ class ContextState:
     """The same tensor as the keys when they are tied (S_kv = 1)."""
     mask_BS: Tensor
     """bool, true where there is a token."""
-    code_BST: Tensor | None = None
-    weight_BST: Tensor | None = None
-    """Codes and votes of the tokens, where the model has a history prior."""
+    votes: tuple[Votes, ...] = ()
+    """Of each prior that the model has."""
 
     @cached_property
     def layers(self) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -51,8 +52,7 @@ class ContextState:
         """The state of some of the requests."""
         key = self.key_BLGSd[row]
         value = key if self.value_BLGSd is self.key_BLGSd else self.value_BLGSd[row]
-        votes = (None, None) if self.weight_BST is None else (self.code_BST[row], self.weight_BST[row])  # type: ignore[index]
-        return type(self)(key, value, self.mask_BS[row], *votes)
+        return type(self)(key, value, self.mask_BS[row], tuple(votes.rows(row) for votes in self.votes))
 
     def bias(self, visible_BP: Tensor | None = None, queries: int = 1) -> Tensor:
         """Additive attention bias: [B, 1, 1, S], or with `visible_BP` [B, 1, P * queries, S].
@@ -94,7 +94,11 @@ class ContextProcessor(nn.Module):
         self.pathways = nn.ModuleList(nn.Linear(config.width, self.slices * self.group_width) for _ in range(3))
         self.norm = GroupedRMSNorm(self.slices, self.group_width)
         self.dropout = nn.Dropout(config.dropout)
-        self.prior = HistoryPrior(config) if config.history_prior else None
+        self.priors = nn.ModuleDict()
+        if config.history_prior:
+            self.priors["history"] = HistoryPrior(config)
+        if config.trending_length:
+            self.priors["trend"] = TrendPrior(config)
 
     def forward(self, context: ContextBatch, codes: nn.ModuleList) -> ContextState:
         """Keys and values of B contexts. `codes` are the decoder's code tables: the history speaks its language."""
@@ -106,8 +110,8 @@ class ContextProcessor(nn.Module):
         joined = self.norm(joined.view(B, -1, self.slices, self.group_width))
         joined = joined.view(B, -1, self.slices, config.context_kv_heads, config.head_width).permute(0, 2, 3, 1, 4)
         key, *value = joined.contiguous().split(config.context_kv_groups, dim=1)
-        votes = (context.code_BST, self.prior(context)) if self.prior is not None else (None, None)
-        return ContextState(key, value[0] if value else key, context.mask_BS, *votes)
+        votes = tuple(prior(context) for prior in self.priors.values())
+        return ContextState(key, value[0] if value else key, context.mask_BS, votes)
 
     def _static(self, context: ContextBatch) -> Tensor:
         """One token [B, 1, D] of all static features."""
@@ -117,12 +121,16 @@ class ContextProcessor(nn.Module):
     def _tokens(self, context: ContextBatch, codes: nn.ModuleList) -> Tensor:
         """History tokens [B, S - 1, D]: codes of all levels, hashed prefix and item, and their features."""
         code_BST = context.code_BST[:, 1:].clamp_min(0)
-        feature_BSC = torch.cat([context.feature_BSC[:, 1:], self._hashes(code_BST)], dim=-1)
-        offset_C = torch.tensor(self.spec.token_offsets, device=feature_BSC.device)
-        token = self.token_embedding((feature_BSC + offset_C).flatten(0, 1)).view(*code_BST.shape[:2], -1)
+        row_BSC = self.token_rows(code_BST, context.feature_BSC[:, 1:])
+        token = self.token_embedding(row_BSC.flatten(0, 1)).view(*code_BST.shape[:2], -1)
         for level, table in enumerate(codes):
             token = token + table(code_BST[..., level])
         return token
+
+    def token_rows(self, code_BST: Tensor, feature_BSC: Tensor) -> Tensor:
+        """int64 [B, S, C + 2], the rows of `token_embedding` that make up each token: features, prefix and item."""
+        feature_BSC = torch.cat([feature_BSC, self._hashes(code_BST)], dim=-1)
+        return feature_BSC + torch.tensor(self.spec.token_offsets, device=feature_BSC.device)
 
     def embed_path(self, code_nt: Tensor) -> Tensor:
         """Embeddings [..., D] of the first t >= 2 codes of SIDs [..., t], from the tables of the history's tokens."""
