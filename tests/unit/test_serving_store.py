@@ -1,18 +1,31 @@
-"""Histories: counted once, in order, bounded, shared between processes, loaded from prepared logs."""
+"""Histories: counted once, in order, bounded, shared between replicas, loaded from prepared logs.
+
+Every test that takes `open_store` holds for SQLite and for a real redis-server alike, with one server and with two.
+"""
 
 from __future__ import annotations
 
+import itertools
+import logging
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import redis
+from tests.redis_server import redis_server
 from tests.samples import TEST_FROM_MS, write_sample_prepared
 
 from adbeam.errors import UserError
 from adbeam.records import ACTIONS, Event
-from adbeam.serving.store import SqliteStore, event_row
-from adbeam.serving.store_load import load_histories
+from adbeam.serving.config import StoreConfig
+from adbeam.serving.store import HistoryStore, SqliteStore, event_row, user_history
+from adbeam.serving.store_load import load_histories, open_store
+from adbeam.serving.store_redis import RedisStore, pack, unpack
+
+PORT = 18810
+Open = Callable[..., HistoryStore]
 
 
 def event(number: int, user: str = "u", timestamp: int | None = None, **changes: object) -> Event:
@@ -23,8 +36,33 @@ def event(number: int, user: str = "u", timestamp: int | None = None, **changes:
     return Event.model_validate({**values, **changes})
 
 
-def test_an_event_counts_once_even_when_posted_twice_in_one_batch(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "h.sqlite")
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with redis_server(tmp_path_factory.mktemp("redis"), PORT) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "redis", "two redis"])
+def open_one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Opens the same store again and again."""
+    settings: dict[str, object] = {"path": tmp_path / "h.sqlite"}
+    if request.param != "sqlite":
+        url = request.getfixturevalue("redis_url")
+        urls = [f"{url}/{database}" for database in range(1 + (request.param == "two redis"))]
+        settings = {"backend": "redis", "redis": {"urls": urls, "key_prefix": tmp_path.name, "read_timeout_ms": 2000}}
+    opened: list[HistoryStore] = []
+
+    def open_again(**more: object) -> HistoryStore:
+        opened.append(open_store(StoreConfig.parse({**settings, **more})))
+        return opened[-1]
+
+    yield open_again
+    for store in opened:
+        store.close()
+
+
+def test_an_event_counts_once_even_when_posted_twice_in_one_batch(open_one: Open) -> None:
+    store = open_one()
     assert store.append([event(1), event(2), event(1)]) == [True, True, False]
     assert store.append([event(2), event(3)]) == [False, True]
     history = store.recent("u")
@@ -32,8 +70,8 @@ def test_an_event_counts_once_even_when_posted_twice_in_one_batch(tmp_path: Path
     assert store.recent("someone else") is None
 
 
-def test_history_is_in_time_order_and_keeps_the_newest(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "h.sqlite", max_events=3)
+def test_history_is_in_time_order_and_keeps_the_newest(open_one: Open) -> None:
+    store = open_one(max_events=3)
     store.append([event(1, timestamp=50), event(2, timestamp=10)])
     store.append([event(3, timestamp=30), event(4, timestamp=40)])
     history = store.recent("u")
@@ -51,8 +89,26 @@ def test_an_event_is_worth_its_price_bid_or_ecpm() -> None:
     assert event_row(event(1, action="click"))[2] == ACTIONS.index("click")
 
 
-def test_two_stores_on_one_file_see_and_do_not_lose_each_others_events(tmp_path: Path) -> None:
-    stores = [SqliteStore(tmp_path / "h.sqlite") for _ in range(2)]
+def test_several_users_are_read_at_once_in_the_order_asked(open_one: Open) -> None:
+    store = open_one()
+    store.append([event(number, user=f"u{number % 5}") for number in range(20)])
+    found = store.recent_many(["u3", "nobody", "u0", "u3"])
+    assert [None if h is None else h.item_ids[0] for h in found] == ["item3", None, "item0", "item3"]
+    assert store.recent_many([]) == []
+
+
+def test_every_field_of_an_event_is_kept(open_one: Open) -> None:
+    store = open_one()
+    name = "Ümläut \U0001f9c0"
+    store.append([event(1, user=name, item_id=name, timestamp=1 << 53, action="click", item_kind="organic", bid=0.25)])
+    history = open_one().recent(name)
+    assert history is not None and history.item_ids == [name]
+    assert history.timestamp_H.tolist() == [1 << 53] and history.value_H.tolist() == [0.25]
+    assert ACTIONS[history.action_H[0]] == "click" and history.kind_H.tolist() == [1]
+
+
+def test_two_replicas_see_and_do_not_lose_each_others_events(open_one: Open) -> None:
+    stores = [open_one() for _ in range(2)]
 
     def post(which: int) -> None:
         for number in range(which * 100, which * 100 + 40):
@@ -65,6 +121,40 @@ def test_two_stores_on_one_file_see_and_do_not_lose_each_others_events(tmp_path:
         thread.join()
     history = stores[0].recent("u")
     assert history is not None and len(history) == 80
+
+
+def test_the_same_event_through_two_replicas_at_once_counts_once(open_one: Open) -> None:
+    stores, counted = [open_one() for _ in range(2)], []
+
+    def post(store: HistoryStore) -> None:
+        for number in range(30):
+            counted.extend(store.append([event(number)]))
+
+    threads = [threading.Thread(target=post, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counted.count(True) == counted.count(False) == 30
+    history = stores[1].recent("u")
+    assert history is not None and len(history) == 30
+
+
+def test_of_two_replicas_that_fill_the_store_one_does_and_the_other_waits(open_one: Open) -> None:
+    many = [(f"u{number}", user_history([(f"i{number}", number, 3, 0, 1.0)])) for number in range(1200)]
+    written = []
+
+    def fill() -> None:
+        store = open_one()
+        written.append(store.fill("a log", iter(many)))
+        assert all(history is not None for history in store.recent_many([user for user, _ in many]))
+
+    threads = [threading.Thread(target=fill) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(written) == [0, 0, 1200]
 
 
 def test_event_ids_are_forgotten_beyond_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,10 +176,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sample_prepared(tmp_path_factory.mktemp("log"), users=12, items=40, visits=8).folder
 
 
-def test_prepared_sequences_are_loaded_once(prepared: Path, tmp_path: Path) -> None:
+def test_prepared_sequences_are_loaded_once(prepared: Path, open_one: Open) -> None:
     rows = [row for file in (prepared / "sequences").glob("*.parquet") for row in pq.read_table(file).to_pylist()]
-    store = SqliteStore(tmp_path / "h.sqlite")
-    assert load_histories(prepared, store) == len(rows) == store.count_users()
+    store = open_one()
+    assert load_histories(prepared, store) == len(rows)
     for row in rows:
         history = store.recent(row["user_id"])
         assert history is not None
@@ -102,8 +192,8 @@ def test_prepared_sequences_are_loaded_once(prepared: Path, tmp_path: Path) -> N
     assert store.recent(rows[0]["user_id"]).item_ids[-1] == "item1"  # type: ignore[union-attr]
 
 
-def test_a_replay_keeps_later_events_out(prepared: Path, tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "h.sqlite")
+def test_a_replay_keeps_later_events_out(prepared: Path, open_one: Open) -> None:
+    store = open_one()
     assert load_histories(prepared, store, before_ms=TEST_FROM_MS) > 0
     users = [
         row["user_id"] for file in (prepared / "sequences").glob("*.parquet") for row in pq.read_table(file).to_pylist()
@@ -115,3 +205,78 @@ def test_a_replay_keeps_later_events_out(prepared: Path, tmp_path: Path) -> None
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="manifest"):
         load_histories(tmp_path, SqliteStore(tmp_path / "h.sqlite"))
+
+
+def test_the_packed_form_is_read_back_as_it_was() -> None:
+    rows = [(f"item {number}", 10**12 + number, number % 4, number % 2, number / 7) for number in range(300)]
+    history, again = user_history(rows), unpack(pack(user_history(rows)))
+    assert again.item_ids == history.item_ids and len(pack(history)) < 300 * 26
+    for name in ("timestamp_H", "action_H", "kind_H", "value_H"):
+        assert getattr(again, name).tolist() == getattr(history, name).tolist()
+
+
+def redis_settings(url: str, **more: object) -> StoreConfig:
+    return StoreConfig.parse({"backend": "redis", "redis": {"urls": [url], **more}})
+
+
+@pytest.mark.parametrize(
+    ("urls", "words"),
+    [
+        ([], "names no server"),
+        (["redis://127.0.0.1:18819/0"], "no Redis answers"),
+        (["http://127.0.0.1:18819"], "must specify one of the following schemes"),
+        (["redis://:secret@127.0.0.1:18819"], "password does not belong into YAML"),
+    ],
+)
+def test_a_redis_that_cannot_be_used_is_one_clear_message(urls: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words) as refused:
+        open_store(StoreConfig.parse({"backend": "redis", "redis": {"urls": urls}}))
+    assert "store.redis.urls" in str(refused.value) and "secret" not in str(refused.value)
+
+
+def test_the_password_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with redis_server(tmp_path, PORT + 1, "--requirepass", "open sesame") as url:
+        with pytest.raises(UserError, match="ADBEAM_REDIS_PASSWORD"):
+            open_store(redis_settings(url))
+        monkeypatch.setenv("ADBEAM_REDIS_PASSWORD", "wrong")
+        with pytest.raises(UserError, match="refused us"):
+            open_store(redis_settings(url))
+        monkeypatch.setenv("ADBEAM_REDIS_PASSWORD", "open sesame")
+        assert open_store(redis_settings(url)).append([event(1)]) == [True]
+
+
+def test_a_server_that_evicts_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with redis_server(tmp_path, PORT + 1, "--maxmemory-policy", "allkeys-lru") as url, caplog.at_level(logging.WARNING):
+        open_store(redis_settings(url))
+    assert "allkeys-lru" in caplog.text
+
+
+def test_a_server_that_went_away_fails_reads_at_once_and_is_used_again_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr("adbeam.serving.store_redis.time.monotonic", lambda: float(next(clock)) / 100)
+    with redis_server(tmp_path, PORT + 1) as url:
+        store = open_store(redis_settings(url))
+        assert isinstance(store, RedisStore)
+        store.append([event(1)])
+    with pytest.raises(redis.ConnectionError, match="onnection"):
+        store.recent("u")
+    with pytest.raises(redis.ConnectionError, match="a moment ago"):
+        store.recent("u")
+    with pytest.raises(redis.ConnectionError, match="onnection"):
+        store.append([event(2)])
+    with redis_server(tmp_path, PORT + 1):
+        for _ in range(200):
+            next(clock)
+        assert store.append([event(2)]) == [True]
+        history = store.recent("u")
+        assert history is not None and history.item_ids == ["item2"]
+
+
+def test_event_ids_in_redis_are_forgotten_after_their_time(redis_url: str) -> None:
+    store = open_store(redis_settings(redis_url, key_prefix="ids", event_id_seconds=1))
+    assert isinstance(store, RedisStore)
+    assert store.append([event(1), event(1)]) == [True, False]
+    (client,) = store._writers
+    assert 0 < client.pttl("ids:event:e1") <= 1000

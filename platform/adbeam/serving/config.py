@@ -70,13 +70,32 @@ class LimitsConfig(Section):
     burst_requests: int = Field(200, ge=1, description="Requests a key may send at once under requests_per_second.")
 
 
-class StoreConfig(Section):
-    """The embedded history store, one SQLite file a node."""
+class RedisStoreConfig(Section):
+    """Redis servers for the histories of a fleet; they should never evict (maxmemory-policy noeviction)."""
 
-    path: Path = Path("runs/serving/histories.sqlite")
+    urls: tuple[str, ...] = Field(
+        (),
+        description="redis://host:6379/0 or rediss://..., one a shard: users are spread by a hash of their id, so "
+        "the number and order must stay as they are while the data lives.",
+    )
+    password_env: str = "ADBEAM_REDIS_PASSWORD"
+    key_prefix: str = Field("adbeam", min_length=1, description="First part of every key.")
+    read_timeout_ms: float = Field(
+        50.0, gt=0, description="A read stands in the way of a batch; then users count as unknown."
+    )
+    write_timeout_ms: float = Field(5000.0, gt=0)
+    event_id_seconds: int = Field(86_400, ge=1, description="How long an event id is remembered to drop repeats.")
+
+
+class StoreConfig(Section):
+    """The history store: one SQLite file a node, or Redis for many nodes."""
+
+    backend: Literal["sqlite", "redis"] = "sqlite"
+    path: Path = Field(Path("runs/serving/histories.sqlite"), description="The file of backend sqlite.")
+    redis: RedisStoreConfig = RedisStoreConfig()
     prepared: Path | None = Field(None, description="Prepared logs loaded into the store when it is first opened.")
     max_events: int = Field(1024, ge=1, description="Newest events kept for a user.")
-    max_event_ids: int = Field(5_000_000, ge=1000, description="Event ids remembered to drop repeats.")
+    max_event_ids: int = Field(5_000_000, ge=1000, description="Event ids remembered by backend sqlite.")
 
 
 class EventLogConfig(Section):

@@ -92,7 +92,7 @@ class ModelEngine:
 
     def answer(self, queries: Sequence[Query], schedules: Sequence[Widths]) -> list[Answer]:
         """One answer a query."""
-        histories = [self._history(query) for query in queries]
+        histories = self._histories(queries)
         rows = [self._context(query, history) for query, history in zip(queries, histories, strict=True)]
         filters = [self._filter(query, history) for query, history in zip(queries, histories, strict=True)]
         results = self.decoder.decode(collate(rows), list(schedules), filters, [query.count for query in queries])
@@ -105,20 +105,27 @@ class ModelEngine:
         """How the live catalogue narrows along a semantic ID; raises UserError when it does not fit the codebooks."""
         return steps(self.trie, sid)
 
-    def _history(self, query: Query) -> UserHistory:
-        if query.history is not None:
-            return user_history(
+    def _histories(self, queries: Sequence[Query]) -> list[UserHistory]:
+        """Inline histories as they are, the others from the store in one go."""
+        users = list(dict.fromkeys(q.user_id for q in queries if q.history is None and q.user_id is not None))
+        stored = dict(zip(users, self._stored(users), strict=True))
+        return [
+            user_history(
                 (e.item_id, e.timestamp, ACTIONS.index(e.action), ITEM_KINDS.index(e.item_kind), e.value)
                 for e in query.history
             )
-        if query.user_id is None:
-            return EMPTY
+            if query.history is not None
+            else stored.get(query.user_id or "") or EMPTY
+            for query in queries
+        ]
+
+    def _stored(self, users: Sequence[str]) -> Sequence[UserHistory | None]:
         try:
-            return self._store.recent(query.user_id) or EMPTY
+            return self._store.recent_many(users) if users else []
         except Exception:
-            logger.exception("the history store cannot be read; the user counts as unknown")
+            logger.exception("the history store cannot be read; %d users count as unknown", len(users))
             self._metrics.add("adbeam_store_failures", operation="recent")
-            return EMPTY
+            return [None] * len(users)
 
     def _context(self, query: Query, history: UserHistory) -> ContextRow:
         row_H = self.catalogue.rows(history.item_ids)

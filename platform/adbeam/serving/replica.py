@@ -26,8 +26,7 @@ from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
 from adbeam.serving.rollout import BundleFollower
 from adbeam.serving.service import RecommenderService
-from adbeam.serving.store import SqliteStore
-from adbeam.serving.store_load import load_histories
+from adbeam.serving.store_load import open_store
 from adbeam.serving.switches import missing_switches
 
 logger = logging.getLogger("ray.serve")
@@ -47,12 +46,7 @@ class Recommender:
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         self.config = config = ServingConfig.parse(args, source="args")
         self._metrics = Metrics()
-        store = SqliteStore(
-            config.store.path, max_events=config.store.max_events, max_event_ids=config.store.max_event_ids
-        )
-        if config.store.prepared is not None:
-            users = load_histories(config.store.prepared, store)
-            logger.info("loaded the histories of %d users", users)
+        store = open_store(config.store)
         policy = read_policy(config.policy)
         model = loader(config.bundle, config, policy, store, self._metrics)
         log = EventLog(config.event_log) if config.event_log.folder is not None else None

@@ -33,6 +33,7 @@ PRUNE_EVERY = 1000
 READ_WAIT_SECONDS = 0.05
 """A read stands in the way of a whole batch: rather an unknown user than a late answer."""
 WRITE_WAIT_MS = 60_000
+LOADED_FROM = "loaded_from"
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,18 @@ class HistoryStore(Protocol):
     def recent(self, user_id: str) -> UserHistory | None:
         """The user's newest events, or None for an unknown user."""
 
+    def recent_many(self, user_ids: Sequence[str]) -> list[UserHistory | None]:
+        """`recent` of each, at the cost of one round trip."""
+
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Add events; for each, whether its id was new (false: counted before, ignored)."""
+
+    def fill(self, source: str, histories: Iterable[tuple[str, UserHistory]]) -> int:
+        """Write many histories once in the life of the store; returns users written, 0 when it was filled before.
+
+        `source` is remembered. `histories` is not touched when there is nothing to do. Of several that call it at
+        once, one writes and the others wait.
+        """
 
     def close(self) -> None:
         """Release files and connections."""
@@ -128,6 +139,10 @@ class SqliteStore:
         row = self._read(user_id)
         return _unpack(row) if row else None
 
+    def recent_many(self, user_ids: Sequence[str]) -> list[UserHistory | None]:
+        """One lookup each; the file is local."""
+        return [self.recent(user_id) for user_id in user_ids]
+
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Add events in one transaction; for each, whether its id was new."""
         with self._writing, self.transaction() as connection:
@@ -142,6 +157,20 @@ class SqliteStore:
                 write_history(connection, user_id, history.newest(self.max_events))
             self._prune(connection)
         return fresh
+
+    def fill(self, source: str, histories: Iterable[tuple[str, UserHistory]]) -> int:
+        """Write many histories in one transaction, once; returns users written, 0 when it was filled before."""
+        if self.fact(LOADED_FROM) is not None:  # a later load would overwrite what users have done since
+            return 0
+        with self.transaction() as connection:
+            if connection.execute("SELECT 1 FROM facts WHERE name = ?", (LOADED_FROM,)).fetchone():
+                return 0  # another replica filled it while this one waited
+            users = 0
+            for user_id, history in histories:
+                write_history(connection, user_id, history.newest(self.max_events))
+                users += 1
+            connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (LOADED_FROM, source))
+        return users
 
     def fact(self, name: str) -> str | None:
         """A remembered fact about the store, such as what it was loaded from."""
@@ -226,11 +255,6 @@ def write_history(connection: sqlite3.Connection, user_id: str, history: UserHis
             history.value_H.tobytes(),
         ),
     )
-
-
-def remember(connection: sqlite3.Connection, name: str, value: str) -> None:
-    """Write a fact inside a transaction."""
-    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
 
 def now_ms() -> int:

@@ -1,7 +1,8 @@
-"""Fill a history store from prepared logs, once: in one transaction, whichever replica comes first."""
+"""Opening the history store of a configuration, and filling it from prepared logs, once."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,30 @@ import pyarrow.dataset as ds
 
 from adbeam import artifacts
 from adbeam.errors import UserError
-from adbeam.serving.store import SqliteStore, UserHistory, remember, write_history
+from adbeam.serving.config import StoreConfig
+from adbeam.serving.store import HistoryStore, SqliteStore, UserHistory
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ["user_id", "timestamp", "item_id", "item_kind", "action", "value"]
-SOURCE = "loaded_from"
 
 
-def load_histories(prepared: str | Path, store: SqliteStore, *, before_ms: int | None = None) -> int:
+def open_store(config: StoreConfig) -> HistoryStore:
+    """The store that `config` names, filled from its prepared logs; raises UserError when it cannot be used."""
+    store: HistoryStore
+    if config.backend == "redis":
+        from adbeam.serving.store_redis import RedisStore
+
+        store = RedisStore(config.redis, max_events=config.max_events)
+    else:
+        store = SqliteStore(config.path, max_events=config.max_events, max_event_ids=config.max_event_ids)
+    if config.prepared is not None:
+        users = load_histories(config.prepared, store)
+        logger.info("loaded the histories of %d users", users)
+    return store
+
+
+def load_histories(prepared: str | Path, store: HistoryStore, *, before_ms: int | None = None) -> int:
     """Load the sequences of `prepared` into `store`; returns users written, 0 when a log was loaded before.
 
     `before_ms` keeps later events out, for replaying a log. Raises UserError when the folder is not whole.
@@ -26,20 +44,14 @@ def load_histories(prepared: str | Path, store: SqliteStore, *, before_ms: int |
     prepared = Path(prepared)
     manifest = artifacts.read_manifest(prepared, verify=False)
     source = artifacts.fingerprint(manifest["files"], before_ms)
-    if store.fact(SOURCE) is not None:  # a later load would overwrite what users have done since
-        return 0
-    with store.transaction() as connection:
-        row = connection.execute("SELECT value FROM facts WHERE name = ?", (SOURCE,)).fetchone()
-        if row:  # another replica loaded it while this one waited
-            return 0
-        users = 0
-        for user_id, history in _sequences(prepared):
-            kept = history if before_ms is None else history.before(before_ms)
-            if len(kept):
-                write_history(connection, user_id, kept.newest(store.max_events))
-                users += 1
-        remember(connection, SOURCE, source)
-    return users
+    return store.fill(source, _kept(prepared, before_ms))
+
+
+def _kept(prepared: Path, before_ms: int | None) -> Iterator[tuple[str, UserHistory]]:
+    for user_id, history in _sequences(prepared):
+        kept = history if before_ms is None else history.before(before_ms)
+        if len(kept):
+            yield user_id, kept
 
 
 def _sequences(prepared: Path) -> Iterator[tuple[str, UserHistory]]:
