@@ -10,11 +10,11 @@ import pytest
 REQUIRED = "ADBEAM_TOOLS_REQUIRED"
 
 
-def tool(*names: str) -> str:
-    """The path of the first of `names` on this machine; without any the test is skipped, and fails where CI runs."""
-    found = next((path for name in names if (path := shutil.which(name))), None)
+def tool(name: str, package: str | None = None) -> str:
+    """The path of a program of this machine; without it the test is skipped, and fails where CI runs."""
+    found = shutil.which(name)
     if found is None:
-        reason = f"{names[0]} is not installed: apt-get install {names[0]}"
+        reason = f"{name} is not installed: apt-get install {package or name}"
         if os.environ.get(REQUIRED):
             pytest.fail(reason)
         pytest.skip(reason)

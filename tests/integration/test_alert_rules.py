@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.tools import tool
 
 from adbeam.dashboards.alerts import ALERTS
 
 RULES = Path(__file__).parents[2] / "cluster" / "alerts.yml"
-pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool: apt-get install prometheus")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def promtool_is_installed() -> str:
+    return tool("promtool", "prometheus")
+
 
 GOOD = {
     'ray_adbeam_rung{replica="a"}': "0x120",

@@ -63,7 +63,7 @@ def console(folder: Path, port: int = PORT, **args: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = tool("chromium", "chromium-browser", "google-chrome")
+    program = tool("chromium")
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program)
         yield running

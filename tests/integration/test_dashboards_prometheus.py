@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import threading
 import time
@@ -28,10 +27,10 @@ from adbeam.dashboards.serving import SERVING
 ROOT = Path(__file__).parents[2]
 SERVE_PORT, PROMETHEUS_PORT = 18320, 18321
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("prometheus") is None,
-    reason="needs Prometheus: apt-get install prometheus",
-)
+
+@pytest.fixture(scope="module", autouse=True)
+def prometheus_is_installed() -> str:
+    return tool("prometheus")
 
 
 @pytest.fixture(scope="module")

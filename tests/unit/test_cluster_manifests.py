@@ -7,6 +7,7 @@ import gzip
 import shlex
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -20,6 +21,7 @@ from adbeam.cluster.render import load, render, stale, write
 from adbeam.config import Config
 from adbeam.errors import UserError
 from adbeam.jobs.steps import STEPS, Step
+from adbeam.serving.config import StoreConfig
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
@@ -141,6 +143,24 @@ def test_the_service_embeds_the_serve_application_and_survives_a_lost_head() -> 
         assert application["import_path"] == own["import_path"]
     assert serve["applications"][0]["args"]["auth"]["mode"] != "none"
     assert document["spec"]["rayClusterConfig"]["gcsFaultToleranceOptions"]["redisAddress"]
+
+
+def test_histories_are_shared_in_a_redis_that_the_files_make_and_admit() -> None:
+    document = yaml.safe_load((CLUSTER / "rayservice.yaml").read_text())
+    store = yaml.safe_load(document["spec"]["serveConfigV2"])["applications"][0]["args"]["store"]
+    config = StoreConfig.parse(store)
+    assert config.backend == "redis"
+    (host,) = {urlsplit(url).hostname for url in config.redis.urls}
+    made = [one for name, one in DOCUMENTS if name.startswith("redis.yaml") and one["metadata"]["name"] == host]
+    assert [one["kind"] for one in made] == ["Service", "StatefulSet"]
+    labels = made[1]["spec"]["template"]["metadata"]["labels"]
+    assert made[0]["spec"]["selector"] == labels
+    assert "--maxmemory-policy noeviction" in made[1]["spec"]["template"]["spec"]["containers"][0]["args"][0]
+    policy = next(one for _, one in DOCUMENTS if one["kind"] == "NetworkPolicy" and "redis" in one["metadata"]["name"])
+    assert labels["app.kubernetes.io/name"] in policy["spec"]["podSelector"]["matchExpressions"][0]["values"]
+    for template in _pod_templates(document):
+        variables = {one["name"]: one for one in template["spec"]["containers"][0]["env"]}
+        assert variables[config.redis.password_env]["valueFrom"]["secretKeyRef"]["name"] == ClusterConfig().redis.secret
 
 
 def test_the_largest_cluster_holds_the_most_replicas() -> None:

@@ -46,11 +46,15 @@ class StorageConfig(Section):
 
 
 class RedisConfig(Section):
-    """Redis outside the cluster keeps Ray's control state, so that a lost head pod does not stop serving."""
+    """Redis outside the cluster: one keeps Ray's control state, so that a lost head pod does not stop serving; others
+    keep the users' histories, which all replicas share."""
 
     address: str = Field("redis:6379", pattern=r"^[^\s:]+:[0-9]+$")
     secret: Label = Field("adbeam-redis", description="Kubernetes Secret with the password.")
     secret_key: str = "password"
+    histories: tuple[str, ...] = Field(
+        ("redis://redis-histories:6379/0",), description="store.redis.urls of the application, one a shard."
+    )
 
 
 class ClusterConfig(Section):

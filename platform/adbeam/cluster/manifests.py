@@ -10,7 +10,14 @@ from typing import Any
 import yaml
 
 from adbeam.cluster.config import ClusterConfig, GroupConfig
-from adbeam.cluster.pods import CONTAINER_SECURITY, NODE_FOLDER, SERVE_PORT, head_template, worker_template
+from adbeam.cluster.pods import (
+    CONTAINER_SECURITY,
+    REDIS_PASSWORD_ENV,
+    SERVE_PORT,
+    head_template,
+    redis_password,
+    worker_template,
+)
 from adbeam.jobs.steps import Step
 
 API_VERSION = "ray.io/v1"
@@ -46,7 +53,7 @@ def ray_service(config: ClusterConfig, serve: dict[str, Any]) -> dict[str, Any]:
     cluster = _cluster_spec(config, {"serve": config.serve_group}, serves=True)
     cluster["gcsFaultToleranceOptions"] = {
         "redisAddress": config.redis.address,
-        "redisPassword": {"valueFrom": {"secretKeyRef": {"name": config.redis.secret, "key": config.redis.secret_key}}},
+        "redisPassword": redis_password(config),
     }
     spec = {
         "upgradeStrategy": {"type": "NewCluster"},
@@ -101,7 +108,7 @@ def _worker_group(config: ClusterConfig, name: str, group: GroupConfig, serves: 
 
 def _on_cluster(serve: dict[str, Any], config: ClusterConfig) -> dict[str, Any]:
     """The Serve configuration with what differs on a cluster: it listens for the Service, callers need a key, bundles
-    and logs lie on the shared volume, and the embedded store, which is SQLite, on the node's own disk."""
+    and logs lie on the shared volume, and histories in Redis: a file of one pod would be unknown to the others."""
     applications = [
         {**application, "args": _application_args(application.get("args") or {}, config)}
         for application in serve["applications"]
@@ -115,8 +122,14 @@ def _application_args(args: dict[str, Any], config: ClusterConfig) -> dict[str, 
         **args,
         "bundle": f"{config.storage.work_dir}/bundles",
         "auth": {"mode": "bearer", **(args.get("auth") or {})},
-        "store": {**(args.get("store") or {}), "path": f"{NODE_FOLDER}/histories.sqlite"},
+        "store": _store(args.get("store") or {}, config),
     }
     if (args.get("event_log") or {}).get("folder"):
         changed["event_log"] = {**args["event_log"], "folder": f"{config.storage.mount_path}/events"}
     return changed
+
+
+def _store(store: dict[str, Any], config: ClusterConfig) -> dict[str, Any]:
+    kept = {key: value for key, value in store.items() if key != "path"}
+    redis = {**(store.get("redis") or {}), "urls": list(config.redis.histories), "password_env": REDIS_PASSWORD_ENV}
+    return {**kept, "backend": "redis", "redis": redis}

@@ -11,6 +11,7 @@ SERVE_PORT = 8000
 METRICS_PORT = 8080
 DASHBOARD_PORT = 8265
 NODE_FOLDER = "/var/lib/adbeam"
+REDIS_PASSWORD_ENV = "ADBEAM_REDIS_PASSWORD"
 
 NODE_ENV = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_WAIT_POLICY": "PASSIVE"}
 """For every Ray node. OpenMP threads that spin on a shared core cost milliseconds an operator."""
@@ -49,6 +50,11 @@ def worker_template(config: ClusterConfig, group: GroupConfig, *, serves: bool) 
     return template
 
 
+def redis_password(config: ClusterConfig) -> dict[str, Any]:
+    """Where a pod finds the password of Redis."""
+    return {"valueFrom": {"secretKeyRef": {"name": config.redis.secret, "key": config.redis.secret_key}}}
+
+
 def _template(
     config: ClusterConfig,
     container: str,
@@ -58,7 +64,11 @@ def _template(
     *,
     serves: bool,
 ) -> dict[str, Any]:
-    env = {**NODE_ENV, **(SWITCHES if serves else {})}
+    env: list[dict[str, Any]] = [
+        {"name": name, "value": value} for name, value in {**NODE_ENV, **(SWITCHES if serves else {})}.items()
+    ]
+    if serves:
+        env.append({"name": REDIS_PASSWORD_ENV, **redis_password(config)})
     return {
         "metadata": {"labels": {"app.kubernetes.io/part-of": config.name}},
         "spec": {
@@ -71,7 +81,7 @@ def _template(
                     "name": container,
                     "image": image,
                     "ports": [{"name": name, "containerPort": number} for name, number in ports.items()],
-                    "env": [{"name": name, "value": value} for name, value in env.items()],
+                    "env": env,
                     "envFrom": [{"secretRef": {"name": config.secret_env, "optional": not serves}}],
                     # Requests equal limits: Ray sizes itself by the limit and must really have it.
                     "resources": {"requests": dict(resources), "limits": dict(resources)},
