@@ -15,6 +15,7 @@ import requests
 import yaml
 from bundles import write_random_bundle
 from samples import write_sample_prepared
+from tests.tools import tool
 
 from adbeam import artifacts
 from adbeam.dashboards.alerts import ALERTS
