@@ -103,3 +103,28 @@ def test_no_file_an_empty_file_and_an_unknown_ending(tmp_path):
     (tmp_path / "log.txt").write_text("x")
     with pytest.raises(UserError, match="set format"):
         _read(TableConfig.parse({"path": str(tmp_path / "log.txt")}))
+
+
+@pytest.mark.parametrize("name", ["log.parquet", "log.csv", "log.jsonl"])
+def test_values_of_a_column_are_translated_and_others_stay(tmp_path, name):
+    rows = [{"user_id": "u", "item_id": 1, "action": action} for action in (1, 2, 7)]
+    if name.endswith("parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    elif name.endswith("csv"):
+        (tmp_path / name).write_text("user_id,item_id,action\n" + "".join(f"u,1,{row['action']}\n" for row in rows))
+    else:
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = {"action": {1: "click", "2": "conversion"}}
+    config = TableConfig.parse({"path": str(tmp_path / name), "values": values})
+    fragments = list_fragments(config, "logs.files.events", ("user_id", "item_id", "action"), ())
+    (chunk,) = [chunk for fragment in fragments for chunk in read_chunks(fragment, config, 100)]
+    assert chunk.table["action"].to_pylist() == ["click", "conversion", "7"]
+
+
+def test_a_translation_into_an_unknown_value_or_of_an_unknown_column_is_refused(tmp_path):
+    with pytest.raises(UserError, match="'purchase' is none of impression, click, deep, conversion"):
+        TableConfig.parse({"path": "x", "values": {"action": {"buy": "purchase"}}})
+    (tmp_path / "log.csv").write_text(CSV)
+    config = TableConfig.parse({"path": str(tmp_path / "log.csv"), "columns": {"user_id": "uid"}, "values": {"x": {}}})
+    with pytest.raises(UserError, match="unknown name"):
+        list_fragments(config, "logs.files.events", REQUIRED, OPTIONAL)

@@ -8,8 +8,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from adbeam.records import ACTIONS, ITEM_KINDS, Status
 from adbeam.settings import Section
 
+KNOWN_VALUES = {
+    "action": ACTIONS,
+    "item_kind": ITEM_KINDS,
+    "kind": ITEM_KINDS,
+    "status": tuple(status.value for status in Status),
+}
 FeatureType = Literal["string", "integer", "number", "boolean"]
 
 
@@ -33,7 +40,13 @@ def _as_paths(value: Any) -> Any:
     return (value,) if isinstance(value, str | Path) else value
 
 
+def _with_text_keys(value: Any) -> Any:
+    """YAML reads a bare 1 as a number; a file's values are compared as text."""
+    return {str(key): ours for key, ours in value.items()} if isinstance(value, dict) else value
+
+
 Moment = Annotated[int, BeforeValidator(_moment)]
+Translation = Annotated[dict[str, str], BeforeValidator(_with_text_keys)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_as_paths)]
 
 
@@ -46,8 +59,19 @@ class TableConfig(Section):
     )
     columns: dict[str, str] = Field(default={}, description="{our name: name in the file}; unnamed ones keep our name.")
     constants: dict[str, Any] = Field(default={}, description="{our name: value} where the column is absent or null.")
+    values: dict[str, Translation] = Field(
+        default={}, description="{our name: {value in the file: our value}}; a value that is not named stays as it is."
+    )
     features: dict[str, FeatureType] = Field(default={}, description="{column: type} to carry along.")
     timestamp_unit: Literal["s", "ms", "us", "iso"] = Field(default="ms", description="Of the events' timestamp.")
+
+    @model_validator(mode="after")
+    def _values_are_known(self) -> Self:
+        for name, translation in self.values.items():
+            for theirs, ours in translation.items():
+                if ours not in KNOWN_VALUES.get(name, (ours,)):
+                    raise ValueError(f"values.{name}.{theirs}: {ours!r} is none of {', '.join(KNOWN_VALUES[name])}")
+        return self
 
 
 Table = Annotated[TableConfig, BeforeValidator(_as_table)]

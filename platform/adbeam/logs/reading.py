@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
+from adbeam.logs.casts import to_text
 from adbeam.logs.config import TableConfig
 
 _ENDINGS = {
@@ -137,6 +139,10 @@ def _check_columns(
             raise UserError("unknown name", field=f"{field}.columns", value=ours, remedy=f"choose from {known}")
         if theirs not in names:
             raise _missing(path, names, f"{field}.columns.{ours}", theirs)
+    for ours in config.values:
+        if ours not in (*required, *optional):
+            known = ", ".join((*required, *optional))
+            raise UserError("unknown name", field=f"{field}.values", value=ours, remedy=f"choose from {known}")
     for ours in required:
         if ours not in config.columns and ours not in names and ours not in config.constants:
             raise _missing(path, names, f"{field}.columns", ours)
@@ -242,13 +248,23 @@ def _json_column(values: list[Any]) -> pa.Array:
 
 
 def _rename(table: pa.Table, config: TableConfig) -> pa.Table:
-    """Our names for the mapped columns; constants where a column is absent or null."""
+    """Our names for the mapped columns, our words for the mapped values; constants where a column is absent or null."""
     mapped = set(config.columns.values())
     arrays = {name: table.column(name) for name in table.column_names if name not in mapped}
     arrays |= {ours: table.column(theirs) for ours, theirs in config.columns.items() if theirs in table.column_names}
+    for name, translation in config.values.items():
+        if name in arrays:
+            arrays[name] = _translated(arrays[name], translation, name)
     for name, value in config.constants.items():
         arrays[name] = _filled(arrays.get(name), value, table.num_rows)
     return pa.table(arrays)
+
+
+def _translated(column: pa.ChunkedArray, translation: dict[str, str], name: str) -> pa.Array:
+    """The column as text, named values replaced; what is no text becomes null."""
+    text, _ = to_text(column.combine_chunks(), name)
+    place = pc.index_in(text, value_set=pa.array(list(translation), pa.string()))
+    return pc.coalesce(pa.array(list(translation.values()), pa.string()).take(place), text)
 
 
 def _filled(column: pa.ChunkedArray | None, value: Any, rows: int) -> Any:
