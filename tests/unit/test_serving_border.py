@@ -14,7 +14,7 @@ from adbeam.errors import UserError
 from adbeam.serving.api import build_api
 from adbeam.serving.auth import Authenticator, RateLimit
 from adbeam.serving.config import AuthConfig, LimitsConfig, ServingConfig
-from adbeam.serving.schemas import AdRequest, EventBatch, event_model, request_model
+from adbeam.serving.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 
 
 class EchoService:
@@ -24,6 +24,7 @@ class EchoService:
         self.config = ServingConfig.parse(args)
         self.request_type = request_model(self.config.limits, self.config.deadline, ("display", "mailer"))
         self.event_type = event_model(self.config.limits)
+        self.changes_type = changes_model(self.config.admin)
         self.default_deadline_ms = 123.0
         self.fault: str | None = None
         self.responses: list[tuple[str, int]] = []
@@ -36,6 +37,9 @@ class EchoService:
 
     async def events(self, batch: EventBatch) -> bytes:
         return to_json({"accepted": len(batch.events), "duplicates": 0})
+
+    async def change_ads(self, request: AdChanges) -> bytes:
+        return to_json({"last": len(request.changes), "ads": []})
 
     def health(self) -> str | None:
         return self.fault
@@ -184,6 +188,49 @@ async def test_with_auth_on_only_a_known_key_comes_in(
     assert document["paths"]["/v1/ads"]["post"]["security"]
 
 
+REMOVE = {"changes": [{"operation": "remove", "item_id": "i"}]}
+
+
+async def test_ads_are_changed_with_an_admin_key_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADBEAM_API_KEYS", "caller")
+    monkeypatch.setenv("ADBEAM_ADMIN_KEYS", "admin")
+    api = build_api(EchoService(auth={"mode": "bearer"}, admin={"mode": "bearer"}))
+    assert (await call(api, "POST", "/v1/admin/ads", REMOVE, {"Authorization": "Bearer admin"})).json["last"] == 1
+    for wrong in ({}, {"Authorization": "Bearer caller"}):
+        reply = await call(api, "POST", "/v1/admin/ads", REMOVE, wrong)
+        assert reply.status == 401 and "www-authenticate" in reply.headers
+    assert (await call(api, "POST", "/v1/ads", {}, {"Authorization": "Bearer admin"})).status == 401
+    reply = await call(build_api(EchoService()), "POST", "/v1/admin/ads", REMOVE)
+    assert reply.status == 403 and "admin.mode" in reply.json["detail"]
+    monkeypatch.delenv("ADBEAM_ADMIN_KEYS")
+    with pytest.raises(UserError, match=r"admin.*ADBEAM_ADMIN_KEYS"):
+        build_api(EchoService(admin={"mode": "bearer"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ([], "changes"),
+        ([{"operation": "remove", "item_id": "i"}] * 3, "changes"),
+        ([{"operation": "insert", "item_id": "i"}], "changes.0"),
+        ([{"operation": "insert", "item_id": "i", "item": {"item_id": "j", "title": "t"}}], "changes.0"),
+        ([{"operation": "insert", "item_id": "i", "item": {"item_id": "i", "title": "t", "kind": "organic"}}],
+         "changes.0"),
+        ([{"operation": "insert", "item_id": "i", "item": {"item_id": "i", "title": "t", "price": -1}}],
+         "changes.0.item.price"),
+        ([{"operation": "update", "item_id": "i"}], "changes.0"),
+        ([{"operation": "update", "item_id": "i", "ecpm": float("nan")}], "changes.0.ecpm"),
+        ([{"operation": "delete", "item_id": "i"}], "changes.0.operation"),
+        ([{"operation": "remove", "item_id": "i", "sid": [1, 2, 3]}], "changes.0.sid"),
+    ],
+)  # fmt: skip
+async def test_a_bad_change_of_an_ad_is_named(changes: list[Any], field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADBEAM_ADMIN_KEYS", "admin")
+    api = build_api(EchoService(admin={"mode": "bearer", "changes_max": 2}))
+    reply = await call(api, "POST", "/v1/admin/ads", {"changes": changes}, {"Authorization": "Bearer admin"})
+    assert (reply.status, reply.json["errors"][0]["field"]) == (422, field)
+
+
 def test_auth_without_keys_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.delenv("ADBEAM_API_KEYS", raising=False)
     with pytest.raises(UserError, match="ADBEAM_API_KEYS"):
@@ -217,7 +264,15 @@ async def test_openapi_shows_the_bounds_in_force() -> None:
     request = document["components"]["schemas"]["AdRequest"]["properties"]
     assert request["count"]["maximum"] == 7
     assert {"display", "mailer"} <= set(request["scene"]["anyOf"][0]["enum"])
-    assert set(document["paths"]) == {"/v1/ads", "/v1/events", "/v1/status", "/v1/path", "/healthz", "/readyz"}
+    assert set(document["paths"]) == {
+        "/v1/ads",
+        "/v1/events",
+        "/v1/status",
+        "/v1/path",
+        "/v1/admin/ads",
+        "/healthz",
+        "/readyz",
+    }
 
 
 SEEDS = (

@@ -22,7 +22,7 @@ from adbeam.serving.config import ServingConfig
 from adbeam.serving.console import add_console
 from adbeam.serving.openapi import openapi_document
 from adbeam.serving.problems import Problem, field_problem, validation_problem
-from adbeam.serving.schemas import AdRequest, EventBatch
+from adbeam.serving.schemas import AdChanges, AdRequest, EventBatch
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,13 @@ class AdService(Protocol):
     def status(self) -> bytes:
         """The JSON of a ReplicaStatus."""
 
+    @property
+    def changes_type(self) -> type[AdChanges]:
+        """AdChanges with the bound in force."""
+
+    async def change_ads(self, request: AdChanges) -> bytes:
+        """The JSON of an AdReceipt; raises Problem."""
+
     async def path(self, sid: Sequence[int]) -> bytes:
         """The JSON of a TriePath; raises Problem."""
 
@@ -76,6 +83,7 @@ class Border:
         self.service = service
         self.limits, self.deadline = service.config.limits, service.config.deadline
         self.authenticator = Authenticator(service.config.auth)
+        self.admin = Authenticator(service.config.admin)
         self.rate_limit = RateLimit(service.config.limits)
 
     async def ads(self, request: Request) -> Response:
@@ -106,6 +114,15 @@ class Border:
         except ValueError:
             raise field_problem("sid", "Input should be codes with dots between, such as 3.1.4", text) from None
         return Response(await self.service.path(sid), media_type="application/json")
+
+    async def change_ads(self, request: Request) -> Response:
+        """POST /v1/admin/ads: with keys of its own, never open."""
+        if self.admin.mode == "none":
+            raise Problem(403, "ads cannot be changed here: set `admin.mode: bearer` and give it keys")
+        if self.admin.caller(request.headers) is None:
+            raise Problem(401, "admin credentials are missing or wrong", headers=self.admin.challenge)
+        changes = _validated(self.service.changes_type, await read_body(request, self.limits.body_bytes))
+        return Response(await self.service.change_ads(changes), media_type="application/json")
 
     async def _admit(self, request: Request) -> bytes:
         """The body of a request that may come in; raises Problem 401, 413 or 429."""
@@ -148,6 +165,9 @@ def build_api(service: AdService) -> FastAPI:
     async def status(request: Request) -> Response:
         return await _answered(service, "status", border.status, request)
 
+    async def change_ads(request: Request) -> Response:
+        return await _answered(service, "admin", border.change_ads, request)
+
     async def path(request: Request) -> Response:
         return await _answered(service, "path", border.path, request)
 
@@ -160,6 +180,7 @@ def build_api(service: AdService) -> FastAPI:
     api.add_route("/v1/ads", ads, methods=["POST"])
     api.add_route("/v1/events", events, methods=["POST"])
     api.add_route("/v1/status", status, methods=["GET"])
+    api.add_route("/v1/admin/ads", change_ads, methods=["POST"])
     api.add_route("/v1/path", path, methods=["GET"])
     api.add_route("/healthz", healthz, methods=["GET"])
     api.add_route("/readyz", readyz, methods=["GET"])

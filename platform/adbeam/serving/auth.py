@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from adbeam.errors import UserError
-from adbeam.serving.config import AuthConfig, LimitsConfig
+from adbeam.serving.config import AdminConfig, AuthConfig, LimitsConfig
 
 ANYONE = ""
 MAX_BUCKETS = 10_000
@@ -19,8 +19,9 @@ MAX_BUCKETS = 10_000
 class Authenticator:
     """Checks the credentials of a request. Raises UserError at start when keys are wanted and none are given."""
 
-    def __init__(self, config: AuthConfig) -> None:
-        self.mode, self.header = config.mode, config.header.lower()
+    def __init__(self, config: AuthConfig | AdminConfig) -> None:
+        self.mode = config.mode
+        self.header = config.header.lower() if isinstance(config, AuthConfig) else ""
         self._digests = [] if config.mode == "none" else [_digest(key) for key in _read_keys(config)]
 
     def caller(self, headers: Mapping[str, str]) -> str | None:
@@ -68,15 +69,21 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def _read_keys(config: AuthConfig) -> list[str]:
+def _read_keys(config: AuthConfig | AdminConfig) -> list[str]:
     remedy = f"set {config.keys_env} to comma-separated keys, or name a keys_file"
     if config.keys_file is not None:
         try:
             keys = config.keys_file.read_text(encoding="utf-8").split()
         except OSError as error:
-            raise UserError(f"cannot read it: {error.strerror}", field="auth.keys_file", remedy=remedy) from None
+            raise UserError(
+                f"cannot read it: {error.strerror}", field=f"{_section(config)}.keys_file", remedy=remedy
+            ) from None
     else:
         keys = [key.strip() for key in os.environ.get(config.keys_env, "").split(",") if key.strip()]
     if not keys:
-        raise UserError("no keys are given", field="auth", value=config.mode, remedy=remedy)
+        raise UserError("no keys are given", field=_section(config), value=config.mode, remedy=remedy)
     return keys
+
+
+def _section(config: AuthConfig | AdminConfig) -> str:
+    return "auth" if isinstance(config, AuthConfig) else "admin"

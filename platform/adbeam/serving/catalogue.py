@@ -1,12 +1,13 @@
-"""The ads of a bundle as a replica needs them: what to show, what a filter blocks, what is popular.
+"""The ads of a bundle as a replica needs them: what to show, what a filter blocks, what is popular; and their changes.
 
-Rows are those of the bundle's catalogue; the trie names items by the same numbers. R rows.
+The trie names items by row. Rows are those of the bundle's catalogue, then one more for every ad that is inserted while
+the replica serves; a row never changes, so that readers need no lock. One thread at a time may insert. R rows.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, repeat
 from typing import Any
 
@@ -17,9 +18,10 @@ import pyarrow.compute as pc
 from adbeam.bundle import SID_COLUMN
 from adbeam.decoding.filters import ItemFilter
 from adbeam.errors import UserError
-from adbeam.records import ItemKind, Status
+from adbeam.records import CatalogueItem, ItemKind, Status
 from adbeam.serving.query import Blocked
-from adbeam.tokens.index import SidIndex
+from adbeam.tokens.index import Sid, SidIndex
+from adbeam.tokens.sid_table import SidTable
 
 POPULARITY_COLUMNS = ("popularity", "ecpm")
 """What orders the fallback list: the first of these columns that the catalogue has."""
@@ -30,31 +32,51 @@ KEPT_MASKS = 256
 class AdCatalogue:
     """Items with a SID. Only active ads are servable; the others are known as parts of histories."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, levels: int) -> None:
         table = table.filter(pc.is_valid(table.column(SID_COLUMN)))
         self.item_ids: list[str] = table.column("item_id").to_pylist()
         self.row_of = {item_id: row for row, item_id in enumerate(self.item_ids)}
         self._title = table.column("title").to_pylist()
         self._price = table.column("price").to_pylist()
         self._ecpm = table.column("ecpm").to_pylist()
-        self._rows_by = {name: _rows_by_value(table.column(name)) for name in ("advertiser", "category")}
+        self._advertiser = table.column("advertiser").to_pylist()
+        self._category = table.column("category").to_pylist()
+        self._rows_by = {"advertiser": _rows_by_value(self._advertiser), "category": _rows_by_value(self._category)}
         self.live_R = np.array(
             pc.and_(
                 pc.equal(table.column("kind"), ItemKind.AD.value), pc.equal(table.column("status"), Status.ACTIVE.value)
             ).to_numpy(zero_copy_only=False),
             dtype=bool,
         )
+        """Which rows of the bundle were live when it was made."""
         if not self.live_R.any():
             raise UserError("the bundle's catalogue holds no active ad", field="catalogue", remedy="export it again")
-        self.index = SidIndex.from_table(_index_table(table, self.live_R))
-        self.sids_RT = np.array(table.column(SID_COLUMN).to_pylist(), dtype=np.int32)
+        self.index = SidIndex.of_catalogue(table)
+        self.sids = SidTable.of_catalogue(table, levels)
+        self.sids_RT = self.sids.lookup(self.item_ids)[0]
+        self._inserted_sids: list[Sid] = []
         self._masks: OrderedDict[tuple[frozenset[str], frozenset[str]], np.ndarray] = OrderedDict()
-        self._advertiser = table.column("advertiser").to_pylist()
-        self._category = table.column("category").to_pylist()
         self._popular_rows = _popular_rows(table, self.live_R)
 
     def __len__(self) -> int:
         return len(self.item_ids)
+
+    def insert(self, item: CatalogueItem, sid: Sid) -> int:
+        """A row for an ad that is new, or that has changed; returns its number. Nothing is served of it yet."""
+        row = len(self.item_ids)
+        for name, value in (("advertiser", item.advertiser), ("category", item.category)):
+            if value is not None:
+                self._rows_by[name][value] = np.append(self._rows_by[name].get(value, _NONE), row)
+        self._title.append(item.title)
+        self._price.append(item.price)
+        self._ecpm.append(item.ecpm)
+        self._advertiser.append(item.advertiser)
+        self._category.append(item.category)
+        self._inserted_sids.append(sid)
+        self.item_ids.append(item.item_id)  # from here on the row exists
+        self.sids.put(item.item_id, sid)
+        self.row_of[item.item_id] = row
+        return row
 
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
         """int64, the rows of items, servable or not; -1 for an unknown one."""
@@ -71,33 +93,44 @@ class AdCatalogue:
             "item_id": self.item_ids[row],
             "title": self._title[row],
             "price": self._price[row],
-            "sid": self.sids_RT[row].tolist(),
+            "sid": list(self._sid(row)),
             "score": score,
             "probability": probability,
             "expected_ecpm": ecpm,
         }
 
     def popular(self, size: int) -> PopularAds:
-        """The `size` most popular ads, ready to be filtered."""
+        """The `size` most popular ads of the bundle, ready to be filtered."""
         rows = self._popular_rows[:size].tolist()
         return PopularAds(
             [
                 (self.ad(row, 1.0 / (1 + place), None, self._ecpm[row]), self._advertiser[row], self._category[row])
                 for place, row in enumerate(rows)
-            ]
+            ],
+            self._is_unchanged,
         )
+
+    def _is_unchanged(self, item_id: str) -> bool:
+        """Whether an ad of the bundle is live and still what the bundle says."""
+        return self.index.is_live(item_id) and self.row_of[item_id] < len(self.sids_RT)
+
+    def _sid(self, row: int) -> Sequence[int]:
+        bundled = len(self.sids_RT)
+        sid: Sequence[int] = self.sids_RT[row].tolist() if row < bundled else self._inserted_sids[row - bundled]
+        return sid
 
     def _allowed(self, advertisers: frozenset[str], categories: frozenset[str]) -> np.ndarray | None:
         """bool [R], kept so that requests with the same targeting share one compiled mask; None blocks nothing."""
         if not advertisers and not categories:
             return None
-        key = (advertisers, categories)
+        key, rows = (advertisers, categories), len(self)
         allow_R = self._masks.get(key)
-        if allow_R is None:
-            allow_R = np.ones(len(self), dtype=bool)
+        if allow_R is None or len(allow_R) < rows:  # a mask blocks the rows that are newer than it
+            allow_R = np.ones(rows, dtype=bool)
             for name, values in (("advertiser", advertisers), ("category", categories)):
                 for value in values:
-                    allow_R[self._rows_by[name].get(value, _NONE)] = False
+                    blocked = self._rows_by[name].get(value, _NONE)
+                    allow_R[blocked[blocked < rows]] = False
             self._masks[key] = allow_R
         self._masks.move_to_end(key)
         if len(self._masks) > KEPT_MASKS:
@@ -112,9 +145,13 @@ class AdCatalogue:
 class PopularAds:
     """A short list of popular ads; `pick` applies a request's filters (its seen items are not looked up)."""
 
-    def __init__(self, ads: list[tuple[dict[str, Any], str | None, str | None]]) -> None:
-        """`ads` are (ad, advertiser, category), most popular first."""
-        self._ads = ads
+    def __init__(
+        self,
+        ads: list[tuple[dict[str, Any], str | None, str | None]],
+        is_live: Callable[[str], bool] = lambda item_id: True,
+    ) -> None:
+        """`ads` are (ad, advertiser, category), most popular first; `is_live` knows which may still be shown."""
+        self._ads, self._is_live = ads, is_live
 
     def pick(self, blocked: Blocked, count: int) -> list[dict[str, Any]]:
         """Up to `count` of the ads that the filters leave."""
@@ -124,6 +161,7 @@ class PopularAds:
             if ad["item_id"] not in blocked.item_ids
             and advertiser not in blocked.advertisers
             and category not in blocked.categories
+            and self._is_live(ad["item_id"])
         )
         return list(islice(left, count))
 
@@ -131,20 +169,12 @@ class PopularAds:
 _NONE = np.zeros(0, np.int64)
 
 
-def _rows_by_value(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
+def _rows_by_value(values: Sequence[str | None]) -> dict[str, np.ndarray]:
     rows: dict[str, list[int]] = {}
-    for row, value in enumerate(column.to_pylist()):
+    for row, value in enumerate(values):
         if value is not None:
             rows.setdefault(value, []).append(row)
     return {value: np.array(held, np.int64) for value, held in rows.items()}
-
-
-def _index_table(table: pa.Table, live_R: np.ndarray) -> pa.Table:
-    status = pa.array([Status.ACTIVE.value if live else Status.PAUSED.value for live in live_R])
-    kept = table.select([name for name in ("item_id", SID_COLUMN, "ecpm") if name in table.column_names])
-    return kept.rename_columns(["sid" if name == SID_COLUMN else name for name in kept.column_names]).append_column(
-        "status", status
-    )
 
 
 def _popular_rows(table: pa.Table, live_R: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from adbeam.settings import Section
+from adbeam.tokens.config import UpdatesConfig
 
 
 class DeadlineConfig(Section):
@@ -56,6 +57,21 @@ class AuthConfig(Section):
     header: str = Field("X-API-Key", min_length=1, description="Header of mode api_key.")
     keys_env: str = "ADBEAM_API_KEYS"
     keys_file: Path | None = None
+
+
+class AdminConfig(Section):
+    """Who may change ads through POST /v1/admin/ads. Keys come from a file (one a line) or an environment variable."""
+
+    mode: Literal["none", "bearer"] = Field("none", description="none: the route refuses everybody.")
+    keys_env: str = "ADBEAM_ADMIN_KEYS"
+    keys_file: Path | None = None
+    changes_max: int = Field(1000, ge=1, description="Changes in one request.")
+
+
+class FollowConfig(UpdatesConfig):
+    """The update log of ads that every replica follows; without one the ads are those of the bundle."""
+
+    poll_ms: float = Field(100.0, gt=0, le=200, description="How often a replica looks for new updates.")
 
 
 class LimitsConfig(Section):
@@ -136,9 +152,11 @@ class ServingConfig(Section):
     cache: CacheConfig = CacheConfig()
     fallback: FallbackConfig = FallbackConfig()
     auth: AuthConfig = AuthConfig()
+    admin: AdminConfig = AdminConfig()
     limits: LimitsConfig = LimitsConfig()
     store: StoreConfig = StoreConfig()
     event_log: EventLogConfig = EventLogConfig()
+    updates: FollowConfig = FollowConfig()
     engine: EngineConfig = EngineConfig()
 
     @classmethod

@@ -31,9 +31,11 @@ from adbeam.records import ACTIONS, ITEM_KINDS
 from adbeam.serving.catalogue import AdCatalogue, PopularAds
 from adbeam.serving.config import EngineConfig, ServingConfig
 from adbeam.serving.decode_loop import Engine
+from adbeam.serving.live import LiveAds
 from adbeam.serving.metrics import Recorder
 from adbeam.serving.query import Answer, Blocked, Query
 from adbeam.serving.store import EMPTY, HistoryStore, UserHistory, user_history
+from adbeam.tokens.updates import open_log
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ class LoadedModel:
     scenes: tuple[str, ...]
     popular_ads: PopularAds
     loaded_s: float
+    live: LiveAds | None = None
+    """What keeps the ads on the update log, where there is one."""
 
     @property
     def version(self) -> str:
@@ -63,13 +67,17 @@ class LoadedModel:
         """Popular ads for a request that is not decoded."""
         return self.popular_ads.pick(blocked, count)
 
+    def without_dead(self, ads: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The ads of an earlier answer that may still be shown."""
+        return ads if self.live is None else [ad for ad in ads if self.live.is_live(ad["item_id"])]
+
 
 class ModelEngine:
     """Decodes batches of queries with one bundle."""
 
     def __init__(self, bundle: Bundle, config: EngineConfig, store: HistoryStore, metrics: Recorder) -> None:
         self.bundle, self.config, self._store, self._metrics = bundle, config, store, metrics
-        self.catalogue = AdCatalogue(bundle.catalogue)
+        self.catalogue = AdCatalogue(bundle.catalogue, bundle.model_config.levels)
         self.spec = FeatureSpec.of(bundle.model_config)
         self.scenes = tuple(bundle.settings.get("scenes") or ("default",))
         self.full_widths = full_widths(bundle, config)
@@ -128,10 +136,9 @@ class ModelEngine:
             return [None] * len(users)
 
     def _context(self, query: Query, history: UserHistory) -> ContextRow:
-        row_H = self.catalogue.rows(history.item_ids)
-        known_H = row_H >= 0
+        code_HT, known_H = self.catalogue.sids.lookup(history.item_ids)
         encoded = History(
-            self.catalogue.sids_RT[row_H[known_H]],
+            code_HT[known_H],
             history.timestamp_H[known_H],
             history.action_H[known_H],
             history.kind_H[known_H],
@@ -147,7 +154,7 @@ class ModelEngine:
     ) -> Answer:
         """The items of the found SIDs, less those that the filter blocks beside an allowed one of the same SID."""
         allow = item_filter.allow if item_filter is not None else None
-        deny = frozenset(item_filter.deny) if item_filter is not None else frozenset()
+        hidden = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
         ads: list[dict[str, Any]] = []
         found = zip(
             result.sids_nT.tolist(), result.log_probability_n.tolist(), result.expected_ecpm_n.tolist(), strict=True
@@ -156,9 +163,10 @@ class ModelEngine:
             probability = math.exp(log_probability)
             score = self._score(probability, ecpm)
             for item_id in self.catalogue.index.items(sid):
-                row = self.catalogue.row_of[item_id]
-                if row not in deny and (allow is None or allow[row]):
-                    ads.append(self.catalogue.ad(row, score, probability, ecpm))
+                row = self.catalogue.row_of.get(item_id)
+                if row is None or item_id in hidden or (allow is not None and not allow[row : row + 1].any()):
+                    continue  # a row that came since the search is none yet, or none that the filter has seen
+                ads.append(self.catalogue.ad(row, score, probability, ecpm))
             if len(ads) >= query.count:
                 break
         ads = ads[: query.count]
@@ -211,4 +219,18 @@ def load_model(
             "decoding costs %.2f ms + a request (%.2f ms + rows x %.4f ms)", cost.a_ms, cost.c0_ms, cost.c1_ms_per_row
         )
     popular = engine.catalogue.popular(config.fallback.size)
-    return LoadedModel(engine, cost, widths, quality, engine.scenes, popular, time.monotonic())
+    live = follow(engine, config, metrics)
+    return LoadedModel(engine, cost, widths, quality, engine.scenes, popular, time.monotonic(), live)
+
+
+def follow(engine: ModelEngine, config: ServingConfig, metrics: Recorder) -> LiveAds | None:
+    """Bring a model up to date with the update log and keep it there; None where no log is configured.
+
+    Raises UserError when the log and the bundle do not belong together.
+    """
+    updates = open_log(config.updates)
+    if updates is None:
+        return None
+    live = LiveAds(engine.bundle, engine.catalogue, engine.trie, updates, config.updates.poll_ms, metrics)
+    live.start()
+    return live

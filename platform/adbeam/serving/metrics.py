@@ -49,6 +49,9 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
     "adbeam_utilisation": ("gauge", "Share of time busy at the rung in force.", (), ()),
     "adbeam_cost_factor": ("gauge", "Measured over modelled batch time.", (), ()),
     "adbeam_model_age_seconds": ("gauge", "Time since the bundle was loaded.", ("version",), ()),
+    "adbeam_ad_updates_watermark": ("gauge", "Newest ad update that this replica has applied.", (), ()),
+    "adbeam_ad_updates_skipped": ("gauge", "Ad updates that could not be applied since the bundle came.", (), ()),
+    "adbeam_ad_updates_age_seconds": ("gauge", "Time since the update log was last read to its end.", (), ()),
     "adbeam_event_log_dropped_rows": ("gauge", "Event rows lost because the log could not be written.", (), ()),
 }
 

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from adbeam.serving.problems import CONTENT_TYPE
-from adbeam.serving.schemas import AdResponse, EventReceipt, Problem, ReplicaStatus, TriePath
+from adbeam.serving.schemas import AdReceipt, AdResponse, EventReceipt, Problem, ReplicaStatus, TriePath
 
 PROBLEMS = {
     "400": "Malformed JSON",
@@ -21,19 +21,26 @@ PROBLEMS = {
 }
 
 
+ADMIN = {"admin": {"type": "http", "scheme": "bearer"}}
+ADMIN_PROBLEMS = {"403": "The admin route is off", "404": "The application follows no update log"}
+ANSWERS = (AdReceipt, AdResponse, EventReceipt, Problem, ReplicaStatus, TriePath)
+
+
 def openapi_document(api: FastAPI, service: Any) -> dict[str, Any]:
     """The document with the bounds, scenes and authentication in force now."""
     request, events = service.request_type, service.event_type
-    models = [(request, "validation"), (events, "validation")]
-    models += [(model, "serialization") for model in (AdResponse, EventReceipt, Problem, ReplicaStatus, TriePath)]
+    changes = service.changes_type
+    models = [(request, "validation"), (events, "validation"), (changes, "validation")]
+    models += [(model, "serialization") for model in ANSWERS]
     _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     document = get_openapi(title=api.title, version=api.version, routes=[], summary="Ads from a generative recommender")
-    document["components"] = {"schemas": schema["$defs"], "securitySchemes": _schemes(service)}
+    document["components"] = {"schemas": schema["$defs"], "securitySchemes": {**_schemes(service), **ADMIN}}
     secured: list[dict[str, list[str]]] = [{name: []} for name in _schemes(service)]
     document["paths"] = {
         "/v1/ads": {"post": {**_ads(request.__name__), "security": secured}},
         "/v1/events": {"post": {**_events(events.__name__), "security": secured}},
         "/v1/status": {"get": {**_status(), "security": secured}},
+        "/v1/admin/ads": {"post": {**_changes(changes.__name__), "security": [{"admin": []}]}},
         "/v1/path": {"get": {**_path(), "security": secured}},
         "/healthz": {"get": _state("Whether the replica works")},
         "/readyz": {"get": _state("Whether requests are welcome")},
@@ -71,6 +78,19 @@ def _events(batch: str) -> dict[str, Any]:
     }
 
 
+def _changes(request: str) -> dict[str, Any]:
+    return {
+        "summary": "Insert, update, pause, resume or remove ads; every replica follows within a second",
+        "operationId": "change_ads",
+        "requestBody": _body(request),
+        "responses": {
+            "200": {"description": "Written to the update log", **_json("AdReceipt")},
+            **_problems(),
+            **{status: {"description": text, **_problem_content()} for status, text in ADMIN_PROBLEMS.items()},
+        },
+    }
+
+
 def _status() -> dict[str, Any]:
     problems = {status: problem for status, problem in _problems().items() if status in ("401", "429")}
     return {
@@ -102,11 +122,11 @@ def _state(summary: str) -> dict[str, Any]:
 
 
 def _problems() -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        status: {"description": description, "content": {CONTENT_TYPE: {"schema": schema}}}
-        for status, description in PROBLEMS.items()
-    }
+    return {status: {"description": text, **_problem_content()} for status, text in PROBLEMS.items()}
+
+
+def _problem_content() -> dict[str, Any]:
+    return {"content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 
 
 def _body(model: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
 from adbeam.records import Action, Event, ItemKind
-from adbeam.serving.config import DeadlineConfig, LimitsConfig
+from adbeam.serving.config import AdminConfig, DeadlineConfig, LimitsConfig
+from adbeam.tokens.updates import AdChange
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
@@ -118,6 +119,29 @@ class EventReceipt(BaseModel):
     duplicates: int
 
 
+class AdChanges(BaseModel):
+    """Ads to insert, update, pause, resume or remove: all of them in this order, or none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    changes: list[AdChange] = Field(min_length=1)
+
+
+class ChangedAd(BaseModel):
+    """One change that was made."""
+
+    item_id: str
+    operation: str
+    sid: list[int] | None = Field(description="Semantic id of an inserted ad.")
+
+
+class AdReceipt(BaseModel):
+    """What became of changes to ads: they are durable, and every replica has them within its poll interval."""
+
+    last: int = Field(description="Number of the last one in the update log; see `updates_watermark` of /v1/status.")
+    ads: list[ChangedAd]
+
+
 class RecentAnswers(BaseModel):
     """How the answers of the last seconds came about."""
 
@@ -161,6 +185,7 @@ class ReplicaStatus(BaseModel):
     utilisation: float
     queue_depth: int
     in_flight: int
+    updates_watermark: int | None = Field(None, description="Newest ad update in force here; null without a log.")
     replica: str | None = Field(None, description="Which replica answers.")
     replicas: dict[str, int] | None = Field(None, description="Replicas by Serve's state; null until Serve has told.")
     recent: RecentAnswers
@@ -204,6 +229,13 @@ def request_model(limits: LimitsConfig, deadline: DeadlineConfig, scenes: tuple[
         scene=(Literal[scenes] | None, Field(None, description="Where the ads appear.")),  # type: ignore[valid-type, arg-type]
         deadline_ms=(float | None, Field(None, ge=deadline.min_ms, le=deadline.max_ms, allow_inf_nan=False)),
         filters=(filters, filters()),
+    )
+
+
+def changes_model(admin: AdminConfig) -> type[AdChanges]:
+    """AdChanges with this replica's bound."""
+    return create_model(
+        "AdChanges", __base__=AdChanges, changes=(list[AdChange], Field(min_length=1, max_length=admin.changes_max))
     )
 
 

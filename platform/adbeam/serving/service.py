@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,7 @@ from adbeam.serving.metrics import Recorder
 from adbeam.serving.problems import Problem, field_problem
 from adbeam.serving.query import Decoded, Query, Waiting
 from adbeam.serving.recent import RecentAnswers
-from adbeam.serving.schemas import AdRequest, EventBatch, event_model, request_model
+from adbeam.serving.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 from adbeam.serving.store import HistoryStore, now_ms
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class RecommenderService:
     ) -> None:
         self.config, self.model, self.policy, self.store, self.metrics = config, model, policy, store, metrics
         self.event_type = event_model(config.limits)
+        self.changes_type = changes_model(config.admin)
         self.request_type = self._request_type()
         self.cache = ResultCache(config.cache)
         self.recent = RecentAnswers()
@@ -75,6 +77,8 @@ class RecommenderService:
         """Stop the threads and release the files."""
         self._decoding.close()
         self._writer.shutdown(wait=True)
+        if self.model.live is not None:
+            self.model.live.stop()
         if self._event_log is not None:
             self._event_log.close()
         self.store.close()
@@ -96,10 +100,12 @@ class RecommenderService:
 
     def take_model(self, model: LoadedModel) -> None:
         """Put another model in force: requests decoded from now on see it."""
-        self.model = model
+        before, self.model = self.model, model
         self.request_type = self._request_type()
         self.cache.clear()
         self._decoding.swap(model.engine, model.ladder(self.policy), model.cost, self.policy)
+        if before.live is not None:
+            self._writer.submit(before.live.stop)
 
     async def ads(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
         """The JSON of an AdResponse, None when no ad matches; raises Problem 503 when nothing can be answered."""
@@ -144,6 +150,18 @@ class RecommenderService:
         self.metrics.add("adbeam_events", len(fresh) - len(accepted), result="duplicate")
         return to_json({"accepted": len(accepted), "duplicates": len(fresh) - len(accepted)})
 
+    async def change_ads(self, request: AdChanges) -> bytes:
+        """The JSON of an AdReceipt; raises Problem 404 without an update log, 422 for a change that cannot be made."""
+        live = self.model.live
+        if live is None:
+            raise Problem(404, "this application follows no update log: set `updates.path` or `updates.redis_url`")
+        last, sids = await asyncio.get_running_loop().run_in_executor(None, live.change, request.changes)
+        ads = [
+            {"item_id": change.item_id, "operation": change.operation, "sid": sid}
+            for change, sid in zip(request.changes, sids, strict=True)
+        ]
+        return to_json({"last": last, "ads": ads})
+
     def health(self) -> str | None:
         """None while the replica works, else what is wrong."""
         return self._decoding.fault()
@@ -178,6 +196,7 @@ class RecommenderService:
             "utilisation": signals.utilisation,
             "queue_depth": self._decoding.depth,
             "in_flight": self.in_flight,
+            "updates_watermark": None if self.model.live is None else self.model.live.follower.watermark,
             "recent": self.recent.summary(),
             "ladder": [rung.widths for rung in self._decoding.ladder.rungs],
             "policy_settings": self.policy.model_dump(mode="json"),
@@ -208,6 +227,8 @@ class RecommenderService:
         self._rung_changes = signals.rung_changes
         age_seconds = time.monotonic() - self.model.loaded_s
         self.metrics.set("adbeam_model_age_seconds", age_seconds, version=self.model.version)
+        if self.model.live is not None:
+            self.model.live.publish()
         if self._event_log is not None:
             self.metrics.set("adbeam_event_log_dropped_rows", self._event_log.dropped)
         return {
@@ -290,9 +311,13 @@ class RecommenderService:
         if not query.cacheable:
             return None
         found: Decoded | None = self.cache.get(query.cache_key(self.model.version))
-        if found is not None:
-            self.metrics.add("adbeam_cache_hits")
-        return found
+        if found is None:
+            return None
+        ads = self.model.without_dead(found.answer.ads)
+        if not ads:
+            return None
+        self.metrics.add("adbeam_cache_hits")
+        return replace(found, answer=replace(found.answer, ads=ads))
 
     def _request_type(self) -> type[AdRequest]:
         return request_model(self.config.limits, self.config.deadline, self.model.scenes)

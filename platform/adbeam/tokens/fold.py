@@ -1,4 +1,4 @@
-"""The update log folded into a catalogue: what a new bundle starts from, so that replicas replay only what came later."""
+"""The update log folded into a catalogue: a new bundle starts from it, and replicas replay only what came later."""
 
 from __future__ import annotations
 

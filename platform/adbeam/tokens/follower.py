@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -88,6 +89,8 @@ class Follower:
         self.watermark = watermark
         self.interval_seconds = interval_seconds
         self.skipped = 0
+        self.polled_s = time.monotonic()
+        """When the log was last read to its end, by the monotonic clock."""
         self._listener, self._settled = listener, settled
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -104,6 +107,7 @@ class Follower:
                 applied += len(page)
                 if self._settled is not None:
                     self._settled()
+            self.polled_s = time.monotonic()
         return applied
 
     def checkpoint(self) -> tuple[int, pa.Table]:

@@ -18,9 +18,10 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from adbeam.errors import UserError
-from adbeam.records import Status
+from adbeam.records import ItemKind, Status
 
 Sid = tuple[int, ...]
 Operation = Literal["insert", "update", "pause", "resume", "remove"]
@@ -81,6 +82,11 @@ class SidIndex:
             index._sort(sid)
         return index
 
+    @classmethod
+    def of_catalogue(cls, table: pa.Table) -> Self:
+        """The ads of a catalogue that have a SID; other items are never shown."""
+        return cls.from_table(table.filter(pc.and_(pc.is_valid(table["sid"]), pc.equal(table["kind"], ItemKind.AD))))
+
     def __len__(self) -> int:
         """Items known, paused ones included."""
         return len(self._entries)
@@ -101,6 +107,11 @@ class SidIndex:
     def entry(self, item_id: str) -> Entry | None:
         """All that is known about an item."""
         return self._entries.get(item_id)
+
+    def is_live(self, item_id: str) -> bool:
+        """Whether an item may be shown now."""
+        entry = self._entries.get(item_id)
+        return entry is not None and entry.active
 
     def items(self, sid: Sequence[int]) -> list[str]:
         """The live items of a SID, highest eCPM first, then the most recently changed."""

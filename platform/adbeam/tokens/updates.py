@@ -33,17 +33,17 @@ CREATE TABLE IF NOT EXISTS updates (
 """
 
 
-class AdUpdate(BaseModel):
-    """One change of one ad. An insert carries the ad; its SID is a hint, valid for one version of the codebooks."""
+class AdChange(BaseModel):
+    """One change of one ad, as it is asked for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    operation: Literal["insert", "update", "pause", "resume", "remove"]
+    operation: Literal["insert", "update", "pause", "resume", "remove"] = Field(
+        description="insert adds an ad or replaces a known one; update sets its live eCPM."
+    )
     item_id: str = Field(min_length=1, max_length=128)
-    ecpm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    item: CatalogueItem | None = None
-    sid: tuple[int, ...] | None = None
-    tokenizer_version: str | None = None
+    ecpm: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="Of an update.")
+    item: CatalogueItem | None = Field(default=None, description="The ad, of an insert.")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -54,6 +54,13 @@ class AdUpdate(BaseModel):
         if self.operation == "update" and self.ecpm is None:
             raise ValueError("an update needs ecpm")
         return self
+
+
+class AdUpdate(AdChange):
+    """A change as the log keeps it. The SID of an insert is a hint, valid for one version of the codebooks."""
+
+    sid: tuple[int, ...] | None = None
+    tokenizer_version: str | None = None
 
 
 class Numbered(NamedTuple):

@@ -1,0 +1,125 @@
+"""A served model that follows the update log: ads come, change and go between two batches, without a rebuild.
+
+The follower's thread encodes and writes; the decode thread reads. An ad's row exists before the index names it, and the
+trie takes what is queued when the next search begins, so that a search sees an ad whole or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+
+from adbeam.bundle import Bundle
+from adbeam.decoding import Trie
+from adbeam.errors import UserError
+from adbeam.serving.catalogue import AdCatalogue
+from adbeam.serving.metrics import Recorder
+from adbeam.serving.problems import Problem, field_problem
+from adbeam.tokens.encoder import LazyTokenizer
+from adbeam.tokens.follower import Follower, insertion
+from adbeam.tokens.index import Sid
+from adbeam.tokens.updates import AdChange, AdUpdate, UpdateLog
+
+logger = logging.getLogger(__name__)
+
+
+class LiveAds:
+    """Keeps the catalogue and the trie of one model on the update log; `change` appends to it."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        catalogue: AdCatalogue,
+        trie: Trie,
+        updates: UpdateLog,
+        poll_ms: float,
+        metrics: Recorder,
+    ) -> None:
+        self._catalogue, self._trie, self._metrics = catalogue, trie, metrics
+        self.updates = updates
+        self._changing = threading.Lock()
+        self.encoder = LazyTokenizer(bundle.settings.get("tokens") or {}, bundle.codebooks, bundle.embedder_dir)
+        self.follower = Follower(
+            updates,
+            catalogue.index,
+            self.encoder,
+            watermark=int(bundle.settings.get("updates_watermark") or 0),
+            interval_seconds=poll_ms / 1000,
+            listener=self._applied,
+            settled=self._settled,
+        )
+
+    def start(self) -> None:
+        """Replay what came after the bundle was made, then follow; raises UserError when the log does not fit it."""
+        self.follower.start()
+
+    def stop(self) -> None:
+        """Follow no longer; waits for the thread."""
+        self.follower.stop()
+
+    def is_live(self, item_id: str) -> bool:
+        """Whether an ad may be shown now."""
+        return self._catalogue.index.is_live(item_id)
+
+    def change(self, changes: Sequence[AdChange]) -> tuple[int, list[Sid | None]]:
+        """Append `changes` and apply them here: (number of the last, SID of each inserted ad).
+
+        All or nothing: raises Problem 422 naming the change that cannot be made, 503 when the log cannot be written.
+        """
+        with self._changing:
+            return self._change(changes)
+
+    def _change(self, changes: Sequence[AdChange]) -> tuple[int, list[Sid | None]]:
+        try:
+            self.follower.poll()  # what other replicas were told a moment ago
+            updates = [self._update(changes, place) for place in range(len(changes))]
+            last = self.updates.append(updates)
+            self.follower.poll()
+        except (UserError, OSError, sqlite3.Error) as error:
+            logger.error("ads cannot be changed: %s", error)
+            raise Problem(503, f"the update log cannot be written: {error}") from None
+        return last, [update.sid for update in updates]
+
+    def publish(self) -> None:
+        """Set the gauges."""
+        self._metrics.set("adbeam_ad_updates_watermark", self.follower.watermark)
+        self._metrics.set("adbeam_ad_updates_skipped", self.follower.skipped)
+        self._metrics.set("adbeam_ad_updates_age_seconds", time.monotonic() - self.follower.polled_s)
+
+    def _update(self, changes: Sequence[AdChange], place: int) -> AdUpdate:
+        change = changes[place]
+        if change.operation == "insert":
+            assert change.item is not None
+            try:
+                return insertion(self.encoder, change.item)
+            except UserError as error:
+                raise field_problem(f"changes.{place}.item", str(error), change.item_id) from None
+        if change.item_id not in self._catalogue.index and not _inserted(changes[:place], change.item_id):
+            raise field_problem(f"changes.{place}.item_id", "Input should be the id of a known ad", change.item_id)
+        return AdUpdate(operation=change.operation, item_id=change.item_id, ecpm=change.ecpm)
+
+    def _applied(self, update: AdUpdate, sid: Sid | None) -> None:
+        """The index has changed: make the row, and tell the trie."""
+        catalogue, row = self._catalogue, self._catalogue.row_of.get(update.item_id)
+        if update.operation == "insert":
+            assert update.item is not None and sid is not None
+            if row is not None:
+                self._trie.remove(row)
+            row = catalogue.insert(update.item, sid)
+        live_sid = catalogue.index.sid(update.item_id) if catalogue.index.is_live(update.item_id) else None
+        if row is None:
+            return
+        if live_sid is None:
+            self._trie.remove(row)
+        elif update.operation in ("insert", "resume"):
+            self._trie.insert(row, live_sid)
+
+    def _settled(self) -> None:
+        self._trie.apply_pending()
+
+
+def _inserted(changes: Sequence[AdChange], item_id: str) -> bool:
+    return any(change.operation == "insert" and change.item_id == item_id for change in changes)

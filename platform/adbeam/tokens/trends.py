@@ -1,0 +1,43 @@
+"""Trending ads in the language of the model: semantic IDs and bucketed shares, for training, evaluation and serving.
+
+Shapes: N ads, T SID levels, W windows, C features.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+
+from adbeam.logs.trending import HOUR_MS, TrendingAds, TrendTable
+from adbeam.model.features import encode_trending
+from adbeam.model.spec import FeatureSpec
+from adbeam.tokens.sid_table import SidTable
+
+KEPT_HOURS = 4096
+
+Encoded = tuple[np.ndarray, np.ndarray]
+"""(codes int32 [N, T], features uint8 [N, C])."""
+
+
+class EncodedTrends:
+    """A log's trends by hour, encoded when first asked for."""
+
+    def __init__(self, table: TrendTable, sids: SidTable, spec: FeatureSpec) -> None:
+        self._table, self._sids, self._spec = table, sids, spec
+        self._kept: OrderedDict[int, Encoded] = OrderedDict()
+
+    def at(self, now_ms: int) -> Encoded:
+        """What was trending at `now_ms`."""
+        hour = now_ms // HOUR_MS
+        if hour not in self._kept:
+            self._kept[hour] = encode_ads(self._table.at(now_ms), self._sids, self._spec)
+            if len(self._kept) > KEPT_HOURS:
+                self._kept.popitem(last=False)
+        return self._kept[hour]
+
+
+def encode_ads(trending: TrendingAds, sids: SidTable, spec: FeatureSpec) -> Encoded:
+    """The ads that have a SID, most trending first."""
+    code_nT, known_n = sids.lookup(trending.item_N)
+    return encode_trending(code_nT[known_n], trending.share_NW[known_n], spec)
