@@ -82,13 +82,20 @@ def evaluate(
 @app.command()
 def serve(
     config: Annotated[Path, typer.Option("--config", "-c", help="Serve application YAML")] = Path("serving/ads.yaml"),
+    work_dir: Annotated[
+        Path | None, typer.Option(help="work_dir of the jobs: its bundles, its histories, its own store and event log")
+    ] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder, or a folder with a CURRENT pointer")] = None,
+    override: Overrides = None,
     port: Annotated[int, typer.Option(help="HTTP port on 127.0.0.1", min=1, max=65535)] = 8000,
 ) -> None:
     """Serve ads over HTTP until interrupted."""
-    from adbeam.serving.launch import serve_until_interrupted
+    from adbeam.serving.launch import of_work_dir, serve_until_interrupted
 
-    serve_until_interrupted(config, bundle=bundle, port=port)
+    chosen = of_work_dir(work_dir) if work_dir is not None else {}
+    if bundle is not None:
+        chosen["bundle"] = str(bundle)
+    serve_until_interrupted(config, {**chosen, **_parse_overrides(override or [])}, port)
 
 
 @app.command()

@@ -41,7 +41,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for visit in range(300):
         moment = start + datetime.timedelta(hours=visit * 2)
         bought = maker.choice(known)[0]
-        rows.append([f"u{visit % 12}", moment.isoformat(), bought, "conversion", "9.5", f"w{visit}", "home"])
+        rows.append([f"u{visit % 12}", moment.isoformat(), bought, "order", "9.5", f"w{visit}", "home"])
     _write(tmp_path / "log.csv", log[0].split(","), [*example, *rows])
     _write(tmp_path / "ads.csv", ads[0].split(","), known)
     monkeypatch.chdir(tmp_path)

@@ -89,10 +89,24 @@ def stop(*, shut_ray_down: bool = True) -> None:
         ray.shutdown()
 
 
-def serve_until_interrupted(config: str | Path, *, bundle: Path | None = None, port: int = 8000) -> None:
-    """Serve until SIGINT or SIGTERM."""
-    endpoint = start(config, {"bundle": str(bundle)} if bundle is not None else None, port)
-    print(f"serving ads on {endpoint.url}/v1/ads (documentation: {endpoint.url}/docs); Ctrl-C stops it", flush=True)
+def of_work_dir(work_dir: Path) -> dict[str, Any]:
+    """The args of an application that serves what the jobs of `work_dir` made, with its own store and event log."""
+    prepared = work_dir / "prepared"
+    return {
+        "bundle": str(work_dir / "bundles"),
+        "store.path": str(work_dir / "serving" / "histories.sqlite"),
+        "store.prepared": str(prepared) if prepared.is_dir() else None,
+        "event_log.folder": str(work_dir / "serving" / "events"),
+    }
+
+
+def serve_until_interrupted(
+    config: str | Path, overrides: Mapping[str, Any] | None = None, port: int = 8000, **options: Any
+) -> None:
+    """Serve until SIGINT or SIGTERM; the arguments are those of `start`."""
+    endpoint = start(config, overrides, port, **options)
+    print(f"serving ads on {endpoint.url}/v1/ads; console: {endpoint.url}/console, documentation: {endpoint.url}/docs")
+    print("Ctrl-C stops it", flush=True)
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
