@@ -2,17 +2,14 @@
 
     python -m benchmarks.operations
 
-Makes a CSV log with column names adbeam does not know, takes it from the YAML of docs/your-own-log.md to a served ad
-with the command line, then trains again and serves under load while a real Prometheus scrapes, and runs every panel's
-query. Needs `prometheus` on PATH. Writes operations.json and adbeam-serving.png.
+Takes a CSV log of a shape that adbeam does not know to a served ad by the commands of docs/your-own-log.md
+(operations_own_log), then trains again and serves under load while a real Prometheus scrapes, and runs every panel's
+query. Needs `prometheus` on PATH. Writes operations.json, and adbeam-serving-spike.png: the
+serving dashboard during a ten-fold rise of the load.
 """
 
 from __future__ import annotations
 
-import csv
-import datetime
-import random
-import re
 import shutil
 import subprocess
 import sys
@@ -23,24 +20,17 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from adbeam.serving import arrivals
+from benchmarks.operations_own_log import ADS, USERS, VISITS, minutes_to_an_ad
 from benchmarks.report import report
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "your-own-log.md"
-SERVE_PORT, PROMETHEUS_PORT = 18380, 18381
-USERS, VISITS, ADS = 150, 3000, 120
+SERVE_PORT, PROMETHEUS_PORT = 18820, 18821
 LOAD_SECONDS, LOAD_THREADS = 45.0, 6
-SMALL = {
-    "model": {"width": 48, "layers": 4, "lazy_layers": 2, "heads": 4, "codebooks": [32, 16, 32]},
-    "decoding": {"widths": [16, 32, 64]},
-    "training": {"workers": 2, "max_steps": 60, "report_interval_steps": 5},
-    "tokens": {"gates": {"max_collision": None, "max_items_per_sid": None, "min_level_utilisation": None}},
-}
-"""A log of a few thousand rows needs a small model; the page says so."""
+SPIKE_SECONDS, SPIKE_DEADLINE_MS, SPIKE_SHARE, MAX_BASE_PER_SECOND = 30.0, 150.0, 0.3, 60.0
 
 
 def main() -> None:
@@ -48,7 +38,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="adbeam-operations-"))
     try:
         commands, yaml_files = _tests(folder)
-        minutes = _own_log(folder)
+        minutes = minutes_to_an_ad(folder, SERVE_PORT)
         panels, with_data, empty = _panels(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -59,7 +49,7 @@ def main() -> None:
         "byo_log_minutes": round(minutes, 2),
         "docs_commands_tested": commands,
     }
-    report("operations", figures, {"panels_without_data": empty, "own_log": {"rows": VISITS, "ads": ADS, **SMALL}})
+    report("operations", figures, {"panels_without_data": empty, "own_log": {"rows": 2 * VISITS, "ads": ADS}})
 
 
 def _tests(folder: Path) -> tuple[int, int]:
@@ -76,20 +66,6 @@ def _tests(folder: Path) -> tuple[int, int]:
     return commands, len(read)
 
 
-def _own_log(folder: Path) -> float:
-    """Minutes from two CSV files to a served ad."""
-    _write_log(folder)
-    settings = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)[0])
-    (folder / "mine.yaml").write_text(yaml.safe_dump({**settings, **SMALL}))
-    began = time.monotonic()
-    for step in ("prepare", "tokenize", "train", "export", "evaluate"):
-        _adbeam(folder, step, "--config", "mine.yaml")
-    with _endpoint(folder) as url:
-        answer = _ask(url, {"user_id": "u1", "count": 3})
-        assert answer["ads"], answer
-    return (time.monotonic() - began) / 60
-
-
 def _panels(folder: Path) -> tuple[int, int, list[str]]:
     """(panels, panels with data, titles of those without) while a training and an endpoint run."""
     from adbeam.dashboards.build import DASHBOARDS
@@ -100,7 +76,6 @@ def _panels(folder: Path) -> tuple[int, int, list[str]]:
 
     steps = serve_steps(folder / "runs" / "mine", "127.0.0.1", 0)
     threading.Thread(target=steps.serve_forever, daemon=True).start()
-    began = time.time()
     with _endpoint(folder) as url, _prometheus(folder, steps.server_port) as address:
         done = threading.Event()
         threads = [threading.Thread(target=_load, args=(url, done), daemon=True) for _ in range(LOAD_THREADS)]
@@ -115,54 +90,21 @@ def _panels(folder: Path) -> tuple[int, int, list[str]]:
             time.sleep(2)
         done.set()
         trainer.join()
-        draw(SERVING, prometheus, began, time.time(), Path("adbeam-serving.png"))
+        began = time.time()
+        _spike(url)
+        draw(SERVING, prometheus, began, time.time(), Path("adbeam-serving-spike.png"))
     steps.shutdown()
     total = sum(len(page.panels) for page in DASHBOARDS)
     missing = sorted(panel.title for page in DASHBOARDS for panel in page.panels if panel.title in empty)
     return total, total - len(missing), missing
 
 
-def _write_log(folder: Path) -> None:
-    """log.csv and ads.csv with the column names of the page: users return to a category of their own."""
-    log, ads = (
-        block.splitlines()[0].split(",") for block in re.findall(r"```csv\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    )
-    maker, groups = random.Random(0), ("shoes", "jackets", "hats", "tents")
-    rows = [
-        [f"A{number}", f"{groups[number % 4]} {number}", groups[number % 4], "North", 10 + number]
-        for number in range(ADS)
-    ]
-    _write_csv(folder / "ads.csv", ads, rows)
-    start, events = datetime.datetime(2025, 3, 1), []
-    for visit in range(VISITS):
-        user = maker.randrange(USERS)
-        moment = start + datetime.timedelta(seconds=visit * 30 * 86_400 // VISITS)
-        item = maker.randrange(ADS // 4) * 4 + user % 4
-        events.append([f"u{user}", moment.isoformat(), f"A{item}", "conversion", 5 + item, f"v{visit}", "home"])
-    _write_csv(folder / "log.csv", log, events)
-
-
-def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([header, *rows])
-
-
-def _adbeam(folder: Path, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "adbeam.cli", *arguments], cwd=folder, check=True, stdin=subprocess.DEVNULL)
-
-
 @contextmanager
 def _endpoint(folder: Path) -> Iterator[str]:
-    from adbeam.serving.launch import start
+    from adbeam.serving.launch import of_work_dir, start
 
     work_dir = folder / "runs" / "mine"
-    overrides = {
-        "bundle": str(work_dir / "bundles"),
-        "store.path": str(folder / "serving" / "histories.sqlite"),
-        "store.prepared": str(work_dir / "prepared"),
-        "event_log.folder": str(folder / "serving" / "events"),
-    }
-    endpoint = start(ROOT / "serving" / "ads.yaml", overrides, SERVE_PORT, ray_options={"num_cpus": 6})
+    endpoint = start(ROOT / "serving" / "ads.yaml", of_work_dir(work_dir), SERVE_PORT, ray_options={"num_cpus": 6})
     try:
         yield endpoint.url
     finally:
@@ -198,18 +140,24 @@ def _prometheus(folder: Path, steps_port: int) -> Iterator[str]:
         process.wait(10)
 
 
+def _spike(url: str) -> None:
+    """Open-loop load that rises ten-fold, from below what one replica carries at full width to far above it."""
+    from adbeam.serving.client import call
+    from adbeam.serving.loadtest import LoadTarget, bodies, run_load
+
+    base = min(SPIKE_SHARE * call(url, "GET", "/v1/status")[1]["full_width_capacity_per_second"], MAX_BASE_PER_SECOND)
+    target = LoadTarget(url=f"{url}/v1/ads", deadline_ms=SPIKE_DEADLINE_MS)
+    planned_ms = arrivals.step(base, 10, SPIKE_SECONDS, SPIKE_SECONDS, SPIKE_SECONDS)
+    run_load(planned_ms, bodies([f"client-{user}" for user in range(USERS)], target, len(planned_ms)), target)
+    time.sleep(3)
+
+
 def _train_again(folder: Path) -> None:
     """A training on the Ray that serves, with another seed so that it does run."""
     from adbeam.config import Config
     from adbeam.training import train
 
-    train(Config.load(folder / "mine.yaml", {"seed": 1, "work_dir": str(folder / "runs" / "mine")}))
-
-
-def _ask(url: str, body: dict[str, Any]) -> Any:
-    import requests
-
-    return requests.post(f"{url}/v1/ads", json=body, timeout=30).json()
+    train(Config.load(folder / "jobs" / "mine.yaml", {"seed": 1, "work_dir": str(folder / "runs" / "mine")}))
 
 
 def _load(url: str, done: threading.Event) -> None:
@@ -219,10 +167,10 @@ def _load(url: str, done: threading.Event) -> None:
     session, place, name = requests.Session(), 0, threading.get_ident()
     while not done.is_set():
         place += 1
-        body = {"user_id": f"u{place % USERS}", "count": 5, "deadline_ms": 10 + place % 150}
+        body = {"user_id": f"client-{place % USERS}", "count": 5, "deadline_ms": 10 + place % 150}
         session.post(f"{url}/v1/ads", json=body)
         event = {
-            "event_id": f"{name}-{place}", "request_id": f"r{place}", "user_id": f"u{place % USERS}",
+            "event_id": f"{name}-{place}", "request_id": f"r{place}", "user_id": f"client-{place % USERS}",
             "item_id": "A1", "timestamp": 1_740_000_000_000 + place, "action": "click",
         }  # fmt: skip
         session.post(f"{url}/v1/events", json={"events": [event]})
