@@ -14,6 +14,7 @@ from adbeam.cluster.commands import cluster_app
 from adbeam.dashboards.commands import dashboards_app
 from adbeam.errors import UserError
 from adbeam.jobs.commands import jobs_app
+from adbeam.serving.commands import ads_app
 
 app = typer.Typer(
     help="adbeam: train a generative ad recommender on Ray and serve it with beams that follow the load.",
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.add_typer(ads_app, name="ads")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(dashboards_app, name="dashboards")

@@ -127,6 +127,7 @@ def _serving_overrides(config: Config) -> dict[str, Any]:
         "store.path": str(work_dir / "serving" / "histories.sqlite"),
         "store.prepared": str(work_dir / "prepared"),
         "event_log.folder": str(work_dir / "serving" / "events"),
+        "updates.path": str(work_dir / "serving" / "ads.sqlite"),
         # The burst must be answered by beams, not by answers kept from before it.
         "cache.enabled": False,
     }

@@ -59,6 +59,7 @@ def endpoint(ray_session: None, work_dir: Path) -> Iterator[str]:
         "store.path": str(work_dir / "histories.sqlite"),
         "store.prepared": None,
         "event_log.folder": str(work_dir / "events"),
+        "updates.path": str(work_dir / "ads.sqlite"),
     }
     endpoint = start(ROOT / "serving" / "ads.yaml", overrides, SERVE_PORT)
     try:

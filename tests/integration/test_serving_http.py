@@ -40,6 +40,7 @@ def endpoint(ray_session: None, work: Path) -> Iterator[Endpoint]:
         "watch_seconds": 0.2,
         "store": {"path": str(work / "h.sqlite")},
         "event_log": {"folder": str(work / "events"), "rotate_seconds": 0.5},
+        "updates.path": str(work / "ads.sqlite"),
         "cache.enabled": False,
         "deadline.max_ms": 20_000,
     }

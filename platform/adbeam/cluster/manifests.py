@@ -6,6 +6,7 @@ Token authentication is on in all of them (`authOptions`): without it, whoever r
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -126,7 +127,15 @@ def _application_args(args: dict[str, Any], config: ClusterConfig) -> dict[str, 
     }
     if (args.get("event_log") or {}).get("folder"):
         changed["event_log"] = {**args["event_log"], "folder": f"{config.storage.mount_path}/events"}
+    if args.get("updates"):
+        rest = {key: value for key, value in args["updates"].items() if key not in ("path", "redis_url")}
+        changed["updates"] = {**rest, "redis_url": _database_one(config.redis.histories[0])}
     return changed
+
+
+def _database_one(url: str) -> str:
+    """Ad updates lie beside the histories, in a database of their own."""
+    return urlsplit(url)._replace(path="/1").geturl()
 
 
 def _store(store: dict[str, Any], config: ClusterConfig) -> dict[str, Any]:

@@ -114,8 +114,8 @@ class UpdatesConfig(Section):
     """The update log of ads: what was added, changed or removed while replicas serve."""
 
     path: Path | None = Field(None, description="One SQLite file, for the replicas of one machine or file system.")
-    redis_url: str | None = Field(None, description="redis://HOST:PORT/DB, for a fleet; its password is in redis_env.")
-    redis_env: str = Field("ADBEAM_REDIS_PASSWORD", description="Environment variable of the Redis password.")
+    redis_url: str | None = Field(None, description="redis://HOST:PORT/DB, for a fleet, without the password.")
+    redis_password_env: str = Field("ADBEAM_REDIS_PASSWORD", description="Environment variable of the Redis password.")
     redis_key: str = Field("{adbeam:ad-updates}", min_length=1, description="Stream that holds the log in Redis.")
 
     @model_validator(mode="after")

@@ -161,5 +161,5 @@ def open_log(config: UpdatesConfig) -> UpdateLog | None:
     if config.redis_url is not None:
         from adbeam.tokens.updates_redis import RedisUpdateLog
 
-        return RedisUpdateLog(config.redis_url, config.redis_key, os.environ.get(config.redis_env) or None)
+        return RedisUpdateLog(config.redis_url, config.redis_key, os.environ.get(config.redis_password_env) or None)
     return SqliteUpdateLog(config.path) if config.path is not None else None

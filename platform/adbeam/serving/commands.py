@@ -1,0 +1,156 @@
+"""`adbeam ads`: new ads, changed ads, ads that stop; through an endpoint, or straight into the update log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ads_app = typer.Typer(help="Add, change and stop ads while they are served, without training.", no_args_is_help=True)
+
+Url = Annotated[str, typer.Option(help="Where the endpoint is")]
+Token = Annotated[str | None, typer.Option(envvar="ADBEAM_ADMIN_TOKEN", help="Admin key of the endpoint")]
+Log = Annotated[
+    str | None, typer.Option(help="Update log to write without an endpoint: its SQLite file, or redis://HOST:PORT/DB")
+]
+Ids = Annotated[list[str], typer.Argument(help="Ids of the ads")]
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+@ads_app.command()
+def add(
+    item_id: Annotated[str | None, typer.Argument(help="Id of the ad; a known one is replaced")] = None,
+    title: Annotated[str, typer.Option(help="What the ad says")] = "",
+    category: Annotated[str | None, typer.Option()] = None,
+    brand: Annotated[str | None, typer.Option()] = None,
+    advertiser: Annotated[str | None, typer.Option()] = None,
+    price: Annotated[float | None, typer.Option(help="Typical value of a conversion")] = None,
+    ecpm: Annotated[float | None, typer.Option(help="Live eCPM: orders ads that share a semantic ID")] = None,
+    feature: Annotated[list[str] | None, typer.Option(help="name=value of a declared feature (repeatable)")] = None,
+    file: Annotated[Path | None, typer.Option(help="JSON Lines, one ad a line, in place of the options")] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    log: Log = None,
+    bundle: Annotated[Path | None, typer.Option(help="With --log: the bundle whose tokenizer encodes the ad")] = None,
+) -> None:
+    """Encode ads with the codebooks in force and serve them from the next request on."""
+    from adbeam.errors import UserError
+
+    if (file is None) == (item_id is None):
+        raise UserError("give the id of one ad, or --file with many", remedy="see `adbeam ads add --help`")
+    given: dict[str, Any] = {"item_id": item_id, "title": title, "category": category, "brand": brand,
+                             "advertiser": advertiser, "price": price, "ecpm": ecpm,
+                             "features": _pairs(feature or [])}  # fmt: skip
+    items = [given] if file is None else _read_lines(file)
+    _change([{"operation": "insert", "item_id": item.get("item_id"), "item": item} for item in items], url, token,
+            log, bundle)  # fmt: skip
+
+
+@ads_app.command()
+def update(
+    item_ids: Ids,
+    ecpm: Annotated[float, typer.Option(help="The new live eCPM")],
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    log: Log = None,
+) -> None:
+    """Set the live eCPM of ads."""
+    _change([{"operation": "update", "item_id": item_id, "ecpm": ecpm} for item_id in item_ids], url, token, log)
+
+
+@ads_app.command()
+def pause(item_ids: Ids, url: Url = DEFAULT_URL, token: Token = None, log: Log = None) -> None:
+    """Serve ads no longer, until they are resumed."""
+    _change([{"operation": "pause", "item_id": item_id} for item_id in item_ids], url, token, log)
+
+
+@ads_app.command()
+def resume(item_ids: Ids, url: Url = DEFAULT_URL, token: Token = None, log: Log = None) -> None:
+    """Serve paused ads again."""
+    _change([{"operation": "resume", "item_id": item_id} for item_id in item_ids], url, token, log)
+
+
+@ads_app.command()
+def remove(item_ids: Ids, url: Url = DEFAULT_URL, token: Token = None, log: Log = None) -> None:
+    """Forget ads; histories still know them."""
+    _change([{"operation": "remove", "item_id": item_id} for item_id in item_ids], url, token, log)
+
+
+def _change(
+    changes: Sequence[dict[str, Any]], url: str, token: str | None, log: str | None, bundle: Path | None = None
+) -> None:
+    last, ads = _into_log(changes, log, bundle) if log is not None else _over_http(changes, url, token)
+    for ad in ads:
+        sid = f"\t{'-'.join(map(str, ad['sid']))}" if ad["sid"] else ""
+        typer.echo(f"{ad['operation']}\t{ad['item_id']}{sid}")
+    typer.echo(f"number {last} of the update log")
+
+
+def _over_http(changes: Sequence[dict[str, Any]], url: str, token: str | None) -> tuple[int, list[dict[str, Any]]]:
+    from adbeam.errors import UserError
+    from adbeam.serving.client import call
+
+    status, answer = call(url, "POST", "/v1/admin/ads", {"changes": list(changes)}, token=token, timeout_seconds=60)
+    if status != 200:
+        detail = answer.get("detail") if isinstance(answer, dict) else answer
+        raise UserError(f"the endpoint answered HTTP {status}: {detail}")
+    return answer["last"], answer["ads"]
+
+
+def _into_log(changes: Sequence[dict[str, Any]], place: str, bundle: Path | None) -> tuple[int, list[dict[str, Any]]]:
+    from pydantic import ValidationError
+
+    from adbeam.bundle import load_bundle
+    from adbeam.errors import UserError
+    from adbeam.tokens.config import UpdatesConfig
+    from adbeam.tokens.encoder import LazyTokenizer
+    from adbeam.tokens.follower import insertion
+    from adbeam.tokens.updates import AdUpdate, open_log
+
+    try:
+        updates = [AdUpdate.model_validate(change) for change in changes]
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "ad"
+        raise UserError(first["msg"], field=field, value=first.get("input")) from None
+    if any(update.item for update in updates):
+        if bundle is None:
+            raise UserError("a new ad needs a tokenizer", field="--bundle", remedy="name the bundle that is served")
+        loaded = load_bundle(bundle)
+        encoder = LazyTokenizer(loaded.settings.get("tokens") or {}, loaded.codebooks, loaded.embedder_dir)
+        updates = [insertion(encoder, update.item) if update.item else update for update in updates]
+    config = {"redis_url": place} if "://" in place else {"path": place}
+    log = open_log(UpdatesConfig.parse(config, source="--log"))
+    assert log is not None
+    return log.append(updates), [update.model_dump(include={"operation", "item_id", "sid"}) for update in updates]
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    from adbeam.errors import UserError
+
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"cannot read it: {error.strerror}", field="--file", value=str(path)) from None
+    items = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            item = json.loads(line) if line.strip() else None
+        except ValueError as error:
+            raise UserError(f"line {number} is no JSON: {error}", field="--file", value=str(path)) from None
+        if line.strip() and not isinstance(item, dict):
+            raise UserError(f"line {number} is no JSON object", field="--file", value=str(path))
+        items += [item] if item is not None else []
+    return items
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    from adbeam.errors import UserError
+
+    pairs = dict(text.partition("=")[::2] for text in texts)
+    if any("=" not in text for text in texts):
+        raise UserError("a feature is name=value", field="--feature", value=list(texts))
+    return pairs
