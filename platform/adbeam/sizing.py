@@ -28,6 +28,9 @@ class Load(Section):
     history_events: float = Field(200, gt=0, description="Mean events kept for a user.")
     requests_per_second: float = Field(20_000, gt=0, description="Ad requests at the usual peak.")
     spike: float = Field(3.0, ge=1, description="Load of a spike over the usual peak.")
+    event_id_seconds: float = Field(
+        3600, gt=0, description="How long Redis remembers ids: store.redis.event_id_seconds."
+    )
     log_days: float = Field(60, gt=0, description="Days of log kept prepared for training.")
 
 
@@ -45,6 +48,7 @@ class Measured(Section):
     catalogue_bytes_per_ad: float = Field(400.0, description="Titles, values and lookups in a replica's memory.")
     shard_bytes_per_event: float = Field(20.0, description="Events and sequences in Parquet: 13 and 7 bytes.")
     store_bytes_per_event: float = Field(34.0, description="22 bytes of arrays and an item id.")
+    event_id_bytes: float = Field(160.0, description="Of Redis for one remembered id of 32 characters.")
 
 
 class Targets(Section):
@@ -53,6 +57,8 @@ class Targets(Section):
     utilisation: float = Field(0.6, gt=0, le=1, description="Of a replica, at full width and the usual peak.")
     training_hours: float = Field(4.0, gt=0, description="For a day's requests.")
     requests_per_event: float = Field(0.1, gt=0, description="Requests to learn from, for one event of the log.")
+    replicas_per_node: float = Field(8, gt=0, description="One a GPU, or cores over num_cpus.")
+    redis_gib: float = Field(64, gt=0, description="Data that one Redis server may hold.")
     prepare_hours: float = Field(2.0, gt=0, description="For a day's events.")
 
 
@@ -61,6 +67,8 @@ def machines(load: Load, measured: Measured, targets: Targets) -> dict[str, floa
     replicas = math.ceil(load.requests_per_second / measured.replica_requests_per_second / targets.utilisation)
     daily_requests = load.events_per_day * targets.requests_per_event
     training_rate = daily_requests / (targets.training_hours * 3600)
+    history_gib = load.users * load.history_events * measured.store_bytes_per_event / GIB
+    id_gib = load.events_per_day / SECONDS_A_DAY * load.event_id_seconds * measured.event_id_bytes / GIB
     prepare_rate = load.events_per_day / (targets.prepare_hours * 3600)
     return {
         "replicas_at_peak": replicas,
@@ -72,7 +80,10 @@ def machines(load: Load, measured: Measured, targets: Targets) -> dict[str, floa
         "replica_memory_gib": (
             load.ads * (measured.trie_bytes_per_ad + measured.catalogue_bytes_per_ad) + 2 * measured.parameters
         ) / GIB,
-        "history_store_gib": load.users * load.history_events * measured.store_bytes_per_event / GIB,
+        "serving_nodes": math.ceil(replicas / targets.replicas_per_node),
+        "history_store_gib": history_gib,
+        "event_ids_gib": id_gib,
+        "redis_servers": math.ceil((history_gib + id_gib) / targets.redis_gib),
         "events_per_second": load.events_per_day / SECONDS_A_DAY,
         "prepare_cores": math.ceil(prepare_rate / measured.prepare_events_per_second),
         "log_disk_gib": load.events_per_day * load.log_days * measured.shard_bytes_per_event / GIB,

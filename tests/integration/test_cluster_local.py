@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -106,9 +107,12 @@ def test_a_second_cluster_on_the_same_ports_is_refused(cluster: LocalCluster, tm
 
 @pytest.mark.full
 def test_the_documented_ray_job_submit_runs_every_step(cluster: LocalCluster, tmp_path: Path) -> None:
-    """The line of docs/operate.md, for prepare to evaluate, in a folder that holds no more than a configuration."""
+    """The lines of docs/operate.md, prepare to evaluate, in a folder that holds no more than a configuration."""
     lines = (ROOT / "docs" / "operate.md").read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith("ray job submit")]
+    commands = [shlex.split(line) for line in lines if line.startswith("ray job submit")]
+    assert [command[command.index("adbeam.cli") + 1] for command in commands] == [
+        "prepare", "tokenize", "train", "export", "evaluate",
+    ]  # fmt: skip
     sample = write_sample_log(tmp_path / "log", users=40, items=90, visits=12)
     settings = {
         "work_dir": str(tmp_path / "runs"),
@@ -122,13 +126,13 @@ def test_the_documented_ray_job_submit_runs_every_step(cluster: LocalCluster, tm
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "train.yaml").write_text(yaml.safe_dump(settings))
     environment = {**os.environ, **cluster.environment, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    for step in ("prepare", "tokenize", "train", "export", "evaluate"):
-        command = line.replace("http://HEAD:8265", cluster.dashboard).replace("adbeam.cli train", f"adbeam.cli {step}")
+    for command in commands:
         done = subprocess.run(
-            command.split(), env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+            [word.replace("http://HEAD:8265", cluster.dashboard) for word in command],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        assert done.returncode == 0, f"{step}: {done.stdout[-3000:]}"
+        assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout[-3000:]}"
     assert (tmp_path / "runs" / "bundles" / "CURRENT").is_file()
     assert (tmp_path / "runs" / "evaluation" / "test" / "table.json").is_file()
 

@@ -100,7 +100,7 @@ class RedisStoreConfig(Section):
         50.0, gt=0, description="A read stands in the way of a batch; then users count as unknown."
     )
     write_timeout_ms: float = Field(5000.0, gt=0)
-    event_id_seconds: int = Field(86_400, ge=1, description="How long an event id is remembered to drop repeats.")
+    event_id_seconds: int = Field(3600, ge=1, description="How long an event id is remembered to drop repeats.")
 
 
 class StoreConfig(Section):
