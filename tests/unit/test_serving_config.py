@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from adbeam.serving.autoscaling import FullWidthPolicy
 from adbeam.serving.cache import ResultCache
 from adbeam.serving.config import CacheConfig, EventLogConfig, ServingConfig
 from adbeam.serving.eventlog import EventLog
+from adbeam.serving.launch import refuse_taken
 from adbeam.serving.policy import read_policy
 from adbeam.serving.serve_config import read_serve_config
 from adbeam.serving.switches import DECISIVE, SWITCHES, missing_switches
@@ -167,3 +169,11 @@ def test_replicas_follow_the_demand_at_full_width() -> None:
     assert policy(scaling(None, target=3))[0] == 3
     with pytest.raises(UserError, match="target_utilisation"):
         FullWidthPolicy(target_utilization=0.5)
+
+
+def test_a_port_in_use_is_named_before_anything_starts() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        with pytest.raises(UserError, match=r"--port.*end what holds it"):
+            refuse_taken(holder.getsockname()[1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -66,6 +67,7 @@ def start(
     application["args"] = validated_args(application["args"])
     owns_ray = not ray.is_initialized()
     if owns_ray:
+        refuse_taken(port)
         ray.init(**{"include_dashboard": False, "log_to_driver": False, **(ray_options or {})})
     endpoint = Endpoint(f"http://127.0.0.1:{port}", application.get("name", "default"), owns_ray)
     try:
@@ -75,6 +77,19 @@ def start(
         endpoint.stop()
         raise
     return endpoint
+
+
+def refuse_taken(port: int) -> None:
+    """Raise UserError when something listens on 127.0.0.1:`port`, before anything is started."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            remedy = "name another port, or end what holds it (ss -ltnp)"
+            raise UserError(
+                f"the port cannot be used: {error.strerror}", field="--port", value=port, remedy=remedy
+            ) from None
 
 
 def stop(*, shut_ray_down: bool = True) -> None:

@@ -162,7 +162,7 @@ class RedisStore:
 
 def pack(history: UserHistory) -> bytes:
     """A history as one value: its length, the arrays of LAYOUT, the item ids."""
-    arrays = (history.timestamp_H, history.value_H, history.action_H, history.kind_H)
+    arrays: tuple[np.ndarray, ...] = (history.timestamp_H, history.value_H, history.action_H, history.kind_H)
     parts = [array.astype(kind).tobytes() for array, (kind, _) in zip(arrays, LAYOUT, strict=True)]
     return b"".join([len(history).to_bytes(4, "little"), *parts, json.dumps(history.item_ids).encode()])
 
