@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.bundles import CATEGORIES, random_model_config, write_random_bundle
 from adbeam.errors import UserError
 from adbeam.serving.client import call
 from adbeam.serving.launch import Endpoint, start
-from adbeam.serving.schemas import AdResponse
+from adbeam.serving.schemas import AdResponse, ReplicaStatus
 from adbeam.serving.store import now_ms
 
 PORT = 18100
@@ -149,6 +150,18 @@ def test_health_readiness_and_the_openapi_document(endpoint: Endpoint) -> None:
     status, document = call(endpoint.url, "GET", "/openapi.json")
     assert status == 200 and "/v1/ads" in document["paths"]
     assert call(endpoint.url, "GET", "/nowhere")[0] == 404
+
+
+def test_the_console_and_what_it_shows_come_through_the_proxy(endpoint: Endpoint) -> None:
+    with urllib.request.urlopen(f"{endpoint.url}/console/console.js") as answer:
+        assert answer.status == 200 and answer.headers["content-type"].startswith("text/javascript")
+    until(lambda: call(endpoint.url, "GET", "/v1/status")[1]["replicas"] == {"RUNNING": 1})
+    state = ReplicaStatus.model_validate(call(endpoint.url, "GET", "/v1/status")[1])
+    assert state.replica and tuple(state.ladder[0]) == FULL and state.recent.answers > 0
+    sid = ads(endpoint, deadline_ms=5000)[1]["ads"][0]["sid"]
+    status, path = call(endpoint.url, "GET", f"/v1/path?sid={'.'.join(map(str, sid))}")
+    assert status == 200 and [step["prefix"] for step in path["steps"]] == [sid[:length] for length in range(4)]
+    assert call(endpoint.url, "GET", "/v1/path?sid=1.2")[0] == 422
 
 
 def test_a_burst_narrows_the_beams_and_calm_widens_them_again(endpoint: Endpoint) -> None:
