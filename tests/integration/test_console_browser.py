@@ -24,7 +24,7 @@ from adbeam.serving.engine import load_model
 from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
 from adbeam.serving.service import RecommenderService
-from adbeam.serving.store import SqliteStore
+from adbeam.serving.store_sqlite import SqliteStore
 
 PORT = 18800
 IMAGES = os.environ.get("ADBEAM_CONSOLE_IMAGES")

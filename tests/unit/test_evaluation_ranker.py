@@ -16,7 +16,7 @@ from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine import ModelEngine
 from adbeam.serving.metrics import Metrics
 from adbeam.serving.query import Blocked, Query
-from adbeam.serving.store import SqliteStore
+from adbeam.serving.store_sqlite import SqliteStore
 
 
 @pytest.fixture(scope="module")

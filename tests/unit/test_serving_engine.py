@@ -25,7 +25,7 @@ from adbeam.serving.query import Blocked, Query
 from adbeam.serving.rollout import BundleFollower
 from adbeam.serving.schemas import HistoryEvent
 from adbeam.serving.service import RecommenderService
-from adbeam.serving.store import SqliteStore
+from adbeam.serving.store_sqlite import SqliteStore
 
 COST = BatchCost(1.0, 0.5, 0.01)
 

@@ -23,7 +23,7 @@ from adbeam.serving.policy import read_policy
 from adbeam.serving.problems import Problem
 from adbeam.serving.query import Blocked, Query
 from adbeam.serving.schemas import HistoryEvent
-from adbeam.serving.store import SqliteStore
+from adbeam.serving.store_sqlite import SqliteStore
 from adbeam.tokens.updates import AdChange, SqliteUpdateLog
 
 WIDE = (8, 32, 512)

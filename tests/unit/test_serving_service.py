@@ -23,7 +23,8 @@ from adbeam.serving.problems import Problem
 from adbeam.serving.query import Answer, Query
 from adbeam.serving.schemas import AdResponse, ReplicaStatus
 from adbeam.serving.service import RecommenderService
-from adbeam.serving.store import SqliteStore, now_ms
+from adbeam.serving.store import now_ms
+from adbeam.serving.store_sqlite import SqliteStore
 
 FULL = (8, 16)
 

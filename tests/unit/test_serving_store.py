@@ -20,9 +20,10 @@ from tests.samples import TEST_FROM_MS, write_sample_prepared
 from adbeam.errors import UserError
 from adbeam.records import ACTIONS, Event
 from adbeam.serving.config import StoreConfig
-from adbeam.serving.store import HistoryStore, SqliteStore, event_row, user_history
+from adbeam.serving.store import HistoryStore, event_row, user_history
 from adbeam.serving.store_load import load_histories, open_store
 from adbeam.serving.store_redis import RedisStore, pack, unpack
+from adbeam.serving.store_sqlite import SqliteStore
 
 PORT = 18810
 Open = Callable[..., HistoryStore]
@@ -158,7 +159,7 @@ def test_of_two_replicas_that_fill_the_store_one_does_and_the_other_waits(open_o
 
 
 def test_event_ids_are_forgotten_beyond_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adbeam.serving.store.PRUNE_EVERY", 1)
+    monkeypatch.setattr("adbeam.serving.store_sqlite.PRUNE_EVERY", 1)
     store = SqliteStore(tmp_path / "h.sqlite", max_event_ids=2)
     store.append([event(1), event(2), event(3)])
     assert store.append([event(2), event(3)]) == [False, False]

@@ -14,7 +14,8 @@ import pyarrow.dataset as ds
 from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.serving.config import StoreConfig
-from adbeam.serving.store import HistoryStore, SqliteStore, UserHistory
+from adbeam.serving.store import HistoryStore, UserHistory
+from adbeam.serving.store_sqlite import SqliteStore
 
 logger = logging.getLogger(__name__)
 
