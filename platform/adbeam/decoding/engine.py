@@ -1,32 +1,31 @@
 """One step of LazyAR for all beams of a batch: the arithmetic of the search.
 
 The context's keys and values exist once a request and the beams lie on the query axis; the trunk runs once for all
-steps; a beam's own past is at most T + 1 positions, fetched by pointer from the outputs of earlier steps, which nobody
-reorders.
+steps; a beam's own past is at most T + 1 positions, fetched by row number from what earlier steps wrote, which nobody
+reorders. Large results go to buffers that outlive the batch.
 
 Shapes: B requests, R rows, W beams of a request, T levels, D width, H heads, G context heads, S context, d head width.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adbeam.decoding.history_votes import HistoryVotes
+from adbeam.decoding.buffers import Buffers, StepStore
+from adbeam.decoding.context_reader import ContextReader
 from adbeam.decoding.layout import Group, Layout
+from adbeam.decoding.own_past import attend_own_past, compiled_or_plain, in_blocks
 from adbeam.decoding.precision import Precision, dtype_of
+from adbeam.decoding.votes import BeamVotes
 from adbeam.decoding.weights import LayerWeights, SearchWeights
 from adbeam.model.batch import ContextBatch
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
-
-logger = logging.getLogger(__name__)
 
 
 class StepModel(Protocol):
@@ -42,7 +41,7 @@ class StepModel(Protocol):
         """h [R, D] after the codes chosen last; `parent_R` are the rows of the previous step that they extend."""
 
     def logits(self, state: Any, level: int, h_RD: Tensor) -> Tensor:
-        """float32 [R, V] of one level; level T gives the eCPM buckets."""
+        """float32 [R, V] of one level; level T gives the eCPM buckets. The next call may write over it."""
 
 
 @dataclass
@@ -53,17 +52,15 @@ class LazyARState:
     value_BLGSd: Tensor
     bias_BS: Tensor | None
     trunk_BTD: Tensor
-    votes: HistoryVotes | None = None
+    votes: BeamVotes | None = None
     path_Rt: Tensor | None = None
-    """Codes of the present rows so far; None before the first."""
-    past: list[list[Tensor]] = field(default_factory=list)
-    """[step][tail layer]: queries, keys and values [rows of that step, 3D]."""
-    ancestor: list[Tensor] = field(default_factory=list)
-    """Per earlier step, the row there from which each present row descends."""
+    """Codes of the present rows so far, kept for models with path codes; None before the first."""
+    row_tR: Tensor | None = None
+    """Per step so far, the row of the store from which each present row descends; the last are the rows themselves."""
 
 
 class LazyAREngine:
-    """LazyAR (and with K = 0 the plain decoder) as a StepModel.
+    """LazyAR (and with K = 0 the plain decoder) as a StepModel. One batch at a time.
 
     `compiled` fuses the small operations of self-attention with torch.compile. It costs some tens of seconds when the
     first batch of each kind comes; where compiling fails the engine says so in the log and goes on without.
@@ -74,28 +71,24 @@ class LazyAREngine:
         self.config, self.precision = model.config, precision
         self.device = next(model.parameters()).device
         self.weights = SearchWeights.of(model, precision)
+        self._reader = ContextReader(model)
         self._attend = compiled_or_plain(attend_own_past) if compiled else attend_own_past
+        dtype, D = dtype_of(precision), self.config.width
+        self._buffers = Buffers(dtype, self.device)
+        self._store = StepStore(self.config.layers - self.config.lazy_layers, 3 * D, dtype, self.device)
 
     def begin(self, context: ContextBatch) -> LazyARState:
-        """Encode the contexts and run the trunk for all steps."""
-        state = self.model.encode(context)
-        mask_BS, key_BLGSd, value_BLGSd = state.mask_BS, state.key_BLGSd, state.value_BLGSd
-        present_S = mask_BS.any(0)
-        bias_BS = None
-        if not bool(present_S.all()):
-            # Places where no request of the batch has a token cost nothing.
-            kept = present_S.nonzero()[:, 0]
-            tied = value_BLGSd is key_BLGSd
-            mask_BS, key_BLGSd = mask_BS[:, kept], key_BLGSd.index_select(3, kept)
-            value_BLGSd = key_BLGSd if tied else value_BLGSd.index_select(3, kept)
-        if not bool(mask_BS.all()):
-            bias_BS = torch.zeros(mask_BS.shape, device=self.device).masked_fill_(~mask_BS, float("-inf"))
+        """Read the contexts and run the trunk for all steps."""
+        state = self._reader.read(context)
         dtype = dtype_of(self.precision)
-        key_BLGSd, value_BLGSd = key_BLGSd.to(dtype), value_BLGSd.to(dtype)
-        bias_BS = None if bias_BS is None else bias_BS.to(dtype)
+        bias_BS = None
+        if not bool(state.mask_BS.all()):
+            bias_BS = torch.zeros(state.mask_BS.shape, dtype=dtype, device=self.device)
+            bias_BS.masked_fill_(~state.mask_BS, float("-inf"))
+        self._store.clear()
         trunk = self.weights.position_TD.expand(context.size, -1, -1)
-        votes = HistoryVotes.of(state.code_BST, state.weight_BST)
-        ready = LazyARState(key_BLGSd, value_BLGSd, bias_BS, trunk, votes)
+        votes = BeamVotes.of(state.votes)
+        ready = LazyARState(state.key_BLGSd.to(dtype), state.value_BLGSd.to(dtype), bias_BS, trunk, votes)
         ready.trunk_BTD = self._trunk(ready)
         return ready
 
@@ -103,122 +96,106 @@ class LazyAREngine:
         self, state: LazyARState, level: int, code_R: Tensor | None, parent_R: Tensor | None, layout: Layout
     ) -> Tensor:
         """h [R, D] ready for `logits(level, h)`."""
-        if state.votes is not None and parent_R is not None and code_R is not None and level < self.config.levels:
-            state.votes.follow(parent_R, code_R, level - 1, self.config.codebooks[level - 1])
-        if parent_R is not None and code_R is not None:
-            earlier = [] if state.path_Rt is None else [state.path_Rt[parent_R]]
-            state.path_Rt = torch.cat([*earlier, code_R[:, None]], dim=1)
-            state.ancestor = [rows[parent_R] for rows in state.ancestor] + [parent_R]
+        first = self._store.append(layout.rows)
+        row_tR = torch.arange(first, first + layout.rows, device=self.device)[None]
+        if parent_R is not None and code_R is not None and state.row_tR is not None:
+            self._follow(state, level, code_R, parent_R)
+            row_tR = torch.cat([state.row_tR.index_select(1, parent_R), row_tR])
+        state.row_tR = row_tR
         x_RD = self._inject(state, level, code_R, layout)
-        state.past.append([])
-        for layer in self.weights.layers[self.config.lazy_layers :]:
-            x_RD = self._layer(x_RD, layer, state, layout)
+        for index, layer in enumerate(self.weights.layers[self.config.lazy_layers :]):
+            self._cross(x_RD, layer, state, layout)
+            self._own_past(x_RD, layer, self._store.layer(index), row_tR)
+            self._feed_forward(x_RD, layer)
         return F.layer_norm(x_RD, x_RD.shape[-1:], *self.weights.norm)
 
     def logits(self, state: LazyARState, level: int, h_RD: Tensor) -> Tensor:
         """float32 [R, V]."""
-        logits_RV = F.linear(h_RD, self.weights.heads[level]).float()
+        head_DV = self.weights.heads[level]
+        logits_RV = torch.mm(h_RD, head_DV, out=self._buffers.take("logits", len(h_RD), head_DV.shape[1])).float()
         if state.votes is not None and level < self.config.levels:
             state.votes.add_to(logits_RV, level)
         return logits_RV
+
+    def _follow(self, state: LazyARState, level: int, code_R: Tensor, parent_R: Tensor) -> None:
+        """Let what belongs to prefixes go with the beams that took them."""
+        if state.votes is not None and level < self.config.levels:
+            state.votes.follow(parent_R, code_R, level - 1, self.config.codebooks[level - 1])
+        if self.weights.path_tables is not None:
+            earlier = [] if state.path_Rt is None else [state.path_Rt[parent_R]]
+            state.path_Rt = torch.cat([*earlier, code_R[:, None]], dim=1)
 
     def _inject(self, state: LazyARState, level: int, code_R: Tensor | None, layout: Layout) -> Tensor:
         """Fuse(m, s) of every row."""
         weights = self.weights
         if code_R is None:
             code_R = torch.zeros(layout.rows, dtype=torch.long, device=self.device)
-        gated_RD, injected_RD = weights.gate_tables[level][code_R], weights.inject_tables[level][code_R]
+        gated_RD = weights.gate_tables[level].index_select(0, code_R)
+        injected_RD = weights.inject_tables[level].index_select(0, code_R)
         if weights.path_tables is not None and state.path_Rt is not None and level > 1:
             row_R = self.model.context.path_row(state.path_Rt)
             gated_RD += weights.path_tables[0][row_R]
             injected_RD += weights.path_tables[1][row_R]
         for group in layout.groups:
             group.view(gated_RD).mul_(state.trunk_BTD[group.of_requests, None, level])
-        return injected_RD.addmm_(gated_RD, weights.fuse_DD.T)
+        return injected_RD.addmm_(gated_RD, weights.fuse_DD)
 
-    def _layer(self, x_RD: Tensor, layer: LayerWeights, state: LazyARState, layout: Layout) -> Tensor:
-        """One decoder layer; x_RD is overwritten with its answer. Residual sums happen inside the matrix products."""
-        width = x_RD.shape[-1:]
-        query_RD = layer.cross_query(F.layer_norm(x_RD, width, *layer.cross_norm))
-        mixed_RD = self._cross(query_RD, layer, state, layout)
-        layer.cross_out.add_to(x_RD, mixed_RD)
-        project_R3D = layer.self_project(F.layer_norm(x_RD, width, *layer.self_norm))
-        index = len(state.past[-1])
-        past = [step[index] for step in state.past[:-1]]
-        state.past[-1].append(project_R3D)
-        layer.self_out.add_to(x_RD, self._attend(project_R3D, past, state.ancestor, self.config.heads))
-        up = layer.ffn_up(F.layer_norm(x_RD, width, *layer.ffn_norm))
-        return layer.ffn_out.add_to(x_RD, torch.ops.aten.gelu_(up))
+    def _cross(self, x_RD: Tensor, layer: LayerWeights, state: LazyARState, layout: Layout) -> None:
+        """x += attention of the W queries of each request to its one copy of keys and values."""
+        R, D = x_RD.shape
+        query_RD = self._buffers.take("query", R, D)
+        layer.cross_query.into(query_RD, F.layer_norm(x_RD, (D,), *layer.cross_norm))
+        layer.cross_out.add_to(x_RD, self._read_context(query_RD, layer, state, layout))
 
-    def _cross(self, query_RD: Tensor, layer: LayerWeights, state: LazyARState, layout: Layout) -> Tensor:
-        """Attention of the W queries of each request to its one copy of keys and values: [R, D]."""
-        mixed = [self._cross_group(group.view(query_RD), layer, state, group) for group in layout.groups]
+    def _read_context(self, query_RD: Tensor, layer: LayerWeights, state: LazyARState, layout: Layout) -> Tensor:
+        mixed = [self._read_group(group.view(query_RD), layer, state, group) for group in layout.groups]
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
-    def _cross_group(self, query_BWD: Tensor, layer: LayerWeights, state: LazyARState, group: Group) -> Tensor:
+    def _read_group(self, query_BWD: Tensor, layer: LayerWeights, state: LazyARState, group: Group) -> Tensor:
         key_BGSd = state.key_BLGSd[group.of_requests, layer.context_group]
         value_BGSd = state.value_BLGSd[group.of_requests, layer.context_group]
         bias = None if state.bias_BS is None else state.bias_BS[group.of_requests, None, None]
         B, W, D = query_BWD.shape
         G, d = key_BGSd.shape[1], key_BGSd.shape[3]
-        # Heads that read the same keys lie on the query axis too, beside the beams.
-        query = query_BWD.view(B, W, G, -1, d).permute(0, 2, 1, 3, 4).reshape(B, G, -1, d)
+        # Heads that read the same keys lie on the query axis too, beside the beams (LayerWeights orders them so).
+        query = query_BWD.view(B, -1, G, d).transpose(1, 2)
         mixed = F.scaled_dot_product_attention(query, key_BGSd, value_BGSd, attn_mask=bias, scale=1.0)
-        return mixed.view(B, G, W, -1, d).permute(0, 2, 1, 3, 4).reshape(B * W, D)
+        return mixed.transpose(1, 2).reshape(B * W, D)
+
+    def _own_past(self, x_RD: Tensor, layer: LayerWeights, store: Tensor, row_tR: Tensor) -> None:
+        """x += attention of each row to its own earlier steps and itself."""
+        R, D = x_RD.shape
+        first = self._store.used - R
+        project_R3D = store[first : self._store.used]
+        layer.self_project.into(project_R3D, F.layer_norm(x_RD, (D,), *layer.self_norm))
+        if len(row_tR) == 1:
+            mixed_RD = project_R3D[:, 2 * D :]
+        else:
+            mixed_RD = in_blocks(self._attend, project_R3D[:, :D], store[:, D:], row_tR, self.config.heads)
+        layer.self_out.add_to(x_RD, mixed_RD)
+
+    def _feed_forward(self, x_RD: Tensor, layer: LayerWeights) -> None:
+        """x += the feed-forward network."""
+        R, D = x_RD.shape
+        up = self._buffers.take("up", R, self.config.ffn_multiple * D)
+        layer.ffn_up.into(up, F.layer_norm(x_RD, (D,), *layer.ffn_norm))
+        layer.ffn_out.add_to(x_RD, torch.ops.aten.gelu_(up))
 
     def _trunk(self, state: LazyARState) -> Tensor:
         """m^(K) [B, T+1, D]: layers 1..K for all steps in one pass, without any code (GR4AD eq 5-6)."""
         B, steps, D = state.trunk_BTD.shape
         layout = Layout.of([B], [steps], self.device)
         x = state.trunk_BTD.reshape(B * steps, D).clone()
+        project = self._buffers.take("project", B * steps, 3 * D)
         for layer in self.weights.layers[: self.config.lazy_layers]:
-            query = layer.cross_query(F.layer_norm(x, (D,), *layer.cross_norm))
-            layer.cross_out.add_to(x, self._cross(query, layer, state, layout))
-            project = layer.self_project(F.layer_norm(x, (D,), *layer.self_norm))
+            self._cross(x, layer, state, layout)
+            layer.self_project.into(project, F.layer_norm(x, (D,), *layer.self_norm))
             layer.self_out.add_to(x, self._causal(project.view(B, steps, 3, self.config.heads, -1)))
-            up = layer.ffn_up(F.layer_norm(x, (D,), *layer.ffn_norm))
-            layer.ffn_out.add_to(x, torch.ops.aten.gelu_(up))
+            self._feed_forward(x, layer)
         return x.view(B, steps, D)
 
     def _causal(self, project_BT3Hd: Tensor) -> Tensor:
         """Causal self-attention over the steps of the trunk: [B * (T+1), D]."""
-        query, key, value = project_BT3Hd.permute(2, 0, 3, 1, 4)
+        query, key, value = project_BT3Hd.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=1.0)
-        return mixed.transpose(1, 2).flatten(0, 1).flatten(1)
-
-
-def attend_own_past(project_R3D: Tensor, past: list[Tensor], ancestor: list[Tensor], heads: int) -> Tensor:
-    """Self-attention of each row over its own earlier steps and itself: [R, D].
-
-    `past` are queries, keys and values [rows of that step, 3D] of one layer at each earlier step, in the order of
-    their own beams; `ancestor` are the rows there from which each present row descends.
-    """
-    R, D = len(project_R3D), project_R3D.shape[1] // 3
-    if not past:
-        return project_R3D[:, 2 * D :].contiguous()
-    query, key, value = (part.view(R, heads, -1) for part in project_R3D.split(D, dim=1))
-    fetched = [step[:, D:].index_select(0, rows) for step, rows in zip(past, ancestor, strict=True)]
-    keys = [pair[:, :D].view(R, heads, -1) for pair in fetched] + [key]
-    values = [pair[:, D:].view(R, heads, -1) for pair in fetched] + [value]
-    share_RHt = torch.softmax(torch.stack([(query * k).sum(-1) for k in keys], dim=-1), dim=-1)
-    mixed = values[0] * share_RHt[..., 0:1]
-    for t, step_value in enumerate(values[1:], start=1):
-        mixed = mixed.addcmul_(step_value, share_RHt[..., t : t + 1])
-    return mixed.view(R, D)
-
-
-def compiled_or_plain(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`function` compiled on first use, or itself, with a warning, where that fails."""
-    faster: list[Callable[..., Tensor]] = [torch.compile(function, dynamic=True)]
-
-    def call(*given: Any) -> Tensor:
-        try:
-            return faster[0](*given)
-        except Exception as error:
-            if faster[0] is function:
-                raise
-            logger.warning("torch.compile failed, searching without it: %s", str(error).splitlines()[0])
-            faster[0] = function
-            return function(*given)
-
-    return call
+        return mixed.transpose(1, 2).reshape(len(project_BT3Hd) * project_BT3Hd.shape[1], -1)

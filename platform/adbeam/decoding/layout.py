@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ class Group:
 
     def view(self, x_R: Tensor) -> Tensor:
         """Its rows as [B, W, ...]."""
-        return x_R[self.of_rows].unflatten(0, (self.requests, self.width))
+        return x_R[self.of_rows].view(self.requests, self.width, *x_R.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ class Layout:
     """The rows of one step."""
 
     groups: tuple[Group, ...]
-    request_R: Tensor
-    """int64, the request of each row."""
+    rows: int
+    """R."""
+    device: torch.device
 
     @classmethod
     def of(cls, requests: Sequence[int], widths: Sequence[int], device: torch.device) -> Layout:
@@ -55,15 +57,14 @@ class Layout:
             groups.append(Group(first_request, count, width, first_row))
             first_request += count
             first_row += count * width
-        request = [
-            torch.arange(g.requests, device=device).add_(g.first_request).repeat_interleave(g.width) for g in groups
-        ]
-        return cls(tuple(groups), torch.cat(request))
+        return cls(tuple(groups), first_row, device)
 
-    @property
-    def rows(self) -> int:
-        """R."""
-        return len(self.request_R)
+    @cached_property
+    def request_R(self) -> Tensor:
+        """int64, the request of each row."""
+        parts = [torch.arange(g.requests, device=self.device).repeat_interleave(g.width) + g.first_request
+                 for g in self.groups]  # fmt: skip
+        return torch.cat(parts)
 
     def rows_of(self, request: int) -> slice:
         """The rows of one request."""

@@ -98,7 +98,7 @@ class Decoder:
         counts = [count] * B if count is None or isinstance(count, int) else list(count)
         turn = sorted(range(B), key=lambda b: tuple(schedules[b]))
         if turn != list(range(B)):
-            context = _reordered(context, turn)
+            context = context.rows(torch.tensor(turn, device=context.static_BF.device))
         ordered = [tuple(schedules[b]) for b in turn]
         constraint = self.constraint
         with constraint.trie.searching():
@@ -173,15 +173,16 @@ class Decoder:
         key_R = order(beams.score_R, expected_R, self.order_by)
         results: list[DecodeResult] = []
         for group in beams.layout.groups:
-            place_BW = group.view(key_R).argsort(dim=1, descending=True, stable=True).cpu()
-            views = [group.view(x).cpu() for x in (beams.sid_Rt, beams.score_R, ecpm_RK, expected_R)]
-            found_B = torch.isfinite(views[1]).sum(1).tolist()
-            for b in range(group.requests):
-                limit = counts[group.first_request + b]
-                kept = place_BW[b, : found_B[b] if limit is None else min(limit, found_B[b])]
-                widths = schedules[group.first_request + b]
-                sids, log_p, ecpm, expected = (view[b][kept] for view in views)
-                results.append(DecodeResult(sids, log_p, ecpm, expected, widths))
+            place_BW = group.view(key_R).argsort(dim=1, descending=True, stable=True)
+            row_BW = place_BW + torch.arange(
+                group.first_row, group.first_row + group.requests * group.width, group.width, device=place_BW.device
+            )[:, None]  # fmt: skip
+            views = [x[row_BW].cpu().unbind(0) for x in (beams.sid_Rt, beams.score_R, ecpm_RK, expected_R)]
+            found_B = (group.view(key_R) > float("-inf")).sum(1).tolist()
+            for b, (found, *parts) in enumerate(zip(found_B, *views, strict=True), start=group.first_request):
+                limit = counts[b]
+                size = found if limit is None else min(limit, found)
+                results.append(DecodeResult(*(part[:size] for part in parts), schedules[b]))
         return results
 
     def _check(self, context: ContextBatch, schedules: Sequence[Schedule], filters: Sequence[Any] | None) -> None:
@@ -212,9 +213,3 @@ def _runs(schedules: list[Schedule]) -> tuple[list[int], list[Schedule]]:
             sizes.append(1)
             runs.append(widths)
     return sizes, runs
-
-
-def _reordered(context: ContextBatch, turn: list[int]) -> ContextBatch:
-    row = torch.tensor(turn, device=context.static_BF.device)
-    parts = (context.static_BF, context.code_BST, context.feature_BSC, context.mask_BS)
-    return ContextBatch(*(part.index_select(0, row) for part in parts))

@@ -39,15 +39,28 @@ class LayerWeights:
 
     @classmethod
     def of(cls, block: Block, context_group: int, precision: Precision) -> LayerWeights:
-        """Weights of one block. Scores come ready scaled by 1/sqrt(head width) from the query weights."""
+        """Weights of one block. Scores come ready scaled by 1/sqrt(head width) from the query weights.
+
+        The heads of the cross-attention are ordered so that heads of one context head lie D / share apart: a beam and
+        its place among them are then one axis of queries, and neither queries nor answers are ever copied.
+        """
         scale = block.cross.head_width**-0.5
+        query, out = block.cross.query, block.cross.out
+        order_D = torch.arange(query.out_features, device=query.weight.device)
+        order_D = order_D.view(block.cross.groups, -1, block.cross.head_width).transpose(0, 1).flatten()
         project = block.self_attention.project
         query_rows = torch.ones(project.out_features, device=project.weight.device)
         query_rows[: project.in_features] = scale
         return cls(
             cross_norm=_norm(block.cross_norm, precision),
-            cross_query=_linear(block.cross.query, precision, scale),
-            cross_out=_linear(block.cross.out, precision),
+            cross_query=linear(
+                _copy(query.weight[order_D] * scale, torch.float32),
+                _copy(query.bias[order_D] * scale, torch.float32),
+                precision,
+            ),
+            cross_out=linear(
+                _copy(out.weight[:, order_D], torch.float32), _copy(out.bias, torch.float32), precision
+            ),
             self_norm=_norm(block.self_norm, precision),
             self_project=_linear(project, precision, query_rows),
             self_out=_linear(block.self_attention.out, precision),
@@ -70,9 +83,10 @@ class SearchWeights:
     path_tables: tuple[Tensor, Tensor] | None
     """g and i of the paths (ContextProcessor.path_row), which add to those of the codes; None without path codes."""
     fuse_DD: Tensor
+    """W_f1, inputs first."""
     norm: Norm
     heads: tuple[Tensor, ...]
-    """[V, D] of each level, and the eCPM head."""
+    """[D, V] of each level, and the eCPM head."""
 
     @classmethod
     @torch.no_grad()
@@ -94,9 +108,9 @@ class SearchWeights:
             path_tables=(_copy(model.fuse.gate(paths), dtype), _copy(paths @ second.T, dtype))
             if config.path_codes
             else None,
-            fuse_DD=_copy(first, dtype),
+            fuse_DD=_copy(first.T, dtype),
             norm=_norm(model.norm, precision),
-            heads=tuple(_copy(table, dtype) for table in (*tables, model.ecpm_head.weight)),
+            heads=tuple(_copy(table.T, dtype) for table in (*tables, model.ecpm_head.weight)),
         )
 
 
@@ -110,4 +124,4 @@ def _norm(layer: nn.LayerNorm, precision: Precision) -> Norm:
 
 
 def _copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return tensor.detach().to(dtype, copy=True).contiguous()
+    return tensor.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
