@@ -17,7 +17,7 @@ def report(name: str, figures: Mapping[str, float | int | None], extra: Mapping[
     """Write `NAME.json` into the working folder and print it; `extra` holds tables and settings beside the figures."""
     result = {
         "date": datetime.date.today().isoformat(),
-        "commit": _commit(),
+        "commit": commit(),
         "command": f"python -m benchmarks.{name} {' '.join(sys.argv[1:])}".strip(),
         "hardware": _hardware(),
         "figures": dict(figures),
@@ -30,7 +30,8 @@ def report(name: str, figures: Mapping[str, float | int | None], extra: Mapping[
     return path
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The short hash of HEAD, with -dirty where tracked files differ from it."""
     answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
     return answer.stdout.strip() + ("-dirty" if dirty.stdout.strip() else "")

@@ -6,7 +6,7 @@ Every method quantizes the same vectors, with the same code space, at most 100 t
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,12 @@ from adbeam.tokens.config import CooccurrenceConfig, QuantizerConfig, TokensConf
 from adbeam.tokens.cooccurrence import learn_projection
 from adbeam.tokens.metrics import path_similarity, sid_quality
 from adbeam.tokens.tokenizer import QUANTIZERS, Tokenizer
+from benchmarks.tokens_recall import next_item_hits
 
 SEEDS = (0, 1, 2)
 NEIGHBOURS = 10
+SAMPLED_USERS = 5000
+RECALL_METHODS = ("rqkmeans", "mg_mr", "mg_mr_without_item_id")
 COOCCURRENCE = CooccurrenceConfig(
     enabled=True, hidden=1024, temperature=0.05, dropout=0.1, epochs=30, neighbours=20, swing_alpha=1.0
 )
@@ -82,8 +85,11 @@ def methods(catalogue: Catalogue) -> dict[str, tuple[tuple[int, ...], QuantizerC
     }
 
 
-def quality_rows(catalogue: Catalogue) -> Iterator[dict[str, Any]]:
-    """One row for each method and seed."""
+def quality_rows(
+    catalogue: Catalogue, sequences: Sequence[Sequence[int]] | None = None
+) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
+    """One row for each method and seed; with `sequences` also which users' next item was found (SAMPLED_USERS)."""
+    users = None if sequences is None else sampled_users(len(sequences))
     for name, (codebooks, config) in methods(catalogue).items():
         for seed in SEEDS:
             quantizer = QUANTIZERS[config.method](codebooks, config, seed=seed)
@@ -93,7 +99,10 @@ def quality_rows(catalogue: Catalogue) -> Iterator[dict[str, Any]]:
             sids_NT = quantizer.encode(catalogue.x_NE, business_N)
             quality = sid_quality(sids_NT, codebooks)
             levels = quality["levels"][: quantizer.vector_levels]
-            yield {
+            hits_U = None
+            if sequences is not None and users is not None and name in RECALL_METHODS:
+                hits_U = next_item_hits(sids_NT, sequences, users, NEIGHBOURS)
+            row = {
                 "data": catalogue.name,
                 "method": name,
                 "seed": seed,
@@ -104,7 +113,9 @@ def quality_rows(catalogue: Catalogue) -> Iterator[dict[str, Any]]:
                 "least_level_utilisation": min(level["utilisation"] for level in levels),
                 "largest_cell_over_mean": max(level["largest_cell_over_mean"] for level in levels),
                 "pas": path_similarity(catalogue.x_NE, sids_NT),
+                "next_item_recall10": None if hits_U is None else float(hits_U.mean()),
             }
+            yield row, hits_U
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float | None]:
@@ -112,10 +123,32 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     figures: dict[str, float | None] = {}
     for data, method in dict.fromkeys((row["data"], row["method"]) for row in rows):
         mine = [row for row in rows if (row["data"], row["method"]) == (data, method)]
-        for key in ("col", "cpr", "util", "item_collision", "cur_l1", "least_level_utilisation", "pas"):
+        for key in ("col", "cpr", "util", "item_collision", "cur_l1", "least_level_utilisation", "pas",
+                    "next_item_recall10"):  # fmt: skip
             values = [row[key] for row in mine if row[key] is not None]
-            figures[f"{key}_{data}_{method}"] = float(np.mean(values)) if values else None
+            if values:
+                figures[f"{key}_{data}_{method}"] = float(np.mean(values))
+        figures[f"largest_cell_over_mean_{data}_{method}"] = max(row["largest_cell_over_mean"] for row in mine)
     return figures
+
+
+def recall_gain(hits: dict[str, list[np.ndarray]], data: str) -> dict[str, float]:
+    """MG+MR over plain RQ-KMeans of the same code space, with a bootstrap interval over users."""
+    ours_U, plain_U = (np.mean(hits[name], axis=0) for name in ("mg_mr", "rqkmeans"))
+    low, high = bootstrap_gain(plain_U, ours_U)
+    name = f"next_item_gain_{data}_mg_mr_over_rqkmeans"
+    return {name: float(ours_U.mean() / plain_U.mean() - 1), f"{name}_low": low, f"{name}_high": high}
+
+
+def sampled_users(users: int) -> np.ndarray:
+    """The users whose next item is asked for: the same for every method."""
+    return np.sort(np.random.default_rng(0).choice(users, min(users, SAMPLED_USERS), replace=False))
+
+
+def read_sequences(path: Path) -> list[list[int]]:
+    """Item numbers (from 0) of each user, oldest first."""
+    with gzip.open(path, "rt") as lines:
+        return [[int(item) - 1 for item in line.split()[1:]] for line in lines]
 
 
 def cooccurrence(catalogue: Catalogue, sequences: Path) -> dict[str, float]:
@@ -123,8 +156,7 @@ def cooccurrence(catalogue: Catalogue, sequences: Path) -> dict[str, float]:
 
     The target is each user's last item, the query the one before it; neither pair is among the training events.
     """
-    with gzip.open(sequences, "rt") as lines:
-        bought = [[int(item) - 1 for item in line.split()[1:]] for line in lines]
+    bought = read_sequences(sequences)
     lengths = [len(items) - 2 for items in bought]
     user_R = np.repeat(np.arange(len(bought)), lengths)
     item_R = np.concatenate([items[:-2] for items in bought])
@@ -134,10 +166,11 @@ def cooccurrence(catalogue: Catalogue, sequences: Path) -> dict[str, float]:
     before_U = _found(catalogue.x_NE, query_U, target_U)
     afters = []
     for seed in SEEDS:
+        print(f"co-occurrence learning, seed {seed}", flush=True)
         projection = learn_projection(catalogue.x_NE, np.arange(items), events, COOCCURRENCE, seed=seed)
         afters.append(_found(projection.apply_to(catalogue.x_NE), query_U, target_U))
     after_U = np.mean(afters, axis=0)
-    low, high = _bootstrap_gain(before_U, after_U)
+    low, high = bootstrap_gain(before_U, after_U)
     return {
         "cooccurrence_recall10_before": float(before_U.mean()),
         "cooccurrence_recall10_after": float(after_U.mean()),
@@ -159,7 +192,7 @@ def _found(z_NE: np.ndarray, query_U: np.ndarray, target_U: np.ndarray) -> np.nd
     return found_U
 
 
-def _bootstrap_gain(before_U: np.ndarray, after_U: np.ndarray, draws: int = 2000) -> tuple[float, float]:
+def bootstrap_gain(before_U: np.ndarray, after_U: np.ndarray, draws: int = 2000) -> tuple[float, float]:
     """95 % interval of mean(after) / mean(before) - 1, users drawn with replacement."""
     random = np.random.default_rng(0)
     gains = []

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import faiss
@@ -44,18 +45,19 @@ def vectors(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return random.standard_normal((rows, FEATURES), np.float32), random.integers(0, 2**63, rows, np.uint64)
 
 
-def kernel_rates(rows: int, threads: int, repeats: int = 3) -> tuple[float, float]:
-    """(ours, faiss) in vectors per second: medians of interleaved repeats with the same codebooks and threads."""
+def kernel_rates(rows: int, threads: int, blocks: int = 5) -> tuple[float, float]:
+    """(ours, faiss) in vectors per second with the same codebooks and threads: `rows` vectors in blocks by turns."""
     from threadpoolctl import threadpool_limits
 
-    x_NE, hash_N = vectors(rows, 0)
     ours, theirs = quantizer(), _faiss_quantizer(quantizer())
     rates: dict[str, list[float]] = {"ours": [], "faiss": []}
     with threadpool_limits(threads):
         faiss.omp_set_num_threads(threads)
-        for _ in range(repeats):
-            rates["ours"].append(rows / _seconds(lambda: ours.encode(x_NE, hash_N)))
-            rates["faiss"].append(rows / _seconds(lambda: theirs.compute_codes(x_NE)))
+        for block in range(blocks):
+            x_NE, hash_N = vectors(rows // blocks, block)
+            rates["ours"].append(len(x_NE) / _seconds(partial(ours.encode, x_NE, hash_N)))
+            rates["faiss"].append(len(x_NE) / _seconds(partial(theirs.compute_codes, x_NE)))
+            print(f"block {block}: ours {rates['ours'][-1]:.0f}, faiss {rates['faiss'][-1]:.0f} vectors/s", flush=True)
     return float(np.median(rates["ours"])), float(np.median(rates["faiss"]))
 
 
@@ -63,7 +65,9 @@ def end_to_end(rows: int, workers: int) -> tuple[float, float]:
     """(vectors per second, peak GiB) of Parquet -> Ray Data -> Parquet, measured in a process of its own."""
     folder = Path(tempfile.mkdtemp(prefix="adbeam-assign-"))
     try:
+        print(f"writing {rows} vectors", flush=True)
         _write_vectors(rows, folder / "vectors")
+        print(f"assigning {rows} vectors with {workers} actors", flush=True)
         command = [sys.executable, "-m", "benchmarks.tokens_speed", str(folder), str(workers)]
         answer = subprocess.run(command, capture_output=True, text=True, check=True)
         result = json.loads(answer.stdout.splitlines()[-1])

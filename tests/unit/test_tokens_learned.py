@@ -45,6 +45,15 @@ def test_training_lowers_the_reconstruction_error(kind: type[RQKMeans]) -> None:
     assert error(trained, x_NE) < np.square(x_NE - x_NE.mean(0)).mean() / 2
 
 
+def test_codes_that_nobody_uses_start_again() -> None:
+    """A latent that moves far leaves most codes behind: without restarts they would never be chosen again."""
+    x_NE = curved(1000)
+    quantizer = RQVAE((32, 32), config(epochs=30, learning_rate=2e-2))
+    quantizer.fit(x_NE)
+    used = [len(np.unique(codes)) for codes in quantizer.encode(x_NE, None).T]
+    assert min(used) >= 0.95 * 32
+
+
 @pytest.mark.parametrize("kind", [RQKMeansPlus, RQVAE])
 def test_the_state_is_complete(kind: type[RQKMeans]) -> None:
     x_NE = curved(400)

@@ -20,11 +20,13 @@ from torch import Tensor, nn
 
 from adbeam.tokens.balanced import Codebook
 from adbeam.tokens.config import QuantizerConfig
+from adbeam.tokens.nearest import cheapest
 from adbeam.tokens.quantizer import RQKMeans, distinct, sample_rows
 
 log = logging.getLogger(__name__)
 
 COMMITMENT = 0.25
+REVIVAL_ROUNDS = 3
 
 
 class ResidualEncoder(nn.Module):
@@ -111,16 +113,36 @@ class LearnedQuantizer(RQKMeans):
                 loss.backward()
                 optimizer.step()
                 total += loss.item() * len(rows)
+            revived = self._revive(x_NE, codes, order)
+            if revived:
+                log.debug("%s epoch %d: %d codes that nobody used start again", self.method, epoch, revived)
             if epoch % 10 == 0:
                 log.info("%s epoch %d of %d: loss %.5f", self.method, epoch, self.config.epochs, total / len(x_NE))
         self.levels = [Codebook(code.detach().numpy(), np.zeros(len(code), np.float32)) for code in codes]
+
+    @torch.no_grad()
+    def _revive(self, x_NE: Tensor, codes: list[nn.Parameter], random: torch.Generator) -> int:
+        """Put each code that no vector of the sample chooses onto a residual drawn at random; returns how many.
+
+        The usual remedy for codebook collapse (random restarts, as in Jukebox): a code without vectors gets no gradient
+        and would stay dead.
+        """
+        residual_ND, revived = torch.from_numpy(self._latent(x_NE.numpy())), 0
+        for code_VD in codes:
+            for _ in range(REVIVAL_ROUNDS):  # a code that starts again may take the last vector of another
+                used_V = torch.bincount(_nearest(residual_ND, code_VD), minlength=len(code_VD)) > 0
+                dead = (~used_V).nonzero()[:, 0][: len(residual_ND)]
+                code_VD[dead] = residual_ND[torch.randperm(len(residual_ND), generator=random)[: len(dead)]]
+                revived += len(dead)
+            residual_ND = residual_ND - code_VD[_nearest(residual_ND, code_VD)]
+        return revived
 
     def _loss(self, x_BE: Tensor, codes: list[nn.Parameter]) -> Tensor:
         z_BD = self.encoder(x_BE)
         residual_BD, chosen_BD, quantization = z_BD, torch.zeros_like(z_BD), z_BD.new_zeros(())
         for code_VD in codes:
             with torch.no_grad():
-                nearest_B = torch.cdist(residual_BD, code_VD).argmin(dim=1)
+                nearest_B = _nearest(residual_BD, code_VD)
             picked_BD = code_VD[nearest_B]
             quantization = quantization + (residual_BD.detach() - picked_BD).square().mean()
             quantization = quantization + COMMITMENT * (residual_BD - picked_BD.detach()).square().mean()
@@ -151,6 +173,13 @@ class RQVAE(LearnedQuantizer):
         self.features = features
         self.encoder = _mlp(features, self.config.hidden, self.config.latent_dimensions)
         self.decoder = _mlp(self.config.latent_dimensions, self.config.hidden, features)
+
+
+def _nearest(x_ND: Tensor, code_VD: Tensor) -> Tensor:
+    """int64 [N]: the nearest code of each vector."""
+    zero_V = np.zeros(len(code_VD), np.float32)
+    code_N = cheapest(x_ND.detach().numpy(), code_VD.detach().numpy(), zero_V)
+    return torch.from_numpy(code_N).long()
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
