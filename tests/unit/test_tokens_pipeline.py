@@ -15,6 +15,7 @@ from adbeam import artifacts
 from adbeam.config import Config
 from adbeam.errors import UserError
 from adbeam.records import ACTIONS, CATALOGUE_SCHEMA, SEQUENCE_SCHEMA
+from adbeam.tokens.attributes import AttributeEmbedder
 from adbeam.tokens.behaviour import behaviour_vectors, read_interactions
 from adbeam.tokens.pipeline import Tokens, tokenize
 
@@ -128,6 +129,22 @@ def test_a_failed_gate_is_named_and_nothing_is_published(tmp_path: Path, capsys:
     assert not (tmp_path / "tokens").exists()
     shown = capsys.readouterr().out  # the figures are shown all the same
     assert "tokenized 300 of 300 items" in shown and "Col" in shown and "largest cell / mean" in shown
+
+
+def test_an_embedder_that_gives_nan_costs_those_items_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed = AttributeEmbedder.embed
+
+    def faulty(self: AttributeEmbedder, table: pa.Table) -> np.ndarray:
+        x_NE = embed(self, table)
+        bad_N = np.isin(table["item_id"].to_pylist(), ["ad3", "ad4"])
+        x_NE[bad_N] = np.array([[np.nan], [np.inf]])[: bad_N.sum()]
+        return x_NE
+
+    monkeypatch.setattr(AttributeEmbedder, "embed", faulty)
+    prepare(tmp_path, items())
+    tokens = tokenize(configure(tmp_path))
+    assert tokens.report["catalogue"]["reasons"] == {"embedding zero or not finite": 2}
+    assert tokens.table.num_rows == 298 and not {"ad3", "ad4"} & set(tokens.table["item_id"].to_pylist())
 
 
 def test_old_tokens_stay_when_new_ones_fail_the_gate(tmp_path: Path) -> None:

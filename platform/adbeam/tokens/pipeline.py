@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 
 from adbeam import artifacts
@@ -156,7 +158,7 @@ def _encode(tokenizer: Tokenizer, path: Path, staging: Path, workers: int) -> tu
         pq.ParquetWriter(staging / "sids.parquet", SID_SCHEMA) as kept_file,
         pq.ParquetWriter(staging / "quarantine.parquet", QUARANTINE_SCHEMA) as quarantine_file,
     ):
-        for batch in encoded_batches(path, tokenizer, workers=workers):
+        for batch in _shown(encoded_batches(path, tokenizer, workers=workers), item_count(path)):
             ids, usable = batch["item_id"].to_pylist(), batch["usable"].to_pylist()
             reason_N = [_reason(item_id, fine, seen) for item_id, fine in zip(ids, usable, strict=True)]
             reasons.update(reason for reason in reason_N if reason)
@@ -171,6 +173,15 @@ def _encode(tokenizer: Tokenizer, path: Path, staging: Path, workers: int) -> tu
     account: dict[str, Any] = {"rows": kept_rows + quarantined, "kept": kept_rows, "quarantined": quarantined}
     account |= {"reasons": dict(reasons), "kinds": dict(kinds)}
     return account, np.concatenate([part for part in sids if len(part)])
+
+
+def _shown(batches: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same batches, with a bar of how many of the `rows` are done."""
+    with Progress() as progress:
+        bar = progress.add_task("encoding", total=rows)
+        for batch in batches:
+            progress.advance(bar, batch.num_rows)
+            yield batch
 
 
 def _reason(item_id: str | None, fine: bool, seen: set[str]) -> str | None:

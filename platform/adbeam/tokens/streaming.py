@@ -55,7 +55,7 @@ def encoded_batches(path: Path, tokenizer: Tokenizer, *, workers: int) -> Iterat
     """The catalogue at `path`, encoded, in its own order; `workers` = 0 encodes here, else that many Ray actors do."""
     if workers == 0:
         encode = EncodeItems(tokenizer)
-        for batch in item_batches(path):
+        for batch in item_batches(path, tokenizer.config.embedder.batch_items):
             yield encode(batch)
         return
     dataset = _read(path).map_batches(EncodeItems, **actor_pool(workers, (tokenizer,)))
