@@ -22,8 +22,8 @@ def fold_updates(catalogue: pa.Table, updates: UpdateLog, encoder: AdEncoder) ->
     `catalogue` has a column `sid`. An ad that has a SID there keeps it: it was made with what users did with the ad.
     A removed ad stays as a paused one, so that histories still know it. Updates that cannot be applied are left out.
     """
-    watermark, changed = 0, {}
-    rows = _Rows(catalogue)
+    watermark, rows = 0, _Rows(catalogue)
+    changed: dict[str, dict[str, Any]] = {}
     while page := updates.read(watermark):
         for number, _, update in page:
             watermark = number
