@@ -121,6 +121,10 @@ def test_another_replica_replays_the_log_from_the_bundles_watermark(bundles: Pat
     second = loaded(bundles, tmp_path)
     assert set(served(second)) == set(served(first)) and "early" in served(second)
     later = write_tokenized_bundle(tmp_path / "later", 40, updates_watermark=2)
+    trim = ["ads", "trim", "--log", str(tmp_path / "updates.sqlite"), "--bundle", str(tmp_path / "later")]
+    assert "up to 2" in CliRunner().invoke(app, trim).output
+    with pytest.raises(UserError, match="no longer holds the updates 1 to 2"):
+        loaded(bundles, tmp_path)
     third = loaded(later, tmp_path)
     assert "early" not in served(third) and "ad5" in served(third)
     for model in (first, second, third):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from adbeam.tokens.updates import UpdateLog
 
 ads_app = typer.Typer(help="Add, change and stop ads while they are served, without training.", no_args_is_help=True)
 
@@ -79,6 +82,19 @@ def remove(item_ids: Ids, url: Url = DEFAULT_URL, token: Token = None, log: Log 
     _change([{"operation": "remove", "item_id": item_id} for item_id in item_ids], url, token, log)
 
 
+@ads_app.command()
+def trim(
+    log: Annotated[str, typer.Option(help="The update log: its SQLite file, or redis://HOST:PORT/DB")],
+    bundle: Annotated[Path, typer.Option(help="Bundle folder, or a folder with a CURRENT pointer")],
+) -> None:
+    """Drop the updates that a bundle already holds. Bundles made before it can no longer be served with this log."""
+    from adbeam.bundle import load_bundle
+
+    watermark = int(load_bundle(bundle).settings.get("updates_watermark") or 0)
+    _open(log).drop(watermark)
+    typer.echo(f"dropped the updates up to {watermark}")
+
+
 def _change(
     changes: Sequence[dict[str, Any]], url: str, token: str | None, log: str | None, bundle: Path | None = None
 ) -> None:
@@ -105,10 +121,9 @@ def _into_log(changes: Sequence[dict[str, Any]], place: str, bundle: Path | None
 
     from adbeam.bundle import load_bundle
     from adbeam.errors import UserError
-    from adbeam.tokens.config import UpdatesConfig
     from adbeam.tokens.encoder import LazyTokenizer
     from adbeam.tokens.follower import insertion
-    from adbeam.tokens.updates import AdUpdate, open_log
+    from adbeam.tokens.updates import AdUpdate
 
     try:
         updates = [AdUpdate.model_validate(change) for change in changes]
@@ -122,10 +137,19 @@ def _into_log(changes: Sequence[dict[str, Any]], place: str, bundle: Path | None
         loaded = load_bundle(bundle)
         encoder = LazyTokenizer(loaded.settings.get("tokens") or {}, loaded.codebooks, loaded.embedder_dir)
         updates = [insertion(encoder, update.item) if update.item else update for update in updates]
+    return _open(place).append(updates), [
+        update.model_dump(include={"operation", "item_id", "sid"}) for update in updates
+    ]
+
+
+def _open(place: str) -> UpdateLog:
+    from adbeam.tokens.config import UpdatesConfig
+    from adbeam.tokens.updates import open_log
+
     config = {"redis_url": place} if "://" in place else {"path": place}
     log = open_log(UpdatesConfig.parse(config, source="--log"))
     assert log is not None
-    return log.append(updates), [update.model_dump(include={"operation", "item_id", "sid"}) for update in updates]
+    return log
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
