@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from adbeam.errors import UserError
 from adbeam.tokens.config import EmbedderConfig, TokensConfig
 from adbeam.tokens.embedder import build_embedder, load_embedder
+from adbeam.tokens.encoder import LazyTokenizer
+from adbeam.tokens.language import model_files
 from adbeam.tokens.multimodal import INSTRUCTIONS, MultimodalEmbedder, pool
 from adbeam.tokens.tokenizer import Tokenizer
 
@@ -111,6 +114,28 @@ def test_a_text_model_tokenizes_and_is_read_again_from_its_folder(text_model: Pa
     tokenizer.fit(table, None, seed=0)
     for again in (Tokenizer.from_state(*tokenizer.state()), copy.deepcopy(tokenizer)):
         np.testing.assert_array_equal(again.encode(table).sids_NT, tokenizer.encode(table).sids_NT)
+
+
+def test_a_model_is_known_by_its_weights_wherever_it_lies(text_model: Path, tmp_path: Path) -> None:
+    table = ads(title=["dark coffee", "red wine", "soap", "coffee wine", "soap dark", "red soap"])
+    settings = TokensConfig(
+        embedder=config("language", text_model, behaviour_dimensions=0), quantizer={"business_fields": ["item_id"]}
+    )
+    tokenizer = Tokenizer.build(settings, (2, 2, 8), seed=0)
+    tokenizer.fit(table, None, seed=0)
+    carried = tmp_path / "embedder"
+    carried.mkdir()
+    for path in model_files(text_model):
+        shutil.copyfile(path, carried / path.name)
+    moved = LazyTokenizer(*tokenizer.state(), model_dir=carried)
+    assert moved.version == tokenizer.version
+    np.testing.assert_array_equal(moved.encode(table).sids_NT, tokenizer.encode(table).sids_NT)
+    torch.manual_seed(1)
+    other = transformers.AutoModel.from_pretrained(carried)
+    torch.nn.init.normal_(other.embeddings.word_embeddings.weight)
+    other.save_pretrained(carried)
+    with pytest.raises(UserError, match="its weights are not those the tokens were made with"):
+        LazyTokenizer(*tokenizer.state(), model_dir=carried).encode(table)
 
 
 def test_image_text_and_ad_form_each_change_the_vector(image_model: Path) -> None:
