@@ -15,6 +15,8 @@ from adbeam.bundle import load_bundle
 from adbeam.config import Config
 from adbeam.errors import UserError
 from adbeam.model.lazyar import LazyAR
+from adbeam.tokens.config import UpdatesConfig
+from adbeam.tokens.updates import AdUpdate, SqliteUpdateLog
 from adbeam.training import export, launch, progress, train
 from adbeam.training.ingest import build_rows
 from adbeam.training.plain import train_plain
@@ -131,6 +133,9 @@ def test_a_finished_run_becomes_a_bundle_once(configure: Callable[..., Config]) 
     config = configure({"max_steps": 30, "report_interval_steps": 10})
     first = train(config)
     assert not first.reused and train(config).reused
+    log = SqliteUpdateLog(Path(config.work_dir) / "ads.sqlite")
+    log.append([AdUpdate(operation="pause", item_id="item0"), AdUpdate(operation="pause", item_id="unknown")])
+    config = config.model_copy(update={"updates": UpdatesConfig(path=log.path)})
     folder = export(config)
     assert export(config) == folder
     bundle = load_bundle(Path(config.work_dir) / "bundles")
@@ -138,6 +143,8 @@ def test_a_finished_run_becomes_a_bundle_once(configure: Callable[..., Config]) 
     model.load_state_dict(bundle.weights)
     assert all(torch.isfinite(weight).all() for weight in bundle.weights.values())
     assert bundle.settings["scenes"] == ["display", "mailer", "organic"]
+    assert bundle.settings["updates_watermark"] == 2
+    assert [row["item_id"] for row in bundle.catalogue.to_pylist() if row["status"] == "paused"] == ["item0"]
     assert len(bundle.settings["ecpm_means"]) == config.model.ecpm_buckets
     assert bundle.catalogue["sid"].null_count == 0
     full = next(e for e in bundle.ladder_quality["schedules"] if tuple(e["widths"]) == config.decoding.widths)
