@@ -6,6 +6,7 @@ The bundle has random weights and a fitted tokenizer, so that new ads can be enc
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from adbeam.model.lazyar import LazyAR
 from adbeam.model.spec import FeatureSpec
 from adbeam.records import CATALOGUE_SCHEMA
 from adbeam.serving.client import call
+from adbeam.serving.switches import SWITCHES
 from adbeam.tokens.config import TokensConfig
 from adbeam.tokens.tokenizer import Tokenizer
 
@@ -85,7 +87,8 @@ def write_tokenized_bundle(
 def start_replicas(args: Mapping[str, Any], ports: Sequence[int], wait_seconds: float = 60.0) -> list[Any]:
     """One process a port, all with these ServingConfig args; returns when each is ready."""
     command = [sys.executable, "-c", REPLICA, json.dumps(args)]
-    processes = [subprocess.Popen([*command, str(port)], stdin=subprocess.DEVNULL) for port in ports]
+    env = {**os.environ, **SWITCHES}  # a replica warns where they are missing
+    processes = [subprocess.Popen([*command, str(port)], stdin=subprocess.DEVNULL, env=env) for port in ports]
     deadline = time.monotonic() + wait_seconds
     for port, process in zip(ports, processes, strict=True):
         while not is_ready(port):
