@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from adbeam.tokens.business import hash_business_fields
 from adbeam.tokens.config import CooccurrenceConfig, QuantizerConfig, TokensConfig
 from adbeam.tokens.cooccurrence import learn_projection
 from adbeam.tokens.metrics import path_similarity, sid_quality
+from adbeam.tokens.quantizer import RQKMeans
 from adbeam.tokens.tokenizer import QUANTIZERS, Tokenizer
 from benchmarks.tokens_recall import next_item_hits
 
 SEEDS = (0, 1, 2)
 NEIGHBOURS = 10
-SAMPLED_USERS = 5000
+SAMPLED_USERS = 3000
 RECALL_METHODS = ("rqkmeans", "mg_mr", "mg_mr_without_item_id")
 COOCCURRENCE = CooccurrenceConfig(
     enabled=True, hidden=1024, temperature=0.05, dropout=0.1, epochs=30, neighbours=20, swing_alpha=1.0
@@ -54,6 +56,7 @@ def complete_journey(prepared: Path) -> Catalogue:
     return Catalogue("completejourney", items, x_NE, (512, 128, 64), (161, 161, 162), ("item_id", "advertiser"))
 
 
+@cache
 def beauty(folder: Path, model_dir: Path | None) -> Catalogue:
     """Amazon Beauty: words of the title, brand and categories."""
     table = pd.read_csv(folder / "items.csv.gz")
@@ -90,10 +93,11 @@ def quality_rows(
 ) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
     """One row for each method and seed; with `sequences` also which users' next item was found (SAMPLED_USERS)."""
     users = None if sequences is None else sampled_users(len(sequences))
+    fitted: dict[tuple[tuple[int, ...], int], RQKMeans] = {}
     for name, (codebooks, config) in methods(catalogue).items():
         for seed in SEEDS:
             quantizer = QUANTIZERS[config.method](codebooks, config, seed=seed)
-            quantizer.fit(catalogue.x_NE)
+            _fit(quantizer, catalogue.x_NE, fitted)
             hashed = config.hashed_last_level
             business_N = hash_business_fields(catalogue.items, config.business_fields) if hashed else None
             sids_NT = quantizer.encode(catalogue.x_NE, business_N)
@@ -116,6 +120,17 @@ def quality_rows(
                 "next_item_recall10": None if hits_U is None else float(hits_U.mean()),
             }
             yield row, hits_U
+
+
+def _fit(quantizer: RQKMeans, x_NE: np.ndarray, fitted: dict[tuple[tuple[int, ...], int], RQKMeans]) -> None:
+    """Fit; the codebooks of MG are those of MR of the same sizes and seed without the last, and not fitted again."""
+    key = (quantizer.codebooks, quantizer.seed)
+    if quantizer.config.hashed_last_level and key in fitted:
+        quantizer.levels = fitted[key].levels[: quantizer.vector_levels]
+        return
+    quantizer.fit(x_NE)
+    if quantizer.config.method == "rq_kmeans" and quantizer.config.balanced:
+        fitted[key] = quantizer
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float | None]:
