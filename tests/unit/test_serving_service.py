@@ -47,6 +47,9 @@ class GatedEngine:
     def prepare_thread(self) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def answer(self, queries: Sequence[Query], schedules: Sequence[tuple[int, ...]]) -> list[Answer]:
         self.batches.append(list(queries))
         self.gate.wait(10)

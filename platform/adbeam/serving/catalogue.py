@@ -82,6 +82,16 @@ class AdCatalogue:
         """int64, the rows of items, servable or not; -1 for an unknown one."""
         return np.fromiter(map(self.row_of.get, item_ids, repeat(-1)), np.int64, len(item_ids))
 
+    def codes(self, row_H: np.ndarray) -> np.ndarray:
+        """int32 [H, T], the semantic ids of rows."""
+        bundled = len(self.sids_RT)
+        if not len(row_H) or int(row_H.max()) < bundled:
+            return self.sids_RT[row_H]
+        code_HT = self.sids_RT[np.minimum(row_H, bundled - 1)]
+        for place in (row_H >= bundled).nonzero()[0]:
+            code_HT[place] = self._inserted_sids[int(row_H[place]) - bundled]
+        return code_HT
+
     def item_filter(self, blocked: Blocked, seen: Iterable[str]) -> ItemFilter:
         """A request's filter as the search takes it: ids one by one, advertisers and categories as a shared mask."""
         deny = self._known(blocked.item_ids | frozenset(seen) if blocked.seen else blocked.item_ids)
@@ -107,10 +117,10 @@ class AdCatalogue:
                 (self.ad(row, 1.0 / (1 + place), None, self._ecpm[row]), self._advertiser[row], self._category[row])
                 for place, row in enumerate(rows)
             ],
-            self._is_unchanged,
+            self.is_unchanged,
         )
 
-    def _is_unchanged(self, item_id: str) -> bool:
+    def is_unchanged(self, item_id: str) -> bool:
         """Whether an ad of the bundle is live and still what the bundle says."""
         return self.index.is_live(item_id) and self.row_of[item_id] < len(self.sids_RT)
 
@@ -142,22 +152,26 @@ class AdCatalogue:
         return row[row >= 0]
 
 
+PopularAd = tuple[dict[str, Any], str | None, str | None]
+"""The ad as the response carries it, its advertiser and its category."""
+
+
 class PopularAds:
     """A short list of popular ads; `pick` applies a request's filters (its seen items are not looked up)."""
 
     def __init__(
         self,
-        ads: list[tuple[dict[str, Any], str | None, str | None]],
+        ads: list[PopularAd],
         is_live: Callable[[str], bool] = lambda item_id: True,
     ) -> None:
         """`ads` are (ad, advertiser, category), most popular first; `is_live` knows which may still be shown."""
-        self._ads, self._is_live = ads, is_live
+        self.ads, self._is_live = ads, is_live
 
     def pick(self, blocked: Blocked, count: int) -> list[dict[str, Any]]:
         """Up to `count` of the ads that the filters leave."""
         left = (
             ad
-            for ad, advertiser, category in self._ads
+            for ad, advertiser, category in self.ads
             if ad["item_id"] not in blocked.item_ids
             and advertiser not in blocked.advertisers
             and category not in blocked.categories

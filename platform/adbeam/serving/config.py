@@ -131,6 +131,9 @@ class EngineConfig(Section):
     precision: Literal["float32", "bfloat16", "int8"] = "float32"
     compiled: bool = Field(False, description="torch.compile the decoder's layers; costs a minute at start.")
     torch_threads: int = Field(1, ge=1)
+    own_process: bool = Field(
+        True, description="Decode in a child process: the event loop and the decoder do not share an interpreter lock."
+    )
     widths: tuple[int, ...] | None = Field(
         None, description="Full beam widths; default: those the bundle was made for."
     )

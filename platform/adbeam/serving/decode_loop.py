@@ -20,6 +20,8 @@ from adbeam.serving.query import Answer, Decoded, Query, Waiting
 
 logger = logging.getLogger(__name__)
 
+CLOSE_SECONDS = 5.0
+"""How long a replica that stops waits for the batch under way."""
 FAILURES_BEFORE_FAULT = 3
 """Batches that fail one after the other before the replica reports itself as broken."""
 
@@ -36,6 +38,9 @@ class Engine(Protocol):
 
     def answer(self, queries: Sequence[Query], schedules: Sequence[Widths]) -> list[Answer]:
         """One answer a query, searched with its beam widths."""
+
+    def close(self) -> None:
+        """Release what it holds."""
 
     def path(self, sid: Sequence[int]) -> list[Step]:
         """How the live catalogue narrows along a semantic ID; raises UserError when it does not fit the codebooks."""
@@ -76,7 +81,8 @@ class DecodeLoop:
             self._closing = True
             self._changed.notify()
         if self._thread.is_alive():
-            self._thread.join(timeout=self._stuck_ms / 1000)
+            self._thread.join(timeout=min(self._stuck_ms / 1000, CLOSE_SECONDS))
+        self._engine.close()
 
     def submit(self, waiting: Waiting) -> bool:
         """Queue a request; false when the queue is full or nobody decodes."""
@@ -106,8 +112,10 @@ class DecodeLoop:
         """Decode with another engine from the next batch on."""
 
         def apply() -> None:
-            self._engine = engine
+            before, self._engine = self._engine, engine
             self._controller.reconfigure(policy, ladder, cost)
+            if before is not engine:
+                threading.Thread(target=before.close, name="close engine", daemon=True).start()
 
         self._between_batches(apply)
 

@@ -24,14 +24,14 @@ from adbeam.decoding import Decoder, ItemFilter, Trie
 from adbeam.decoding.branches import Step, steps
 from adbeam.decoding.results import DecodeResult
 from adbeam.errors import UserError
-from adbeam.model.features import ContextRow, History, build_context, collate
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.spec import FeatureSpec
 from adbeam.records import ACTIONS, ITEM_KINDS
 from adbeam.serving.catalogue import AdCatalogue, PopularAds
 from adbeam.serving.config import EngineConfig, ServingConfig
 from adbeam.serving.decode_loop import Engine
-from adbeam.serving.live import LiveAds
+from adbeam.serving.histories import ContextBuilder
+from adbeam.serving.live import Live, LiveAds
 from adbeam.serving.metrics import Recorder
 from adbeam.serving.query import Answer, Blocked, Query
 from adbeam.serving.store import EMPTY, HistoryStore, UserHistory, user_history
@@ -51,7 +51,7 @@ class LoadedModel:
     scenes: tuple[str, ...]
     popular_ads: PopularAds
     loaded_s: float
-    live: LiveAds | None = None
+    live: Live | None = None
     """What keeps the ads on the update log, where there is one."""
 
     @property
@@ -79,6 +79,7 @@ class ModelEngine:
         self.bundle, self.config, self._store, self._metrics = bundle, config, store, metrics
         self.catalogue = AdCatalogue(bundle.catalogue, bundle.model_config.levels)
         self.spec = FeatureSpec.of(bundle.model_config)
+        self._contexts = ContextBuilder(self.catalogue, self.spec)
         self.scenes = tuple(bundle.settings.get("scenes") or ("default",))
         self.full_widths = full_widths(bundle, config)
         model = LazyAR(bundle.model_config)
@@ -101,13 +102,16 @@ class ModelEngine:
     def answer(self, queries: Sequence[Query], schedules: Sequence[Widths]) -> list[Answer]:
         """One answer a query."""
         histories = self._histories(queries)
-        rows = [self._context(query, history) for query, history in zip(queries, histories, strict=True)]
+        context = self._contexts.build(queries, histories)
         filters = [self._filter(query, history) for query, history in zip(queries, histories, strict=True)]
-        results = self.decoder.decode(collate(rows), list(schedules), filters, [query.count for query in queries])
+        results = self.decoder.decode(context, list(schedules), filters, [query.count for query in queries])
         return [
             self._answer(query, history, item_filter, result)
             for query, history, item_filter, result in zip(queries, histories, filters, results, strict=True)
         ]
+
+    def close(self) -> None:
+        """Close the history store's connections of this process."""
 
     def path(self, sid: Sequence[int]) -> list[Step]:
         """How the live catalogue narrows along a semantic ID; raises UserError when it does not fit the codebooks."""
@@ -134,17 +138,6 @@ class ModelEngine:
             logger.exception("the history store cannot be read; %d users count as unknown", len(users))
             self._metrics.add("adbeam_store_failures", operation="recent")
             return [None] * len(users)
-
-    def _context(self, query: Query, history: UserHistory) -> ContextRow:
-        code_HT, known_H = self.catalogue.sids.lookup(history.item_ids)
-        encoded = History(
-            code_HT[known_H],
-            history.timestamp_H[known_H],
-            history.action_H[known_H],
-            history.kind_H[known_H],
-            history.value_H[known_H],
-        )
-        return build_context(encoded, query.now_ms, query.scene, query.user_id, self.spec)
 
     def _filter(self, query: Query, history: UserHistory) -> ItemFilter | None:
         return self.catalogue.item_filter(query.blocked, history.item_ids) if query.blocked else None

@@ -11,6 +11,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from adbeam.bundle import Bundle
 from adbeam.decoding import Trie
@@ -24,6 +26,37 @@ from adbeam.tokens.index import Sid
 from adbeam.tokens.updates import AdChange, AdUpdate, UpdateLog
 
 logger = logging.getLogger(__name__)
+
+
+class Live(Protocol):
+    """What a replica asks of the ads that follow the update log, in this process or in the decode process."""
+
+    @property
+    def watermark(self) -> int:
+        """Newest update that has been applied."""
+
+    def is_live(self, item_id: str) -> bool:
+        """Whether an ad may be shown now."""
+
+    def change(self, changes: Sequence[AdChange]) -> tuple[int, list[Sid | None]]:
+        """Append changes and apply them: (number of the last, SID of each inserted ad); raises Problem."""
+
+    def publish(self) -> None:
+        """Set the gauges."""
+
+    def stop(self) -> None:
+        """Follow no longer."""
+
+
+@dataclass(frozen=True)
+class LiveNews:
+    """What has changed since index version `since`: every ad named, whether it is live, and still as in the bundle."""
+
+    version: int
+    watermark: int
+    skipped: int
+    age_seconds: float
+    ads: list[tuple[str, bool, bool]]
 
 
 class LiveAds:
@@ -83,11 +116,23 @@ class LiveAds:
             raise Problem(503, f"the update log cannot be written: {error}") from None
         return last, [update.sid for update in updates]
 
+    @property
+    def watermark(self) -> int:
+        """Newest update that has been applied."""
+        return self.follower.watermark
+
+    def news(self, since: int) -> LiveNews:
+        """What has changed after index version `since`; everything, where that is no longer known."""
+        index = self._catalogue.index
+        version, changes = index.version, index.changes_since(since)
+        named = self._catalogue.item_ids if changes is None else [change.item_id for change in changes]
+        ads = [(item, index.is_live(item), self._catalogue.is_unchanged(item)) for item in dict.fromkeys(named)]
+        age_seconds = time.monotonic() - self.follower.polled_s
+        return LiveNews(version, self.watermark, self.follower.skipped, age_seconds, ads)
+
     def publish(self) -> None:
         """Set the gauges."""
-        self._metrics.set("adbeam_ad_updates_watermark", self.follower.watermark)
-        self._metrics.set("adbeam_ad_updates_skipped", self.follower.skipped)
-        self._metrics.set("adbeam_ad_updates_age_seconds", time.monotonic() - self.follower.polled_s)
+        publish(self._metrics, self.news(self._catalogue.index.version))
 
     def _update(self, changes: Sequence[AdChange], place: int) -> AdUpdate:
         change = changes[place]
@@ -119,6 +164,13 @@ class LiveAds:
 
     def _settled(self) -> None:
         self._trie.apply_pending()
+
+
+def publish(metrics: Recorder, news: LiveNews, heard_seconds_ago: float = 0.0) -> None:
+    """Set the gauges of the update log."""
+    metrics.set("adbeam_ad_updates_watermark", news.watermark)
+    metrics.set("adbeam_ad_updates_skipped", news.skipped)
+    metrics.set("adbeam_ad_updates_age_seconds", news.age_seconds + heard_seconds_ago)
 
 
 def _inserted(changes: Sequence[AdChange], item_id: str) -> bool:

@@ -28,6 +28,9 @@ class Problem(Exception):
         super().__init__(detail)
         self.status, self.detail, self.errors, self.headers = status, detail, list(errors), dict(headers or {})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _problem, (self.status, self.detail, self.errors, self.headers)
+
     def response(self) -> Response:
         """The answer to send."""
         body = {
@@ -38,6 +41,10 @@ class Problem(Exception):
             "errors": self.errors,
         }
         return Response(to_json(body), status_code=self.status, media_type=CONTENT_TYPE, headers=self.headers)
+
+
+def _problem(status: int, detail: str, errors: Sequence[Mapping[str, Any]], headers: Mapping[str, str]) -> Problem:
+    return Problem(status, detail, errors=errors, headers=headers)
 
 
 def field_problem(field: str, message: str, value: Any = None, status: int = 422) -> Problem:

@@ -20,6 +20,7 @@ from adbeam.errors import UserError
 from adbeam.serving.api import build_api
 from adbeam.serving.config import ReplicaOptions, ServingConfig
 from adbeam.serving.engine import LoadedModel, load_model
+from adbeam.serving.engine_process import load_in_process
 from adbeam.serving.eventlog import EventLog
 from adbeam.serving.fleet import Fleet
 from adbeam.serving.metrics import Metrics
@@ -39,15 +40,17 @@ Loader = Callable[..., LoadedModel]
 
 
 class Recommender:
-    """One replica. `args` are those of a ServingConfig with absolute paths; `loader` makes the model of a bundle."""
+    """One replica. `args` are those of a ServingConfig with absolute paths; `loader` makes the model of a bundle, by
+    default in a process of its own."""
 
-    def __init__(self, args: dict[str, Any], loader: Loader = load_model) -> None:
+    def __init__(self, args: dict[str, Any], loader: Loader | None = None) -> None:
         warn_about_switches()
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         self.config = config = ServingConfig.parse(args, source="args")
         self._metrics = Metrics()
         store = open_store(config.store)
         policy = read_policy(config.policy)
+        loader = loader or (load_in_process if config.engine.own_process else load_model)
         model = loader(config.bundle, config, policy, store, self._metrics)
         log = EventLog(config.event_log) if config.event_log.folder is not None else None
         self.service = RecommenderService(config, model, policy, store, self._metrics, log)

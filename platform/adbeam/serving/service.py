@@ -196,7 +196,7 @@ class RecommenderService:
             "utilisation": signals.utilisation,
             "queue_depth": self._decoding.depth,
             "in_flight": self.in_flight,
-            "updates_watermark": None if self.model.live is None else self.model.live.follower.watermark,
+            "updates_watermark": None if self.model.live is None else self.model.live.watermark,
             "recent": self.recent.summary(),
             "ladder": [rung.widths for rung in self._decoding.ladder.rungs],
             "policy_settings": self.policy.model_dump(mode="json"),

@@ -1,0 +1,79 @@
+"""From stored histories to the tokens of a batch.
+
+Most of the work is looking up hundreds of item ids a user, so the codes of the users seen last are kept; they are valid
+as long as the same items are stored and no ad has changed its semantic id.
+
+Shapes: B requests, H events of one user, T SID levels.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from adbeam.model.batch import ContextBatch
+from adbeam.model.features import History, stack, static_features
+from adbeam.model.history_tokens import HistoryTokens
+from adbeam.model.spec import FeatureSpec
+from adbeam.serving.catalogue import AdCatalogue
+from adbeam.serving.query import Query
+from adbeam.serving.store import UserHistory
+
+KEPT_USERS = 4096
+
+Codes = tuple[np.ndarray, np.ndarray | None]
+"""int32 [h, T] of the events that have a SID, and which these are; None where all have."""
+
+
+class Trends(Protocol):
+    """What is trending, as the model is told it."""
+
+    def at(self, now_ms: int) -> tuple[np.ndarray, np.ndarray]:
+        """Codes and features of the ads that convert most before a moment."""
+
+
+class ContextBuilder:
+    """Makes the contexts of one model's requests. For one thread."""
+
+    def __init__(self, catalogue: AdCatalogue, spec: FeatureSpec, trends: Trends | None = None) -> None:
+        self._catalogue, self._spec, self._trends = catalogue, spec, trends
+        self._kept: OrderedDict[str, tuple[int, Codes]] = OrderedDict()
+
+    def build(self, queries: Sequence[Query], histories: Sequence[UserHistory]) -> ContextBatch:
+        """The contexts of `queries`, whose users' histories are given; events whose item has no SID are left out."""
+        encoded = [self._encoded(query.user_id, history) for query, history in zip(queries, histories, strict=True)]
+        tokens = HistoryTokens.of(encoded, [query.now_ms for query in queries], self._spec)
+        static = [
+            static_features(query.now_ms, query.scene, query.user_id, int(events), self._spec)
+            for query, events in zip(queries, tokens.events_B, strict=True)
+        ]
+        trending = [] if self._trends is None else [self._trends.at(query.now_ms) for query in queries]
+        trend_parts = (np.stack(part) for part in zip(*trending, strict=True))
+        return stack(np.stack(static), tokens.code_BST, tokens.feature_BSC, *trend_parts)
+
+    def _encoded(self, user_id: str | None, history: UserHistory) -> History:
+        code_HT, known_H = self._codes(user_id, history.item_ids)
+        columns = (history.timestamp_H, history.action_H, history.kind_H, history.value_H)
+        return History(code_HT, *(columns if known_H is None else (column[known_H] for column in columns)))
+
+    def _codes(self, user_id: str | None, item_ids: list[str]) -> Codes:
+        if user_id is None or not item_ids:
+            return self._looked_up(item_ids)
+        content = hash((len(self._catalogue), *item_ids))  # an ad that changes gets a new row
+        found = self._kept.get(user_id)
+        if found is None or found[0] != content:
+            found = self._kept[user_id] = content, self._looked_up(item_ids)
+        self._kept.move_to_end(user_id)
+        if len(self._kept) > KEPT_USERS:
+            self._kept.popitem(last=False)
+        return found[1]
+
+    def _looked_up(self, item_ids: list[str]) -> Codes:
+        row_H = self._catalogue.rows(item_ids)
+        known_H = row_H >= 0
+        if known_H.all():
+            return self._catalogue.codes(row_H), None
+        return self._catalogue.codes(row_H[known_H]), known_H

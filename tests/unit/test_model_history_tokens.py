@@ -1,0 +1,53 @@
+"""Tokens of a batch: the same as of each request alone, whatever the packing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from adbeam.model import history_tokens
+from adbeam.model.config import ModelConfig
+from adbeam.model.features import DAY_MS, History, build_context
+from adbeam.model.history_tokens import HistoryTokens
+from adbeam.model.spec import FeatureSpec
+
+SPEC = FeatureSpec.of(ModelConfig(width=16, codebooks=(8, 8, 8), short_length=5, long_length=4))
+NOW = 1_490_000_000_000
+
+
+def random_history(rng: np.random.Generator, size: int, codes: int = 4) -> History:
+    timestamp_H = np.sort(NOW - rng.integers(-DAY_MS, 90 * DAY_MS, size))
+    return History(
+        rng.integers(0, codes, (size, 3)),
+        timestamp_H,
+        rng.integers(0, 4, size).astype(np.int8),
+        rng.integers(0, 2, size).astype(np.int8),
+        rng.gamma(1.0, 3.0, size).astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("codes", [4, 1 << 20], ids=["packed into one integer", "too long to pack"])
+def test_a_batch_gives_each_request_what_it_gets_alone(codes: int) -> None:
+    rng = np.random.default_rng(0)
+    histories = [random_history(rng, size, codes) for size in (40, 0, 1, 7, 300, 2)]
+    moments = [NOW - place * DAY_MS for place in range(len(histories))]
+    together = HistoryTokens.of(histories, moments, SPEC)
+    for place, (history, moment) in enumerate(zip(histories, moments, strict=True)):
+        alone = build_context(history, moment, "scene", None, SPEC)
+        assert np.array_equal(together.code_BST[place], alone.code_ST), place
+        assert np.array_equal(together.feature_BSC[place], alone.feature_SC), place
+        counted = (history.timestamp_H < moment) & (history.action_H > 0)
+        assert together.events_B[place] == counted.sum()
+
+
+def test_grouping_is_by_request_then_item_then_place() -> None:
+    owner_E = np.array([0, 0, 0, 1, 1])
+    code_ET = np.array([[2, 1, 1], [1, 5, 0], [2, 1, 1], [2, 1, 1], [0, 0, 0]])
+    order_E, new_E = history_tokens._grouped(owner_E, code_ET)
+    assert order_E.tolist() == [1, 0, 2, 4, 3]
+    assert new_E.tolist() == [True, True, False, True, True]
+
+
+def test_no_history_at_all_gives_no_token() -> None:
+    tokens = HistoryTokens.of([History.empty(3), History.empty(3)], [NOW, NOW], SPEC)
+    assert (tokens.code_BST == -1).all() and not tokens.feature_BSC.any() and not tokens.events_B.any()
