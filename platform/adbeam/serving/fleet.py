@@ -32,7 +32,8 @@ class Fleet:
         try:
             context = self._context()
             deployment = serve.status().applications[context.app_name].deployments[context.deployment]
-            self._counts = {str(state.value): count for state, count in deployment.replica_states.items() if count}
+            states = deployment.replica_states.items()  # by enumeration or by its text, as Serve sees fit
+            self._counts = {str(getattr(state, "value", state)): count for state, count in states if count}
         except Exception:
             logger.exception("Serve did not tell how many replicas there are")
         finally:
