@@ -31,7 +31,7 @@ from benchmarks.report import report
 
 ROOT = Path(__file__).parents[1]
 SERVE_PORT, PROMETHEUS_PORT = 18820, 18821
-LOAD_SECONDS, LOAD_THREADS = 45.0, 6
+LOAD_SECONDS, LOAD_THREADS = 45.0, 2
 REST_SECONDS = 20.0
 SPIKE_SECONDS, SPIKE_DEADLINE_MS, SPIKE_SHARE, MAX_BASE_PER_SECOND = 30.0, 150.0, 0.3, 60.0
 
@@ -131,7 +131,7 @@ def _prometheus(folder: Path, steps_port: int) -> Iterator[str]:
     nodes = [f"127.0.0.1:{node['MetricsExportPort']}" for node in ray.nodes() if node["Alive"]]
     targets = [("ray", nodes), ("adbeam_steps", [f"127.0.0.1:{steps_port}"])]
     config = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "global": {"scrape_interval": "3s", "scrape_timeout": "3s"},
         "scrape_configs": [{"job_name": name, "static_configs": [{"targets": where}]} for name, where in targets],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
