@@ -84,7 +84,7 @@ def write_tokenized_bundle(
     )
 
 
-def start_replicas(args: Mapping[str, Any], ports: Sequence[int], wait_seconds: float = 60.0) -> list[Any]:
+def start_replicas(args: Mapping[str, Any], ports: Sequence[int], wait_seconds: float = 180.0) -> list[Any]:
     """One process a port, all with these ServingConfig args; returns when each is ready."""
     command = [sys.executable, "-c", REPLICA, json.dumps(args)]
     env = {**os.environ, **SWITCHES}  # a replica warns where they are missing

@@ -61,7 +61,7 @@ class Fleet:
             found = self.ads(port)
             self.wrong += [f"{item} shown" for item in gone & found]
             self.wrong += [f"{item} missing" for item in BUNDLED - {"ad0", "ad1"} - found]
-            time.sleep(0.02)
+            time.sleep(0.1)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_ads_come_and_go_on_every_replica_and_survive_a_model_swap(fleet: Fleet)
         watcher.start()
     try:
         delays = []
-        for number in range(7):
+        for number in range(5):
             receipt = fleet.change(PORTS[number % 2], "insert", f"new{number}", price=number + 1.0)
             assert receipt["last"] == number + 1 and len(receipt["ads"][0]["sid"]) == 3
             delays.append(fleet.until(lambda ads, name=f"new{number}": name in ads))
@@ -106,7 +106,7 @@ def test_ads_come_and_go_on_every_replica_and_survive_a_model_swap(fleet: Fleet)
         fleet.until(lambda ads: "ad1" not in ads)
         fleet.change(PORTS[1], "resume", "ad1")
         fleet.until(lambda ads: "ad1" in ads)
-        expected = BUNDLED - {"ad0"} | {f"new{number}" for number in range(1, 7)}
+        expected = BUNDLED - {"ad0"} | {f"new{number}" for number in range(1, 5)}
         assert fleet.ads(PORTS[0]) == fleet.ads(PORTS[1]) == expected
         swapped = write_tokenized_bundle(fleet.bundles, ADS, seed=1)
         deadline = time.monotonic() + 60
