@@ -25,7 +25,7 @@ class World:
 
     def __init__(self, **settings: object) -> None:
         self.now_ms = 0.0
-        self.config = BeamPolicyConfig.parse({"margin_ms": 5.0, **settings})
+        self.config = BeamPolicyConfig.parse({"margin_ms": 5.0, "max_batch": 16, "batch_share": 0.4, **settings})
         self.ladder = Ladder.build(FULL, COST, config=self.config.ladder)
         self.controller = Controller(self.ladder, COST, self.config, lambda: self.now_ms)
         self.queue: list[QueuedRequest] = []

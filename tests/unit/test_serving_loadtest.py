@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from aiohttp import web
 
 from adbeam.errors import UserError
 from adbeam.serving.loadreport import draw, reaction_ms, recovery_seconds, rung_changes, summarize
-from adbeam.serving.loadtest import LoadRun, LoadTarget, Sent, bodies, send_load
+from adbeam.serving.loadtest import LoadRun, LoadTarget, Sent, bodies, run_load, send_load
 
 FULL, NARROW = [32, 64, 128], [8, 16, 64]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -154,6 +156,28 @@ async def test_only_a_connection_closed_before_a_reply_is_tried_again() -> None:
     assert first.requests[0].retried
     assert second.requests[0].status < 0
     assert tries == 3
+
+
+def test_a_run_has_an_event_loop_of_its_own_and_connections_are_kept() -> None:
+    connections = 0
+
+    def answer(listener: socket.socket) -> None:
+        nonlocal connections
+        body = served().body
+        assert isinstance(body, bytes)
+        reply = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        while True:
+            connection, _ = listener.accept()
+            connections += 1
+            while connection.recv(65536):
+                connection.sendall(reply)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        target = LoadTarget(url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1/ads")
+        run = run_load(np.arange(5) * 40.0, bodies(["u"], target, 5), target)
+    assert [entry.status for entry in run.requests] == [200] * 5 and connections == 1
+    assert run.requests[0].widths == tuple(FULL)
 
 
 async def test_no_server_is_a_failure_without_a_retry() -> None:

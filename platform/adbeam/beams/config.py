@@ -38,9 +38,9 @@ class BeamPolicyConfig(Section):
     ladder: LadderConfig = LadderConfig()
     tabs: TabsConfig = TabsConfig()
 
-    max_batch: int = Field(16, ge=1, description="Most requests decoded together.")
+    max_batch: int = Field(32, ge=1, description="Most requests decoded together.")
     batch_share: float = Field(
-        0.4, gt=0, le=1, description="Longest a batch may take, as a share of the deadline granted to its requests."
+        0.3, gt=0, le=1, description="Longest a batch may take, as a share of the deadline granted to its requests."
     )
     default_deadline_ms: float = Field(100.0, gt=0, description="Deadline of a request that names none.")
     margin_ms: float = Field(8.0, ge=0, description="Time kept for the way back of an answer.")

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 import numpy as np
+import uvloop
 from pydantic import Field
-from yarl import URL
 
 from adbeam.errors import UserError
+from adbeam.serving.http_pool import Broken, HttpPool, NoConnection
 from adbeam.settings import Section
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -116,7 +116,8 @@ def run_load(
 ) -> LoadRun:
     """Send `requests[i]` at `planned_ms[i]` and wait for every answer; blocks. `marks` (name -> ms) go to the
     report."""
-    return asyncio.run(send_load(planned_ms, requests, target, marks))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(send_load(planned_ms, requests, target, marks))
 
 
 async def send_load(
@@ -134,37 +135,26 @@ async def send_load(
 class _Client:
     def __init__(self, target: LoadTarget) -> None:
         self._target = target
-        self._url = URL(target.url)
-        self._headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json"}
         if target.token:
-            self._headers["Authorization"] = f"Bearer {target.token}"
+            headers["Authorization"] = f"Bearer {target.token}"
+        self._pool = HttpPool(target.url, headers)
+        self._slots = asyncio.Semaphore(target.max_in_flight)
 
     async def send_all(self, planned_ms: np.ndarray, requests: Sequence[bytes]) -> list[Sent]:
         sent = [Sent(float(time_ms)) for time_ms in planned_ms]
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
-        self._slots = asyncio.Semaphore(self._target.max_in_flight)
-        no_cookies = aiohttp.DummyCookieJar()
-        session = aiohttp.ClientSession(
-            connector=connector,
-            headers=self._headers,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-            cookie_jar=no_cookies,
-            timeout=aiohttp.ClientTimeout(total=None),  # every request has its own, from its planned time
-            auto_decompress=False,
-        )
-        async with session:
-            self._session = session
-            self._start = time.perf_counter()
-            running: set[asyncio.Task[None]] = set()
-            for entry, body in zip(sent, requests, strict=True):
-                ahead_s = entry.planned_ms / 1000.0 - (time.perf_counter() - self._start)
-                if ahead_s > 0:
-                    await asyncio.sleep(ahead_s)
-                task = asyncio.create_task(self._send(entry, body))
-                running.add(task)
-                task.add_done_callback(running.discard)
-            if running:
-                await asyncio.wait(running)
+        self._start = time.perf_counter()
+        running: set[asyncio.Task[None]] = set()
+        for entry, body in zip(sent, requests, strict=True):
+            ahead_s = entry.planned_ms / 1000.0 - (time.perf_counter() - self._start)
+            if ahead_s > 0:
+                await asyncio.sleep(ahead_s)
+            task = asyncio.create_task(self._send(entry, body))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        if running:
+            await asyncio.wait(running)
+        self._pool.close()
         return sent
 
     async def _send(self, entry: Sent, body: bytes) -> None:
@@ -175,27 +165,26 @@ class _Client:
                 await self._post(entry, body)
         except TimeoutError:
             pass
-        except aiohttp.ClientConnectorError:
+        except NoConnection:
             entry.status = NO_CONNECTION
-        except aiohttp.ClientError:
+        except Broken:
             entry.status = BROKEN
 
     async def _post(self, entry: Sent, body: bytes) -> None:
         try:
             await self._exchange(entry, body)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if isinstance(error, aiohttp.ClientConnectorError) or _part_of_reply(error):
+        except Broken as error:
+            if not error.before_reply:
                 raise
             entry.retried = True
             await self._exchange(entry, body)
 
     async def _exchange(self, entry: Sent, body: bytes) -> None:
-        async with self._session.post(self._url, data=body) as response:
-            answer = await response.read()
-            entry.answered_ms = self._now_ms()
-            entry.status = response.status
-        if entry.status == 200:
-            _note_served(entry, answer)
+        answer = await self._pool.post(body)
+        entry.answered_ms = self._now_ms()
+        entry.status = answer.status
+        if answer.status == 200:
+            _note_served(entry, answer.body)
 
     def _now_ms(self) -> float:
         return 1000.0 * (time.perf_counter() - self._start)
@@ -205,15 +194,10 @@ class _Client:
         return loop.time() + (planned_ms - self._now_ms()) / 1000.0
 
 
-def _part_of_reply(error: Exception) -> bool:
-    """Whether the connection closed in the middle of a reply's head."""
-    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
-
-
 def _note_served(entry: Sent, answer: bytes) -> None:
     """Copy how an answer came about; an answer that is not the expected JSON counts as broken."""
     try:
-        served = json.loads(answer)["served"]
+        served = _served(answer)
         entry.source, entry.degraded = served["source"], bool(served["degraded"])
         entry.model_version = served["model_version"]
         entry.rung = served["rung"]
@@ -222,6 +206,16 @@ def _note_served(entry: Sent, answer: bytes) -> None:
         entry.queue_ms, entry.decode_ms = float(served["queue_ms"] or 0.0), float(served["decode_ms"] or 0.0)
     except (ValueError, KeyError, TypeError):
         entry.status = BROKEN
+
+
+def _served(answer: bytes) -> dict[str, Any]:
+    """How the answer came about: its last part, as adbeam writes it; parsing the ads too would take longer."""
+    tail = answer.rpartition(b'"served":')[2]
+    try:
+        served: dict[str, Any] = json.loads(tail.rstrip()[:-1])
+    except ValueError:
+        served = json.loads(answer)["served"]
+    return served
 
 
 def _cpu_seconds() -> float:

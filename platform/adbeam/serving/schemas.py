@@ -6,6 +6,7 @@ The models are the reference (OpenAPI, clients, tests). A replica narrows AdRequ
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
@@ -211,6 +212,10 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = []
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
 def request_model(limits: LimitsConfig, deadline: DeadlineConfig, scenes: tuple[str, ...]) -> type[AdRequest]:
     """AdRequest with this replica's bounds, and with its scenes as the only values of `scene`."""
     filters = create_model(
@@ -228,7 +233,7 @@ def request_model(limits: LimitsConfig, deadline: DeadlineConfig, scenes: tuple[
         history=(list[HistoryEvent] | None, Field(None, max_length=limits.history_max)),
         scene=(Literal[scenes] | None, Field(None, description="Where the ads appear.")),  # type: ignore[valid-type, arg-type]
         deadline_ms=(float | None, Field(None, ge=deadline.min_ms, le=deadline.max_ms, allow_inf_nan=False)),
-        filters=(filters, filters()),
+        filters=(filters, Field(default_factory=partial(_same, filters()))),  # as a default it is copied each time
     )
 
 

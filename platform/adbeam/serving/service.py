@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 from pydantic_core import to_json
@@ -59,6 +60,7 @@ class RecommenderService:
         self.cache = ResultCache(config.cache)
         self.recent = RecentAnswers()
         self.fleet: Callable[[], dict[str, Any]] = dict
+        self._id_prefix, self._ids = uuid.uuid4().hex[:16], count()
         self.in_flight = 0
         self._rung_changes = 0
         self._event_log = event_log
@@ -240,8 +242,12 @@ class RecommenderService:
             "rung_changes": float(signals.rung_changes),
         }
 
+    def _next_id(self) -> str:
+        """A request id that no other replica gives."""
+        return f"{self._id_prefix}-{next(self._ids):x}"
+
     async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
-        request_id = request.request_id or uuid.uuid4().hex
+        request_id = request.request_id or self._next_id()
         if self.config.cache.answer_repeats and (found := self._cached(query)) is not None:
             self._decoding.arrived()
             return decoded_body(request_id, found, source="cache", degraded=False)
