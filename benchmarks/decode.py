@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from adbeam.decoding import Decoder, Trie, search
+from adbeam.decoding import Decoder, Trie, constraint
 from adbeam.decoding.cost import calibrate, full_context
 from benchmarks.decode_baselines import HuggingFace, ReplicatedEngine, bare_products, one_stage_top_k
 from benchmarks.decode_quality import exactness, precision
@@ -43,13 +43,13 @@ def catalogue(ads: int = 1_000_000) -> Trie:
 @contextmanager
 def top_k_in_one_stage(on: bool) -> Any:
     """Search without the pre-cut."""
-    kept = search.top_k
+    kept = constraint.top_k
     if on:
-        search.top_k = one_stage_top_k
+        constraint.top_k = one_stage_top_k
     try:
         yield
     finally:
-        search.top_k = kept
+        constraint.top_k = kept
 
 
 def ladder(repeats: int) -> tuple[Figures, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Precision, cost and batch forming."""
+"""Precision, compilation, cost and the reading of contexts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from tests.decoding_samples import CONFIG, catalogue, context_of, model_of
 
 from adbeam.decoding import Decoder, Trie
-from adbeam.decoding.batching import BatchFormer, Waiting
 from adbeam.decoding.cost import CostModel, calibrate, fit, rows
 from adbeam.decoding.own_past import compiled_or_plain
 from adbeam.decoding.precision import Int8Linear, linear
@@ -74,40 +73,3 @@ def test_calibration_measures_what_fits_the_time() -> None:
     assert calibrate(decoder, schedules, seconds=30, batches=(1, 2), clock=lambda: float(next(now))).a_ms >= 0
     only = calibrate(decoder, schedules, seconds=0, batches=(1, 2), clock=lambda: float(next(now)))
     assert only.worst_error < 1e-6 and only.cost_ms(1, (4, 8, 16)) == pytest.approx(1000.0)
-
-
-def former(now_ms: float, max_wait_ms: float = 5.0, max_batch: int = 4) -> BatchFormer:
-    return BatchFormer(lambda schedules: 10.0 * len(schedules), lambda: now_ms, max_batch, max_wait_ms)
-
-
-def waiting(name: str, arrived: float, deadline: float, widths: tuple[int, ...] = (4, 8)) -> Waiting[str]:
-    return Waiting(name, widths, arrived, deadline)
-
-
-def test_a_lone_request_waits_for_company_but_not_past_the_bound() -> None:
-    queue = [waiting("a", 0.0, 100.0)]
-    assert former(1.0).form(queue).wait_ms == 4.0 and former(1.0).form(queue).batch == []
-    assert [r.payload for r in former(5.0).form(queue).batch] == ["a"]
-    assert former(1.0, max_wait_ms=0.0).form(queue).batch == queue
-
-
-def test_waiting_never_costs_a_deadline() -> None:
-    assert former(1.0).form([waiting("a", 0.0, 13.0)]).wait_ms == 2.0
-    assert len(former(4.0).form([waiting("a", 0.0, 13.0)]).batch) == 1
-
-
-def test_the_tightest_deadline_closes_the_batch() -> None:
-    queue = [
-        waiting("late", 0.0, 500.0),
-        waiting("soon", 1.0, 32.0),
-        waiting("next", 2.0, 90.0),
-        waiting("x", 3.0, 99.0),
-    ]
-    assert {r.payload for r in former(10.0).form(queue).batch} == {"soon", "next"}
-
-
-def test_a_full_batch_goes_at_once_with_equal_schedules_side_by_side() -> None:
-    queue = [waiting(str(n), 0.0, 100.0 + n, (4, 8) if n % 2 else (2, 2)) for n in range(6)]
-    formed = former(0.0).form(queue)
-    assert [r.payload for r in formed.batch] == ["0", "2", "1", "3"] and formed.wait_ms == 0
-    assert former(0.0).form([]).batch == []

@@ -96,17 +96,20 @@ def test_filters_reach_exactly_what_they_allow(start: list[Sid], changes: list, 
 
 @given(catalogues, st.tuples(*[st.integers(1, 9)] * 3), st.lists(st.integers(0, 60), max_size=20))
 @settings(max_examples=60, deadline=None)
-def test_any_width_returns_as_many_allowed_ads_as_it_can(start: list[Sid], widths: Sid, deny: list[int]) -> None:
+def test_any_width_fills_its_answer_while_ads_exist(start: list[Sid], widths: Sid, deny: list[int]) -> None:
     trie = Trie.build(start, CODEBOOKS)
-    open_sids = {sid for item, sid in enumerate(start) if item not in deny}
+    allow = np.random.default_rng(len(start)).random(len(start)) < 0.3
+    filters = [None, ItemFilter(deny=deny), ItemFilter(allow=allow), ItemFilter(allow=allow, deny=deny)]
     torch.manual_seed(0)
-    decoder, filters = Decoder(LazyAR(MODEL), trie), [None, ItemFilter(deny=deny), ItemFilter(deny=deny[:1])]
-    everything, result, _ = decoder.decode(context_of(MODEL, 3), [widths, widths, (3, 3, 3)], filters)
-    for found, left in ((everything, set(start)), (result, open_sids)):
-        listed = [tuple(sid) for sid in found.sids_nT.tolist()]
-        assert len(set(listed)) == len(listed) and set(listed) <= left
-        # No beam dies: every prefix that was kept leads to an ad.
-        assert len(listed) >= min(widths[0], len({sid[:1] for sid in left}), widths[1], widths[2])
+    decoder = Decoder(LazyAR(MODEL), trie)
+    results = decoder.decode(context_of(MODEL, 5), [widths] * 4 + [(3, 3, 3)], [*filters, None])
+    few = decoder.decode(context_of(MODEL, 5), [widths] * 4 + [(3, 3, 3)], [*filters, None], count=2)
+    allowed = [lambda _: True, lambda n: n not in deny, lambda n: allow[n], lambda n: allow[n] and n not in deny]
+    for result, head, keeps in zip(results, few, allowed, strict=False):
+        open_sids = {sid for item, sid in enumerate(start) if keeps(item)}
+        listed = {tuple(sid) for sid in result.sids_nT.tolist()}
+        assert listed <= open_sids and len(listed) == result.size == min(widths[2], len(open_sids))
+        assert head.size == min(2, widths[2], len(open_sids))
 
 
 @given(st.integers(1, 4), st.integers(1, 400), st.integers(1, 40), st.integers(0, 2**31))

@@ -1,36 +1,41 @@
 """What the trie and the filters of a batch allow at each level of a search.
 
-Shapes: B requests, R rows, F fan-out (the widest row of children among the rows), V codebook, E entries.
+Shapes: B requests, R rows, W beams of a request, F fan-out (the widest row of children among the rows), V codebook,
+E entries.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from adbeam.decoding.filters import Closed, CompiledMask, ItemFilter, OpenLeaves, closed_by, denied_inside
-from adbeam.decoding.layout import Layout
+from adbeam.decoding.filters import Closed, ItemFilter, closed_by, denied_inside
+from adbeam.decoding.layout import Group, Layout
+from adbeam.decoding.open_leaves import OpenLeaves
+from adbeam.decoding.topk import top_k
 from adbeam.decoding.trie import Trie, empty_row
 from adbeam.decoding.trie_tensors import TrieTensors
 
-CACHE_BYTES = 512 << 20
-"""Memory for compiled allow masks; the least recently used go first."""
 NEVER = float("-inf")
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The children of all rows: scores [R, F], minus infinity where there is none, and where each row begins."""
+    """The children of all rows: scores [R, F], minus infinity where there is none, where each row begins and how many
+    there are."""
 
     score_RF: Tensor
     start_R: Tensor
+    length_R: Tensor
     level: int
+
+    def entry(self, row: Tensor, place: Tensor, used: int) -> Tensor:
+        """Entries of the level at places of rows; one of the `used` there where the place is empty."""
+        return (self.start_R[row] + place).clamp_max_(used - 1)
 
 
 class Constraint:
@@ -40,22 +45,11 @@ class Constraint:
         trie.check()
         self.trie = trie
         self.tensors = TrieTensors(trie, device)
-        self._masks: OrderedDict[int, CompiledMask] = OrderedDict()
 
     def batch(self, filters: Sequence[ItemFilter | None]) -> BatchConstraint:
         """The constraint of a batch, after the updates that are queued. Call it inside `trie.searching()`."""
         self.tensors.refresh()
         return BatchConstraint(self, filters)
-
-    def compiled(self, allow_N: NDArray[np.bool_]) -> CompiledMask:
-        """The mask against the present trie, from the cache where it was seen before."""
-        held = self._masks.get(id(allow_N))
-        if held is None or held.version != self.trie.version:
-            held = self._masks[id(allow_N)] = CompiledMask(allow_N, self.tensors)
-        self._masks.move_to_end(id(allow_N))
-        while len(self._masks) > 1 and sum(mask.bytes for mask in self._masks.values()) > CACHE_BYTES:
-            self._masks.popitem(last=False)
-        return held
 
 
 @dataclass(frozen=True)
@@ -73,35 +67,31 @@ class BatchConstraint:
     def __init__(self, constraint: Constraint, filters: Sequence[ItemFilter | None]) -> None:
         self.tensors, self.trie = constraint.tensors, constraint.trie
         self.open: list[tuple[int, OpenLeaves]] = []
+        self.denied: list[tuple[int, int]] = []
         closed: list[tuple[int, Closed]] = []
         for request, given in enumerate(filters):
             if given is None or given.is_open:
                 continue
-            mask = None if given.allow is None else constraint.compiled(given.allow)
-            if mask is not None and mask.leaves is not None:
-                self.open.append((request, mask.leaves))
-            found = self._closed_to(np.asarray(given.deny, np.int64), mask)
-            if found:
-                closed.append((request, found))
+            deny, leaves = np.asarray(given.deny, np.int64), None
+            if given.allow is not None:
+                leaves = OpenLeaves(given.allow, self.tensors)
+                self.open.append((request, leaves))
+                deny = denied_inside(deny, given.allow)
+            if len(deny):
+                closed.append((request, closed_by(deny, leaves, self.tensors)))
+                self.denied.append((request, len(deny)))
         self.closed = [self._joined(closed, t) for t in range(self.trie.depth)] if closed else []
-
-    def _closed_to(self, deny: NDArray[np.int64], mask: CompiledMask | None) -> Closed:
-        if mask is None:
-            return closed_by(deny, None, self.tensors)
-        deny = denied_inside(deny, mask)
-        if mask.leaves is not None:
-            return closed_by(deny, mask.leaves, self.tensors) if len(deny) else []
-        return closed_by(np.concatenate([mask.denied, deny]), None, self.tensors) if len(deny) else mask.closed
 
     def first(self, logits_BV: Tensor) -> Candidates:
         """The first codes: every live one of the codebook."""
         score_BV = logits_BV.masked_fill(~self.tensors.live_mask(), NEVER)
         for request, leaves in self.open:
-            entry_V = torch.arange(score_BV.shape[1], device=score_BV.device)
-            score_BV[request].masked_fill_(leaves.open_leaves(0, entry_V) <= 0, NEVER)
+            if leaves.is_sparse:
+                score_BV[request].masked_fill_(~leaves.open_first(), NEVER)
         if self.closed:
             score_BV[self.closed[0].request, self.closed[0].entry] = NEVER
-        return Candidates(score_BV, torch.zeros(len(score_BV), dtype=torch.long, device=score_BV.device), 0)
+        start_B = torch.zeros(len(score_BV), dtype=torch.long, device=score_BV.device)
+        return Candidates(score_BV, start_B, torch.full_like(start_B, score_BV.shape[1]), 0)
 
     def next(self, level: int, logits_RV: Tensor, entry_R: Tensor, alive_R: Tensor, layout: Layout) -> Candidates:
         """The codes that may follow each row; raises UserError when the catalogue has none for a live row."""
@@ -117,14 +107,63 @@ class BatchConstraint:
         if self.tensors.has_dead(level):
             absent_RF |= ~self.tensors.live(level, child_RF)
         for request, leaves in self.open:
-            rows = layout.rows_of(request)
-            absent_RF[rows] |= ~leaves.open_children(level, start_R[rows], len(place_F))
+            if leaves.is_sparse:
+                rows = layout.rows_of(request)
+                absent_RF[rows] |= ~leaves.open_children(level, start_R[rows], length_R[rows], len(place_F))
         score_RF.masked_fill_(absent_RF, NEVER)
         if self.closed:
             # A row that only fills its group may stand at the place of a live one: it must not be found in its stead.
             key_R = layout.request_R * self.tensors.used(level - 1) + entry_R
             self._close(level, score_RF, key_R.masked_fill(~alive_R, -1), start_R)
-        return Candidates(score_RF, start_R, level)
+        return Candidates(score_RF, start_R, length_R, level)
+
+    def best(self, candidates: Candidates, group: Group, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(scores, rows, entries), each [B, W]: the k best children of each request of a group, fewer if there are
+        fewer. A mask that allows much is asked about the best candidates alone, in its share of them more than k."""
+        score_Bn, fan_out = group.view(candidates.score_RF).flatten(1), candidates.score_RF.shape[1]
+        dense = [(request - group.first_request, leaves) for request, leaves in self.open
+                 if request in group and not leaves.is_sparse]  # fmt: skip
+        k, n = min(k, score_Bn.shape[1]), score_Bn.shape[1]
+        ahead = min(n, int(k / min(leaves.share for _, leaves in dense) * 1.25) + 32) if dense else k
+        value_BW, place_BW = top_k(score_Bn, ahead)
+        row_B1 = torch.arange(group.requests, device=place_BW.device)[:, None] * group.width + group.first_row
+        used = self.tensors.used(candidates.level)
+        for b, leaves in dense:
+            entry_W = candidates.entry(row_B1[b] + place_BW[b] // fan_out, place_BW[b] % fan_out, used)
+            open_W = leaves.are_open(candidates.level, entry_W)
+            if ahead < n and int((open_W & (value_BW[b] > NEVER)).sum()) < k and float(value_BW[b, -1]) > NEVER:
+                self._mask(candidates, leaves, slice(int(row_B1[b]), int(row_B1[b]) + group.width))
+                value_BW[b], place_BW[b] = top_k(score_Bn[b : b + 1], ahead)
+            else:
+                value_BW[b].masked_fill_(~open_W, NEVER)
+        if dense:
+            value_BW, turn_BW = value_BW.topk(k, dim=1)
+            place_BW = place_BW.gather(1, turn_BW)
+        row_BW = row_B1 + place_BW // fan_out
+        return value_BW, row_BW, candidates.entry(row_BW, place_BW % fan_out, used)
+
+    def _mask(self, candidates: Candidates, leaves: OpenLeaves, rows: slice) -> None:
+        """Rule out all closed candidates of one request."""
+        score_RF = candidates.score_RF[rows]
+        if candidates.level == 0:
+            open_RF = leaves.open_first()[None]
+        else:
+            start_R, length_R = candidates.start_R[rows], candidates.length_R[rows]
+            open_RF = leaves.open_children(candidates.level, start_R, length_R, score_RF.shape[1])
+        score_RF.masked_fill_(~open_RF, NEVER)
+
+    def leaves_below(self, level: int, group: Group, entry_BW: Tensor, few: int, enough: int) -> Tensor:
+        """int64 [B, W], how many open leaves lie below entries of the requests of a group; fewer where items are denied
+        (an open prefix has one), or where the first `few` entries have `enough` anyway."""
+        below_BW = self.tensors.live_count(level, entry_BW)
+        for request, leaves in self.open:
+            if request in group:
+                row = request - group.first_request
+                below_BW[row] = leaves.at_least(level, entry_BW[row], few, enough)
+        for request, count in self.denied:
+            if request in group:
+                below_BW[request - group.first_request].sub_(count).clamp_min_(1)
+        return below_BW
 
     def _close(self, level: int, score_RF: Tensor, key_R: Tensor, start_R: Tensor) -> None:
         """Rule out what is closed: each closed entry is looked for among the rows of its request, by its parent."""

@@ -25,6 +25,9 @@ class Group:
     width: int
     first_row: int
 
+    def __contains__(self, request: int) -> bool:
+        return self.first_request <= request < self.first_request + self.requests
+
     @property
     def of_requests(self) -> slice:
         """Its requests in the batch."""

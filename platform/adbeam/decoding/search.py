@@ -13,20 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adbeam.decoding.constraint import BatchConstraint, Candidates, Constraint
+from adbeam.decoding.constraint import NEVER, BatchConstraint, Candidates, Constraint
 from adbeam.decoding.engine import LazyAREngine, StepModel
 from adbeam.decoding.filters import ItemFilter
 from adbeam.decoding.layout import Layout
 from adbeam.decoding.precision import Precision
 from adbeam.decoding.results import DecodeResult, OrderBy, order
-from adbeam.decoding.topk import top_k
 from adbeam.decoding.trie import Trie
-from adbeam.decoding.trie_tensors import TrieTensors
 from adbeam.errors import UserError
 from adbeam.model.batch import ContextBatch
 from adbeam.model.lazyar import LazyAR
 
 Schedule = tuple[int, ...]
+Wanted = tuple[Schedule, int]
+"""A schedule and how many ads the answer is to hold."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Beams:
 
 
 class Decoder:
-    """Searches the live catalogue with a model. One decode at a time; see `batching` for what feeds it."""
+    """Searches the live catalogue with a model. One decode at a time; `beams.Controller` forms the batches of a replica."""
 
     def __init__(
         self,
@@ -89,34 +89,39 @@ class Decoder:
     ) -> list[DecodeResult]:
         """The best ads of each request, at most `count` and at most the last width of its schedule.
 
-        `schedules[b]` are the beams kept after each level. A schedule wider than what is reachable is no error: the
-        answer is then exhaustive. A filter that leaves nothing gives an empty result. Raises UserError for an
+        `schedules[b]` are the beams kept after each level; where fewer allowed ads lie below them than the answer is to
+        hold, as many more are kept as it takes, so an answer is short only where no more ads exist. A schedule wider
+        than what is reachable is no error: the answer is then exhaustive. A filter that leaves nothing gives an empty
+        result. Raises UserError for an
         impossible schedule, a context that does not fit the model, logits that are not numbers, a broken catalogue.
         """
         self._check(context, schedules, filters)
         B = context.size
         counts = [count] * B if count is None or isinstance(count, int) else list(count)
-        turn = sorted(range(B), key=lambda b: tuple(schedules[b]))
+        wanted = [_wanted(tuple(widths), limit) for widths, limit in zip(schedules, counts, strict=True)]
+        turn = sorted(range(B), key=lambda b: wanted[b])
         if turn != list(range(B)):
             context = context.rows(torch.tensor(turn, device=context.static_BF.device))
-        ordered = [tuple(schedules[b]) for b in turn]
+        ordered = [wanted[b] for b in turn]
         constraint = self.constraint
         with constraint.trie.searching():
             batch = constraint.batch([filters[b] if filters else None for b in turn])
             beams, ecpm_RK = self._search(context.to(self.model.device), ordered, batch)
-        results = self._results(beams, ecpm_RK, ordered, [counts[b] for b in turn])
+        results = self._results(beams, ecpm_RK, [widths for widths, _ in ordered], [counts[b] for b in turn])
         return [result for _, result in sorted(zip(turn, results, strict=True), key=lambda pair: pair[0])]
 
-    def _search(self, context: ContextBatch, schedules: list[Schedule], batch: BatchConstraint) -> tuple[Beams, Tensor]:
+    def _search(self, context: ContextBatch, wanted: list[Wanted], batch: BatchConstraint) -> tuple[Beams, Tensor]:
         """The last beams and their eCPM distribution [R, K]."""
-        sizes, runs = _runs(schedules)
+        sizes, runs = _runs(wanted)
         state, T = self.model.begin(context), len(self.config.codebooks)
         layout = Layout.of(sizes, [1] * len(sizes), self.model.device)
         beams: Beams | None = None
         for level in range(T):
             logits_RV = self._logits(state, level, beams, layout)
             candidates = self._candidates(batch, level, logits_RV, beams)
-            beams = self._select(candidates, beams, layout, [widths[level] for widths in runs], batch.tensors)
+            last = level == T - 1
+            plan = [(widths[level], 0 if last else needed) for widths, needed in runs]
+            beams = self._select(candidates, beams, layout, plan, batch)
             layout = beams.layout
         assert beams is not None
         return beams, torch.softmax(self._logits(state, T, beams, layout), dim=-1)
@@ -142,27 +147,25 @@ class Decoder:
         return candidates
 
     def _select(
-        self, candidates: Candidates, beams: Beams | None, layout: Layout, widths: list[int], tensors: TrieTensors
-    ) -> Beams:
-        """The best children of each request, group by group of equal width."""
-        fan_out = candidates.score_RF.shape[1]
-        score, parent, child, kept = [], [], [], []
-        for group, width in zip(layout.groups, widths, strict=True):
-            score_Bn = group.view(candidates.score_RF).flatten(1)
-            value_BW, place_BW = top_k(score_Bn, min(width, score_Bn.shape[1]))
+        self, candidates: Candidates, beams: Beams | None, layout: Layout, plan: list[tuple[int, int]],
+        batch: BatchConstraint,
+    ) -> Beams:  # fmt: skip
+        """The best children of each request, group by group; `plan` has a group's width and the ads it must reach."""
+        score, parent, entry, kept = [], [], [], []
+        for group, (width, needed) in zip(layout.groups, plan, strict=True):
+            value_BW, parent_BW, entry_BW = batch.best(candidates, group, max(width, needed))
+            if needed > width:
+                below_BW = batch.leaves_below(candidates.level, group, entry_BW, width, needed)
+                value_BW = _enough(value_BW, below_BW, width, needed)
             # A group is as wide as its fullest request: what nobody can fill costs nothing further down.
-            full = max(1, int((value_BW > float("-inf")).sum(1).max()))
-            value_BW, place_BW = value_BW[:, :full], place_BW[:, :full]
-            row_B1 = torch.arange(group.requests, device=place_BW.device)[:, None] * group.width + group.first_row
-            score.append(value_BW.flatten())
-            parent.append((row_B1 + place_BW // fan_out).flatten())
-            child.append((place_BW % fan_out).flatten())
+            full = max(1, int((value_BW > NEVER).sum(1).max()))
+            score.append(value_BW[:, :full].flatten())
+            parent.append(parent_BW[:, :full].flatten())
+            entry.append(entry_BW[:, :full].flatten())
             kept.append(full)
-        parent_R = torch.cat(parent)
-        entry_R = candidates.start_R[parent_R] + torch.cat(child)
-        entry_R.clamp_max_(tensors.used(candidates.level) - 1)
-        code_R1 = tensors.codes(candidates.level, entry_R)[:, None]
-        sid_Rt = code_R1 if beams is None else torch.cat([beams.sid_Rt[parent_R], code_R1], dim=1)
+        parent_R, entry_R = torch.cat(parent), torch.cat(entry)
+        code_R1 = batch.tensors.codes(candidates.level, entry_R)[:, None]
+        sid_Rt = code_R1 if beams is None else torch.cat([beams.sid_Rt.index_select(0, parent_R), code_R1], dim=1)
         below = Layout.of([group.requests for group in layout.groups], kept, entry_R.device)
         return Beams(below, torch.cat(score), entry_R, parent_R, sid_Rt)
 
@@ -177,12 +180,13 @@ class Decoder:
             row_BW = place_BW + torch.arange(
                 group.first_row, group.first_row + group.requests * group.width, group.width, device=place_BW.device
             )[:, None]  # fmt: skip
-            views = [x[row_BW].cpu().unbind(0) for x in (beams.sid_Rt, beams.score_R, ecpm_RK, expected_R)]
-            found_B = (group.view(key_R) > float("-inf")).sum(1).tolist()
-            for b, (found, *parts) in enumerate(zip(found_B, *views, strict=True), start=group.first_request):
-                limit = counts[b]
-                size = found if limit is None else min(limit, found)
-                results.append(DecodeResult(*(part[:size] for part in parts), schedules[b]))
+            views = [x[row_BW].cpu() for x in (beams.sid_Rt, beams.score_R, ecpm_RK, expected_R)]
+            found_B = (group.view(key_R) > NEVER).sum(1).tolist()
+            for place, parts in enumerate(zip(*views, strict=True)):
+                b = group.first_request + place
+                limit, (sid_nT, log_p_n, ecpm_nK, expected_n) = counts[b], parts
+                n = found_B[place] if limit is None else min(limit, found_B[place])
+                results.append(DecodeResult(sid_nT[:n], log_p_n[:n], ecpm_nK[:n], expected_n[:n], schedules[b]))
         return results
 
     def _check(self, context: ContextBatch, schedules: Sequence[Schedule], filters: Sequence[Any] | None) -> None:
@@ -202,14 +206,26 @@ class Decoder:
                             remedy=f"build it with the bundle's settings: {length} places")  # fmt: skip
 
 
-def _runs(schedules: list[Schedule]) -> tuple[list[int], list[Schedule]]:
-    """How many neighbours share each schedule, and the schedules."""
+def _wanted(widths: Schedule, count: int | None) -> Wanted:
+    return widths, widths[-1] if count is None else min(count, widths[-1])
+
+
+def _runs(wanted: list[Wanted]) -> tuple[list[int], list[Wanted]]:
+    """How many neighbours want the same, and what."""
     sizes: list[int] = []
-    runs: list[Schedule] = []
-    for widths in schedules:
-        if runs and runs[-1] == widths:
+    runs: list[Wanted] = []
+    for one in wanted:
+        if runs and runs[-1] == one:
             sizes[-1] += 1
         else:
             sizes.append(1)
-            runs.append(widths)
+            runs.append(one)
     return sizes, runs
+
+
+def _enough(value_BW: Tensor, below_BW: Tensor, width: int, needed: int) -> Tensor:
+    """Scores, minus infinity behind the first `width` prefixes and those further ones that it takes to reach `needed`
+    ads, `below_BW` of which lie below each."""
+    before_BW = below_BW.cumsum(1).sub_(below_BW)
+    place_W = torch.arange(value_BW.shape[1], device=value_BW.device)
+    return value_BW.masked_fill((place_W >= width) & (before_BW >= needed), NEVER)

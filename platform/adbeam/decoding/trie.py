@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from adbeam.decoding import trie_updates
 from adbeam.decoding.trie_build import build_levels
+from adbeam.decoding.trie_items import ItemsBeside
 from adbeam.decoding.trie_level import Array, TrieLevel
 from adbeam.errors import UserError
 
@@ -29,11 +30,16 @@ TOUCHED = 200_000
 class Trie:
     """The live semantic IDs as a prefix tree that can be searched, filtered and updated."""
 
-    def __init__(self, codebooks: Sequence[int], levels: list[TrieLevel], leaf_N: Array) -> None:
+    def __init__(
+        self, codebooks: Sequence[int], levels: list[TrieLevel], leaf_N: Array, item_E: Array, beside: ItemsBeside
+    ) -> None:
         self.codebooks = tuple(codebooks)
         self.levels = levels
         self.leaf_N = leaf_N
         """The entry at which the leaf of each item was first placed; -1 where the item is not live."""
+        self.item_E = item_E
+        """The first item that the build put on each leaf; `leaf_N` knows whether it is still there."""
+        self.beside = beside
         self.version = 0
         self.touched: list[tuple[int, str, int, int]] = []
         """What updates changed: level (-1: `leaf_N`), array, from, to. Copies on a device catch up by it."""
@@ -49,8 +55,7 @@ class Trie:
         `live_N` (bool) leaves items out. Raises UserError for an empty catalogue or a code outside its codebook.
         """
         live = None if live_N is None else np.asarray(live_N, bool)
-        levels, leaf_N = build_levels(np.asarray(sids_NT), tuple(codebooks), live)
-        return cls(codebooks, levels, leaf_N)
+        return cls(codebooks, *build_levels(np.asarray(sids_NT), tuple(codebooks), live))
 
     @property
     def depth(self) -> int:
@@ -60,7 +65,8 @@ class Trie:
     @property
     def bytes(self) -> int:
         """Memory of the arrays."""
-        return self.leaf_N.nbytes + sum(array.nbytes for level in self.levels for array in level.arrays().values())
+        arrays = [self.leaf_N, self.item_E, *(array for level in self.levels for array in level.arrays().values())]
+        return self.beside.nbytes + sum(array.nbytes for array in {id(array): array for array in arrays}.values())
 
     @property
     def live_sids(self) -> int:
@@ -102,6 +108,9 @@ class Trie:
     def _apply(self) -> None:
         if not self._pending:
             return
+        for level in self.levels:
+            if level.live is level.length:
+                level.live = level.live.copy()
         while self._pending:
             item, sid = self._pending.popleft()
             trie_updates.take_out(self, item)

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from adbeam.decoding.trie_items import ItemsBeside
 from adbeam.decoding.trie_level import Array, TrieLevel
 from adbeam.errors import UserError
 
 MAX_SPACE = 2**62
 
 
-def build_levels(sids_NT: Array, codebooks: tuple[int, ...], live_N: Array | None) -> tuple[list[TrieLevel], Array]:
-    """The levels of the trie and `leaf_N`; raises UserError when no item is live or a code does not fit."""
+def build_levels(
+    sids_NT: Array, codebooks: tuple[int, ...], live_N: Array | None
+) -> tuple[list[TrieLevel], Array, Array, ItemsBeside]:
+    """The levels, `leaf_N`, `item_E` and the items beside; raises UserError when no item is live or a code does not
+    fit."""
     _check(sids_NT, codebooks, live_N)
     leaf_N = np.full(len(sids_NT), -1, np.int32)
-    key_E, live_E = _unique_keys(sids_NT, codebooks, live_N, leaf_N)
+    key_E, live_E, item_E, beside = _unique_keys(sids_NT, codebooks, live_N, leaf_N)
     levels: list[TrieLevel] = []
     start_E: Array | None = None
     length_E: Array | None = None
@@ -26,24 +30,29 @@ def build_levels(sids_NT: Array, codebooks: tuple[int, ...], live_N: Array | Non
         levels.insert(0, TrieLevel(code_E, live_E, start_E, length_E))
         key_E //= codebooks[t]
         first_E = _firsts(key_E)
-        length_E = np.diff(first_E, append=len(key_E)).astype(smallest(codebooks[t]))
-        below = live_E > 0 if t == len(codebooks) - 1 else live_E
-        capacity = int(np.prod([float(size) for size in codebooks[t:]]).clip(max=2**40))
-        live_E = np.add.reduceat(below, first_E, dtype=smallest(min(capacity, len(sids_NT))))
+        length_E = np.diff(first_E, append=len(key_E))
+        length_E = length_E.astype(smallest(int(length_E.max())))
+        if t == len(codebooks) - 1:
+            live_E = length_E  # one array for both until the first update
+        else:
+            live_E = np.add.reduceat(live_E, first_E, dtype=np.int64)
+            live_E = live_E.astype(smallest(int(live_E.max())))
         start_E, key_E = first_E.astype(np.int32), key_E[first_E]
     levels.insert(0, _dense(key_E, codebooks[0], live_E, start_E, length_E))
-    return levels, leaf_N
+    return levels, leaf_N, item_E, beside
 
 
 def smallest(largest: int) -> type[np.signedinteger]:
     """The integer type for values up to `largest`."""
+    if largest < 2**7:
+        return np.int8
     return np.int16 if largest < 2**15 else np.int32 if largest < 2**31 else np.int64
 
 
 def _unique_keys(
     sids_NT: Array, codebooks: tuple[int, ...], live_N: Array | None, leaf_N: Array
-) -> tuple[Array, Array]:
-    """Sorted distinct SIDs as one number each, and how many items each has; fills `leaf_N`."""
+) -> tuple[Array, Array, Array, ItemsBeside]:
+    """Sorted distinct SIDs as one number each, how many items each has, and which; fills `leaf_N`."""
     key_N = np.zeros(len(sids_NT), np.int64)
     for t, size in enumerate(codebooks):
         key_N *= size
@@ -65,7 +74,11 @@ def _unique_keys(
     first_E = _firsts(key_N)
     count_E = np.diff(first_E, append=len(key_N))
     leaf_N[item_N] = np.repeat(np.arange(len(first_E), dtype=np.int32), count_E)
-    return key_N[first_E], count_E.astype(smallest(int(count_E.max())))
+    further = np.ones(len(item_N), bool)
+    further[first_E] = False
+    beside = ItemsBeside(item_N[further].astype(np.int32), leaf_N[item_N[further]])
+    item_E = item_N[first_E].astype(np.int32)
+    return key_N[first_E], count_E.astype(smallest(int(count_E.max()))), item_E, beside
 
 
 def _firsts(key_E: Array) -> Array:

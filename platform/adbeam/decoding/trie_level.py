@@ -39,6 +39,8 @@ class TrieLevel:
         """Entries that moved: first place -> present place, and back."""
         self.moved_sorted: tuple[Array, Array] | None = None
         """`moved_to` as sorted arrays; None until asked for after a change."""
+        self.firsts: Array | None = None
+        """`first_places` likewise."""
 
     def arrays(self) -> dict[str, Array]:
         """The arrays of this level by name."""
@@ -76,6 +78,15 @@ class TrieLevel:
         first, now = self.moved_sorted
         place = np.minimum(np.searchsorted(first, entry_E), len(first) - 1)
         return np.where(first[place] == entry_E, now[place], entry_E)
+
+    def first_places(self) -> Array:
+        """int64, where each entry behind the build's was when it came."""
+        if self.firsts is None or len(self.firsts) < self.used - self.base:
+            self.firsts = np.arange(self.base, self.used)
+            if self.moved_from:
+                pairs = np.array(list(self.moved_from.items()), np.int64)
+                self.firsts[pairs[:, 0] - self.base] = pairs[:, 1]
+        return self.firsts
 
     def append(self, count: int, parent: int) -> int:
         """Make room for `count` dead entries at the end, children of `parent`; returns the first."""

@@ -32,7 +32,10 @@ class TrieTensors:
             return
         if self._applied < self.trie.forgotten:
             self._held.clear()
-        arrays: dict[tuple[int, str], Any] = {(LEAF_N, "leaf_N"): self.trie.leaf_N}
+        arrays: dict[tuple[int, str], Any] = {
+            (LEAF_N, "leaf_N"): self.trie.leaf_N,
+            (LEAF_N, "item_E"): self.trie.item_E,
+        }
         for t, level in enumerate(self.trie.levels):
             arrays |= {(t, name): array for name, array in level.arrays().items()}
         for place, array in arrays.items():
@@ -72,6 +75,10 @@ class TrieTensors:
         """bool, whether entries of `level` lead to a live ad."""
         return self._held[level, "live"].index_select(0, entry.flatten()).view(entry.shape) > 0
 
+    def live_count(self, level: int, entry: Tensor) -> Tensor:
+        """int64, how many live leaves lie below entries of `level`."""
+        return self._held[level, "live"].index_select(0, entry.flatten()).long().view(entry.shape)
+
     def has_dead(self, level: int) -> bool:
         """Whether a row may list entries that are no longer live (only updates leave such)."""
         return self.trie.version > 0
@@ -80,13 +87,37 @@ class TrieTensors:
         """How many entries of `level` are in force."""
         return self.trie.levels[level].used
 
+    def first_place(self, level: int, entry: Tensor) -> Tensor:
+        """int64, where entries of `level` were when they came: a moved one is named by that."""
+        here = self.trie.levels[level]
+        if here.used == here.base:
+            return entry
+        first_T = torch.from_numpy(here.first_places()).to(entry.device)
+        return torch.where(entry < here.base, entry, first_T[(entry - here.base).clamp_min(0)])
+
+    def base_leaves(self, level: int, entry: Tensor) -> tuple[Tensor, Tensor]:
+        """(first, one beyond the last) int64 of the leaves of the build below entries of `level`."""
+        first = self.first_place(level, entry)
+        base = self.trie.levels[level].base
+        low, high = (self.base_leaf(level, edge.clamp_max(base)) for edge in (first, first + 1))
+        return low, high
+
     def base_leaf(self, level: int, entry: Tensor) -> Tensor:
         """The first base leaf below base entries of `level`; for entry = base count, the number of base leaves."""
         for t in range(level, self.trie.depth - 1):
             here, below = self.trie.levels[t], self.trie.levels[t + 1]
-            start = self._held[t, "start"].take(entry.clamp_max(here.base - 1)).clamp_max_(below.base)
-            entry = start.masked_fill_(entry >= here.base, below.base).long()
+            start = self._held[t, "start"].index_select(0, entry.flatten().clamp_max(here.base - 1)).view(entry.shape)
+            if t == 0:
+                start = start.clamp_max_(below.base)
+            if entry.numel() and int(entry.max()) >= here.base:
+                start = start.masked_fill_(entry >= here.base, below.base)
+            entry = start.long()
         return entry
+
+    @property
+    def item_E(self) -> Tensor:
+        """int32 [E], the first item that the build put on each leaf."""
+        return self._held[LEAF_N, "item_E"]
 
     @property
     def leaf_N(self) -> Tensor:

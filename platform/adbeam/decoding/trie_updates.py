@@ -24,6 +24,7 @@ def take_out(trie: Trie, item: int) -> None:
         return
     last = trie.levels[-1]
     leaf = last.moved_to.get(int(trie.leaf_N[item]), int(trie.leaf_N[item]))
+    trie.beside.take(item, _is_first(trie, item, int(trie.leaf_N[item])))
     _set_leaf(trie, item, -1)
     last.live[leaf] -= 1
     trie.touched.append((trie.depth - 1, "live", leaf, leaf + 1))
@@ -38,13 +39,25 @@ def put_in(trie: Trie, item: int, sid: tuple[int, ...]) -> None:
         level = len(entries) - 1
         entries.append(_add_child(trie, level, entries[-1], sid[level + 1]))
     leaf, last = entries[-1], trie.levels[-1]
-    if last.live[leaf] == np.iinfo(last.live.dtype).max:
-        last.live = last.live.astype(np.int32)
+    _make_room(last, leaf)
     last.live[leaf] += 1
     trie.touched.append((trie.depth - 1, "live", leaf, leaf + 1))
     if last.live[leaf] == 1:
         _count(trie, leaf, 1)
-    _set_leaf(trie, item, last.moved_from.get(leaf, leaf))
+    first = last.moved_from.get(leaf, leaf)
+    _set_leaf(trie, item, first)
+    trie.beside.put(item, first, _is_first(trie, item, first))
+
+
+def _is_first(trie: Trie, item: int, leaf: int) -> bool:
+    """Whether the build put `item` on `leaf` before any other."""
+    return leaf < len(trie.item_E) and int(trie.item_E[leaf]) == item
+
+
+def _make_room(level: TrieLevel, entry: int) -> None:
+    """Counts that are about to outgrow their type become wider."""
+    if level.live[entry] == np.iinfo(level.live.dtype).max:
+        level.live = level.live.astype(np.int32)
 
 
 def _set_leaf(trie: Trie, item: int, leaf: int) -> None:
@@ -60,6 +73,7 @@ def _count(trie: Trie, leaf: int, change: int) -> None:
     entry = leaf
     for level in range(trie.depth - 1, 0, -1):
         entry = int(trie.parents(level, np.array([entry]))[0])
+        _make_room(trie.levels[level - 1], entry)
         trie.levels[level - 1].live[entry] += change
         trie.touched.append((level - 1, "live", entry, entry + 1))
 
@@ -120,7 +134,7 @@ def _follow(trie: Trie, level: int, old: int, new: int, length: int) -> None:
     for offset in range(length):
         first = here.moved_from.pop(old + offset, old + offset)
         here.moved_to[first], here.moved_from[new + offset] = new + offset, first
-    here.moved_sorted = None
+    here.moved_sorted = here.firsts = None
     if level + 1 < trie.depth:
         parent = trie.levels[level + 1].parent
         children = (parent >= old) & (parent < old + length)

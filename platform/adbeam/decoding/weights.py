@@ -58,9 +58,7 @@ class LayerWeights:
                 _copy(query.bias[order_D] * scale, torch.float32),
                 precision,
             ),
-            cross_out=linear(
-                _copy(out.weight[:, order_D], torch.float32), _copy(out.bias, torch.float32), precision
-            ),
+            cross_out=linear(_copy(out.weight[:, order_D], torch.float32), _copy(out.bias, torch.float32), precision),
             self_norm=_norm(block.self_norm, precision),
             self_project=_linear(project, precision, query_rows),
             self_out=_linear(block.self_attention.out, precision),
