@@ -118,6 +118,29 @@ def request(
 
 
 @app.command()
+def loadtest(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML of the load test")] = None,
+    override: Overrides = None,
+    work_dir: Annotated[Path | None, typer.Option(help="work_dir of the jobs: whose users ask")] = None,
+    url: Annotated[str | None, typer.Option(help="Endpoint, default http://127.0.0.1:8000/v1/ads")] = None,
+    allow_host: Annotated[str | None, typer.Option(help="Host that is not this machine and may be loaded")] = None,
+    report: Annotated[Path | None, typer.Option(help="Where the report goes, .png or .html")] = None,
+    token: Annotated[str | None, typer.Option(envvar="ADBEAM_TOKEN", help="Bearer token, where auth is on")] = None,
+) -> None:
+    """Send open-loop load (a step, ramp or recorded trace) to an endpoint and report what came of it."""
+    from adbeam.serving.loadplan import load_test, read_load_test, show
+
+    given = {"target.url": url, "target.allow_host": allow_host, "target.token": token, "report": report}
+    if work_dir is not None:
+        given["users"] = work_dir / "prepared" / "sequences"
+    overrides = {name: value for name, value in given.items() if value is not None}
+    chosen = read_load_test(config, {**overrides, **_parse_overrides(override or [])})
+    _, figures = load_test(chosen)
+    show(figures)
+    typer.echo(f"wrote {chosen.report}")
+
+
+@app.command()
 def quickstart(
     config: Annotated[Path, typer.Option("--config", "-c")] = Path("jobs/quickstart.yaml"),
     override: Overrides = None,

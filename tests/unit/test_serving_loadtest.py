@@ -12,10 +12,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
+from typer.testing import CliRunner
 
+from adbeam.cli import app
 from adbeam.errors import UserError
+from adbeam.serving.loadplan import load_test, read_load_test
 from adbeam.serving.loadreport import draw, reaction_ms, recovery_seconds, rung_changes, summarize
 from adbeam.serving.loadtest import LoadRun, LoadTarget, Sent, bodies, run_load, send_load
 
@@ -236,3 +241,45 @@ def test_the_picture_is_written(tmp_path: Path) -> None:
     path = draw(made_run(), tmp_path / "load.png", "step")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size > 10_000
+
+
+async def test_a_load_test_reports_the_parts_of_a_step_as_a_page(tmp_path: Path) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return served()
+
+    pq.write_table(pa.table({"user_id": ["u1", "u1", "u2"]}), tmp_path / "users.parquet")
+    (tmp_path / "load.yaml").write_text(
+        "shape: {kind: step, rate_per_second: 50, seconds: 0.2, factor: 3, step_seconds: 0.2}\n"
+    )
+    async with server(handler) as target:
+        overrides = {
+            "target.url": target.url, "users": tmp_path / "users.parquet", "report": tmp_path / "out" / "load.html",
+        }  # fmt: skip
+        config = read_load_test(tmp_path / "load.yaml", overrides)
+        run, figures = await asyncio.to_thread(load_test, config)
+    assert set(figures) == {"all", "before", "step", "after"} and figures["all"]["in_deadline"] == 1
+    assert figures["step"]["requests"] > figures["before"]["requests"]
+    assert sum(figures[span]["requests"] for span in ("before", "step", "after")) == len(run.requests)
+    page = config.report.read_text()
+    assert "data:image/png;base64," in page and "<th>before</th>" in page and "model_in_deadline" in page
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"report": "x.svg"}, r"\.png or \.html"),
+        ({"shape.kind": "times"}, "needs a trace file"),
+        ({"shape.rat_per_second": 3}, "did you mean 'rate_per_second'"),
+        ({"report": "x.png", "report.name": 3}, "report: is no section"),
+    ],
+)
+def test_a_wrong_load_test_is_refused_by_name(overrides: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        read_load_test(None, overrides)
+
+
+def test_the_verb_says_what_is_missing() -> None:
+    result = CliRunner().invoke(app, ["loadtest"])
+    assert isinstance(result.exception, UserError) and "users" in str(result.exception)
+    away = CliRunner().invoke(app, ["loadtest", "--url", "http://ads.example.com/v1/ads", "--work-dir", "nowhere"])
+    assert isinstance(away.exception, UserError)

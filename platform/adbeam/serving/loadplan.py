@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pa_dataset
 from pydantic import Field, model_validator
+from rich.console import Console
+from rich.table import Table
 
 from adbeam.errors import UserError
 from adbeam.serving import arrivals
-from adbeam.serving.loadreport import draw, summarize
+from adbeam.serving.loadreport import summarize, write_report
 from adbeam.serving.loadtest import LoadRun, LoadTarget, bodies, run_load
-from adbeam.settings import Section
+from adbeam.settings import Section, read_yaml
 
 Kind = Literal["constant", "poisson", "step", "ramp", "counts", "times"]
 
@@ -82,7 +86,38 @@ class LoadTestConfig(Section):
         None, description="Parquet (file or folder) with a user_id column: users of the real log."
     )
     max_users: int = Field(10_000, ge=1)
-    picture: Path = Path("loadtest.png")
+    report: Path = Field(Path("loadtest.png"), description="A picture (.png), or a page with it and the table (.html).")
+
+    @model_validator(mode="after")
+    def _report_is_known(self) -> Self:
+        if self.report.suffix not in (".png", ".html"):
+            raise ValueError("report must end in .png or .html")
+        return self
+
+
+def read_load_test(path: Path | None, overrides: Mapping[str, Any]) -> LoadTestConfig:
+    """The load test in a YAML file (none: the defaults) with dotted keys overridden; raises UserError."""
+    values = {} if path is None else read_yaml(path)
+    for key, value in overrides.items():
+        inner = values
+        *places, name = key.split(".")
+        for place in places:
+            inner = inner.setdefault(place, {})
+            if not isinstance(inner, dict):
+                raise UserError("is no section", field=place, value=inner)
+        inner[name] = value
+    return LoadTestConfig.parse(values, source=str(path or "load test"))
+
+
+def show(figures: Mapping[str, Mapping[str, float]], console: Console | None = None) -> None:
+    """Print figures by span as a table."""
+    table = Table(title="load test", title_justify="left")
+    table.add_column("")
+    for span in figures:
+        table.add_column(span, justify="right")
+    for name in figures["all"]:
+        table.add_row(name, *(f"{span[name]:.4g}" if name in span else "" for span in figures.values()))
+    (console or Console()).print(table)
 
 
 def read_users(path: str | Path, most: int) -> list[str]:
@@ -94,8 +129,11 @@ def read_users(path: str | Path, most: int) -> list[str]:
     return table["user_id"].unique().slice(0, most).cast(pa.string()).to_pylist()
 
 
-def load_test(config: LoadTestConfig, users: list[str] | None = None) -> tuple[LoadRun, dict[str, float]]:
-    """Send the load, write the picture, and return the run with its figures; raises UserError when nobody answers."""
+def load_test(config: LoadTestConfig, users: list[str] | None = None) -> tuple[LoadRun, dict[str, dict[str, float]]]:
+    """Send the load, write the report, and return the run with its figures: of the whole run, and of a step's parts.
+
+    Raises UserError when nobody answers.
+    """
     if users is None:
         if config.users is None:
             raise UserError("a load test needs users", field="users", remedy="name the prepared `sequences` folder")
@@ -107,5 +145,17 @@ def load_test(config: LoadTestConfig, users: list[str] | None = None) -> tuple[L
         raise UserError(
             "no request was answered", field="url", value=config.target.url, remedy="is the server running?"
         )
-    draw(run, config.picture, title=f"{config.shape.kind}: {len(planned_ms)} requests")
-    return run, summarize(run)
+    figures = spans(run)
+    write_report(run, figures, config.report, title=f"{config.shape.kind}: {len(planned_ms)} requests")
+    return run, figures
+
+
+def spans(run: LoadRun) -> dict[str, dict[str, float]]:
+    """Figures by span: `all`, and with marks `before` the first, between them, and `after` the last."""
+    figures = {"all": summarize(run)}
+    if not run.marks:
+        return figures
+    names, moments = list(run.marks), [0.0, *run.marks.values(), math.inf]
+    for name, since_ms, until_ms in zip(["before", *names[:-1], "after"], moments[:-1], moments[1:], strict=True):
+        figures[name] = summarize(run, since_ms, until_ms)
+    return figures

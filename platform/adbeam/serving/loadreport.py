@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,21 @@ from adbeam.serving.loadtest import LoadRun, Sent
 
 ANSWERED = (200, 204)
 SHED = (429, 503)
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 15px/1.4 sans-serif; margin: 2rem; }}
+th, td {{ padding: 2px 10px; text-align: right; }}
+img {{ max-width: 100%; }}
+</style></head>
+<body><h1>{title}</h1>
+<img alt="Requests a second by outcome, mean beam width and latency over time" src="data:image/png;base64,{picture}">
+<table>
+{rows}
+</table>
+<p>Shares are of all requests sent; latencies are milliseconds from the planned time.</p>
+</body></html>
+"""
 
 
 def summarize(
@@ -86,8 +104,27 @@ def recovery_seconds(requests: Sequence[Sent], end_ms: float) -> float:
     return math.nan
 
 
-def draw(run: LoadRun, path: str | Path, title: str = "", slice_ms: float = 500.0) -> Path:
-    """Write a PNG of three panels over time: requests/s by outcome, mean beam width, latency; returns its path."""
+def write_report(run: LoadRun, figures: Mapping[str, Mapping[str, float]], path: str | Path, title: str) -> Path:
+    """Write the picture (.png), or one page that holds it and the table of `figures` by span (.html)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".png":
+        return draw(run, path, title)
+    picture = BytesIO()
+    draw(run, picture, title)
+    names = list(dict.fromkeys(name for span in figures.values() for name in span))
+    rows = [f"<tr><th></th>{''.join(f'<th>{html.escape(span)}</th>' for span in figures)}</tr>"]
+    for name in names:
+        cells = "".join(f"<td>{_shown(span.get(name, math.nan))}</td>" for span in figures.values())
+        rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
+    encoded = base64.b64encode(picture.getvalue()).decode()
+    path.write_text(PAGE.format(title=html.escape(title), rows="\n".join(rows), picture=encoded), encoding="utf-8")
+    return path
+
+
+def draw(run: LoadRun, path: str | Path | BytesIO, title: str = "", slice_ms: float = 500.0) -> Path:
+    """Write a PNG of three panels over time: requests/s by outcome, mean beam width, latency; returns its path (of a
+    buffer an empty one)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -112,8 +149,12 @@ def draw(run: LoadRun, path: str | Path, title: str = "", slice_ms: float = 500.
         for mark_ms in run.marks.values():
             panel.axvline(mark_ms / 1000.0, color="grey", linestyle=":")
     figure.suptitle(title)
-    figure.savefig(Path(path), dpi=110)
-    return Path(path)
+    figure.savefig(path, dpi=110, format="png")
+    return Path() if isinstance(path, BytesIO) else Path(path)
+
+
+def _shown(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4g}"
 
 
 def _draw_load(panel: object, run: LoadRun, slices: list[list[Sent]], seconds: np.ndarray, slice_ms: float) -> None:
