@@ -115,7 +115,7 @@ def _decode_speed(seed: int) -> dict[str, float]:
 def _ready(kind: str, seed: int) -> tuple[Decoder, Any, list[tuple[int, ...]]]:
     folder = _folder(kind, seed)
     prepared = PreparedLog.open(folder / "prepared")
-    ranker = Ranker.of(load_bundle(folder / "bundles"))
+    ranker = Ranker.of(load_bundle(folder / "bundles"), trends=prepared.trends())
     widths = Config.load(CONFIG).decoding.widths
     context = ranker.contexts(judged_requests(prepared, "validation", DECODE_BATCH))
     return ranker.decoder, context, [widths] * DECODE_BATCH

@@ -187,6 +187,7 @@ def test_a_killed_run_leaves_nothing_to_read_and_the_next_cleans_up(tmp_path):
         "manifest.json",
         "quarantine",
         "sequences",
+        "trending.parquet",
     }
 
 

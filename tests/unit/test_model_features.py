@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from adbeam.model.config import ModelConfig
+from adbeam.model.collate import collate
 from adbeam.model.features import (
     DAY_MS,
     HOUR_MS,
     ContextRow,
     History,
     build_context,
-    collate,
     count_bucket,
     due_bucket,
     recency_bucket,

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import redis
@@ -18,12 +19,17 @@ from tests.redis_server import redis_server
 from tests.samples import TEST_FROM_MS, write_sample_prepared
 
 from adbeam.errors import UserError
+from adbeam.logs.trending import HOUR_MS, count_by_hour, windows_of
+from adbeam.model.config import ModelConfig
+from adbeam.model.spec import FeatureSpec
 from adbeam.records import ACTIONS, Event
 from adbeam.serving.config import StoreConfig
 from adbeam.serving.store import HistoryStore, event_row, user_history
 from adbeam.serving.store_load import load_histories, open_store
 from adbeam.serving.store_redis import RedisStore, pack, unpack
 from adbeam.serving.store_sqlite import SqliteStore
+from adbeam.serving.trends import FRESH_SECONDS, StoreTrends
+from adbeam.tokens.sid_table import SidTable
 
 PORT = 18810
 Open = Callable[..., HistoryStore]
@@ -281,3 +287,57 @@ def test_event_ids_in_redis_are_forgotten_after_their_time(redis_url: str) -> No
     assert store.append([event(1), event(1)]) == [True, False]
     (client,) = store._writers
     assert 0 < client.pttl("ids:event:e1") <= 1000
+
+
+def ad_conversion(number: int, item: str, hour: int, **changes: object) -> Event:
+    return event(number, timestamp=hour * HOUR_MS + number, item_id=item, item_kind="ad", **changes)
+
+
+def test_ad_conversions_are_counted_once_by_hour_for_all_users(open_one: Open) -> None:
+    store = open_one()
+    store.append([ad_conversion(1, "a", 500), ad_conversion(2, "a", 500, user="v"), ad_conversion(3, "b", 480)])
+    store.append([ad_conversion(1, "a", 500), ad_conversion(4, "a", 501), ad_conversion(5, "c", 340)])
+    store.append([event(6, timestamp=500 * HOUR_MS, item_kind="organic"), ad_conversion(7, "d", 500, action="click")])
+    day, three_days, week = open_one().conversions(501)
+    assert day == {"a": 2, "b": 1} and three_days == {"a": 2, "b": 1} and week == {"a": 2, "b": 1, "c": 1}
+    assert store.conversions(480)[2] == {"c": 1} and store.conversions(2000) == ({}, {}, {})
+
+
+def test_a_loaded_log_brings_its_conversions_once(open_one: Open, prepared: Path) -> None:
+    store = open_one()
+    load_histories(prepared, store)
+    load_histories(prepared, open_one())
+    counted = count_by_hour(pq.read_table(prepared / "sequences"))
+    last = max(counted["hour"].to_pylist())
+    rows = zip(*(counted[name].to_pylist() for name in counted.column_names), strict=True)
+    assert store.conversions(last + 1) == windows_of(rows, last + 1)
+    assert sum(store.conversions(last + 1)[0].values()) > 0
+
+
+def test_trends_of_a_replica_are_those_of_its_store_and_renewed(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "h.sqlite")
+    sids = SidTable.of(["a", "b"], np.array([[1, 2], [3, 4]], dtype=np.int32))
+    spec = FeatureSpec.of(ModelConfig(codebooks=(8, 8), trending_length=3))
+    seconds = [0.0]
+    trends = StoreTrends(store, sids, spec, clock=lambda: seconds[0])
+    moment = 501 * HOUR_MS
+    assert (trends.at(moment)[0] == -1).all()
+    store.append([ad_conversion(1, "a", 500), ad_conversion(2, "unknown", 500)])
+    assert (trends.at(moment)[0] == -1).all()  # a minute old at most
+    seconds[0] = FRESH_SECONDS + 1
+    trends.at(moment)
+    for thread in threading.enumerate():
+        if thread.name == "trends":
+            thread.join()
+    assert trends.at(moment)[0].tolist() == [[1, 2], [-1, -1], [-1, -1]]
+    store.close()
+
+
+def test_a_store_that_cannot_be_read_has_no_trends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = SqliteStore(tmp_path / "h.sqlite")
+    with store.transaction() as connection:
+        connection.execute("DROP TABLE conversions")
+    spec = FeatureSpec.of(ModelConfig(codebooks=(8, 8), trending_length=3))
+    trends = StoreTrends(store, SidTable.of(["a"], np.array([[1, 2]], dtype=np.int32)), spec)
+    assert (trends.at(501 * HOUR_MS)[0] == -1).all() and "conversions cannot be read" in caplog.text
+    store.close()

@@ -127,11 +127,11 @@ def full_context(config: ModelConfig, size: int, seed: int = 0) -> ContextBatch:
         code_BST=draw(config.codebooks, length),
         feature_BSC=draw(list(spec.token.values()), length),
         mask_BS=torch.ones(size, length, dtype=torch.bool),
+        trend_code_BNT=draw(config.codebooks, config.trending_length) if spec.trend else None,
+        trend_feature_BNC=draw(list(spec.trend.values()), config.trending_length) if spec.trend else None,
     )
 
 
 def first_rows(context: ContextBatch, count: int) -> ContextBatch:
     """The first `count` contexts."""
-    return ContextBatch(
-        context.static_BF[:count], context.code_BST[:count], context.feature_BSC[:count], context.mask_BS[:count]
-    )
+    return context.rows(torch.arange(count, device=context.static_BF.device))

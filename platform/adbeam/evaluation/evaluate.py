@@ -47,7 +47,7 @@ def evaluate(config: Config, split: str = "test") -> dict[str, dict[str, float]]
     prepared = PreparedLog.open(work_dir / "prepared")
     bundle = load_bundle(work_dir / "bundles")
     popularity = popularity_before(prepared, split)
-    ranker = Ranker.of(bundle)
+    ranker = Ranker.of(bundle, trends=prepared.trends())
     requests = judged_requests(prepared, split, config.evaluation.max_requests)
     began = time.monotonic()
     rows = list(_judge(requests, ranker, popularity, config.decoding.widths, config.evaluation.cutoffs))

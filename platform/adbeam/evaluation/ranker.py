@@ -15,12 +15,15 @@ from adbeam.bundle import SID_COLUMN, Bundle
 from adbeam.decoding import Decoder, ItemFilter, Trie
 from adbeam.decoding.results import OrderBy
 from adbeam.logs.requests import Request
+from adbeam.logs.trending import TrendTable
 from adbeam.model.batch import ContextBatch
-from adbeam.model.features import ContextRow, History, build_context, collate
+from adbeam.model.collate import collate
+from adbeam.model.features import ContextRow, History, build_context
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.spec import FeatureSpec
 from adbeam.tokens.index import SidIndex
 from adbeam.tokens.sid_table import SidTable
+from adbeam.tokens.trends import EncodedTrends
 
 BATCH = 16
 
@@ -29,6 +32,7 @@ class Ranker:
     """Turns requests into ranked ads.
 
     Ads that share a SID come in the order they are served in, live eCPM then recency; with `popularity` given, by that.
+    `trends` of the log tell a model with trending_length what converted lately.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Ranker:
         ecpm_means: Sequence[float],
         order_by: OrderBy = "log_probability",
         popularity: Mapping[str, float] | None = None,
+        trends: TrendTable | None = None,
     ) -> None:
         ads = catalogue.filter(
             pc.and_(pc.is_valid(catalogue.column(SID_COLUMN)), pc.equal(catalogue.column("kind"), "ad"))
@@ -47,6 +52,7 @@ class Ranker:
         self._index = SidIndex.from_table(_ranked_by(ads, popularity))
         self._sids = SidTable.of_catalogue(catalogue, model.config.levels)
         self.spec = FeatureSpec.of(model.config)
+        self._trends = EncodedTrends(trends, self._sids, self.spec) if trends is not None else None
         trie = Trie.build(self._sids.lookup(self.ads)[0], model.config.codebooks)
         self.decoder = Decoder(model.eval(), trie, ecpm_means, order_by)
 
@@ -56,11 +62,12 @@ class Ranker:
         bundle: Bundle,
         order_by: OrderBy = "log_probability",
         popularity: Mapping[str, float] | None = None,
+        trends: TrendTable | None = None,
     ) -> Ranker:
         """The ranker of a bundle."""
         model = LazyAR(bundle.model_config)
         model.load_state_dict(bundle.weights)
-        return cls(model, bundle.catalogue, bundle.settings["ecpm_means"], order_by, popularity)
+        return cls(model, bundle.catalogue, bundle.settings["ecpm_means"], order_by, popularity, trends)
 
     def rank(
         self,
@@ -105,7 +112,9 @@ class Ranker:
         )
 
     def _context(self, request: Request) -> ContextRow:
-        return build_context(self.history(request), request.now_ms, request.scene, request.sequence.user_id, self.spec)
+        trending = self._trends.at(request.now_ms) if self._trends is not None else None
+        user_id = request.sequence.user_id
+        return build_context(self.history(request), request.now_ms, request.scene, user_id, self.spec, trending)
 
     def _expand(self, sids: list[list[int]], seen: Set[str], mask: np.ndarray | None, k: int) -> list[str]:
         ads: list[str] = []

@@ -26,9 +26,11 @@ from adbeam.logs.reading import Chunk
 from adbeam.logs.runners import InProcessRunner, Runner, ray_runner
 from adbeam.logs.shards import Quarantine, Spill, assemble_shard
 from adbeam.logs.source import CATALOGUE_FILE, SPILL, Source, open_source
+from adbeam.logs.trending import FILE as TRENDING_FILE
+from adbeam.logs.trending import write_trending
 from adbeam.logs.validate import QUARANTINE_SCHEMA, EventRules, malformed_rows, validate_events
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the layout or the rules change, so that older folders are prepared again."""
 
 
@@ -85,6 +87,7 @@ def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) ->
     assemble = partial(assemble_shard, staging / SPILL, schema=schema, split=logs.effective_split, target=staging)
     for counts in runner.each(logs.shards, partial(_answer, assemble), "order_deduplicate_split"):
         account.add(_succeeded(counts))
+    _succeeded(runner.once(partial(_answer, partial(summarise_trends, staging))))
     account.check()
     if not account.splits["train"]:
         raise UserError("leaves no event for training", field="logs.split", remedy="move validation_from later")
@@ -109,6 +112,11 @@ def read_share(source: Source, logs: LogsConfig, staging: Path, latest_ms: int, 
     spill.close()
     refused.close()
     return {"rows_in": rows_in, "reasons": reasons, "source": notes}
+
+
+def summarise_trends(staging: Path) -> dict[str, Any]:
+    """Write what was trending in every hour, from the counts that the shards left beside the spill."""
+    return write_trending((staging / SPILL).glob("conversions-*.parquet"), staging / TRENDING_FILE)
 
 
 def load_rules(source: Source, staging: Path, latest_ms: int) -> EventRules:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from adbeam import artifacts
 from adbeam.logs.source import CATALOGUE_FILE
+from adbeam.logs.trending import TrendTable
 
 FOLDER = "prepared"
 
@@ -44,6 +45,10 @@ class PreparedLog:
     def sequences(self) -> list[Path]:
         """Parquet shards of SEQUENCE_SCHEMA, one row a user, each user in one shard."""
         return sorted((self.folder / "sequences").glob("*.parquet"))
+
+    def trends(self) -> TrendTable:
+        """Which ads were converting most in the days before every hour of the log."""
+        return TrendTable.read(self.folder)
 
     def events(self) -> list[Path]:
         """Parquet shards of the clean events by user and time: EVENT_SCHEMA, then feature columns."""

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.logs.config import SplitConfig
+from adbeam.logs.trending import count_by_hour
 from adbeam.logs.validate import QUARANTINE_SCHEMA, Reasons, quarantine_rows
 from adbeam.records import ACTIONS, ITEM_KINDS, SEQUENCE_SCHEMA, SPLITS
 
@@ -97,6 +98,7 @@ def assemble_shard(spill: Path, shard: int, schema: pa.Schema, split: SplitConfi
     if quarantine.num_rows:
         pq.write_table(quarantine, target / "quarantine" / f"shard-{shard:05d}.parquet")
     sequences = to_sequences(events, split)
+    pq.write_table(count_by_hour(sequences), spill / f"conversions-{shard:05d}.parquet")
     pq.write_table(events.cast(schema), target / "events" / name, compression="zstd", row_group_size=_EVENT_ROWS)
     pq.write_table(sequences, target / "sequences" / name, compression="zstd", row_group_size=_SEQUENCE_ROWS)
     splits = np.bincount(pc.list_flatten(sequences["split"]).to_numpy(), minlength=len(SPLITS)).tolist()

@@ -6,8 +6,9 @@ M targets of one prefix.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -25,6 +26,10 @@ class ContextBatch:
     """int64, categorical features of each token: pathway, action, kind, recency, count and value buckets."""
     mask_BS: Tensor
     """bool, true where there is a token."""
+    trend_code_BNT: Tensor | None = None
+    """int64, SID codes of the ads that convert most lately; -1 where there is none. N ads."""
+    trend_feature_BNC: Tensor | None = None
+    """int64, bucketed shares of the conversions of each window."""
 
     @property
     def size(self) -> int:
@@ -33,7 +38,16 @@ class ContextBatch:
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+        return self._map(lambda part: part.to(device, non_blocking=True))
+
+    def rows(self, row_b: Tensor) -> Self:
+        """The contexts of some of the requests, in the order of `row_b`."""
+        return self._map(lambda part: part.index_select(0, row_b))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed: dict[str, Any] = {name: None if part is None else change(part) for name, part in parts.items()}
+        return type(self)(**changed)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ class ModelConfig(Section):
     item_buckets: int = Field(16384, ge=16, description="Hash buckets that give context tokens an item identity.")
     prefix_buckets: int = Field(8192, ge=16, description="Hash buckets of the SID prefix (s_1, s_2) of context tokens.")
     user_buckets: int = Field(4096, ge=1, description="Hash buckets of the user id; 1 leaves the user id out.")
+    trending_length: int = Field(
+        0, ge=0, le=64, description="Ads that convert most lately and vote beside the user's history (not in GR4AD)."
+    )
     history_prior: bool = Field(
         False, description="Let history tokens vote for their own next code (not in GR4AD); for logs with repeats."
     )

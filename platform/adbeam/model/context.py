@@ -110,8 +110,11 @@ class ContextProcessor(nn.Module):
         joined = self.norm(joined.view(B, -1, self.slices, self.group_width))
         joined = joined.view(B, -1, self.slices, config.context_kv_heads, config.head_width).permute(0, 2, 3, 1, 4)
         key, *value = joined.contiguous().split(config.context_kv_groups, dim=1)
-        votes = tuple(prior(context) for prior in self.priors.values())
-        return ContextState(key, value[0] if value else key, context.mask_BS, votes)
+        return ContextState(key, value[0] if value else key, context.mask_BS, self.votes(context))
+
+    def votes(self, context: ContextBatch) -> tuple[Votes, ...]:
+        """What each prior of the model says about B contexts."""
+        return tuple(prior(context) for prior in self.priors.values())
 
     def _static(self, context: ContextBatch) -> Tensor:
         """One token [B, 1, D] of all static features."""

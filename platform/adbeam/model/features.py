@@ -9,20 +9,18 @@ Shapes: H events of the history, T SID levels, S context length, F static featur
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
-import torch
 
-from adbeam.model.batch import ContextBatch
-from adbeam.model.spec import ACTIVITY, COUNT, DUE, RECENCY, SCENES, VALUE, FeatureSpec
+from adbeam.model.spec import ACTIVITY, COUNT, DUE, RECENCY, SCENES, SHARE, VALUE, FeatureSpec
 from adbeam.records import ACTIONS
 
 _IMPRESSION = ACTIONS.index("impression")
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+FIRST_SHARE = 2.0**-16
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,23 @@ class ContextRow:
     """int32 [S, T], -1 where there is no token. Token 0 carries the static features and has no code."""
     feature_SC: np.ndarray
     """uint8 [S, C]."""
+    trend_code_NT: np.ndarray | None = None
+    """int32, codes of trending ads, -1 where there is none; None where the model knows no trends."""
+    trend_feature_NC: np.ndarray | None = None
+    """uint8."""
 
 
-def build_context(history: History, now_ms: int, scene: str, user_id: str | None, spec: FeatureSpec) -> ContextRow:
+def build_context(
+    history: History,
+    now_ms: int,
+    scene: str,
+    user_id: str | None,
+    spec: FeatureSpec,
+    trending: tuple[np.ndarray, np.ndarray] | None = None,
+) -> ContextRow:
     """The context of a request at `now_ms`; events at or after it are not looked at, nor are impressions.
+
+    `trending` is what `encode_trending` made of the ads that convert most lately.
 
     Token 0 is the static token, then the newest `short_length` events oldest first, then the `long_length` most
     frequent items of the whole history, most frequent first.
@@ -90,7 +101,25 @@ def build_context(history: History, now_ms: int, scene: str, user_id: str | None
         items = _ItemTable.of(history, now_ms)
         _write_short(code_ST, feature_SC, history, items, now_ms, spec)
         _write_long(code_ST, feature_SC, history, items, spec)
-    return ContextRow(static_features(now_ms, scene, user_id, len(history), spec), code_ST, feature_SC)
+    static_F = static_features(now_ms, scene, user_id, len(history), spec)
+    if not spec.trending_length:
+        return ContextRow(static_F, code_ST, feature_SC)
+    return ContextRow(static_F, code_ST, feature_SC, *(trending or no_trending(spec)))
+
+
+def encode_trending(code_nT: np.ndarray, share_nW: np.ndarray, spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
+    """(codes int32 [N, T], features uint8 [N, C]) of up to N = `trending_length` trending ads, the first ones first."""
+    code_NT, feature_NC = no_trending(spec)
+    code_nT = code_nT[: spec.trending_length]
+    code_NT[: len(code_nT)] = code_nT
+    feature_NC[: len(code_nT)] = log_bucket(share_nW[: spec.trending_length], 2.0, FIRST_SHARE, SHARE)
+    return code_NT, feature_NC
+
+
+def no_trending(spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
+    """What `encode_trending` makes of no ads."""
+    code_NT = np.full((spec.trending_length, spec.levels), -1, dtype=np.int32)
+    return code_NT, np.zeros((spec.trending_length, len(spec.trend)), dtype=np.uint8)
 
 
 def static_features(now_ms: int, scene: str, user_id: str | None, events: int, spec: FeatureSpec) -> np.ndarray:
@@ -100,24 +129,6 @@ def static_features(now_ms: int, scene: str, user_id: str | None, events: int, s
     activity = min(ACTIVITY - 1, round(np.log2(events + 1)))
     values = [_bucket(scene, SCENES), (day + 3) % 7, now_ms % DAY_MS // HOUR_MS, user, activity]
     return np.array(values, dtype=np.int32)
-
-
-def collate(rows: Sequence[ContextRow]) -> ContextBatch:
-    """The rows as one batch."""
-    return stack(
-        np.stack([row.static_F for row in rows]),
-        np.stack([row.code_ST for row in rows]),
-        np.stack([row.feature_SC for row in rows]),
-    )
-
-
-def stack(static_BF: np.ndarray, code_BST: np.ndarray, feature_BSC: np.ndarray) -> ContextBatch:
-    """A batch of contexts whose arrays are stacked already, as a data loader delivers them."""
-    code = torch.from_numpy(code_BST.astype(np.int64))
-    mask = code[..., 0] >= 0
-    mask[:, 0] = True
-    static = torch.from_numpy(static_BF.astype(np.int64))
-    return ContextBatch(static, code, torch.from_numpy(feature_BSC.astype(np.int64)), mask)
 
 
 def log_bucket(ratio: np.ndarray, per_doubling: float, first: float, buckets: int) -> np.ndarray:

@@ -21,9 +21,9 @@ from adbeam.model.batch import ContextBatch, TrainBatch
 from adbeam.model.codes import CodeTable, Fuse, LevelEmbedding
 from adbeam.model.config import ModelConfig
 from adbeam.model.context import ContextProcessor, ContextState
-from adbeam.model.history_prior import prior_logits
 from adbeam.model.initialise import initialise
 from adbeam.model.layers import Block, StepCache
+from adbeam.model.votes import vote_logits
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,12 @@ class LazyAR(nn.Module):
         return self.codes[level](h, head=True, column_C=column_C)
 
     def prior(self, level: int, state: ContextState, path_BQt: Tensor, seen_BQS: Tensor | None = None) -> Tensor:
-        """What the history adds to the logits of `level` after the codes `path_BQt`: [B, Q, V]; 0 without a prior."""
-        if state.weight_BST is None or state.code_BST is None:
-            return torch.zeros((), device=state.mask_BS.device)
-        size = self.config.codebooks[level]
-        return prior_logits(state.code_BST, state.weight_BST, level, path_BQt, size, seen_BQS)
+        """What the priors add to the logits of `level` after the codes `path_BQt`: [B, Q, V]; 0 without any."""
+        added = torch.zeros((), device=state.mask_BS.device)
+        for votes in state.votes:
+            seen = seen_BQS if votes.of_history else None
+            added = added + vote_logits(votes, level, path_BQt, self.config.codebooks[level], seen)
+        return added
 
     def forward(self, batch: TrainBatch, mtp: bool = True) -> dict[str, Tensor]:
         """See `train_losses`."""
@@ -163,9 +164,9 @@ class LazyAR(nn.Module):
         return self.norm(first_BP1D[:, :, 0]), self.norm(h_BQTD).view(B, P, M, T, -1).unbind(3)
 
     def _teacher_prior(self, state: ContextState, batch: TrainBatch) -> list[Tensor]:
-        """The prior's logits of every level: [B, P, V] of the first, [B, P, M, V] of the others; 0 without one."""
+        """The priors' logits of every level: [B, P, V] of the first, [B, P, M, V] of the others; 0 without one."""
         B, P, M, T = batch.code_BPMT.shape
-        if state.weight_BST is None:
+        if not state.votes:
             return [torch.zeros((), device=state.mask_BS.device)] * T
         place_S = torch.arange(state.mask_BS.shape[1], device=state.mask_BS.device)
         seen_BPS = place_S < batch.visible_BP[:, :, None] if P > 1 else None

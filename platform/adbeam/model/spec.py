@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from adbeam.model.config import ModelConfig
@@ -17,6 +17,10 @@ COUNT = 16
 """Buckets of how often an item was seen: 1, 2, 3, 4, then two a factor of 2."""
 DUE = 16
 """Buckets of time since last / mean interval; 0 where there was one occurrence only."""
+SHARE = 34
+"""Buckets of an ad's share of the conversions of a window, two a factor of 2 from 2^-16 up; 0 is none."""
+MATCH = 8
+"""Buckets of how many history tokens lie under a prefix of an ad: 0, 1, 2, 3, 4, then one a factor of 2."""
 VALUE = 16
 """Buckets of the value, one a factor of 2 from 1/8 up; 0 is no value."""
 
@@ -32,6 +36,9 @@ class FeatureSpec:
     levels: int
     short_length: int
     long_length: int
+    trending_length: int = 0
+    trend: dict[str, int] = field(default_factory=dict)
+    """Features of a trending ad."""
 
     @classmethod
     def of(cls, config: ModelConfig) -> Self:
@@ -51,6 +58,8 @@ class FeatureSpec:
             levels=config.levels,
             short_length=config.short_length,
             long_length=config.long_length,
+            trending_length=config.trending_length,
+            trend={"day": SHARE, "three_days": SHARE, "week": SHARE} if config.trending_length else {},
         )
 
     @property

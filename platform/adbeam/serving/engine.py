@@ -35,6 +35,7 @@ from adbeam.serving.live import Live, LiveAds
 from adbeam.serving.metrics import Recorder
 from adbeam.serving.query import Answer, Blocked, Query
 from adbeam.serving.store import EMPTY, HistoryStore, UserHistory, user_history
+from adbeam.serving.trends import StoreTrends
 from adbeam.tokens.updates import open_log
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,8 @@ class ModelEngine:
         self.bundle, self.config, self._store, self._metrics = bundle, config, store, metrics
         self.catalogue = AdCatalogue(bundle.catalogue, bundle.model_config.levels)
         self.spec = FeatureSpec.of(bundle.model_config)
-        self._contexts = ContextBuilder(self.catalogue, self.spec)
+        trends = StoreTrends(store, self.catalogue.sids, self.spec) if self.spec.trending_length else None
+        self._contexts = ContextBuilder(self.catalogue, self.spec, trends)
         self.scenes = tuple(bundle.settings.get("scenes") or ("default",))
         self.full_widths = full_widths(bundle, config)
         model = LazyAR(bundle.model_config)

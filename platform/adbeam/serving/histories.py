@@ -15,7 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from adbeam.model.batch import ContextBatch
-from adbeam.model.features import History, stack, static_features
+from adbeam.model.collate import stack
+from adbeam.model.features import History, static_features
 from adbeam.model.history_tokens import HistoryTokens
 from adbeam.model.spec import FeatureSpec
 from adbeam.serving.catalogue import AdCatalogue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from adbeam.logs.trending import HOUR_MS, WINDOWS_HOURS
 from adbeam.records import ACTIONS, ITEM_KINDS, Event
 
 
@@ -70,6 +72,12 @@ def user_history(rows: Iterable[tuple[str, int, int, int, float]]) -> UserHistor
 EMPTY = user_history(())
 
 
+HourCount = tuple[int, str, int]
+"""(hour since 1970, item, its ad conversions in that hour)."""
+KEPT_HOURS = WINDOWS_HOURS[-1] + 24
+"""Counts of older hours may go."""
+
+
 class HistoryStore(Protocol):
     """Keyed histories. Implementations are safe to call from several threads."""
 
@@ -82,15 +90,30 @@ class HistoryStore(Protocol):
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Add events; for each, whether its id was new (false: counted before, ignored)."""
 
-    def fill(self, source: str, histories: Iterable[tuple[str, UserHistory]]) -> int:
+    def conversions(self, hour: int) -> tuple[Counter[str], ...]:
+        """{item: ad conversions} of every window of logs.trending that ends where `hour` (since 1970) begins."""
+
+    def fill(
+        self, source: str, histories: Iterable[tuple[str, UserHistory]], conversions: Iterable[HourCount] = ()
+    ) -> int:
         """Write many histories once in the life of the store; returns users written, 0 when it was filled before.
 
-        `source` is remembered. `histories` is not touched when there is nothing to do. Of several that call it at
-        once, one writes and the others wait.
+        `conversions` are the ad conversions among their events, `source` is remembered. Neither is read when there is
+        nothing to do. Of several that call it at once, one writes and the others wait.
         """
 
     def close(self) -> None:
         """Release files and connections."""
+
+
+def hour_counts(events: Iterable[Event]) -> list[HourCount]:
+    """The ad conversions among events, counted by hour."""
+    counted = Counter(
+        (event.timestamp // HOUR_MS, event.item_id)
+        for event in events
+        if event.action == "conversion" and event.item_kind == "ad"
+    )
+    return [(hour, item, count) for (hour, item), count in counted.items()]
 
 
 def event_row(event: Event) -> tuple[str, int, int, int, float]:

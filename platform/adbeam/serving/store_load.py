@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from adbeam import artifacts
 from adbeam.errors import UserError
+from adbeam.logs.trending import HOUR_MS, count_by_hour
 from adbeam.serving.config import StoreConfig
-from adbeam.serving.store import HistoryStore, UserHistory
+from adbeam.serving.store import KEPT_HOURS, HistoryStore, HourCount, UserHistory
 from adbeam.serving.store_sqlite import SqliteStore
 
 logger = logging.getLogger(__name__)
@@ -45,7 +48,22 @@ def load_histories(prepared: str | Path, store: HistoryStore, *, before_ms: int 
     prepared = Path(prepared)
     manifest = artifacts.read_manifest(prepared, verify=False)
     source = artifacts.fingerprint(manifest["files"], before_ms)
-    return store.fill(source, _kept(prepared, before_ms))
+    return store.fill(source, _kept(prepared, before_ms), _newest_conversions(prepared, before_ms))
+
+
+def _newest_conversions(prepared: Path, before_ms: int | None) -> Iterator[HourCount]:
+    """The ad conversions of the log's last week, by hour; read when first asked for."""
+    counted: Counter[tuple[int, str]] = Counter()
+    for shard in sorted((prepared / "sequences").glob("*.parquet")):
+        for batch in pq.ParquetFile(shard).iter_batches(1024, columns=["timestamp", "item_id", "item_kind", "action"]):
+            table = count_by_hour(pa.table(batch))
+            for hour, item, count in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
+                if before_ms is None or hour < before_ms // HOUR_MS:
+                    counted[hour, item] += count
+    last = max((hour for hour, _ in counted), default=0)
+    for (hour, item), count in counted.items():
+        if hour >= last - KEPT_HOURS:
+            yield hour, item, count
 
 
 def _kept(prepared: Path, before_ms: int | None) -> Iterator[tuple[str, UserHistory]]:

@@ -14,6 +14,7 @@ import random
 import time
 import uuid
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -25,9 +26,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from adbeam.errors import UserError
+from adbeam.logs.trending import WINDOWS_HOURS, windows_of
 from adbeam.records import Event
 from adbeam.serving.config import RedisStoreConfig
-from adbeam.serving.store import EMPTY, UserHistory, event_row, user_history
+from adbeam.serving.store import EMPTY, KEPT_HOURS, HourCount, UserHistory, event_row, hour_counts, user_history
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +84,22 @@ class RedisStore:
             fresh.update({place: is_new for (place, _), is_new in zip(placed, new, strict=True)})
         return [fresh[place] for place in range(len(events))]
 
-    def fill(self, source: str, histories: Iterable[tuple[str, UserHistory]]) -> int:
+    def conversions(self, hour: int) -> tuple[Counter[str], ...]:
+        """{item: ad conversions} of every window of logs.trending that ends where `hour` begins; one round trip a
+        server. Raises redis.RedisError."""
+        hours = range(hour - WINDOWS_HOURS[-1], hour)
+        rows: list[HourCount] = []
+        for client in self._writers:  # a week of counts may take longer than a batch would wait for a history
+            pipe = client.pipeline(transaction=False)
+            for at in hours:
+                pipe.hgetall(self._conversions(at))
+            for at, counts in zip(hours, pipe.execute(), strict=True):
+                rows.extend((at, item.decode(), int(count)) for item, count in counts.items())
+        return windows_of(rows, hour)
+
+    def fill(
+        self, source: str, histories: Iterable[tuple[str, UserHistory]], conversions: Iterable[HourCount] = ()
+    ) -> int:
         """Write many histories once, whichever replica comes first; returns users written, 0 when it was done before.
 
         The others wait. What a user has done since is never overwritten.
@@ -91,7 +108,10 @@ class RedisStore:
         while first.hget(facts, "loaded_from") is None:
             if first.set(lock, uuid.uuid4().hex, nx=True, px=FILL_LOCK_MS):
                 users = self._fill(histories, lambda: first.pexpire(lock, FILL_LOCK_MS))
-                first.hset(facts, "loaded_from", source)
+                done = first.pipeline()  # the counts and the note that they are in: both or neither
+                self._count(done, conversions)
+                done.hset(facts, "loaded_from", source)
+                done.execute()
                 first.delete(lock)
                 return users
             time.sleep(0.2)
@@ -140,6 +160,7 @@ class RedisStore:
             if added:
                 history = (unpack(value) if value else EMPTY).extended(user_history(added))
                 pipe.set(self._history(user), pack(history.newest(self.max_events)))
+        self._count(pipe, hour_counts(e for e, is_new in zip(events, fresh, strict=True) if is_new))
         for event, is_new in zip(events, fresh, strict=True):
             if is_new:
                 pipe.set(self._event(event.event_id), b"", ex=self.config.event_id_seconds)
@@ -152,6 +173,15 @@ class RedisStore:
             shard = zlib.crc32(user_of(entry).encode("utf-8", "surrogateescape")) % len(self._writers)
             found.setdefault(shard, []).append(entry)
         return found
+
+    def _count(self, client: Any, counts: Iterable[HourCount]) -> None:
+        """Add to the counts of ad conversions by hour; a key goes KEPT_HOURS after its last change."""
+        for hour, item, count in counts:
+            client.hincrby(self._conversions(hour), item, count)
+            client.expire(self._conversions(hour), KEPT_HOURS * 3600)
+
+    def _conversions(self, hour: int) -> str:
+        return f"{self.config.key_prefix}:conversions:{hour}"
 
     def _history(self, user_id: str) -> str:
         return f"{self.config.key_prefix}:history:{user_id}"

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from adbeam.errors import UserError
+from adbeam.logs.trending import WINDOWS_HOURS, windows_of
 from adbeam.records import Event
-from adbeam.serving.store import EMPTY, UserHistory, event_row, user_history
+from adbeam.serving.store import EMPTY, KEPT_HOURS, HourCount, UserHistory, event_row, hour_counts, user_history
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS histories (
@@ -24,6 +27,9 @@ CREATE TABLE IF NOT EXISTS histories (
     kinds BLOB NOT NULL, event_values BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event_ids (place INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS conversions (
+    hour INTEGER NOT NULL, item_id TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (hour, item_id)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 PRUNE_EVERY = 1000
@@ -72,10 +78,18 @@ class SqliteStore:
                 row = self._read(user_id)
                 history = (_unpack(row) if row else EMPTY).extended(user_history(map(event_row, added)))
                 write_history(connection, user_id, history.newest(self.max_events))
+            count_conversions(connection, hour_counts(chain.from_iterable(by_user.values())))
             self._prune(connection)
         return fresh
 
-    def fill(self, source: str, histories: Iterable[tuple[str, UserHistory]]) -> int:
+    def conversions(self, hour: int) -> tuple[Counter[str], ...]:
+        """{item: ad conversions} of every window of logs.trending that ends where `hour` begins."""
+        query = "SELECT hour, item_id, count FROM conversions WHERE hour >= ? AND hour < ?"
+        return windows_of(self._connection().execute(query, (hour - WINDOWS_HOURS[-1], hour)), hour)
+
+    def fill(
+        self, source: str, histories: Iterable[tuple[str, UserHistory]], conversions: Iterable[HourCount] = ()
+    ) -> int:
         """Write many histories in one transaction, once; returns users written, 0 when it was filled before."""
         if self.fact(LOADED_FROM) is not None:  # a later load would overwrite what users have done since
             return 0
@@ -86,6 +100,7 @@ class SqliteStore:
             for user_id, history in histories:
                 write_history(connection, user_id, history.newest(self.max_events))
                 users += 1
+            count_conversions(connection, conversions)
             connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (LOADED_FROM, source))
         return users
 
@@ -124,6 +139,9 @@ class SqliteStore:
         if self._appends % PRUNE_EVERY == 0:
             connection.execute(
                 "DELETE FROM event_ids WHERE place <= (SELECT max(place) FROM event_ids) - ?", (self.max_event_ids,)
+            )
+            connection.execute(
+                "DELETE FROM conversions WHERE hour < (SELECT max(hour) FROM conversions) - ?", (KEPT_HOURS,)
             )
 
     def _connection(self) -> sqlite3.Connection:
@@ -164,6 +182,15 @@ def write_history(connection: sqlite3.Connection, user_id: str, history: UserHis
             history.kind_H.tobytes(),
             history.value_H.tobytes(),
         ),
+    )
+
+
+def count_conversions(connection: sqlite3.Connection, counts: Iterable[HourCount]) -> None:
+    """Add to the counts of ad conversions by hour."""
+    connection.executemany(
+        "INSERT INTO conversions VALUES (?, ?, ?)"
+        " ON CONFLICT (hour, item_id) DO UPDATE SET count = count + excluded.count",
+        counts,
     )
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from adbeam.model.batch import TrainBatch
-from adbeam.model.features import stack
+from adbeam.model.collate import stack
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.objectives.weights import user_weight
 from adbeam.training.rows import RowFormat
@@ -38,7 +38,9 @@ class BatchMaker:
         value_BM, weight_BM = row["value_M"][:, :filled], weight_BM[:, :filled]
         code_BST, feature_BSC = _without_empty_tokens(row["code_ST"], row["feature_SC"])
         return TrainBatch(
-            context=stack(row["static_F"], code_BST, feature_BSC),
+            context=stack(
+                row["static_F"], code_BST, feature_BSC, row.get("trend_code_NT"), row.get("trend_feature_NC")
+            ),
             visible_BP=torch.full((len(table), 1), code_BST.shape[1]),
             code_BPMT=torch.from_numpy(row["target_MT"][:, :filled].astype(np.int64))[:, None],
             bucket_BPM=self._bucket(value_BM, weight_BM)[:, None],

@@ -17,16 +17,19 @@ import pyarrow.parquet as pq
 from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.logs.requests import read_sequences
+from adbeam.logs.trending import FILE as TRENDS
+from adbeam.logs.trending import TrendTable
 from adbeam.model.config import ModelConfig
 from adbeam.model.spec import FeatureSpec
 from adbeam.tokens.sid_table import SidTable
+from adbeam.tokens.trends import EncodedTrends
 from adbeam.training.config import BehaviorWeights, TrainingConfig
 from adbeam.training.order import RowFiles
 from adbeam.training.row_builder import RowBuilder
 from adbeam.training.rows import RowFormat
 
 FOLDER = "training_rows"
-FORMAT = 1
+FORMAT = 2
 """Of the folder; a change of it makes the rows anew."""
 GROUP_ROWS = 1024
 BUFFER_ROWS = 32 * GROUP_ROWS
@@ -112,6 +115,7 @@ def _build_shards(settings: TrainSettings, format: RowFormat, staging: Path, use
     spec = FeatureSpec.of(settings.model)
     training = settings.training
     rest = {
+        "prepared": str(Path(settings.work_dir).resolve() / "prepared"),
         "spec": spec.as_dict(),
         "format": format.as_dict(),
         "target_action": training.target_action,
@@ -144,13 +148,15 @@ def _build_shard_in_task(task: dict[str, str], shared: list[Any], rest: dict[str
 
 def _build_shard(task: dict[str, str], sids: SidTable, rest: dict[str, Any]) -> dict[str, Any]:
     """Write one shard of rows; returns its name, its totals and a sample of target values."""
+    spec = FeatureSpec.from_dict(rest["spec"])
     builder = RowBuilder(
         sids=sids,
-        spec=FeatureSpec.from_dict(rest["spec"]),
+        spec=spec,
         format=RowFormat(**rest["format"]),
         target_action=rest["target_action"],
         weights=BehaviorWeights(**rest["weights"]),
         seed=rest["seed"],
+        trends=EncodedTrends(TrendTable.read(rest["prepared"]), sids, spec) if spec.trending_length else None,
     )
     path = Path(task["target"])
     number = int(path.stem.rsplit("-", 1)[1])
@@ -216,7 +222,7 @@ def _fingerprint(settings: TrainSettings) -> str:
     tokens = artifacts.read_manifest(work_dir / "tokens", verify=False)["files"]
     return artifacts.fingerprint(
         FORMAT,
-        {name: value for name, value in prepared.items() if name.startswith("sequences/")},
+        {name: value for name, value in prepared.items() if name.startswith("sequences/") or name == TRENDS},
         tokens["sids.parquet"],
         FeatureSpec.of(settings.model).as_dict(),
         RowFormat.of(settings.model, training.targets_per_request).as_dict(),

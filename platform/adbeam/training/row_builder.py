@@ -15,6 +15,7 @@ from adbeam.model.features import History, build_context
 from adbeam.model.spec import FeatureSpec
 from adbeam.records import ACTIONS, SPLITS
 from adbeam.tokens.sid_table import SidTable
+from adbeam.tokens.trends import EncodedTrends
 from adbeam.training.config import BehaviorWeights
 from adbeam.training.rows import RowFormat
 
@@ -29,6 +30,8 @@ class RowBuilder:
     target_action: str
     weights: BehaviorWeights
     seed: int
+    trends: EncodedTrends | None = None
+    """What was trending, where the model is told."""
     scenes: set[str] = field(default_factory=set)
     """Of the requests seen so far."""
 
@@ -48,9 +51,13 @@ class RowBuilder:
         targets = self._choose(request, known_H)
         if not len(targets):
             return None
-        context = build_context(history, request.now_ms, request.scene, request.sequence.user_id, self.spec)
+        trending = self.trends.at(request.now_ms) if self.trends is not None else None
+        user_id = request.sequence.user_id
+        context = build_context(history, request.now_ms, request.scene, user_id, self.spec, trending)
         row = np.zeros((), dtype=self.format.dtype)
         row["static_F"], row["code_ST"], row["feature_SC"] = context.static_F, context.code_ST, context.feature_SC
+        if self.format.trending:
+            row["trend_code_NT"], row["trend_feature_NC"] = context.trend_code_NT, context.trend_feature_NC
         row["target_MT"][: len(targets)] = code_HT[targets]
         row["value_M"][: len(targets)] = _value(request.sequence, targets)
         row["weight_M"][: len(targets)] = self._behavior(request.sequence.kind_H[targets])

@@ -3,7 +3,7 @@
 In memory rows are a numpy structured array; on disk each field is a fixed-size binary column of Parquet, so that
 reading is a copy of bytes and not a parse. Knows neither torch nor Ray: data tasks start fast.
 
-Shapes: N rows, S context length, T SID levels, F static features, C token features, M targets.
+Shapes: N rows (and N trending ads), S context length, T SID levels, F static features, C token features, M targets.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class RowFormat:
     targets: int
     wide_static: bool
     wide_codes: bool
+    trending: int = 0
+    trend: int = 0
 
     @classmethod
     def of(cls, model: ModelConfig, targets: int) -> Self:
@@ -42,12 +44,18 @@ class RowFormat:
             targets=targets,
             wide_static=max(spec.static.values()) > np.iinfo(np.int16).max,
             wide_codes=max(model.codebooks) > np.iinfo(np.int16).max,
+            trending=spec.trending_length,
+            trend=len(spec.trend),
         )
 
     @property
     def dtype(self) -> np.dtype:
         """One row."""
         code = np.int32 if self.wide_codes else np.int16
+        trends = [
+            ("trend_code_NT", code, (self.trending, self.levels)),
+            ("trend_feature_NC", np.uint8, (self.trending, self.trend)),
+        ]
         return np.dtype(
             [
                 ("static_F", np.int32 if self.wide_static else np.int16, (self.static,)),
@@ -57,6 +65,7 @@ class RowFormat:
                 ("value_M", np.float32, (self.targets,)),
                 ("weight_M", np.float32, (self.targets,)),
                 ("user_value", np.float32),
+                *(trends if self.trending else []),
             ]
         )
 
