@@ -14,6 +14,7 @@ from adbeam.errors import UserError
 from adbeam.serving.api import build_api
 from adbeam.serving.auth import Authenticator, RateLimit
 from adbeam.serving.config import AuthConfig, LimitsConfig, ServingConfig
+from adbeam.serving.openrtb import BidRequest, bid_model
 from adbeam.serving.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 
 
@@ -24,6 +25,7 @@ class EchoService:
         self.config = ServingConfig.parse(args)
         self.request_type = request_model(self.config.limits, self.config.deadline, ("display", "mailer"))
         self.event_type = event_model(self.config.limits)
+        self.bid_type = bid_model(self.config.limits)
         self.changes_type = changes_model(self.config.admin)
         self.default_deadline_ms = 123.0
         self.fault: str | None = None
@@ -34,6 +36,9 @@ class EchoService:
             raise RuntimeError("secret detail")
         asked = request.model_dump(mode="json")
         return None if request.user_id == "nobody" else to_json({**asked, "granted_ms": deadline_ms})
+
+    async def bid(self, request: BidRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
+        return None if request.imp[0].id == "none" else to_json({"id": request.id, "granted_ms": deadline_ms})
 
     async def events(self, batch: EventBatch) -> bytes:
         return to_json({"accepted": len(batch.events), "duplicates": 0})
@@ -266,6 +271,7 @@ async def test_openapi_shows_the_bounds_in_force() -> None:
     assert {"display", "mailer"} <= set(request["scene"]["anyOf"][0]["enum"])
     assert set(document["paths"]) == {
         "/v1/ads",
+        "/v1/openrtb",
         "/v1/events",
         "/v1/status",
         "/v1/path",
@@ -297,3 +303,43 @@ async def test_mutated_bodies_never_fail_inside() -> None:
             body[start : start + rng.randrange(8)] = rng.choice((*SPLICES, rng.randbytes(3)))
         statuses[(await call(api, "POST", "/v1/ads", bytes(body))).status] += 1
     assert set(statuses) <= {200, 400, 422} and len(statuses) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "answer"),
+    [
+        ({"id": "r", "imp": [{"id": "1"}]}, 200, {"id": "r", "granted_ms": 123.0}),
+        (
+            {"id": "r", "imp": [{"id": "1", "banner": {"w": 3}}], "tmax": 80, "at": 2},
+            200,
+            {"id": "r", "granted_ms": 70.0},
+        ),
+        ({"id": "r", "imp": [{"id": "1"}], "tmax": 10**6}, 200, {"id": "r", "granted_ms": 5000.0}),
+        ({"id": "r", "imp": [{"id": "1"}], "tmax": 15}, 200, {"id": "r", "nbr": 15}),
+        ({"id": "r", "imp": [{"id": "none"}]}, 204, None),
+        ({"id": "r", "imp": []}, 422, "imp"),
+        ({"imp": [{"id": "1"}]}, 422, "id"),
+        ({"id": "r", "imp": [{"id": "1", "bidfloor": -1}]}, 422, "imp.0.bidfloor"),
+        ({"id": "r", "imp": [{"id": "1"}] * 21}, 422, "imp"),
+        (b"{", 400, None),
+    ],
+)
+async def test_a_bid_request_is_granted_its_tmax_less_the_network(body: Any, status: int, answer: Any) -> None:
+    reply = await call(build_api(EchoService()), "POST", "/v1/openrtb", body)
+    assert reply.status == status
+    if status == 422:
+        assert reply.json["errors"][0]["field"] == answer
+    elif status == 200:
+        assert reply.json == answer
+    assert (reply.headers.get("x-openrtb-version") == "2.6") == (status in (200, 204))
+
+
+async def test_bid_requests_are_under_authentication_and_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADBEAM_API_KEYS", "one")
+    limits = {"requests_per_second": 0.001, "burst_requests": 1, "body_bytes": 1024}
+    api = build_api(EchoService(auth={"mode": "bearer"}, limits=limits))
+    body, key = {"id": "r", "imp": [{"id": "1"}]}, {"Authorization": "Bearer one"}
+    assert (await call(api, "POST", "/v1/openrtb", body)).status == 401
+    assert (await call(api, "POST", "/v1/openrtb", {**body, "ext": "x" * 2000}, key)).status == 413
+    over = await call(api, "POST", "/v1/openrtb", body, key)
+    assert over.status == 429 and over.headers["retry-after"] == "1"

@@ -287,3 +287,17 @@ async def test_what_the_autoscaler_reads_follows_the_arrivals(tmp_path: Path) ->
         status = ReplicaStatus.model_validate_json(service.status())
         assert status.full_width_capacity_per_second == pytest.approx(100, rel=0.9)
         assert (status.policy, status.model_version, tuple(status.full_widths)) == ("deadline", "v1", FULL)
+
+
+async def test_a_bid_is_the_expected_ecpm_of_the_best_ad_and_below_the_floor_there_is_none(tmp_path: Path) -> None:
+    async with running(tmp_path, GatedEngine()) as service:
+
+        async def bid(**imp: Any) -> Any:
+            request = service.bid_type.model_validate({"id": "r", "imp": [{"id": "1", **imp}]})
+            answer = await service.bid(request, 2000.0, time.monotonic())
+            return None if answer is None else json.loads(answer)
+
+        offered = [{"id": "r-1", "impid": "1", "price": 2.0, "adid": "v1-ad", "crid": "v1-ad"}]
+        assert await bid(bidfloor=1.5) == {"id": "r", "seatbid": [{"bid": offered, "seat": "adbeam"}], "cur": "USD"}
+        assert await bid(bidfloor=2.5) is None
+        assert await bid(tagid="empty") is None

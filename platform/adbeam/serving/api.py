@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from pydantic import ValidationError
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -23,6 +24,7 @@ from adbeam.serving.auth import Authenticator, RateLimit
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.console import add_console
 from adbeam.serving.openapi import openapi_document
+from adbeam.serving.openrtb import INSUFFICIENT_TIME, VERSION, BidRequest
 from adbeam.serving.problems import Problem, field_problem, validation_problem
 from adbeam.serving.schemas import AdChanges, AdRequest, EventBatch
 
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 DEADLINE_HEADER = "x-deadline-ms"
 DRAINED_BYTES = 64 << 20
+OPENRTB_HEADERS = {"x-openrtb-version": VERSION}
 
 
 class AdService(Protocol):
@@ -51,6 +54,13 @@ class AdService(Protocol):
 
     async def ads(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
         """The JSON of an AdResponse, None when no ad matches; raises Problem."""
+
+    @property
+    def bid_type(self) -> type[BidRequest]:
+        """BidRequest with the bounds in force."""
+
+    async def bid(self, request: BidRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
+        """The JSON of a BidResponse, None for no bid; raises Problem."""
 
     async def events(self, batch: EventBatch) -> bytes:
         """The JSON of an EventReceipt; raises Problem."""
@@ -95,6 +105,22 @@ class Border:
         asked = _validated(self.service.request_type, body)
         answer = await self.service.ads(asked, self._deadline_ms(request, asked), arrived_s)
         return Response(status_code=204) if answer is None else Response(answer, media_type="application/json")
+
+    async def openrtb(self, request: Request) -> Response:
+        """POST /v1/openrtb: an OpenRTB 2.6 bid request; 204 is no bid."""
+        arrived_s = time.monotonic()
+        body = await self._admit(request)
+        asked = _validated(self.service.bid_type, body)
+        deadline_ms = self.service.default_deadline_ms
+        if asked.tmax is not None:
+            deadline_ms = min(asked.tmax - self.service.config.openrtb.network_ms, self.deadline.max_ms)
+        if deadline_ms < self.deadline.min_ms:
+            refusal = to_json({"id": asked.id, "nbr": INSUFFICIENT_TIME})
+            return Response(refusal, media_type="application/json", headers=OPENRTB_HEADERS)
+        answer = await self.service.bid(asked, deadline_ms, arrived_s)
+        if answer is None:
+            return Response(status_code=204, headers=OPENRTB_HEADERS)
+        return Response(answer, media_type="application/json", headers=OPENRTB_HEADERS)
 
     async def events(self, request: Request) -> Response:
         """POST /v1/events."""
@@ -176,6 +202,9 @@ def build_api(service: AdService) -> FastAPI:
     async def ads(request: Request) -> Response:
         return await _answered(service, "ads", border.ads, request)
 
+    async def openrtb(request: Request) -> Response:
+        return await _answered(service, "openrtb", border.openrtb, request)
+
     async def events(request: Request) -> Response:
         return await _answered(service, "events", border.events, request)
 
@@ -194,8 +223,9 @@ def build_api(service: AdService) -> FastAPI:
     async def readyz(request: Request) -> Response:
         return _state(service.health() or service.readiness())
 
-    api.direct = {"/v1/ads": ads}
+    api.direct = {"/v1/ads": ads, "/v1/openrtb": openrtb}
     api.add_route("/v1/ads", ads, methods=["POST"])
+    api.add_route("/v1/openrtb", openrtb, methods=["POST"])
     api.add_route("/v1/events", events, methods=["POST"])
     api.add_route("/v1/status", status, methods=["GET"])
     api.add_route("/v1/admin/ads", change_ads, methods=["POST"])

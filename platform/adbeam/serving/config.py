@@ -82,8 +82,17 @@ class LimitsConfig(Section):
     history_max: int = Field(2000, ge=1, description="Events of an inline history.")
     filter_max: int = Field(1000, ge=1, description="Values in one filter list.")
     events_max: int = Field(1000, ge=1, description="Events in one POST /v1/events.")
+    impressions_max: int = Field(20, ge=1, description="Impressions of one OpenRTB bid request.")
     requests_per_second: float | None = Field(None, gt=0, description="Limit of each key (or of all, without keys).")
     burst_requests: int = Field(200, ge=1, description="Requests a key may send at once under requests_per_second.")
+
+
+class OpenRtbConfig(Section):
+    """The bid endpoint, POST /v1/openrtb."""
+
+    seat: str = Field("adbeam", min_length=1, description="Seat of the bids.")
+    currency: str = Field("USD", min_length=3, max_length=3, description="ISO 4217 code of the catalogue's eCPM.")
+    network_ms: float = Field(10.0, ge=0, description="Part of tmax kept for the way through the network.")
 
 
 class RedisStoreConfig(Section):
@@ -157,6 +166,7 @@ class ServingConfig(Section):
     auth: AuthConfig = AuthConfig()
     admin: AdminConfig = AdminConfig()
     limits: LimitsConfig = LimitsConfig()
+    openrtb: OpenRtbConfig = OpenRtbConfig()
     store: StoreConfig = StoreConfig()
     event_log: EventLogConfig = EventLogConfig()
     updates: FollowConfig = FollowConfig()

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from adbeam.serving.openrtb import BidResponse
 from adbeam.serving.problems import CONTENT_TYPE
 from adbeam.serving.schemas import AdReceipt, AdResponse, EventReceipt, Problem, ReplicaStatus, TriePath
 
@@ -23,14 +24,14 @@ PROBLEMS = {
 
 ADMIN = {"admin": {"type": "http", "scheme": "bearer"}}
 ADMIN_PROBLEMS = {"403": "The admin route is off", "404": "The application follows no update log"}
-ANSWERS = (AdReceipt, AdResponse, EventReceipt, Problem, ReplicaStatus, TriePath)
+ANSWERS = (AdReceipt, AdResponse, BidResponse, EventReceipt, Problem, ReplicaStatus, TriePath)
 
 
 def openapi_document(api: FastAPI, service: Any) -> dict[str, Any]:
     """The document with the bounds, scenes and authentication in force now."""
     request, events = service.request_type, service.event_type
-    changes = service.changes_type
-    models = [(request, "validation"), (events, "validation"), (changes, "validation")]
+    changes, bid = service.changes_type, service.bid_type
+    models = [(model, "validation") for model in (request, events, changes, bid)]
     models += [(model, "serialization") for model in ANSWERS]
     _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     document = get_openapi(title=api.title, version=api.version, routes=[], summary="Ads from a generative recommender")
@@ -38,6 +39,7 @@ def openapi_document(api: FastAPI, service: Any) -> dict[str, Any]:
     secured: list[dict[str, list[str]]] = [{name: []} for name in _schemes(service)]
     document["paths"] = {
         "/v1/ads": {"post": {**_ads(request.__name__), "security": secured}},
+        "/v1/openrtb": {"post": {**_openrtb(bid.__name__), "security": secured}},
         "/v1/events": {"post": {**_events(events.__name__), "security": secured}},
         "/v1/status": {"get": {**_status(), "security": secured}},
         "/v1/admin/ads": {"post": {**_changes(changes.__name__), "security": [{"admin": []}]}},
@@ -64,6 +66,19 @@ def _ads(request: str) -> dict[str, Any]:
         "responses": {
             "200": {"description": "Ads in falling order of score", **_json("AdResponse")},
             "204": {"description": "No ad matches"},
+            **_problems(),
+        },
+    }
+
+
+def _openrtb(request: str) -> dict[str, Any]:
+    return {
+        "summary": "Bids for an OpenRTB 2.6 bid request",
+        "operationId": "openrtb",
+        "requestBody": _body(request),
+        "responses": {
+            "200": {"description": "Bids, or `nbr` and none", **_json("BidResponse")},
+            "204": {"description": "No bid"},
             **_problems(),
         },
     }

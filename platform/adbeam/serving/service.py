@@ -29,6 +29,7 @@ from adbeam.serving.decode_loop import DecodeLoop
 from adbeam.serving.engine import LoadedModel
 from adbeam.serving.eventlog import EventLog
 from adbeam.serving.metrics import Recorder
+from adbeam.serving.openrtb import BidRequest, BidResponse, SeatBid, bid_model, bids, slots
 from adbeam.serving.problems import Problem, field_problem
 from adbeam.serving.query import Decoded, Query, Waiting
 from adbeam.serving.recent import RecentAnswers
@@ -55,6 +56,7 @@ class RecommenderService:
     ) -> None:
         self.config, self.model, self.policy, self.store, self.metrics = config, model, policy, store, metrics
         self.event_type = event_model(config.limits)
+        self.bid_type = bid_model(config.limits)
         self.changes_type = changes_model(config.admin)
         self.request_type = self._request_type()
         self.cache = ResultCache(config.cache)
@@ -111,23 +113,19 @@ class RecommenderService:
 
     async def ads(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
         """The JSON of an AdResponse, None when no ad matches; raises Problem 503 when nothing can be answered."""
-        if self.in_flight >= self.config.admission.max_in_flight:
-            self._decoding.arrived()
-            raise self._overloaded("in_flight")
-        self.in_flight += 1
-        try:
-            query = Query.of(request, self.model.scenes[0], now_ms())
-            body = await self._answer(query, request, deadline_ms, arrived_s)
-        finally:
-            self.in_flight -= 1
-        if body["ads"]:
-            source = body["served"]["source"]
-            self.metrics.add("adbeam_requests", source=source)
-            latency_seconds = time.monotonic() - arrived_s
-            self.metrics.observe("adbeam_request_latency_seconds", latency_seconds, source=source)
-            self.recent.add(latency_seconds, source)
-            return to_json(body)
-        return None
+        body = await self._answered(request, deadline_ms, arrived_s)
+        return to_json(body) if body["ads"] else None
+
+    async def bid(self, request: BidRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
+        """The JSON of a BidResponse, None for no bid; raises Problem 503 when nothing can be answered."""
+        parts = slots(request, self.model.scenes, self.config.openrtb, self.config.limits.count_max)
+        asked = [self.request_type.model_validate(part.fields) for part in parts]
+        bodies = await asyncio.gather(*(self._answered(each, deadline_ms, arrived_s) for each in asked))
+        found = bids(request.id, zip(parts, bodies, strict=True))
+        if not found:
+            return None
+        seat = SeatBid(bid=found, seat=self.config.openrtb.seat)
+        return to_json(BidResponse(id=request.id, seatbid=[seat], cur=self.config.openrtb.currency), exclude_none=True)
 
     async def events(self, batch: EventBatch) -> bytes:
         """Count events once each; raises Problem 422 for a time in the future, 503 when the store refuses."""
@@ -245,6 +243,25 @@ class RecommenderService:
     def _next_id(self) -> str:
         """A request id that no other replica gives."""
         return f"{self._id_prefix}-{next(self._ids):x}"
+
+    async def _answered(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
+        """The answer to one request, counted; raises Problem 503 when nothing can be answered."""
+        if self.in_flight >= self.config.admission.max_in_flight:
+            self._decoding.arrived()
+            raise self._overloaded("in_flight")
+        self.in_flight += 1
+        try:
+            query = Query.of(request, self.model.scenes[0], now_ms())
+            body = await self._answer(query, request, deadline_ms, arrived_s)
+        finally:
+            self.in_flight -= 1
+        if body["ads"]:
+            source = body["served"]["source"]
+            self.metrics.add("adbeam_requests", source=source)
+            latency_seconds = time.monotonic() - arrived_s
+            self.metrics.observe("adbeam_request_latency_seconds", latency_seconds, source=source)
+            self.recent.add(latency_seconds, source)
+        return body
 
     async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
         request_id = request.request_id or self._next_id()
