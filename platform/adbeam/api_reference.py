@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.openapi import openapi_document
+from adbeam.serving.openrtb import bid_model
 from adbeam.serving.schemas import changes_model, event_model, request_model
 
 HEADER = """\
@@ -35,6 +36,7 @@ def document() -> dict[str, Any]:
         request_type=request_model(config.limits, config.deadline, ("default",)),
         event_type=event_model(config.limits),
         changes_type=changes_model(config.admin),
+        bid_type=bid_model(config.limits),
     )
     return openapi_document(FastAPI(title="adbeam", version="1"), service)
 

@@ -93,12 +93,12 @@ class Slots:
 
 def bid_model(limits: LimitsConfig) -> type[BidRequest]:
     """BidRequest with this replica's bounds."""
-    bounded = {
+    bounded: dict[str, Any] = {
         name: (BidRequest.model_fields[name].annotation, Field([], max_length=limits.filter_max))
         for name in ("bcat", "badv")
     }
     imp = (list[Impression], Field(min_length=1, max_length=limits.impressions_max))
-    return create_model("BidRequest", __base__=BidRequest, imp=imp, **bounded)  # type: ignore[call-overload, no-any-return]
+    return create_model("BidRequest", __base__=BidRequest, imp=imp, **bounded)
 
 
 def slots(request: BidRequest, scenes: Sequence[str], config: OpenRtbConfig, count_max: int) -> list[Slots]:
@@ -108,7 +108,7 @@ def slots(request: BidRequest, scenes: Sequence[str], config: OpenRtbConfig, cou
     by_scene: dict[str, list[Impression]] = {}
     for impression in request.imp:
         if impression.bidfloor == 0 or impression.bidfloorcur == config.currency:
-            scene = impression.tagid if impression.tagid in scenes else scenes[0]
+            scene = impression.tagid if impression.tagid is not None and impression.tagid in scenes else scenes[0]
             by_scene.setdefault(scene, []).append(impression)
     user = request.user or RtbUser()
     common = {
