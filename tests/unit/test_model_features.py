@@ -7,13 +7,11 @@ import pytest
 import torch
 
 from adbeam.model.config import ModelConfig
-from adbeam.model.collate import collate
+from adbeam.model.contexts import Contexts, Moment, build_contexts
 from adbeam.model.features import (
     DAY_MS,
     HOUR_MS,
-    ContextRow,
     History,
-    build_context,
     count_bucket,
     due_bucket,
     recency_bucket,
@@ -38,28 +36,28 @@ def history_of(items: list[int], hours: list[float]) -> History:
     )
 
 
-def build(history: History, hour: float = 1000.0, user: str | None = "u", scene: str = "s") -> ContextRow:
-    return build_context(history, START + int(hour * HOUR_MS), scene, user, SPEC)
+def build(history: History, hour: float = 1000.0, user: str | None = "u", scene: str = "s") -> Contexts:
+    return build_contexts([history], [Moment(START + int(hour * HOUR_MS), scene, user)], SPEC)
 
 
 def test_short_pathway_is_the_newest_events_oldest_first() -> None:
     row = build(history_of([1, 2, 3, 1, 5, 6], [0, 1, 2, 3, 4, 5]))
-    assert row.code_ST[1:5, 0].tolist() == [3, 1, 5, 6]
-    assert (row.code_ST[0] == -1).all()
-    assert row.feature_SC[1:5, 0].tolist() == [1, 1, 1, 1]
+    assert row.code_BST[0, 1:5, 0].tolist() == [3, 1, 5, 6]
+    assert (row.code_BST[0, 0] == -1).all()
+    assert row.feature_BSC[0, 1:5, 0].tolist() == [1, 1, 1, 1]
 
 
 def test_long_pathway_is_the_most_frequent_items_then_the_newest() -> None:
     row = build(history_of([1, 2, 2, 3, 1, 2, 6, 7], range(8)))
-    assert row.code_ST[5:, 0].tolist() == [2, 1, 7]
-    assert row.feature_SC[5:, 4].tolist() == [3, 2, 1], "count buckets"
+    assert row.code_BST[0, 5:, 0].tolist() == [2, 1, 7]
+    assert row.feature_BSC[0, 5:, 4].tolist() == [3, 2, 1], "count buckets"
 
 
 def test_nothing_of_the_future_enters() -> None:
     full = history_of([1, 2, 3, 3, 3], [0, 10, 20, 20, 30])
     at_twenty = build(full, hour=20)
     past = build(history_of([1, 2], [0, 10]), hour=20)
-    for name in ("static_F", "code_ST", "feature_SC"):
+    for name in ("static_BF", "code_BST", "feature_BSC"):
         assert np.array_equal(getattr(at_twenty, name), getattr(past, name))
 
 
@@ -68,35 +66,36 @@ def test_impressions_are_not_deeds() -> None:
     history.action_H[1:4] = 0
     bought = build(history_of([1, 2], [0, 4]))
     row = build(history)
-    assert np.array_equal(row.code_ST, bought.code_ST) and np.array_equal(row.feature_SC, bought.feature_SC)
+    assert np.array_equal(row.code_BST, bought.code_BST) and np.array_equal(row.feature_BSC, bought.feature_BSC)
 
 
 def test_no_feature_tells_absolute_time() -> None:
     """Four weeks later everything is the same."""
     items, hours = [1, 2, 1, 4], np.array([0, 50, 200, 300])
     now, later = build(history_of(items, hours), 400), build(history_of(items, hours + 672), 1072)
-    for name in ("static_F", "code_ST", "feature_SC"):
+    for name in ("static_BF", "code_BST", "feature_BSC"):
         assert np.array_equal(getattr(now, name), getattr(later, name))
 
 
 def test_unknown_user_has_one_token() -> None:
-    batch = collate([build(History.empty(3), user=None)])
+    batch = build(History.empty(3), user=None).batch()
     assert batch.mask_BS.tolist() == [[True] + [False] * 7]
     assert batch.static_BF[0, 3] == 0 and batch.static_BF[0, 4] == 0
 
 
 def test_static_features_are_stable_across_processes() -> None:
     row = build(history_of([1], [0]), hour=25, user="household 7", scene="store 12")
-    assert row.static_F.tolist() == [33, 1, 1, 2630, 1]
+    assert row.static_BF[0].tolist() == [33, 1, 1, 2630, 1]
     assert (START // DAY_MS + 3) % 7 == 0, "the start is a Monday"
 
 
-def test_collate_keeps_rows_and_marks_tokens() -> None:
-    rows = [build(history_of([1, 2], [0, 1])), build(history_of([3], [0]))]
-    batch = collate(rows)
+def test_a_batch_keeps_rows_and_marks_tokens() -> None:
+    histories = [history_of([1, 2], [0, 1]), history_of([3], [0])]
+    contexts = build_contexts(histories, [Moment(START + DAY_MS, "s", "u")] * 2, SPEC)
+    batch = contexts.batch()
     assert batch.code_BST.dtype == batch.feature_BSC.dtype == batch.static_BF.dtype == torch.int64
     assert batch.mask_BS[0].tolist() == [True, True, True, False, False, True, True, False]
-    assert torch.equal(batch.code_BST[1], torch.from_numpy(rows[1].code_ST).long())
+    assert torch.equal(batch.code_BST[1], torch.from_numpy(contexts.code_BST[1]).long())
 
 
 def test_buckets_are_logarithmic() -> None:
@@ -128,9 +127,9 @@ def test_every_feature_stays_in_its_vocabulary(seed: int) -> None:
         rng.integers(0, 2, size),
         (10.0 ** rng.uniform(-6, 9, size)).astype(np.float32),
     )
-    row = build_context(history, START + 10**12, f"scene {seed}", f"user {seed}", SPEC)
-    assert (row.static_F >= 0).all() and (row.static_F < list(SPEC.static.values())).all()
-    assert (row.feature_SC < list(SPEC.token.values())).all()
+    row = build_contexts([history], [Moment(START + 10**12, f"scene {seed}", f"user {seed}")], SPEC)
+    assert (row.static_BF >= 0).all() and (row.static_BF < list(SPEC.static.values())).all()
+    assert (row.feature_BSC < list(SPEC.token.values())).all()
 
 
 def test_the_spec_survives_storage() -> None:

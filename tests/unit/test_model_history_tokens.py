@@ -7,7 +7,7 @@ import pytest
 
 from adbeam.model import history_tokens
 from adbeam.model.config import ModelConfig
-from adbeam.model.features import DAY_MS, History, build_context
+from adbeam.model.features import DAY_MS, History
 from adbeam.model.history_tokens import HistoryTokens
 from adbeam.model.spec import FeatureSpec
 
@@ -33,9 +33,9 @@ def test_a_batch_gives_each_request_what_it_gets_alone(codes: int) -> None:
     moments = [NOW - place * DAY_MS for place in range(len(histories))]
     together = HistoryTokens.of(histories, moments, SPEC)
     for place, (history, moment) in enumerate(zip(histories, moments, strict=True)):
-        alone = build_context(history, moment, "scene", None, SPEC)
-        assert np.array_equal(together.code_BST[place], alone.code_ST), place
-        assert np.array_equal(together.feature_BSC[place], alone.feature_SC), place
+        alone = HistoryTokens.of([history], [moment], SPEC)
+        assert np.array_equal(together.code_BST[place], alone.code_BST[0]), place
+        assert np.array_equal(together.feature_BSC[place], alone.feature_BSC[0]), place
         counted = (history.timestamp_H < moment) & (history.action_H > 0)
         assert together.events_B[place] == counted.sum()
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from adbeam.decoding import Decoder, Trie, brute_force
-from adbeam.model.collate import collate
 from adbeam.model.config import ModelConfig
-from adbeam.model.features import History, build_context, encode_trending
+from adbeam.model.contexts import Moment, build_contexts
+from adbeam.model.features import History, encode_trending
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.spec import SHARE, FeatureSpec
 from adbeam.model.trend_prior import match_bucket
@@ -20,19 +20,21 @@ CONFIG = ModelConfig(
 )  # fmt: skip
 SPEC = FeatureSpec.of(CONFIG)
 DAY_MS = 86_400_000
+NOW = Moment(30 * DAY_MS, "home", None)
 
 
 def contexts(requests: int, seed: int = 0):
     draw = np.random.default_rng(seed)
-    rows = []
+    histories, trends = [], []
     for _ in range(requests):
         H = int(draw.integers(0, 12))
         code = np.stack([draw.integers(0, size, H) for size in CONFIG.codebooks], axis=1)
         history = History(
             code, np.arange(H) * DAY_MS, np.full(H, 3), np.zeros(H, dtype=int), draw.random(H).astype(np.float32)
         )
-        rows.append(build_context(history, 30 * DAY_MS, "home", None, SPEC, trending(draw)))
-    return collate(rows)
+        histories.append(history)
+        trends.append(trending(draw))
+    return build_contexts(histories, [NOW] * requests, SPEC, trends).batch()
 
 
 def trending(draw: np.random.Generator):
@@ -93,8 +95,8 @@ def test_history_raises_what_it_holds():
 def test_trends_raise_what_converts_and_the_model_starts_with_the_larger_share_first():
     code = np.array([[5, 0, 0], [2, 1, 1], [7, 3, 2]])
     share = np.array([[0.2, 0.2, 0.2], [0.02, 0.02, 0.02], [0.002, 0.002, 0.002]])
-    row = build_context(History.empty(3), DAY_MS, "home", None, SPEC, encode_trending(code, share, SPEC))
-    logits = raised_by("trend", collate([row]))
+    contexts = build_contexts([History.empty(3)], [NOW], SPEC, [encode_trending(code, share, SPEC)])
+    logits = raised_by("trend", contexts.batch())
     assert logits[5] > logits[2] > logits[7] > 0
     assert (logits[[0, 1, 3, 4, 6]] == 0).all()
 

@@ -12,7 +12,8 @@ from tests.training_samples import training_config, write_training_sample
 from adbeam.config import Config
 from adbeam.errors import UserError
 from adbeam.logs.requests import AD, Request, UserSequence, read_sequences, requests_in
-from adbeam.model.features import History, build_context
+from adbeam.model.contexts import Moment, build_contexts
+from adbeam.model.features import History
 from adbeam.model.spec import FeatureSpec
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.objectives.weights import user_weight
@@ -84,11 +85,12 @@ def test_a_row_holds_the_context_that_serving_would_build(config: Config, sequen
     codes, known = make.sids.lookup(sequence.item_H)
     assert known.all()
     history = History(codes, sequence.timestamp_H, sequence.action_H, sequence.kind_H, sequence.value_H)
-    expected = build_context(history, request.now_ms, request.scene, sequence.user_id, make.spec)
+    moment = Moment(request.now_ms, request.scene, sequence.user_id)
+    expected = build_contexts([history], [moment], make.spec)
     row = make.rows(sequence)[-1]
-    np.testing.assert_array_equal(row["code_ST"], expected.code_ST)
-    np.testing.assert_array_equal(row["feature_SC"], expected.feature_SC)
-    np.testing.assert_array_equal(row["static_F"], expected.static_F)
+    np.testing.assert_array_equal(row["code_ST"], expected.code_BST[0])
+    np.testing.assert_array_equal(row["feature_SC"], expected.feature_BSC[0])
+    np.testing.assert_array_equal(row["static_F"], expected.static_BF[0])
 
 
 def test_targets_are_the_request_s_items_with_their_weights(config: Config, sequences: list[UserSequence]) -> None:

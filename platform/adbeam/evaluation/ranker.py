@@ -17,8 +17,8 @@ from adbeam.decoding.results import OrderBy
 from adbeam.logs.requests import Request
 from adbeam.logs.trending import TrendTable
 from adbeam.model.batch import ContextBatch
-from adbeam.model.collate import collate
-from adbeam.model.features import ContextRow, History, build_context
+from adbeam.model.contexts import Moment, build_contexts
+from adbeam.model.features import History
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.spec import FeatureSpec
 from adbeam.tokens.index import SidIndex
@@ -95,7 +95,9 @@ class Ranker:
 
     def contexts(self, requests: Sequence[Request]) -> ContextBatch:
         """What the model is told about the requests."""
-        return collate([self._context(request) for request in requests])
+        moments = [Moment(request.now_ms, request.scene, request.sequence.user_id) for request in requests]
+        trending = [self._trends.at(request.now_ms) for request in requests] if self._trends is not None else None
+        return build_contexts([self.history(request) for request in requests], moments, self.spec, trending).batch()
 
     def history(self, request: Request) -> History:
         """What the request's user did before it, items without a SID left out."""
@@ -110,11 +112,6 @@ class Ranker:
             sequence.kind_H[:end][known_H],
             sequence.value_H[:end][known_H],
         )
-
-    def _context(self, request: Request) -> ContextRow:
-        trending = self._trends.at(request.now_ms) if self._trends is not None else None
-        user_id = request.sequence.user_id
-        return build_context(self.history(request), request.now_ms, request.scene, user_id, self.spec, trending)
 
     def _expand(self, sids: list[list[int]], seen: Set[str], mask: np.ndarray | None, k: int) -> list[str]:
         ads: list[str] = []

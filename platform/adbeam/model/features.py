@@ -1,4 +1,4 @@
-"""From a user's history and a moment to the arrays a model reads: one function for training, evaluation and serving.
+"""What a model is told: a user's history, and the buckets that its features fall into (model/contexts.py joins them).
 
 Buckets are logarithmic, so that a day matters among days and a month among months. No feature tells absolute time:
 what is served lies after everything that was trained on. Numpy only.
@@ -51,60 +51,12 @@ class History:
         """Only the events strictly before `moment_ms`."""
         return self.first(int(np.searchsorted(self.timestamp_H, moment_ms, side="left")))
 
-    def deeds(self) -> Self:
-        """Without impressions: they tell what was shown, not what the user did."""
-        return self._pick(self.action_H > _IMPRESSION)
-
     def first(self, count: int) -> Self:
         """Only the `count` oldest events."""
         return self._pick(slice(count))
 
     def _pick(self, events: slice | np.ndarray) -> Self:
         return type(self)(**{f.name: getattr(self, f.name)[events] for f in fields(self)})
-
-
-@dataclass(frozen=True)
-class ContextRow:
-    """One request's context in small types, as shards and batches carry it."""
-
-    static_F: np.ndarray
-    """int32 [F]."""
-    code_ST: np.ndarray
-    """int32 [S, T], -1 where there is no token. Token 0 carries the static features and has no code."""
-    feature_SC: np.ndarray
-    """uint8 [S, C]."""
-    trend_code_NT: np.ndarray | None = None
-    """int32, codes of trending ads, -1 where there is none; None where the model knows no trends."""
-    trend_feature_NC: np.ndarray | None = None
-    """uint8."""
-
-
-def build_context(
-    history: History,
-    now_ms: int,
-    scene: str,
-    user_id: str | None,
-    spec: FeatureSpec,
-    trending: tuple[np.ndarray, np.ndarray] | None = None,
-) -> ContextRow:
-    """The context of a request at `now_ms`; events at or after it are not looked at, nor are impressions.
-
-    `trending` is what `encode_trending` made of the ads that convert most lately.
-
-    Token 0 is the static token, then the newest `short_length` events oldest first, then the `long_length` most
-    frequent items of the whole history, most frequent first.
-    """
-    history = history.before(now_ms).deeds()
-    code_ST = np.full((spec.context_length, spec.levels), -1, dtype=np.int32)
-    feature_SC = np.zeros((spec.context_length, len(spec.token)), dtype=np.uint8)
-    if len(history):
-        items = _ItemTable.of(history, now_ms)
-        _write_short(code_ST, feature_SC, history, items, now_ms, spec)
-        _write_long(code_ST, feature_SC, history, items, spec)
-    static_F = static_features(now_ms, scene, user_id, len(history), spec)
-    if not spec.trending_length:
-        return ContextRow(static_F, code_ST, feature_SC)
-    return ContextRow(static_F, code_ST, feature_SC, *(trending or no_trending(spec)))
 
 
 def encode_trending(code_nT: np.ndarray, share_nW: np.ndarray, spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -159,74 +111,6 @@ def due_bucket(since_last_ms: np.ndarray, span_ms: np.ndarray, count: np.ndarray
 def value_bucket(value: np.ndarray) -> np.ndarray:
     """Bucket of money, one a factor of 2 from 1/8 up; 0 is nothing."""
     return log_bucket(value, 1.0, 0.125, VALUE)
-
-
-@dataclass(frozen=True)
-class _ItemTable:
-    """The distinct items of a history."""
-
-    item_H: np.ndarray
-    """Which item each event is of."""
-    last_N: np.ndarray
-    """Place of each item's newest event."""
-    count_N: np.ndarray
-    since_last_ms_N: np.ndarray
-    due_N: np.ndarray
-    """Due buckets."""
-
-    @classmethod
-    def of(cls, history: History, now_ms: int) -> Self:
-        _, first_N, item_H, count_N = np.unique(
-            _packed(history.code_HT), return_index=True, return_inverse=True, return_counts=True
-        )
-        last_N = np.zeros(len(first_N), dtype=np.int64)
-        last_N[item_H] = np.arange(len(item_H))  # of equal places the last assignment stays: the newest event
-        last_ms_N = history.timestamp_H[last_N]
-        since_N = now_ms - last_ms_N
-        due_N = due_bucket(since_N, last_ms_N - history.timestamp_H[first_N], count_N)
-        return cls(item_H, last_N, count_N, since_N, due_N)
-
-
-def _write_short(
-    code_ST: np.ndarray, feature_SC: np.ndarray, history: History, items: _ItemTable, now_ms: int, spec: FeatureSpec
-) -> None:
-    newest = slice(max(0, len(history) - spec.short_length), len(history))
-    item = items.item_H[newest]
-    place = slice(1, 1 + len(item))
-    code_ST[place] = history.code_HT[newest]
-    feature_SC[place, 0] = 1
-    feature_SC[place, 1] = history.action_H[newest]
-    feature_SC[place, 2] = history.kind_H[newest]
-    feature_SC[place, 3] = recency_bucket(now_ms - history.timestamp_H[newest])
-    feature_SC[place, 4] = count_bucket(items.count_N[item])
-    feature_SC[place, 5] = items.due_N[item]
-    feature_SC[place, 6] = value_bucket(history.value_H[newest])
-
-
-def _write_long(
-    code_ST: np.ndarray, feature_SC: np.ndarray, history: History, items: _ItemTable, spec: FeatureSpec
-) -> None:
-    top = np.lexsort((-items.last_N, -items.count_N))[: spec.long_length]
-    newest = items.last_N[top]
-    start = 1 + spec.short_length
-    place = slice(start, start + len(top))
-    code_ST[place] = history.code_HT[newest]
-    feature_SC[place, 0] = 2
-    feature_SC[place, 1] = history.action_H[newest]
-    feature_SC[place, 2] = history.kind_H[newest]
-    feature_SC[place, 3] = recency_bucket(items.since_last_ms_N[top])
-    feature_SC[place, 4] = count_bucket(items.count_N[top])
-    feature_SC[place, 5] = items.due_N[top]
-    feature_SC[place, 6] = value_bucket(history.value_H[newest])
-
-
-def _packed(code_HT: np.ndarray) -> np.ndarray:
-    """One int64 per SID; codebooks of up to 2^(63 / T) codes never collide."""
-    packed = np.zeros(len(code_HT), dtype=np.int64)
-    bits = 63 // code_HT.shape[1]
-    for level in range(code_HT.shape[1]):
-        packed = (packed << bits) | code_HT[:, level].astype(np.int64)
-    return packed
 
 
 def _bucket(text: str, buckets: int) -> int:

@@ -15,9 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from adbeam.model.batch import ContextBatch
-from adbeam.model.collate import stack
-from adbeam.model.features import History, static_features
-from adbeam.model.history_tokens import HistoryTokens
+from adbeam.model.contexts import Moment, build_contexts
+from adbeam.model.features import History
 from adbeam.model.spec import FeatureSpec
 from adbeam.serving.catalogue import AdCatalogue
 from adbeam.serving.query import Query
@@ -46,14 +45,9 @@ class ContextBuilder:
     def build(self, queries: Sequence[Query], histories: Sequence[UserHistory]) -> ContextBatch:
         """The contexts of `queries`, whose users' histories are given; events whose item has no SID are left out."""
         encoded = [self._encoded(query.user_id, history) for query, history in zip(queries, histories, strict=True)]
-        tokens = HistoryTokens.of(encoded, [query.now_ms for query in queries], self._spec)
-        static = [
-            static_features(query.now_ms, query.scene, query.user_id, int(events), self._spec)
-            for query, events in zip(queries, tokens.events_B, strict=True)
-        ]
-        trending = [] if self._trends is None else [self._trends.at(query.now_ms) for query in queries]
-        trend_parts = (np.stack(part) for part in zip(*trending, strict=True))
-        return stack(np.stack(static), tokens.code_BST, tokens.feature_BSC, *trend_parts)
+        moments = [Moment(query.now_ms, query.scene, query.user_id) for query in queries]
+        trending = [self._trends.at(query.now_ms) for query in queries] if self._trends is not None else None
+        return build_contexts(encoded, moments, self._spec, trending).batch()
 
     def _encoded(self, user_id: str | None, history: UserHistory) -> History:
         code_HT, known_H = self._codes(user_id, history.item_ids)

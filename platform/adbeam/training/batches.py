@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from adbeam.model.batch import TrainBatch
-from adbeam.model.collate import stack
+from adbeam.model.contexts import Contexts
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.objectives.weights import user_weight
 from adbeam.training.rows import RowFormat
@@ -37,10 +37,11 @@ class BatchMaker:
         filled = max(1, int(_targets(row["weight_M"]).max(initial=0)))
         value_BM, weight_BM = row["value_M"][:, :filled], weight_BM[:, :filled]
         code_BST, feature_BSC = _without_empty_tokens(row["code_ST"], row["feature_SC"])
+        contexts = Contexts(
+            row["static_F"], code_BST, feature_BSC, row.get("trend_code_NT"), row.get("trend_feature_NC")
+        )
         return TrainBatch(
-            context=stack(
-                row["static_F"], code_BST, feature_BSC, row.get("trend_code_NT"), row.get("trend_feature_NC")
-            ),
+            context=contexts.batch(),
             visible_BP=torch.full((len(table), 1), code_BST.shape[1]),
             code_BPMT=torch.from_numpy(row["target_MT"][:, :filled].astype(np.int64))[:, None],
             bucket_BPM=self._bucket(value_BM, weight_BM)[:, None],

@@ -31,6 +31,8 @@ from adbeam.training.rows import RowFormat
 FOLDER = "training_rows"
 FORMAT = 2
 """Of the folder; a change of it makes the rows anew."""
+SEED = 0
+"""Rows are the same for every seed of a training, so that several seeds share them; the order of steps is not."""
 GROUP_ROWS = 1024
 BUFFER_ROWS = 32 * GROUP_ROWS
 SAMPLE_VALUES = 20_000
@@ -120,7 +122,7 @@ def _build_shards(settings: TrainSettings, format: RowFormat, staging: Path, use
         "format": format.as_dict(),
         "target_action": training.target_action,
         "weights": training.behavior_weights.model_dump(),
-        "seed": settings.seed,
+        "seed": SEED,
     }
     tasks = [{"source": str(path), "target": str(staging / f"rows-{n:05d}.parquet")} for n, path in enumerate(paths)]
     if not use_ray:
@@ -228,5 +230,4 @@ def _fingerprint(settings: TrainSettings) -> str:
         RowFormat.of(settings.model, training.targets_per_request).as_dict(),
         training.target_action,
         training.behavior_weights.model_dump(),
-        settings.seed,
     )

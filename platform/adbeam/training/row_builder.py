@@ -6,18 +6,21 @@ Shapes: H events, T SID levels, N rows, M targets.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from adbeam.logs.requests import AD, Request, UserSequence, requests_in
-from adbeam.model.features import History, build_context
+from adbeam.model.contexts import Moment, build_contexts
+from adbeam.model.features import History
 from adbeam.model.spec import FeatureSpec
 from adbeam.records import ACTIONS, SPLITS
 from adbeam.tokens.sid_table import SidTable
 from adbeam.tokens.trends import EncodedTrends
 from adbeam.training.config import BehaviorWeights
 from adbeam.training.rows import RowFormat
+
+CHUNK = 64
+"""Requests of a user whose contexts are built together."""
 
 
 @dataclass(frozen=True)
@@ -42,27 +45,30 @@ class RowBuilder:
         user_value = _ad_value(sequence)
         requests = requests_in(sequence, "train", self.target_action)
         self.scenes.update(request.scene for request in requests)
-        built = [self._row(request, history, code_HT, known_H, user_value) for request in requests]
-        return np.array([row for row in built if row is not None], dtype=self.format.dtype)
+        chosen = [(request, self._choose(request, known_H)) for request in requests]
+        kept = [(request, targets) for request, targets in chosen if len(targets)]
+        parts = [self._contexts(kept[at : at + CHUNK], history) for at in range(0, len(kept), CHUNK)]
+        row_N = np.concatenate(parts) if parts else np.zeros(0, dtype=self.format.dtype)
+        for row, (request, targets) in zip(row_N, kept, strict=True):
+            row["target_MT"][: len(targets)] = code_HT[targets]
+            row["value_M"][: len(targets)] = _value(request.sequence, targets)
+            row["weight_M"][: len(targets)] = self._behavior(request.sequence.kind_H[targets])
+        row_N["user_value"] = user_value
+        return row_N
 
-    def _row(
-        self, request: Request, history: History, code_HT: np.ndarray, known_H: np.ndarray, user_value: float
-    ) -> Any:
-        targets = self._choose(request, known_H)
-        if not len(targets):
-            return None
-        trending = self.trends.at(request.now_ms) if self.trends is not None else None
-        user_id = request.sequence.user_id
-        context = build_context(history, request.now_ms, request.scene, user_id, self.spec, trending)
-        row = np.zeros((), dtype=self.format.dtype)
-        row["static_F"], row["code_ST"], row["feature_SC"] = context.static_F, context.code_ST, context.feature_SC
+    def _contexts(self, kept: list[tuple[Request, np.ndarray]], history: History) -> np.ndarray:
+        """Rows with the contexts of some requests of one user, the rest zero."""
+        requests = [request for request, _ in kept]
+        pasts = [history.before(request.now_ms) for request in requests]
+        moments = [Moment(request.now_ms, request.scene, request.sequence.user_id) for request in requests]
+        trending = [self.trends.at(request.now_ms) for request in requests] if self.trends is not None else None
+        contexts = build_contexts(pasts, moments, self.spec, trending)
+        row_N = np.zeros(len(kept), dtype=self.format.dtype)
+        row_N["static_F"], row_N["code_ST"] = contexts.static_BF, contexts.code_BST
+        row_N["feature_SC"] = contexts.feature_BSC
         if self.format.trending:
-            row["trend_code_NT"], row["trend_feature_NC"] = context.trend_code_NT, context.trend_feature_NC
-        row["target_MT"][: len(targets)] = code_HT[targets]
-        row["value_M"][: len(targets)] = _value(request.sequence, targets)
-        row["weight_M"][: len(targets)] = self._behavior(request.sequence.kind_H[targets])
-        row["user_value"] = user_value
-        return row
+            row_N["trend_code_NT"], row_N["trend_feature_NC"] = contexts.trend_code_BNT, contexts.trend_feature_BNC
+        return row_N
 
     def _choose(self, request: Request, known_H: np.ndarray) -> np.ndarray:
         """Up to M target positions, each item once: ads first, otherwise by a draw that the seed fixes."""

@@ -1,0 +1,82 @@
+"""From histories and moments to the contexts a model reads: one function for training, evaluation and serving.
+
+Token 0 is the static token, then the newest `short_length` events oldest first, then the `long_length` most frequent
+items of the whole history, most frequent first. Events at or after the moment are not looked at, nor are impressions.
+
+Shapes: B requests, S context length, T SID levels, F static features, C features, N trending ads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from adbeam.model.batch import ContextBatch
+from adbeam.model.features import History, no_trending, static_features
+from adbeam.model.history_tokens import HistoryTokens
+from adbeam.model.spec import FeatureSpec
+
+Trending = tuple[np.ndarray, np.ndarray]
+"""What `encode_trending` made of the ads that convert most lately."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When and where a request was made, and by whom; None is an unknown user."""
+
+    now_ms: int
+    scene: str
+    user_id: str | None
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """Contexts in small types, as shards and batches carry them."""
+
+    static_BF: np.ndarray
+    """int32."""
+    code_BST: np.ndarray
+    """int32, -1 where there is no token. Token 0 carries the static features and has no code."""
+    feature_BSC: np.ndarray
+    """uint8."""
+    trend_code_BNT: np.ndarray | None = None
+    """int32, codes of trending ads, -1 where there is none; None where the model knows no trends."""
+    trend_feature_BNC: np.ndarray | None = None
+    """uint8."""
+
+    def batch(self) -> ContextBatch:
+        """The same as tensors."""
+        code = _tensor(self.code_BST)
+        mask = code[..., 0] >= 0
+        mask[:, 0] = True
+        parts = _tensor(self.static_BF), code, _tensor(self.feature_BSC), mask
+        if self.trend_code_BNT is None or self.trend_feature_BNC is None:
+            return ContextBatch(*parts)
+        return ContextBatch(*parts, _tensor(self.trend_code_BNT), _tensor(self.trend_feature_BNC))
+
+
+def build_contexts(
+    histories: Sequence[History],
+    moments: Sequence[Moment],
+    spec: FeatureSpec,
+    trending: Sequence[Trending] | None = None,
+) -> Contexts:
+    """The contexts of requests whose users' histories are given; without `trending` no ad trends."""
+    tokens = HistoryTokens.of(histories, [moment.now_ms for moment in moments], spec)
+    counts = tokens.events_B.tolist()
+    static = [
+        static_features(moment.now_ms, moment.scene, moment.user_id, events, spec)
+        for moment, events in zip(moments, counts, strict=True)
+    ]
+    contexts = np.stack(static), tokens.code_BST, tokens.feature_BSC
+    if not spec.trending_length:
+        return Contexts(*contexts)
+    codes, features = zip(*(trending or [no_trending(spec)] * len(moments)), strict=True)
+    return Contexts(*contexts, np.stack(codes), np.stack(features))
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.int64))
