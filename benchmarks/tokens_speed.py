@@ -69,7 +69,7 @@ def end_to_end(rows: int, workers: int) -> tuple[float, float]:
         _write_vectors(rows, folder / "vectors")
         print(f"assigning {rows} vectors with {workers} actors", flush=True)
         command = [sys.executable, "-m", "benchmarks.tokens_speed", str(folder), str(workers)]
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         result = json.loads(answer.stdout.splitlines()[-1])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
