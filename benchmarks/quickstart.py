@@ -3,7 +3,7 @@
     python -m benchmarks.quickstart [--seeds 0 1 2] [--steps 1000]
 
 Dataset: Complete Journey weeks 1-44 (training to 40, validation 41-42, test 43-44). First the quickstart itself, burst
-included. Then, on its log and tokens, for each training seed LazyAR and the plain decoder (lazy_layers 0) are trained
+included. Then, on one log and its tokens, for each training seed LazyAR and the plain decoder (lazy_layers 0) are trained
 alike, for the same number of steps, and judged on the test weeks. The interval of the ratio of their Recall@10 is a
 paired bootstrap over the test requests, seeds averaged. Finished runs are kept and not repeated.
 """
@@ -34,6 +34,7 @@ from benchmarks.report import report
 
 CONFIG = Path("jobs/quickstart.yaml")
 ROOT = Path("runs/benchmark-quickstart")
+SHARED = ROOT / "shared"
 DECODE_BATCH, DECODE_REPEATS = 8, 15
 KINDS: dict[str, dict[str, Any]] = {"lazyar": {}, "ar": {"model.lazy_layers": 0}}
 
@@ -44,10 +45,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--only-seeds", action="store_true", help="train the seeds, to be found by a later run")
     asked = parser.parse_args()
-    figures = _quickstart(asked.port)
+    figures = {} if asked.only_seeds else _quickstart(asked.port)
     with ray_for(Config.load(CONFIG).training):
         runs = {(kind, seed): _run(kind, seed, asked.steps) for seed in asked.seeds for kind in KINDS}
+    if asked.only_seeds:
+        return
     recalls = {kind: np.stack([_recalls(runs[kind, seed], "all") for seed in asked.seeds]) for kind in KINDS}
     new = {kind: float(np.mean([_recalls(runs[kind, seed], "new").mean() for seed in asked.seeds])) for kind in KINDS}
     ratio, lower, upper = bootstrap_ratio(recalls["lazyar"], recalls["ar"])
@@ -69,7 +73,8 @@ def _quickstart(port: int) -> dict[str, float]:
     """The quickstart's own run: minutes (without installation), memory, quality and burst."""
     from adbeam.quickstart import run
 
-    config = Config.load(CONFIG, {"work_dir": str(ROOT)})
+    shutil.rmtree(ROOT / "quickstart", ignore_errors=True)  # nothing of it may be current: every step is timed
+    config = Config.load(CONFIG, {"work_dir": str(ROOT / "quickstart")})
     began = time.monotonic()
     with _PeakMemory() as memory:
         result = run(config, serving_yaml=Path("serving/ads.yaml"), port=port)
@@ -91,13 +96,18 @@ def _quickstart(port: int) -> dict[str, float]:
 
 
 def _run(kind: str, seed: int, steps: int) -> Path:
-    """The folder of one model and seed, trained on the quickstart's rows, exported and judged; found there if done."""
+    """The folder of one model and seed, trained, exported and judged; found there if done. All share log and tokens."""
+    from adbeam.logs import prepare
+    from adbeam.tokens import tokenize
     from adbeam.training import export, train
 
     kept = ROOT / f"{kind}-{seed}-{steps}"
     if kept.is_dir():
         return kept
-    config = Config.load(CONFIG, {"work_dir": str(ROOT), "seed": seed, **KINDS[kind],
+    shared = Config.load(CONFIG, {"work_dir": str(SHARED)})
+    prepare(shared)
+    tokenize(shared)
+    config = Config.load(CONFIG, {"work_dir": str(SHARED), "seed": seed, **KINDS[kind],
                                   "training.max_steps": steps, "training.time_budget_seconds": None})  # fmt: skip
     train(config)
     bundle = export(config)
@@ -105,7 +115,7 @@ def _run(kind: str, seed: int, steps: int) -> Path:
     staging = ROOT / f".{kept.name}"
     shutil.rmtree(staging, ignore_errors=True)
     shutil.copytree(bundle, staging / "bundle")
-    shutil.copy(ROOT / "evaluation" / "test" / "requests.parquet", staging)
+    shutil.copy(SHARED / "evaluation" / "test" / "requests.parquet", staging)
     staging.rename(kept)
     return kept
 
@@ -132,7 +142,7 @@ def _decode_speed(*runs: Path) -> dict[str, float]:
 
 
 def _ready(run: Path) -> tuple[Decoder, Any, list[tuple[int, ...]]]:
-    prepared = PreparedLog.open(ROOT / "prepared")
+    prepared = PreparedLog.open(SHARED / "prepared")
     ranker = Ranker.of(load_bundle(run / "bundle"), trends=prepared.trends())
     widths = Config.load(CONFIG).decoding.widths
     context = ranker.contexts(judged_requests(prepared, "validation", DECODE_BATCH))
