@@ -357,3 +357,17 @@ def test_a_replica_that_was_slow_once_finds_out_that_it_is_fast_again() -> None:
             world.controller.finished(plan, took_ms)
             decoded += not stands_still
     assert decoded > 300
+
+
+@pytest.mark.parametrize(("rate", "back"), [(20.0, True), (85.0, False)])
+def test_a_hiccup_at_little_load_does_not_hold_the_width_back(rate: float, back: bool) -> None:
+    """20 requests/s are a fifth of the capacity: a stall of 70 ms is none of the rung's fault."""
+    world = World(utilisation_bound=0.92, hold_seconds=30.0)
+    world.run(rate, 20.0)
+    world.queue = [QueuedRequest(world.now_ms - 50.0, world.now_ms + 50.0)] * 8  # they waited for the stall to end
+    plan = world.serve()
+    world.controller.finished(plan, plan.uncorrected_ms)
+    assert world.plans[-1][1].rung > world.ladder.full, "the backlog does not drain at full width"
+    world.queue.clear()
+    world.run(rate, 6.0)
+    assert (world.plans[-1][1].rung == world.ladder.full) == back

@@ -64,6 +64,10 @@ class BeamPolicyConfig(Section):
         12.0, ge=0, description="How long a rung that was given up is left alone at the same load; doubles each time."
     )
     max_hold_seconds: float = Field(60.0, ge=0, description="The longest such hold.")
+    calm_utilisation: float = Field(
+        0.6, ge=0, le=1, description="A rung given up below this was too wide for one hiccup, not for the load."
+    )
+    calm_hold_seconds: float = Field(1.0, ge=0, description="How long such a rung is left alone.")
     relief_share: float = Field(
         0.8,
         gt=0,

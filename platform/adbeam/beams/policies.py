@@ -109,7 +109,9 @@ class DeadlinePolicy:
     def _note_setback(self, load: Load) -> None:
         last = self._setbacks.get(self._rung)
         hold_ms = 1000.0 * self._config.hold_seconds
-        if last is not None and load.now_ms - last.at_ms < 4 * last.hold_ms:
+        if load.utilisation(self._rung) < self._config.calm_utilisation:
+            hold_ms = 1000.0 * self._config.calm_hold_seconds
+        elif last is not None and load.now_ms - last.at_ms < 4 * last.hold_ms:
             hold_ms = min(2 * last.hold_ms, 1000.0 * self._config.max_hold_seconds)
         self._setbacks[self._rung] = _Setback(load.now_ms, load.rate_per_second, hold_ms)
 

@@ -43,12 +43,12 @@ class HttpPool:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc.rpartition('@')[2]}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        self._head = "\r\n".join([*lines, "Content-Length: "]).encode("latin-1")
+        self._head = "\r\n".join([*lines, ""]).encode("latin-1")
         self._free: list[_Connection] = []
         self._open: set[_Connection] = set()
 
-    async def post(self, body: bytes) -> Answered:
-        """The answer; raises NoConnection or Broken. Cancelling it closes the connection."""
+    async def post(self, body: bytes, headers: bytes = b"") -> Answered:
+        """The answer; raises NoConnection or Broken. Cancelling it closes the connection. `headers` are whole lines."""
         while self._free:
             connection = self._free.pop()
             if connection.usable:
@@ -56,7 +56,8 @@ class HttpPool:
         else:
             connection = await self._connect()
         try:
-            answer = await connection.send(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+            length = b"Content-Length: %d\r\n\r\n" % len(body)
+            answer = await connection.send(b"".join((self._head, headers, length, body)))
         except BaseException:
             connection.close()
             raise

@@ -28,10 +28,12 @@ from adbeam.settings import Section
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 UNSENT, TIMED_OUT, NO_CONNECTION, BROKEN = 0, -1, -2, -3
 """Stand-ins for the HTTP status of a request without an answer."""
+LEAST_DEADLINE_MS = 10.0
 
 
 class LoadTarget(Section):
-    """Where the load goes and what a request asks for."""
+    """Where the load goes and what a request asks for. What is left of the deadline when a request is sent goes with it
+    (X-Deadline-Ms), so that the client's own delay is not the server's to spend."""
 
     url: str = "http://127.0.0.1:8000/v1/ads"
     allow_host: str | None = None
@@ -180,7 +182,8 @@ class _Client:
             await self._exchange(entry, body)
 
     async def _exchange(self, entry: Sent, body: bytes) -> None:
-        answer = await self._pool.post(body)
+        left_ms = max(self._target.deadline_ms - (self._now_ms() - entry.planned_ms), LEAST_DEADLINE_MS)
+        answer = await self._pool.post(body, b"X-Deadline-Ms: %.1f\r\n" % left_ms)
         entry.answered_ms = self._now_ms()
         entry.status = answer.status
         if answer.status == 200:

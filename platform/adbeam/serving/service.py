@@ -33,6 +33,7 @@ from adbeam.serving.openrtb import BidRequest, BidResponse, SeatBid, bid_model, 
 from adbeam.serving.problems import Problem, field_problem
 from adbeam.serving.query import Decoded, Query, Waiting
 from adbeam.serving.recent import RecentAnswers
+from adbeam.serving.reply_lag import ReplyLag
 from adbeam.serving.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 from adbeam.serving.store import HistoryStore, now_ms
 
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 FUTURE_TOLERANCE_MS = 5 * 60 * 1000
 MIN_VALUE = 1e-9
+LAG_SHARE = 0.25
+"""Most of a deadline that is kept back because the event loop is late."""
 
 
 class RecommenderService:
@@ -61,6 +64,7 @@ class RecommenderService:
         self.request_type = self._request_type()
         self.cache = ResultCache(config.cache)
         self.recent = RecentAnswers()
+        self._lag = ReplyLag()
         self.fleet: Callable[[], dict[str, Any]] = dict
         self._id_prefix, self._ids = uuid.uuid4().hex[:16], count()
         self.in_flight = 0
@@ -280,12 +284,13 @@ class RecommenderService:
         """The decoded answer, or why there is none in time."""
         assert self._loop is not None
         arrived_ms = arrived_s * 1000.0
-        queued = QueuedRequest(arrived_ms, arrived_ms + deadline_ms, 1.0 if value is None else max(value, MIN_VALUE))
+        granted_ms = deadline_ms - self._lag.ms(LAG_SHARE * deadline_ms)
+        queued = QueuedRequest(arrived_ms, arrived_ms + granted_ms, 1.0 if value is None else max(value, MIN_VALUE))
         waiting = Waiting(query, queued, self._loop.create_future())
         if not self._decoding.submit(waiting):
             return "queue_full"
-        expires_s = arrived_s + (deadline_ms - self.policy.margin_ms) / 1000.0
-        timer = self._loop.call_at(expires_s, self._expire, waiting)
+        expires_s = arrived_s + (granted_ms - self.policy.margin_ms) / 1000.0
+        timer = self._loop.call_at(expires_s, self._expire, waiting, expires_s)
         try:
             outcome = await waiting.future
         except asyncio.CancelledError:
@@ -296,7 +301,8 @@ class RecommenderService:
             timer.cancel()
         return "late" if outcome is None else outcome
 
-    def _expire(self, waiting: Waiting) -> None:
+    def _expire(self, waiting: Waiting, due_s: float) -> None:
+        self._lag.observe(due_s)
         self._decoding.withdraw(waiting)
         if not waiting.future.done():
             waiting.future.set_result(None)
@@ -307,13 +313,19 @@ class RecommenderService:
         if self._loop.is_closed():
             return
         outcomes: list[Decoded | None] = [None] * len(batch) if decoded is None else list(decoded)
-        self._loop.call_soon_threadsafe(_resolve, batch, outcomes)
+        self._loop.call_soon_threadsafe(self._resolve, batch, outcomes, time.monotonic())
         if decoded:
             self.metrics.observe("adbeam_decode_seconds", decoded[0].decode_ms / 1000)
             self.metrics.observe("adbeam_batch_size", len(decoded))
             for entry in decoded:
                 self.metrics.observe("adbeam_queue_delay_seconds", entry.queue_ms / 1000)
                 self.metrics.observe("adbeam_beam_width", entry.widths[-1])
+
+    def _resolve(self, batch: list[Waiting], outcomes: list[Decoded | None], posted_s: float) -> None:
+        self._lag.observe(posted_s)
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if not waiting.future.done():
+                waiting.future.set_result(outcome)
 
     def _degraded(self, request_id: str, query: Query, reason: str, arrived_s: float) -> Body:
         """The cached or popular answer for a request that was not decoded; raises Problem 503 when there is neither."""
@@ -351,9 +363,3 @@ class RecommenderService:
 
     def _unavailable(self, detail: str) -> Problem:
         return Problem(503, detail, headers={"Retry-After": str(self.config.admission.retry_after_seconds)})
-
-
-def _resolve(batch: list[Waiting], outcomes: list[Decoded | None]) -> None:
-    for waiting, outcome in zip(batch, outcomes, strict=True):
-        if not waiting.future.done():
-            waiting.future.set_result(outcome)
