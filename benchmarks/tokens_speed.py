@@ -73,6 +73,7 @@ def end_to_end(rows: int, workers: int) -> tuple[float, float]:
         result = json.loads(answer.stdout.splitlines()[-1])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    print(f"{rows} vectors in {result['seconds']:.1f} s, peak {result['peak_gib']:.2f} GiB", flush=True)
     return rows / result["seconds"], result["peak_gib"]
 
 
