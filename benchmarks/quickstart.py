@@ -3,7 +3,7 @@
     python -m benchmarks.quickstart [--seeds 0 1 2] [--steps 1000]
 
 Dataset: Complete Journey weeks 1-44 (training to 40, validation 41-42, test 43-44). First the quickstart itself, burst
-included. Then, on one log and its tokens, for each training seed LazyAR and the plain decoder (lazy_layers 0) are trained
+included. Then, on one log and its tokens, for each seed LazyAR and the plain decoder (lazy_layers 0) are trained
 alike, for the same number of steps, and judged on the test weeks. The interval of the ratio of their Recall@10 is a
 paired bootstrap over the test requests, seeds averaged. Finished runs are kept and not repeated.
 """
