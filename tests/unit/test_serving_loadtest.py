@@ -179,7 +179,8 @@ def test_a_run_has_an_event_loop_of_its_own_and_connections_are_kept() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=answer, args=(listener,), daemon=True).start()
-        target = LoadTarget(url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1/ads")
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/ads"
+        target = LoadTarget(url=url, max_in_flight=1, timeout_ms=5000)
         run = run_load(np.arange(5) * 40.0, bodies(["u"], target, 5), target)
     assert [entry.status for entry in run.requests] == [200] * 5 and connections == 1
     assert run.requests[0].widths == tuple(FULL)
