@@ -254,7 +254,7 @@ async def test_a_load_test_reports_the_parts_of_a_step_as_a_page(tmp_path: Path)
     )
     async with server(handler) as target:
         overrides = {
-            "target.url": target.url, "users": tmp_path / "users.parquet", "report": tmp_path / "out" / "load.html",
+            "target.url": target.url, "target.deadline_ms": 10_000, "target.timeout_ms": 10_000, "users": tmp_path / "users.parquet", "report": tmp_path / "out" / "load.html",
         }  # fmt: skip
         config = read_load_test(tmp_path / "load.yaml", overrides)
         run, figures = await asyncio.to_thread(load_test, config)
