@@ -253,9 +253,8 @@ async def test_a_load_test_reports_the_parts_of_a_step_as_a_page(tmp_path: Path)
         "shape: {kind: step, rate_per_second: 50, seconds: 0.2, factor: 3, step_seconds: 0.2}\n"
     )
     async with server(handler) as target:
-        overrides = {
-            "target.url": target.url, "target.deadline_ms": 10_000, "target.timeout_ms": 10_000, "users": tmp_path / "users.parquet", "report": tmp_path / "out" / "load.html",
-        }  # fmt: skip
+        overrides = {"users": tmp_path / "users.parquet", "report": tmp_path / "out" / "load.html"}
+        overrides |= {"target.url": target.url, "target.deadline_ms": 10_000, "target.timeout_ms": 10_000}
         config = read_load_test(tmp_path / "load.yaml", overrides)
         run, figures = await asyncio.to_thread(load_test, config)
     assert set(figures) == {"all", "before", "step", "after"} and figures["all"]["in_deadline"] == 1
