@@ -46,7 +46,7 @@ async def server(handler: Handler) -> AsyncIterator[LoadTarget]:
     await site.start()
     port = runner.addresses[0][1]
     try:
-        yield LoadTarget(url=f"http://127.0.0.1:{port}/v1/ads", timeout_ms=400)
+        yield LoadTarget(url=f"http://127.0.0.1:{port}/v1/ads", deadline_ms=10_000, timeout_ms=10_000)
     finally:
         await runner.cleanup()
 
@@ -83,6 +83,7 @@ async def test_a_slow_server_does_not_lower_the_load_and_lateness_counts_from_th
         return served()
 
     async with server(handler) as target:
+        target = target.model_copy(update={"deadline_ms": 100.0})
         run = await send_load(np.arange(15) * 1.0, bodies(["u"], target, 15), target)
     latencies = [entry.latency_ms for entry in run.requests]
     assert arrived == 15
