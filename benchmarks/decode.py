@@ -10,6 +10,8 @@ Shapes: B requests, N ads, T levels.
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -20,12 +22,24 @@ from typing import Any
 
 import torch
 
+from adbeam.config import Config
 from adbeam.decoding import Decoder, Trie, constraint
 from adbeam.decoding.cost import calibrate, full_context
 from benchmarks.decode_baselines import HuggingFace, ReplicatedEngine, bare_products, one_stage_top_k
 from benchmarks.decode_quality import exactness, precision
 from benchmarks.decode_scale import constraint_share, filters, paper_size, trie_25m
-from benchmarks.decode_setup import BY_LEVEL, FULL, Clock, decoding, interleaved, model_of, random_sids, small
+from benchmarks.decode_setup import (
+    BY_LEVEL,
+    FULL,
+    Clock,
+    decoding,
+    interleaved,
+    model_of,
+    random_sids,
+    small,
+    suffix,
+    thread_counts,
+)
 from benchmarks.report import report
 
 Figures = dict[str, float]
@@ -76,70 +90,81 @@ def ladder(repeats: int) -> tuple[Figures, dict[str, Any]]:
 
         return timed
 
-    figures, table = {}, []
-    shapes = ((1, 1), (1, 8), (2, 1), (2, 8)) if Clock.read is time.perf_counter else ((1, 1), (1, 8))
-    for threads, batch in shapes:
-        torch.set_num_threads(threads)
-        seconds = interleaved({name: job(name, batch) for name in rows}, repeats)
-        before = None
+    figures: Figures = {}
+    table: list[dict[str, Any]] = []
+    for threads, batch in itertools.product(thread_counts(), (1, 8)):
+        seconds = interleaved({name: job(name, batch) for name in rows}, repeats, threads)
+        before: float | None = None
         for name, taken in seconds.items():
             rps = batch / taken
             gain = None if before is None else 100 * (rps / before - 1)
             table.append({"threads": threads, "batch": batch, "row": name, "rps": rps, "gain_percent": gain,
                           "gr4ad_percent": PAPER_GAIN.get(name)})  # fmt: skip
             before = rps
-            if threads == 1 and batch == 8:
-                figures[f"ladder_{name}_rps"] = rps
-    torch.set_num_threads(1)
+            if batch == 8:
+                figures[f"ladder_{name}_rps{suffix(threads)}"] = rps
     return figures, {"ladder": table}
 
 
 def hugging_face(repeats: int) -> tuple[Figures, dict[str, Any]]:
-    """Against generate(num_beams=128) on T5, 100 000 ads, constraint as a dictionary and as a vectorised mask."""
+    """Against generate(num_beams=128) on T5 over the same million ads, constraint as a dictionary and as a vectorised
+    mask. Both sides answer with 128 ads; ours carry their eCPM distribution, theirs do not."""
     config = small()
-    sids_NT = random_sids(100_000, config.codebooks)
+    sids_NT = random_sids(1_000_000, config.codebooks)
     theirs, ours = HuggingFace(config, sids_NT, FULL[-1]), Trie.build(sids_NT, config.codebooks)
     decoder, plain = Decoder(model_of(config), ours), Decoder(model_of(small(0)), ours)
-    figures, table = {}, []
-    for batch in (1, 8):
-        jobs = {
+    figures: Figures = {}
+    table: list[dict[str, Any]] = []
+    for threads, batch in itertools.product(thread_counts(), (1, 8)):
+        jobs: dict[str, Callable[[], object]] = {
             "generate_dictionary": theirs.job(batch, vectorised=False),
             "generate_mask": theirs.job(batch, vectorised=True),
-            "adbeam_equal_widths": decoding(decoder, batch, FULL),
-            "adbeam_by_level": decoding(decoder, batch, BY_LEVEL),
-            "adbeam_plain_decoder_equal_widths": decoding(plain, batch, FULL),
+            "by_level": decoding(decoder, batch, BY_LEVEL),
+            "equal_widths": decoding(decoder, batch, FULL),
+            "plain_decoder_equal_widths": decoding(plain, batch, FULL),
         }
-        seconds = interleaved(jobs, max(2, repeats // 3))
-        table += [{"batch": batch, "row": name, "rps": batch / taken} for name, taken in seconds.items()]
-        figures[f"speedup_vs_hf_b{batch}"] = seconds["generate_dictionary"] / seconds["adbeam_by_level"]
-        figures[f"speedup_vs_hf_b{batch}_equal_widths"] = (
-            seconds["generate_dictionary"] / seconds["adbeam_equal_widths"]
-        )
-        figures[f"speedup_vs_hf_mask_b{batch}"] = seconds["generate_mask"] / seconds["adbeam_by_level"]
-        figures[f"speedup_vs_hf_mask_b{batch}_equal_widths"] = seconds["generate_mask"] / seconds["adbeam_equal_widths"]
+        seconds = interleaved(jobs, max(2, repeats // (4 if batch > 1 else 2)), threads)
+        table += [{"threads": threads, "batch": batch, "row": name, "rps": batch / taken}
+                  for name, taken in seconds.items()]  # fmt: skip
+        for ours_, label in (("by_level", ""), ("equal_widths", "_equal_widths")):
+            end = f"b{batch}{label}{suffix(threads)}"
+            figures[f"speedup_vs_hf_{end}"] = seconds["generate_dictionary"] / seconds[ours_]
+            figures[f"speedup_vs_hf_mask_{end}"] = seconds["generate_mask"] / seconds[ours_]
     return figures, {"hugging_face": table}
 
 
 def limit(repeats: int) -> tuple[Figures, dict[str, Any]]:
     """Against the bare matrix products of the same shapes, and LazyAR against the plain decoder."""
-    trie, figures, table = catalogue(), {}, []
+    trie, figures = catalogue(), dict[str, float]()
+    table: list[dict[str, Any]] = []
     jobs: dict[str, Callable[[], object]] = {}
+    gflop: dict[str, float] = {}
     for name, layers in (("lazyar", 6), ("ar", 0)):
         config = small(layers)
         decoder = Decoder(model_of(config), trie)
         for label, widths in (("full", FULL), ("by_level", BY_LEVEL)):
-            products, gflop = bare_products(config, 8, widths)
+            products, gflop[f"{name}_{label}"] = bare_products(config, 8, widths)
             jobs |= {f"{name}_{label}": decoding(decoder, 8, widths), f"{name}_{label}_products": products}
-            table.append({"row": f"{name}_{label}", "gflop": gflop})
-    seconds = interleaved(jobs, repeats)
-    for row in table:
-        name = row["row"]
-        row |= {"seconds": seconds[name], "products_seconds": seconds[f"{name}_products"]}
-        figures[f"limit_ratio_{name}_b8"] = seconds[name] / seconds[f"{name}_products"]
-    figures["limit_ratio_b8"] = figures["limit_ratio_lazyar_full_b8"]
-    figures["lazyar_over_ar"] = seconds["ar_full"] / seconds["lazyar_full"]
-    figures["lazyar_over_ar_by_level"] = seconds["ar_by_level"] / seconds["lazyar_by_level"]
-    return figures, {"limit": table, "limit_settings": {"dtype": "float32", "threads": 1, "batch": 8}}
+    for threads in thread_counts():
+        seconds, end = interleaved(jobs, repeats, threads), suffix(threads)
+        for name, work in gflop.items():
+            table.append({"threads": threads, "row": name, "gflop": work, "seconds": seconds[name],
+                          "products_seconds": seconds[f"{name}_products"]})  # fmt: skip
+            figures[f"limit_ratio_{name}_b8{end}"] = seconds[name] / seconds[f"{name}_products"]
+        figures[f"limit_ratio_b8{end}"] = figures[f"limit_ratio_lazyar_full_b8{end}"]
+        figures[f"lazyar_over_ar{end}"] = seconds["ar_full"] / seconds["lazyar_full"]
+        figures[f"lazyar_over_ar_by_level{end}"] = seconds["ar_by_level"] / seconds["lazyar_by_level"]
+    return figures, {"limit": table, "limit_settings": {"dtype": "float32", "batch": 8}}
+
+
+def narrow(repeats: int) -> tuple[Figures, dict[str, Any]]:
+    """What a decode costs at the narrowest rung of a spike: the `tiny` model, 40 000 ads, widths 4/4/8, one thread."""
+    config = Config(size="tiny").model.model_copy(update={"dropout": 0.0})
+    trie = Trie.build(random_sids(40_000, config.codebooks), config.codebooks)
+    decoder = Decoder(model_of(config), trie)
+    jobs = {str(batch): decoding(decoder, batch, (4, 4, 8)) for batch in (1, 4, 16, 64)}
+    seconds = interleaved(jobs, 3 * repeats)
+    return {f"narrow_decode_ms_b{batch}": 1000 * taken for batch, taken in seconds.items()}, {}
 
 
 def mixed_batch(repeats: int) -> tuple[Figures, dict[str, Any]]:
@@ -168,6 +193,7 @@ def cost_model(repeats: int) -> tuple[Figures, dict[str, Any]]:
 SECTIONS: dict[str, Section] = {
     "ladder": ladder,
     "limit": limit,
+    "narrow": narrow,
     "mixed": mixed_batch,
     "hf": hugging_face,
     "constraint": constraint_share,
@@ -214,15 +240,18 @@ def main() -> None:
     torch.set_num_threads(1)
     figures: Figures = {}
     extra: dict[str, Any] = {"settings": {"widths_full": FULL, "widths_by_level": BY_LEVEL, "repeats": options.repeats}}
-    extra["settings"]["clock"] = Clock.read.__name__
+    extra["settings"] |= {"clock": Clock.read.__name__, "load_before": os.getloadavg(), "threads": thread_counts()}
     for name in options.only.split(","):
-        print(f"{name} ...", flush=True)
+        print(f"{name} ... (load {os.getloadavg()[0]:.1f})", flush=True)
+        begun = time.perf_counter()
         found, tables = partial(SECTIONS[name], options.repeats)()
         print({key: round(value, 4) for key, value in found.items()}, flush=True)
         figures |= found
         extra |= tables
+        extra["settings"].setdefault("section_seconds", {})[name] = round(time.perf_counter() - begun, 1)
     if "ladder" in extra:
         draw(extra["ladder"], Path("decode.png"))
+    extra["settings"]["load_after"] = os.getloadavg()
     report("decode", figures, extra)
 
 

@@ -26,7 +26,7 @@ from adbeam.model.config import ModelConfig
 class ReplicatedEngine(LazyAREngine):
     """A decoder that lays beams along the batch: every beam reads a copy of its request's keys and values."""
 
-    def _cross(self, query_RD: Tensor, layer: LayerWeights, state: LazyARState, layout: Layout) -> Tensor:
+    def _read_context(self, query_RD: Tensor, layer: LayerWeights, state: LazyARState, layout: Layout) -> Tensor:
         copies: dict[Any, Tensor] = state.__dict__.setdefault("copies", {})
         if copies.get("rows") is not layout.request_R:
             copies.clear()
@@ -35,13 +35,13 @@ class ReplicatedEngine(LazyAREngine):
             copies[layer.context_group] = state.key_BLGSd[:, layer.context_group][layout.request_R]
         key_RGSd = copies[layer.context_group]
         R, G, _, d = key_RGSd.shape
-        query = query_RD.view(R, G, -1, d)
+        query = query_RD.view(R, -1, G, d).transpose(1, 2)
         bias = None if state.bias_BS is None else state.bias_BS[layout.request_R, None, None]
         mixed = F.scaled_dot_product_attention(query, key_RGSd, key_RGSd, attn_mask=bias, scale=1.0)
-        return mixed.reshape(R, -1)
+        return mixed.transpose(1, 2).reshape(R, -1)
 
 
-def one_stage_top_k(score_Bn: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def one_stage_top_k(score_Bn: Tensor, k: int, chunk: int = 0) -> tuple[Tensor, Tensor]:
     """Top-k over all candidates of all beams at once."""
     return torch.topk(score_Bn, k, dim=1)
 
@@ -73,7 +73,7 @@ def bare_products(config: ModelConfig, batch: int, widths: tuple[int, ...]) -> t
             operands[shape] = (torch.randn(*shape, d), key.mT.contiguous(), key)
         else:
             flop += 2.0 * shape[0] * shape[1] * shape[2]
-            operands[shape] = (torch.randn(shape[:2]), torch.randn(shape[2], shape[1]))
+            operands[shape] = (torch.randn(shape[:2]), torch.randn(shape[1:]))
 
     @torch.inference_mode()
     def run() -> None:
@@ -82,7 +82,7 @@ def bare_products(config: ModelConfig, batch: int, widths: tuple[int, ...]) -> t
             if third:
                 (first @ second) @ third[0]
             else:
-                F.linear(first, second)
+                first @ second
 
     return run, flop / 1e9
 

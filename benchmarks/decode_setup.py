@@ -51,23 +51,42 @@ def random_sids(count: int, codebooks: tuple[int, ...], seed: int = 0) -> NDArra
     return sids_NT
 
 
-def interleaved(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def thread_counts() -> tuple[int, ...]:
+    """One thread and two; processor time is told for one only."""
+    return (1, 2) if Clock.read is time.perf_counter else (1,)
+
+
+def suffix(threads: int) -> str:
+    """How the name of a figure ends."""
+    return "" if threads == 1 else f"_{threads}threads"
+
+
+def interleaved(jobs: Mapping[str, Callable[[], object]], repeats: int, threads: int = 1) -> dict[str, float]:
     """Median seconds of each job, run in turn after one warm-up so that a drift of the machine falls on all alike."""
     taken: dict[str, list[float]] = {name: [] for name in jobs}
-    for job in jobs.values():
-        job()
-    for _ in range(repeats):
-        for name, job in jobs.items():
-            started = Clock.read()
+    torch.set_num_threads(threads)
+    try:
+        for job in jobs.values():
             job()
-            taken[name].append(Clock.read() - started)
+        for _ in range(repeats):
+            for name, job in jobs.items():
+                started = Clock.read()
+                job()
+                taken[name].append(Clock.read() - started)
+    finally:
+        torch.set_num_threads(1)
     return {name: median(times) for name, times in taken.items()}
 
 
 def decoding(decoder: Decoder, batch: int, widths: tuple[int, ...]) -> Callable[[], object]:
-    """A job: decode `batch` full-length contexts."""
+    """A job: decode `batch` full-length contexts. Every answer is full."""
     context = full_context(decoder.config, batch)
-    return lambda: decoder.decode(context, [widths] * batch)
+
+    def run() -> None:
+        results = decoder.decode(context, [widths] * batch)
+        assert all(result.size == widths[-1] for result in results)
+
+    return run
 
 
 class Stopwatch:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
 from tests.decoding_samples import CONFIG, catalogue, context_of, model_of
 
 from adbeam.decoding import Decoder, Trie
+from adbeam.decoding.buffers import Buffers, StepStore
+from adbeam.decoding.context_reader import ContextReader
 from adbeam.decoding.cost import CostModel, calibrate, fit, rows
 from adbeam.decoding.own_past import compiled_or_plain
 from adbeam.decoding.precision import Int8Linear, linear
@@ -73,3 +76,31 @@ def test_calibration_measures_what_fits_the_time() -> None:
     assert calibrate(decoder, schedules, seconds=30, batches=(1, 2), clock=lambda: float(next(now))).a_ms >= 0
     only = calibrate(decoder, schedules, seconds=0, batches=(1, 2), clock=lambda: float(next(now)))
     assert only.worst_error < 1e-6 and only.cost_ms(1, (4, 8, 16)) == pytest.approx(1000.0)
+
+
+@pytest.mark.parametrize("separate_values", [False, True])
+def test_the_reader_gives_the_models_keys_and_values_where_tokens_are(separate_values: bool) -> None:
+    config = CONFIG.model_copy(update={"separate_values": separate_values})
+    model, context = model_of(config), context_of(config, 5)
+    with torch.inference_mode():
+        for mask_BS in (torch.ones_like(context.mask_BS), context.mask_BS, context.mask_BS & (torch.arange(11) < 5)):
+            masked = replace(context, mask_BS=mask_BS)
+            exact, fast = model.encode(masked), ContextReader(model).read(masked)
+            place = mask_BS.any(0).nonzero()[:, 0]
+            assert torch.equal(fast.mask_BS, mask_BS[:, place])
+            for found, wanted in ((fast.key_BLGSd, exact.key_BLGSd), (fast.value_BLGSd, exact.value_BLGSd)):
+                there = fast.mask_BS[:, None, None, :, None]
+                assert torch.allclose(found * there, wanted.index_select(3, place) * there, atol=1e-5)
+
+
+def test_buffers_are_kept_and_steps_are_appended() -> None:
+    buffers = Buffers(torch.float32, torch.device("cpu"))
+    first = buffers.take("x", 4, 3)
+    assert buffers.take("x", 2, 3).data_ptr() == first.data_ptr() and buffers.take("x", 4, 3) is first
+    assert buffers.take("x", 9, 3).shape == (9, 3) and buffers.take("y", 1, 1).shape == (1, 1)
+    store = StepStore(2, 3, torch.float32, torch.device("cpu"))
+    assert store.append(2) == 0
+    store.layer(1)[0:2] = 7.0
+    assert store.append(5) == 2 and store.used == 7 and bool((store.layer(1)[:2] == 7.0).all())
+    store.clear()
+    assert store.append(1) == 0

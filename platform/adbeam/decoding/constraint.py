@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adbeam.decoding.filters import Closed, ItemFilter, closed_by, denied_inside
@@ -21,16 +22,19 @@ from adbeam.decoding.trie import Trie, empty_row
 from adbeam.decoding.trie_tensors import TrieTensors
 
 NEVER = float("-inf")
+LONG = 1000
+"""Denied items beyond which a list becomes a mask."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The children of all rows: scores [R, F], minus infinity where there is none, where each row begins and how many
-    there are."""
+    """The children of all rows: scores [R, F], minus infinity where there is none, where each row begins, how many
+    there are, and below which entry (nothing at the first level)."""
 
     score_RF: Tensor
     start_R: Tensor
     length_R: Tensor
+    parent_R: Tensor
     level: int
 
     def entry(self, row: Tensor, place: Tensor, used: int) -> Tensor:
@@ -72,15 +76,25 @@ class BatchConstraint:
         for request, given in enumerate(filters):
             if given is None or given.is_open:
                 continue
-            deny, leaves = np.asarray(given.deny, np.int64), None
-            if given.allow is not None:
-                leaves = OpenLeaves(given.allow, self.tensors)
+            allow_N, deny = self._as_mask_and_list(given)
+            leaves = None
+            if allow_N is not None:
+                leaves = OpenLeaves(allow_N, self.tensors, len(self.open))
                 self.open.append((request, leaves))
-                deny = denied_inside(deny, given.allow)
+                deny = denied_inside(deny, allow_N)
             if len(deny):
                 closed.append((request, closed_by(deny, leaves, self.tensors)))
                 self.denied.append((request, len(deny)))
         self.closed = [self._joined(closed, t) for t in range(self.trie.depth)] if closed else []
+
+    def _as_mask_and_list(self, given: ItemFilter) -> tuple[NDArray[np.bool_] | None, NDArray[np.int64]]:
+        """The filter as the search takes it: a long list goes into the mask."""
+        deny = np.asarray(given.deny, np.int64)
+        if len(deny) <= LONG:
+            return given.allow, deny
+        allow_N = np.ones(len(self.trie.leaf_N), bool) if given.allow is None else given.allow.copy()
+        allow_N[deny[(deny >= 0) & (deny < len(allow_N))]] = False
+        return allow_N, deny[:0]
 
     def first(self, logits_BV: Tensor) -> Candidates:
         """The first codes: every live one of the codebook."""
@@ -91,7 +105,7 @@ class BatchConstraint:
         if self.closed:
             score_BV[self.closed[0].request, self.closed[0].entry] = NEVER
         start_B = torch.zeros(len(score_BV), dtype=torch.long, device=score_BV.device)
-        return Candidates(score_BV, start_B, torch.full_like(start_B, score_BV.shape[1]), 0)
+        return Candidates(score_BV, start_B, torch.full_like(start_B, score_BV.shape[1]), start_B, 0)
 
     def next(self, level: int, logits_RV: Tensor, entry_R: Tensor, alive_R: Tensor, layout: Layout) -> Candidates:
         """The codes that may follow each row; raises UserError when the catalogue has none for a live row."""
@@ -109,48 +123,61 @@ class BatchConstraint:
         for request, leaves in self.open:
             if leaves.is_sparse:
                 rows = layout.rows_of(request)
-                absent_RF[rows] |= ~leaves.open_children(level, start_R[rows], length_R[rows], len(place_F))
+                given = (entry_R[rows], start_R[rows], length_R[rows])
+                absent_RF[rows] |= ~leaves.open_children(level, *given, len(place_F))
         score_RF.masked_fill_(absent_RF, NEVER)
         if self.closed:
             # A row that only fills its group may stand at the place of a live one: it must not be found in its stead.
             key_R = layout.request_R * self.tensors.used(level - 1) + entry_R
             self._close(level, score_RF, key_R.masked_fill(~alive_R, -1), start_R)
-        return Candidates(score_RF, start_R, length_R, level)
+        return Candidates(score_RF, start_R, length_R, entry_R, level)
 
     def best(self, candidates: Candidates, group: Group, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """(scores, rows, entries), each [B, W]: the k best children of each request of a group, fewer if there are
         fewer. A mask that allows much is asked about the best candidates alone, in its share of them more than k."""
         score_Bn, fan_out = group.view(candidates.score_RF).flatten(1), candidates.score_RF.shape[1]
-        dense = [(request - group.first_request, leaves) for request, leaves in self.open
-                 if request in group and not leaves.is_sparse]  # fmt: skip
+        dense = [leaves for request, leaves in self.open if request in group and not leaves.is_sparse]
         k, n = min(k, score_Bn.shape[1]), score_Bn.shape[1]
-        ahead = min(n, int(k / min(leaves.share for _, leaves in dense) * 1.25) + 32) if dense else k
+        ahead = min(n, int(k / min(leaves.share for leaves in dense) * 1.25) + 32) if dense else k
         value_BW, place_BW = top_k(score_Bn, ahead)
+        if dense:
+            value_BW, place_BW = self._open_among(candidates, group, value_BW, place_BW, k)
         row_B1 = torch.arange(group.requests, device=place_BW.device)[:, None] * group.width + group.first_row
-        used = self.tensors.used(candidates.level)
-        for b, leaves in dense:
-            entry_W = candidates.entry(row_B1[b] + place_BW[b] // fan_out, place_BW[b] % fan_out, used)
-            open_W = leaves.are_open(candidates.level, entry_W)
-            if ahead < n and int((open_W & (value_BW[b] > NEVER)).sum()) < k and float(value_BW[b, -1]) > NEVER:
-                self._mask(candidates, leaves, slice(int(row_B1[b]), int(row_B1[b]) + group.width))
-                value_BW[b], place_BW[b] = top_k(score_Bn[b : b + 1], ahead)
+        row_BW = row_B1 + place_BW // fan_out
+        return value_BW, row_BW, candidates.entry(row_BW, place_BW % fan_out, self.tensors.used(candidates.level))
+
+    def _open_among(
+        self, candidates: Candidates, group: Group, value_BW: Tensor, place_BW: Tensor, k: int
+    ) -> tuple[Tensor, Tensor]:
+        """The k best open ones among the best candidates of each request; among all where those do not suffice."""
+        fan_out, used = candidates.score_RF.shape[1], self.tensors.used(candidates.level)
+        ahead = value_BW.shape[1]
+        for request, leaves in self.open:
+            if request not in group or leaves.is_sparse:
+                continue
+            b, first_row = (
+                request - group.first_request,
+                group.first_row + (request - group.first_request) * group.width,
+            )
+            entry_W = candidates.entry(first_row + place_BW[b] // fan_out, place_BW[b] % fan_out, used)
+            open_W = leaves.are_open(candidates.level, entry_W) & (value_BW[b] > NEVER)
+            if int(open_W.sum()) < k and float(value_BW[b, -1]) > NEVER:
+                score_1n = self._masked(candidates, leaves, slice(first_row, first_row + group.width))
+                value_BW[b], place_BW[b] = top_k(score_1n, ahead)
             else:
                 value_BW[b].masked_fill_(~open_W, NEVER)
-        if dense:
-            value_BW, turn_BW = value_BW.topk(k, dim=1)
-            place_BW = place_BW.gather(1, turn_BW)
-        row_BW = row_B1 + place_BW // fan_out
-        return value_BW, row_BW, candidates.entry(row_BW, place_BW % fan_out, used)
+        value_BW, turn_BW = value_BW.topk(k, dim=1)
+        return value_BW, place_BW.gather(1, turn_BW)
 
-    def _mask(self, candidates: Candidates, leaves: OpenLeaves, rows: slice) -> None:
-        """Rule out all closed candidates of one request."""
+    def _masked(self, candidates: Candidates, leaves: OpenLeaves, rows: slice) -> Tensor:
+        """[1, n], all candidates of one request, the closed ones ruled out."""
         score_RF = candidates.score_RF[rows]
         if candidates.level == 0:
             open_RF = leaves.open_first()[None]
         else:
-            start_R, length_R = candidates.start_R[rows], candidates.length_R[rows]
-            open_RF = leaves.open_children(candidates.level, start_R, length_R, score_RF.shape[1])
-        score_RF.masked_fill_(~open_RF, NEVER)
+            given = (candidates.parent_R[rows], candidates.start_R[rows], candidates.length_R[rows])
+            open_RF = leaves.open_children(candidates.level, *given, score_RF.shape[1])
+        return score_RF.masked_fill(~open_RF, NEVER).view(1, -1)
 
     def leaves_below(self, level: int, group: Group, entry_BW: Tensor, few: int, enough: int) -> Tensor:
         """int64 [B, W], how many open leaves lie below entries of the requests of a group; fewer where items are denied

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from adbeam.decoding.trie_tensors import TrieTensors
 
-PROBES = (8, 64, 512)
-"""Leaves below a prefix that are looked at before the others: most prefixes have an allowed one among them."""
+PROBES = (6, 48)
+"""Leaves below a prefix that are looked at before the others, for each allowed one to be expected among them: most
+prefixes show one at once."""
 SPARSE = 8
 """A mask that allows fewer than one item in so many is read from its allowed items."""
 
@@ -27,13 +28,14 @@ SPARSE = 8
 class OpenLeaves:
     """Which leaves of the present trie hold an allowed live item."""
 
-    def __init__(self, allow_N: NDArray[np.bool_], tensors: TrieTensors) -> None:
-        """Items beyond the mask are newer than it, and not allowed."""
+    def __init__(self, allow_N: NDArray[np.bool_], tensors: TrieTensors, place: int = 0) -> None:
+        """Items beyond the mask are newer than it, and not allowed. `place` tells the masks of one batch apart."""
         self.tensors, self._trie = tensors, tensors.trie
         missing = max(0, len(self._trie.leaf_N) - len(allow_N))
         self._allow_N = np.concatenate([allow_N, np.zeros(missing, bool)]) if missing else allow_N
         # Of a leaf only its first item is looked up, so that one answers for all items of the leaf.
-        first_N = self._allow_N.copy()
+        first_N = tensors.scratch(place, len(self._allow_N))
+        np.copyto(first_N, self._allow_N)
         first_N[self._trie.beside.gone()] = False
         self._opened = self._opened_beside()
         base = self._trie.levels[-1].base
@@ -41,6 +43,7 @@ class OpenLeaves:
         self._first_N = torch.from_numpy(first_N).to(tensors.device)
         self.share = np.count_nonzero(self._allow_N) / max(1, len(self._allow_N))
         """Of the items that are allowed."""
+        self._probes = tuple(int(probe / max(self.share, 1e-3)) + 1 for probe in PROBES)
 
     @property
     def is_sparse(self) -> bool:
@@ -69,17 +72,16 @@ class OpenLeaves:
     @cached_property
     def _allowed_leaves(self) -> NDArray[np.int64]:
         """In order, the leaves of the build that hold an allowed live item."""
-        leaf = self._trie.leaf_N[np.flatnonzero(self._allow_N)]
-        return np.sort(leaf[(leaf >= 0) & (leaf < self._trie.levels[-1].base)].astype(np.int64))
+        leaf = self._trie.leaf_N[np.flatnonzero(self._allow_N[: len(self._trie.leaf_N)])]
+        leaf = np.sort(leaf[(leaf >= 0) & (leaf < self._trie.levels[-1].base)])
+        return leaf[np.diff(leaf, prepend=-1) > 0].astype(np.int64)
 
     def open_first(self) -> Tensor:
         """bool [V], which first codes have an open leaf below them."""
         every = torch.arange(self.tensors.used(0), device=self.tensors.device)
         if not self.is_sparse or self._trie.depth == 1:
             return self.are_open(0, every)
-        leaf_n = torch.from_numpy(self._allowed_leaves).to(every.device)
-        low, high = (torch.searchsorted(leaf_n, edge) for edge in self.tensors.base_leaves(0, every))
-        return (low < high) | (self._appended[0][every] > 0) if self._appended else low < high
+        return self.open_leaves(0, every) > 0
 
     def are_open(self, level: int, entry: Tensor) -> Tensor:
         """bool, whether entries [E] of `level` have an open leaf below them."""
@@ -87,7 +89,7 @@ class OpenLeaves:
             return self.open_leaves(level, entry) > 0
         low, high = self.tensors.base_leaves(level, entry)
         open_ = self._appended[level][entry] > 0 if self._appended else torch.zeros_like(entry, dtype=torch.bool)
-        for probe in (*PROBES, int((high - low).max()) if len(low) else 0):
+        for probe in (*self._probes, int((high - low).max()) if len(low) else 0):
             left = (~open_ & (low < high)).nonzero()[:, 0]
             if not len(left):
                 break
@@ -96,40 +98,33 @@ class OpenLeaves:
             low[left] = upto
         return open_
 
-    def open_children(self, level: int, start_R: Tensor, length_R: Tensor, fan_out: int) -> Tensor:
-        """bool [R, F], which of the `length_R` entries from `start_R` on at `level` have an open leaf."""
-        built = start_R + length_R <= self._trie.levels[level].base
-        if level == self._trie.depth - 1:
-            built = torch.zeros_like(built)
-        elif bool(built.all()):
-            return self._open_below(level, start_R, length_R, fan_out)
-        open_RF = torch.zeros(len(start_R), fan_out, dtype=torch.bool, device=start_R.device)
-        row_r = built.nonzero()[:, 0]
-        if len(row_r):
-            open_RF[row_r] = self._open_below(level, start_R[row_r], length_R[row_r], fan_out)
+    def open_children(self, level: int, entry_R: Tensor, start_R: Tensor, length_R: Tensor, fan_out: int) -> Tensor:
+        """bool [R, F], which of the children of entries [R] have an open leaf: the `length_R` entries of `level` from
+        `start_R` on."""
         place_F = torch.arange(fan_out, device=start_R.device)
-        place = (place_F < length_R.masked_fill(built, 0)[:, None]).flatten().nonzero()[:, 0]
-        entry = (start_R[:, None] + place_F).flatten()[place]
-        open_RF.view(-1)[place] = self.open_leaves(level, entry) > 0
-        return open_RF
-
-    def _open_below(self, level: int, start_R: Tensor, length_R: Tensor, fan_out: int) -> Tensor:
-        """`open_children` for rows of the build."""
-        edge_F = torch.arange(fan_out + 1, device=start_R.device)
-        open_RF = (self._found_below if self.is_sparse else self._counted_below)(level, start_R, length_R, edge_F)
+        if level == self._trie.depth - 1:
+            place = (place_F < length_R[:, None]).flatten().nonzero()[:, 0]
+            open_RF = torch.zeros(len(start_R), fan_out, dtype=torch.bool, device=start_R.device)
+            open_RF.view(-1)[place] = self.open_leaves(level, (start_R[:, None] + place_F).flatten()[place]) > 0
+            return open_RF
+        # Wherever a row is now: its first children are those of the build, in the order of the build.
+        first_R, built_R = self.tensors.base_row(level - 1, entry_R)
+        below = self._found_below if self.is_sparse else self._counted_below
+        open_RF = below(level, first_R, torch.minimum(built_R, length_R), fan_out)
         if self._appended:
-            child_RF = start_R[:, None] + torch.minimum(edge_F[:-1], (length_R - 1).clamp_min(0)[:, None])
-            open_RF |= (self._appended[level][child_RF] > 0) & (edge_F[:-1] < length_R[:, None])
+            child_RF = (start_R[:, None] + place_F).clamp_max_(self.tensors.used(level) - 1)
+            open_RF |= (self._appended[level][child_RF] > 0) & (place_F < length_R[:, None])
         return open_RF
 
-    def _counted_below(self, level: int, start_R: Tensor, length_R: Tensor, edge_F: Tensor) -> Tensor:
+    def _counted_below(self, level: int, start_R: Tensor, length_R: Tensor, fan_out: int) -> Tensor:
         """The leaves of one child end where those of the next begin."""
+        edge_F = torch.arange(fan_out + 1, device=start_R.device)
         leaf_RF = self.tensors.base_leaf(level, start_R[:, None] + torch.minimum(edge_F, length_R[:, None]))
         before, end_R = self._counted(leaf_RF[:, 0], leaf_RF[:, -1])
         before_RF = before.take(leaf_RF + (end_R - leaf_RF[:, -1])[:, None])
         return before_RF[:, 1:] > before_RF[:, :-1]
 
-    def _found_below(self, level: int, start_R: Tensor, length_R: Tensor, edge_F: Tensor) -> Tensor:
+    def _found_below(self, level: int, start_R: Tensor, length_R: Tensor, fan_out: int) -> Tensor:
         """Each allowed leaf below the rows opens the child above it."""
         edges = (self.tensors.base_leaf(level, edge).numpy(force=True) for edge in (start_R, start_R + length_R))
         low_R, high_R = (np.searchsorted(self._allowed_leaves, edge) for edge in edges)
@@ -137,8 +132,8 @@ class OpenLeaves:
         place_n = np.arange(len(row_n)) + (low_R - np.cumsum(high_R - low_R) + high_R - low_R)[row_n]
         entry_n = self._allowed_leaves[place_n]
         for t in range(self._trie.depth - 1, level, -1):
-            entry_n = self._trie.parents(t, entry_n)
-        open_RF = np.zeros((len(low_R), len(edge_F) - 1), bool)
+            entry_n = self._trie.base_parents(t, entry_n)
+        open_RF = np.zeros((len(low_R), fan_out), bool)
         open_RF[row_n, entry_n - start_R.numpy(force=True)[row_n]] = True
         return torch.from_numpy(open_RF).to(start_R.device)
 
@@ -156,9 +151,9 @@ class OpenLeaves:
     def at_least(self, level: int, entry: Tensor, few: int, enough: int) -> Tensor:
         """int64, how many open leaves lie below open prefixes [E] of `level`; only a part of them where the first `few`
         prefixes have `enough` anyway."""
-        if level < self._trie.depth - 1:
+        if level < self._trie.depth - 1 and not self.is_sparse:
             low, high = self.tensors.base_leaves(level, entry[:few])
-            for probe in PROBES:
+            for probe in self._probes:
                 near = self._count(low, torch.minimum(high, low + probe)).clamp_min_(1)
                 if int(near.sum()) >= enough:
                     return torch.cat([near, torch.ones_like(entry[few:])])
@@ -185,6 +180,9 @@ class OpenLeaves:
 
     def _count(self, low: Tensor, high: Tensor) -> Tensor:
         """Open leaves among those from `low` to `high` (leaves of the build), for each pair."""
+        if self.is_sparse:
+            leaf_n = torch.from_numpy(self._allowed_leaves).to(low.device)
+            return torch.searchsorted(leaf_n, high) - torch.searchsorted(leaf_n, low)
         before, end = self._counted(low, high)
         return (before[end] - before[end - (high - low)]).long()
 

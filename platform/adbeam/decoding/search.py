@@ -41,7 +41,7 @@ class Beams:
 
 
 class Decoder:
-    """Searches the live catalogue with a model. One decode at a time; `beams.Controller` forms the batches of a replica."""
+    """Searches the live catalogue with a model. One decode at a time; beams.Controller forms a replica's batches."""
 
     def __init__(
         self,

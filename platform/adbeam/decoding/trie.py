@@ -155,15 +155,18 @@ class Trie:
     def parents(self, level: int, entry_E: Array) -> Array:
         """Parent entries (one level up) of entries of `level`."""
         here, above = self.levels[level], self.levels[level - 1]
-        assert above.start is not None
-        # Of one type on both sides: searchsorted would convert a copy of all of `start` otherwise.
-        parent = np.searchsorted(above.start[: above.base], entry_E.astype(above.start.dtype), side="right") - 1
-        if above.moved_to:
-            parent = above.present(parent)
+        parent = above.present(self.base_parents(level, entry_E))
         appended = entry_E >= here.base
         if appended.any():
             parent[appended] = here.parent[entry_E[appended] - here.base]
         return parent
+
+    def base_parents(self, level: int, entry_E: Array) -> Array:
+        """Where the parents of entries of `level` that the build made were when they came."""
+        above = self.levels[level - 1]
+        assert above.start is not None
+        # Of one type on both sides: searchsorted would convert a copy of all of `start` otherwise.
+        return np.searchsorted(above.start[: above.base], entry_E.astype(above.start.dtype), side="right") - 1
 
     def check(self) -> None:
         """Raise UserError naming the prefix if a live prefix leads to no live ad: such a catalogue is never served."""

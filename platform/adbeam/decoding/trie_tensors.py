@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adbeam.decoding.trie import Trie
@@ -22,6 +23,7 @@ class TrieTensors:
         self.trie, self.device = trie, torch.device(device)
         self.copied = copied or self.device.type != "cpu"
         self._held: dict[tuple[int, str], Tensor] = {}
+        self._scratch: dict[int, NDArray[np.bool_]] = {}
         self._seen = -1
         self._applied = 0
         self.refresh()
@@ -49,6 +51,13 @@ class TrieTensors:
                 piece = np.ascontiguousarray(arrays[level_, name][low:high])
                 self._held[level_, name][low:high] = torch.from_numpy(piece).to(self.device)
         self._applied, self._seen = self.trie.forgotten + len(self.trie.touched), self.trie.version
+
+    def scratch(self, place: int, size: int) -> NDArray[np.bool_]:
+        """bool [size], kept from batch to batch for whoever takes `place`."""
+        held = self._scratch.get(place)
+        if held is None or len(held) < size:
+            held = self._scratch[place] = np.empty(size, bool)
+        return held[:size]
 
     def live_mask(self) -> Tensor:
         """bool [V], which first codes lead to a live ad."""
@@ -86,6 +95,15 @@ class TrieTensors:
     def used(self, level: int) -> int:
         """How many entries of `level` are in force."""
         return self.trie.levels[level].used
+
+    def base_row(self, level: int, entry_R: Tensor) -> tuple[Tensor, Tensor]:
+        """(start, length) int64 of the children that the build gave entries of `level`, where they were then."""
+        here, below = self.trie.levels[level], self.trie.levels[level + 1]
+        first_R = self.first_place(level, entry_R)
+        edges = (first_R.clamp_max(here.base - 1), (first_R + 1).clamp_max(here.base - 1))
+        low_R, high_R = (self._held[level, "start"].index_select(0, edge).long() for edge in edges)
+        high_R = torch.where(first_R + 1 < here.base, high_R, below.base).clamp_max_(below.base)
+        return low_R.clamp_max_(below.base), (high_R - low_R).masked_fill_(first_R >= here.base, 0)
 
     def first_place(self, level: int, entry: Tensor) -> Tensor:
         """int64, where entries of `level` were when they came: a moved one is named by that."""
