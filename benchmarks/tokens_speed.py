@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -137,6 +138,8 @@ def _pss(process: psutil.Process) -> int:
 
 def main() -> None:
     """Child process: assign FOLDER/vectors with WORKERS actors; print seconds and peak memory as JSON."""
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine is slow, not broken
+    os.environ.setdefault("RAY_worker_niceness", "0")  # faiss is timed at the niceness of this process too
     import ray
 
     folder, workers = Path(sys.argv[1]), int(sys.argv[2])
