@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,18 @@ class Endpoint:
     url: str
     application: str
     owns_ray: bool
+    config: dict[str, Any] = field(default_factory=dict)
     stopped: bool = False
+
+    def reconfigure(self, **options: Any) -> None:
+        """Put other `user_config` options in force (`policy`, `bundle`) without a restart, and wait until they are.
+
+        Raises UserError when the deployment does not become healthy with them.
+        """
+        for deployment in self.config["applications"][0]["deployments"]:
+            deployment["user_config"] = options
+        _deploy(self.config)
+        _wait_until_ready(self, time.monotonic() + READY_SECONDS)
 
     def stop(self) -> None:
         """Take the application down, and Ray with it where `start` brought Ray up."""
@@ -69,7 +80,7 @@ def start(
     if owns_ray:
         refuse_taken(port)
         ray.init(**{"include_dashboard": False, "log_to_driver": False, **(ray_options or {})})
-    endpoint = Endpoint(f"http://127.0.0.1:{port}", application.get("name", "default"), owns_ray)
+    endpoint = Endpoint(f"http://127.0.0.1:{port}", application.get("name", "default"), owns_ray, values)
     try:
         _deploy(values)
         _wait_until_ready(endpoint, time.monotonic() + ready_seconds)

@@ -1,0 +1,121 @@
+"""A live endpoint for the spike benchmarks: one replica of a trained bundle, its capacity, its users, its policies."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adbeam.beams.config import BeamPolicyConfig
+from adbeam.beams.ladder import Widths, quality_by_widths
+from adbeam.bundle import load_bundle, resolve
+from adbeam.serving import arrivals
+from adbeam.serving.client import call
+from adbeam.serving.launch import Endpoint, start
+from adbeam.serving.loadreport import summarize
+from adbeam.serving.loadtest import LoadRun, LoadTarget, bodies, run_load
+
+ROOT = Path(__file__).parents[1]
+POLICIES = ("deadline", "static", "tabs", "tabs_floor")
+DEADLINE_MS = 150.0
+SETTLE_SECONDS = 8.0
+SETTING_SECONDS = 60.0
+
+
+@dataclass
+class Spike:
+    """A running endpoint with one replica, and what requests to it look like."""
+
+    endpoint: Endpoint
+    users: list[str]
+    now_ms: int | None
+    quality: dict[Widths, float]
+    fallback_quality: float
+    capacity: float = 0.0
+
+    @property
+    def target(self) -> LoadTarget:
+        """Where the load goes."""
+        return LoadTarget(url=f"{self.endpoint.url}/v1/ads", deadline_ms=DEADLINE_MS, timestamp=self.now_ms)
+
+    def status(self) -> dict[str, Any]:
+        """The replica's status."""
+        status: dict[str, Any] = call(self.endpoint.url, "GET", "/v1/status")[1]
+        return status
+
+    def use(self, policy: str) -> None:
+        """Put a shipped policy in force and let the replica come to rest."""
+        settings = BeamPolicyConfig.load(ROOT / "serving" / "policies" / f"{policy}.yaml")
+        self.endpoint.reconfigure(policy=settings.model_dump(mode="json"))
+        end = time.monotonic() + SETTING_SECONDS
+        while self.status()["policy"] != policy:
+            if time.monotonic() > end:
+                raise RuntimeError(f"policy {policy} does not come into force")
+            time.sleep(0.2)
+        time.sleep(SETTLE_SECONDS)
+
+    def send(self, planned_ms: np.ndarray, marks: Mapping[str, float] | None = None, seed: int = 0) -> LoadRun:
+        """Send requests of users of the log."""
+        return run_load(planned_ms, bodies(self.users, self.target, len(planned_ms), seed), self.target, marks)
+
+    def figures(self, run: LoadRun, since_ms: float = 0.0, until_ms: float = float("inf")) -> dict[str, float]:
+        """Figures of a span, answers weighed by the measured quality of their widths relative to full width."""
+        return summarize(run, since_ms, until_ms, self.quality, self.fallback_quality)
+
+    def measure_capacity(self) -> float:
+        """Requests a second at full width, HTTP and the load generator on the same cores: the cost model after ten
+        seconds of half of what it thought."""
+        self.use("static")
+        thought = float(self.status()["full_width_capacity_per_second"])
+        self.send(arrivals.poisson(0.5 * thought, 10.0, seed=1))
+        self.capacity = float(self.status()["full_width_capacity_per_second"])
+        return self.capacity
+
+
+@contextmanager
+def serving(
+    work_dir: Path, port: int, fallback_quality: float, overrides: Mapping[str, Any] | None = None
+) -> Iterator[Spike]:
+    """One replica of the bundle of a `work_dir` behind HAProxy, with the result cache off."""
+    bundles = work_dir / "bundles"
+    settings = {
+        "bundle": str(bundles), "store.path": str(work_dir / "serving" / "spike.sqlite"),
+        "store.prepared": str(work_dir / "prepared"), "event_log.folder": None, "cache.enabled": False,
+        "watch_seconds": 0.5, "deadline.max_ms": 20_000, **(overrides or {}),
+    }  # fmt: skip
+    quality = quality_by_widths(load_bundle(resolve(bundles)).ladder_quality) or {}
+    full = max(quality, key=sum, default=())
+    relative = {widths: value / max(quality[full], 1e-12) for widths, value in quality.items()}
+    users, now_ms = users_of(work_dir)
+    endpoint = start(ROOT / "serving" / "ads.yaml", settings, port)
+    try:
+        yield Spike(endpoint, users, now_ms, relative, fallback_quality)
+    finally:
+        endpoint.stop()
+
+
+def users_of(work_dir: Path, most: int = 2000) -> tuple[list[str], int]:
+    """Users with a request in the test split, each as often as they ask there, and the moment after the last."""
+    from adbeam.evaluation.evaluate import judged_requests
+    from adbeam.logs.prepared import PreparedLog
+
+    requests = judged_requests(PreparedLog.open(work_dir / "prepared", verify=False), "test", None)
+    return [request.sequence.user_id for request in requests][:most], max(request.now_ms for request in requests) + 1
+
+
+def printed(title: str, rows: Mapping[str, Mapping[str, float]], names: tuple[str, ...]) -> None:
+    """Print a table of figures, one row a policy."""
+    print(f"{title}\n  {'':12s}" + "".join(f"{name:>19s}" for name in names))
+    for row, figures in rows.items():
+        print(f"  {row:12s}" + "".join(f"{figures.get(name, float('nan')):19.4g}" for name in names), flush=True)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON keeps it: what goes beside the figures."""
+    return json.loads(json.dumps(value, default=str))
