@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adbeam.decoding import Decoder, DecodeResult, Trie, score_all
-from adbeam.decoding.cost import first_rows, full_context
+from adbeam.decoding.cost import full_context
 from adbeam.model.batch import ContextBatch
 from benchmarks.decode_setup import BY_LEVEL, FULL, decoding, interleaved, model_of, random_sids, small
 
@@ -77,8 +77,7 @@ def precision(repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
 def _decode(decoder: Decoder, context: ContextBatch, widths: tuple[int, ...]) -> list[DecodeResult]:
     found: list[DecodeResult] = []
     for start in range(0, context.size, 8):
-        rest = ContextBatch(*(x[start:] for x in vars(context).values()))
-        part = first_rows(rest, 8)
+        part = context.rows(torch.arange(start, min(start + 8, context.size)))
         found += decoder.decode(part, [widths] * part.size)
     return found
 
