@@ -1,7 +1,7 @@
 """A replica whose decode is EMULATED: it sleeps for as long as a fitted cost model says a decode takes.
 
-For autoscaling only, where four busy replicas would need more cores than there are. Queue, controller, HTTP, metrics and
-autoscaling are the real ones. `import_path: benchmarks.emulated:build`.
+For autoscaling only, where four busy replicas would need more cores than there are. Queue, controller, HTTP, metrics
+and autoscaling are the real ones. `import_path: benchmarks.emulated:build`.
 """
 
 from __future__ import annotations

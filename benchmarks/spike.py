@@ -7,8 +7,8 @@ Parts: `step` (ten-fold for 60 s from 30 % of the measured full-width capacity),
 second, the busiest at 3 x capacity), `reaction` (20 steps), `steady` (changes of the rung at 50, 80, 95 % of capacity),
 `rollout` (10 new bundles under load), `tax` (HTTP against the bare engine) and `autoscale` (1 to 4 replicas with an
 EMULATED decode: two cores cannot hold four busy replicas). 150 ms deadline, result cache off, open loop; every share
-has all requests sent as its denominator. `value` weighs an answer in time by the measured quality of its widths relative
-to full width, a popular one by --fallback-quality.
+has all requests sent as its denominator. `value` weighs an answer in time by the measured quality of its widths
+relative to full width, a popular one by --fallback-quality.
 """
 
 from __future__ import annotations
