@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -11,13 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.dataset as ds
 import pytest
 from tests.bundles import CATEGORIES, random_model_config, write_random_bundle
 
 from adbeam.errors import UserError
+from adbeam.serving.arrivals import constant
 from adbeam.serving.client import call
 from adbeam.serving.launch import Endpoint, start
+from adbeam.serving.loadtest import LoadTarget, bodies, run_load
 from adbeam.serving.schemas import AdResponse, ReplicaStatus
 from adbeam.serving.store import now_ms
 
@@ -156,9 +160,9 @@ def test_the_console_and_what_it_shows_come_through_the_proxy(endpoint: Endpoint
     with urllib.request.urlopen(f"{endpoint.url}/console/console.js") as answer:
         assert answer.status == 200 and answer.headers["content-type"].startswith("text/javascript")
     until(lambda: call(endpoint.url, "GET", "/v1/status")[1]["replicas"] == {"RUNNING": 1})
+    sid = ads(endpoint, deadline_ms=5000)[1]["ads"][0]["sid"]
     state = ReplicaStatus.model_validate(call(endpoint.url, "GET", "/v1/status")[1])
     assert state.replica and tuple(state.ladder[0]) == FULL and state.recent.answers > 0
-    sid = ads(endpoint, deadline_ms=5000)[1]["ads"][0]["sid"]
     status, path = call(endpoint.url, "GET", f"/v1/path?sid={'.'.join(map(str, sid))}")
     assert status == 200 and [step["prefix"] for step in path["steps"]] == [sid[:length] for length in range(4)]
     assert call(endpoint.url, "GET", "/v1/path?sid=1.2")[0] == 422
@@ -196,6 +200,21 @@ def test_a_new_bundle_takes_over_without_a_failed_request_and_a_broken_one_does_
     time.sleep(1.0)
     assert version() == second.name
     assert call(endpoint.url, "GET", "/healthz")[0] == 200
+
+
+def test_requests_of_a_killed_replica_are_answered_and_another_comes(endpoint: Endpoint) -> None:
+    def replicas() -> list[psutil.Process]:
+        ours = psutil.Process().children(recursive=True)
+        return [process for process in ours if " ".join(process.cmdline()).startswith("ray::ServeReplica:ads")]
+
+    target = LoadTarget(url=f"{endpoint.url}/v1/ads", deadline_ms=2000, timeout_ms=20_000)
+    (replica,) = replicas()
+    threading.Timer(1.0, replica.kill).start()
+    run = run_load(constant(20.0, 3.0), bodies(["u1", "u2"], target, 60), target)
+    statuses = {entry.status for entry in run.requests}
+    assert 200 in statuses and all(status == 200 or status >= 500 for status in statuses), "5xx, not silence"
+    until(lambda: call(endpoint.url, "POST", "/v1/ads", {"deadline_ms": 10_000})[0] == 200, 120)
+    assert [process.pid for process in replicas()] != [replica.pid]
 
 
 def test_a_wrong_configuration_is_refused_before_anything_starts(ray_session: None, work: Path) -> None:

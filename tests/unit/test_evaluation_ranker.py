@@ -12,6 +12,7 @@ from tests.bundles import write_random_bundle
 from adbeam.bundle import Bundle, load_bundle
 from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.requests import Request, UserSequence, requests_in
+from adbeam.logs.trending import WINDOWS_HOURS, TrendTable
 from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine import ModelEngine
 from adbeam.serving.metrics import Metrics
@@ -73,3 +74,10 @@ def test_popularity_breaks_ties_where_it_is_given(bundle: Bundle) -> None:
 def test_the_history_is_what_has_a_sid(bundle: Bundle) -> None:
     history = Ranker.of(bundle).history(request())
     assert history.code_HT.tolist() == [bundle.catalogue.to_pylist()[3]["sid"]]
+
+
+def test_a_model_that_does_not_look_at_trends_ranks_beside_a_log_that_has_some(bundle: Bundle) -> None:
+    shares = {f"share_{hours}h": [1.0] for hours in WINDOWS_HOURS}
+    trends = TrendTable(pa.table({"hour": [0], "item_id": ["item-4"], **shares}))
+    asked = ([request()], (16, 64, 64), 40)
+    assert Ranker.of(bundle, trends=trends).rank(*asked) == Ranker.of(bundle).rank(*asked)

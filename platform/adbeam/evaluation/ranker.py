@@ -52,7 +52,8 @@ class Ranker:
         self._index = SidIndex.from_table(_ranked_by(ads, popularity))
         self._sids = SidTable.of_catalogue(catalogue, model.config.levels)
         self.spec = FeatureSpec.of(model.config)
-        self._trends = EncodedTrends(trends, self._sids, self.spec) if trends is not None else None
+        seen = trends if self.spec.trending_length else None
+        self._trends = EncodedTrends(seen, self._sids, self.spec) if seen is not None else None
         trie = Trie.build(self._sids.lookup(self.ads)[0], model.config.codebooks)
         self.decoder = Decoder(model.eval(), trie, ecpm_means, order_by)
 
