@@ -24,6 +24,9 @@ BY_LEVEL = (32, 64, 128)
 """GR4AD compares [128, 256, 512] with [512, 512, 512]: the same steps at a quarter of the width."""
 
 
+SHORT_SECONDS = 3.0
+
+
 class Clock:
     """Wall clock, or the processor time of this process: on a machine that others use too, with one thread, the latter
     says what the wall clock would on an idle one."""
@@ -62,14 +65,22 @@ def suffix(threads: int) -> str:
 
 
 def interleaved(jobs: Mapping[str, Callable[[], object]], repeats: int, threads: int = 1) -> dict[str, float]:
-    """Median seconds of each job, run in turn after one warm-up so that a drift of the machine falls on all alike."""
+    """Median seconds of each job, run in turn so that a drift of the machine falls on all alike.
+
+    A short job runs once more before it is timed: what ran before it may have been long, and left it cold caches.
+    """
     taken: dict[str, list[float]] = {name: [] for name in jobs}
     torch.set_num_threads(threads)
     try:
-        for job in jobs.values():
+        short: dict[str, bool] = {}
+        for name, job in jobs.items():
+            started = time.perf_counter()
             job()
+            short[name] = time.perf_counter() - started < SHORT_SECONDS
         for _ in range(repeats):
             for name, job in jobs.items():
+                if short[name]:
+                    job()
                 started = Clock.read()
                 job()
                 taken[name].append(Clock.read() - started)

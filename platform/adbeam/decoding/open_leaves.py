@@ -31,10 +31,13 @@ class OpenLeaves:
     def __init__(self, allow_N: NDArray[np.bool_], tensors: TrieTensors, place: int = 0) -> None:
         """Items beyond the mask are newer than it, and not allowed. `place` tells the masks of one batch apart."""
         self.tensors, self._trie = tensors, tensors.trie
-        missing = max(0, len(self._trie.leaf_N) - len(allow_N))
-        self._allow_N = np.concatenate([allow_N, np.zeros(missing, bool)]) if missing else allow_N
+        size = len(self._trie.leaf_N)
+        self._allow_N = allow_N[:size]
+        if len(allow_N) < size:
+            self._allow_N = tensors.scratch(2 * place, size)
+            self._allow_N[: len(allow_N)], self._allow_N[len(allow_N) :] = allow_N, False
         # Of a leaf only its first item is looked up, so that one answers for all items of the leaf.
-        first_N = tensors.scratch(place, len(self._allow_N))
+        first_N = tensors.scratch(2 * place + 1, size)
         np.copyto(first_N, self._allow_N)
         first_N[self._trie.beside.gone()] = False
         self._opened = self._opened_beside()
@@ -56,23 +59,34 @@ class OpenLeaves:
         return np.sort(leaf[self._allow_N[item] & (self._trie.leaf_N[item] == leaf)])
 
     @cached_property
-    def _appended(self) -> list[Tensor]:
-        """Per level, how many open leaves that are not of the build lie below each entry; empty where there are none.
-        The last level's are named by their first place."""
+    def _late(self) -> list[tuple[Tensor, Tensor]]:
+        """Per level, in order, the entries with open leaves below them that are not of the build, and how many there
+        are; of the last level the leaves' first places. Empty where there are none."""
         trie, last = self._trie, self._trie.levels[-1]
-        leaf = np.unique(self._opened[self._opened >= last.base])
+        leaf, _ = np.unique(self._opened[self._opened >= last.base], return_counts=True)
         if not len(leaf):
             return []
-        entry, counts = last.present(leaf), [np.bincount(leaf, minlength=last.used)]
+        entry, count = last.present(leaf), np.ones(len(leaf), np.int64)
+        late = [(leaf, count)]
         for t in range(trie.depth - 1, 0, -1):
-            entry = trie.parents(t, entry)
-            counts.insert(0, np.bincount(entry, minlength=trie.levels[t - 1].used))
-        return [torch.from_numpy(count).to(self.tensors.device) for count in counts]
+            entry, place = np.unique(trie.parents(t, entry), return_inverse=True)
+            count = np.bincount(place, weights=count).astype(np.int64)
+            late.insert(0, (entry.astype(np.int64), count))
+        device = self.tensors.device
+        return [(torch.from_numpy(entry).to(device), torch.from_numpy(count).to(device)) for entry, count in late]
+
+    def _late_below(self, level: int, entry: Tensor) -> Tensor | int:
+        """How many open leaves that are not of the build lie below entries [E] of `level`."""
+        if not self._late:
+            return 0
+        entry_n, count_n = self._late[level]
+        place = torch.searchsorted(entry_n, entry).clamp_max_(len(entry_n) - 1)
+        return count_n[place].masked_fill_(entry_n[place] != entry, 0)
 
     @cached_property
     def _allowed_leaves(self) -> NDArray[np.int64]:
         """In order, the leaves of the build that hold an allowed live item."""
-        leaf = self._trie.leaf_N[np.flatnonzero(self._allow_N[: len(self._trie.leaf_N)])]
+        leaf = self._trie.leaf_N[np.flatnonzero(self._allow_N)]
         leaf = np.sort(leaf[(leaf >= 0) & (leaf < self._trie.levels[-1].base)])
         return leaf[np.diff(leaf, prepend=-1) > 0].astype(np.int64)
 
@@ -88,7 +102,7 @@ class OpenLeaves:
         if level == self._trie.depth - 1:
             return self.open_leaves(level, entry) > 0
         low, high = self.tensors.base_leaves(level, entry)
-        open_ = self._appended[level][entry] > 0 if self._appended else torch.zeros_like(entry, dtype=torch.bool)
+        open_ = torch.zeros_like(entry, dtype=torch.bool) | (self._late_below(level, entry) > 0)
         for probe in (*self._probes, int((high - low).max()) if len(low) else 0):
             left = (~open_ & (low < high)).nonzero()[:, 0]
             if not len(left):
@@ -111,10 +125,17 @@ class OpenLeaves:
         first_R, built_R = self.tensors.base_row(level - 1, entry_R)
         below = self._found_below if self.is_sparse else self._counted_below
         open_RF = below(level, first_R, torch.minimum(built_R, length_R), fan_out)
-        if self._appended:
-            child_RF = (start_R[:, None] + place_F).clamp_max_(self.tensors.used(level) - 1)
-            open_RF |= (self._appended[level][child_RF] > 0) & (place_F < length_R[:, None])
+        if self._late:
+            self._open_late(open_RF, self._late[level][0], start_R, length_R)
         return open_RF
+
+    def _open_late(self, open_RF: Tensor, entry_n: Tensor, start_R: Tensor, length_R: Tensor) -> None:
+        """Open those of `entry_n` that lie in one of the rows."""
+        start_R, order_R = start_R.masked_fill(length_R == 0, -1).sort()
+        row_n = torch.searchsorted(start_R, entry_n, right=True).sub_(1).clamp_min_(0)
+        place_n = entry_n - start_R[row_n]
+        inside = (place_n >= 0) & (place_n < length_R[order_R[row_n]])
+        open_RF[order_R[row_n[inside]], place_n[inside]] = True
 
     def _counted_below(self, level: int, start_R: Tensor, length_R: Tensor, fan_out: int) -> Tensor:
         """The leaves of one child end where those of the next begin."""
@@ -144,9 +165,8 @@ class OpenLeaves:
             base = self._trie.levels[-1].base
             item = self.tensors.item_E.index_select(0, first.clamp_max(base - 1))
             open_ = (self._first_N.index_select(0, item) & (first < base)).long()
-            return open_ + self._appended[level][first] if self._appended else open_
-        counts = self._count(*self.tensors.base_leaves(level, entry))
-        return counts + self._appended[level][entry] if self._appended else counts
+            return open_ + self._late_below(level, first)
+        return self._count(*self.tensors.base_leaves(level, entry)) + self._late_below(level, entry)
 
     def at_least(self, level: int, entry: Tensor, few: int, enough: int) -> Tensor:
         """int64, how many open leaves lie below open prefixes [E] of `level`; only a part of them where the first `few`
