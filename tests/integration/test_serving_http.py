@@ -212,7 +212,8 @@ def test_requests_of_a_killed_replica_are_answered_and_another_comes(endpoint: E
     threading.Timer(1.0, replica.kill).start()
     run = run_load(constant(20.0, 3.0), bodies(["u1", "u2"], target, 60), target)
     statuses = {entry.status for entry in run.requests}
-    assert 200 in statuses and all(status == 200 or status >= 500 for status in statuses), "5xx, not silence"
+    told = {200, 408}  # 408 is Serve, where no replica is left to ask
+    assert 200 in statuses and all(status in told or status >= 500 for status in statuses), "5xx, not silence"
     until(lambda: call(endpoint.url, "POST", "/v1/ads", {"deadline_ms": 10_000})[0] == 200, 120)
     assert [process.pid for process in replicas()] != [replica.pid]
 
