@@ -7,7 +7,7 @@ from typing import Any
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis import checks
-from tests.unit.test_serving_border import EchoService
+from tests.echo_service import EchoService
 
 from adbeam.serving.api import build_api
 
