@@ -13,13 +13,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 
 from adbeam.bundle import load_bundle
@@ -30,6 +28,7 @@ from adbeam.evaluation.metrics import bootstrap_ratio
 from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.prepared import PreparedLog
 from adbeam.training.launch import ray_for
+from benchmarks.memory import PeakMemory
 from benchmarks.report import report
 
 CONFIG = Path("jobs/quickstart.yaml")
@@ -76,7 +75,7 @@ def _quickstart(port: int) -> dict[str, float]:
     shutil.rmtree(ROOT / "quickstart", ignore_errors=True)  # nothing of it may be current: every step is timed
     config = Config.load(CONFIG, {"work_dir": str(ROOT / "quickstart")})
     began = time.monotonic()
-    with _PeakMemory() as memory:
+    with PeakMemory(2.0) as memory:
         result = run(config, serving_yaml=Path("serving/ads.yaml"), port=port)
     table, burst = result.table, result.burst
     return {
@@ -147,35 +146,6 @@ def _ready(run: Path) -> tuple[Decoder, Any, list[tuple[int, ...]]]:
     widths = Config.load(CONFIG).decoding.widths
     context = ranker.contexts(judged_requests(prepared, "validation", DECODE_BATCH))
     return ranker.decoder, context, [widths] * DECODE_BATCH
-
-
-class _PeakMemory:
-    """The most memory that this process and its descendants held at once (proportional set size), sampled."""
-
-    def __init__(self) -> None:
-        self.peak_bytes = 0
-        self._done = threading.Event()
-
-    def __enter__(self) -> _PeakMemory:
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(2.0):
-            family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-            self.peak_bytes = max(self.peak_bytes, sum(map(_resident, family)))
-
-
-def _resident(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except psutil.Error:
-        return 0
 
 
 if __name__ == "__main__":

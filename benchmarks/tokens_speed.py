@@ -8,14 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from functools import partial
 from pathlib import Path
 
 import faiss
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,6 +21,7 @@ from adbeam.tokens.balanced import Codebook
 from adbeam.tokens.config import QuantizerConfig
 from adbeam.tokens.quantizer import RQKMeans
 from adbeam.tokens.streaming import assign_vectors
+from benchmarks.memory import PeakMemory
 
 FEATURES = 256
 CODEBOOKS = (4096, 1024, 1024)
@@ -106,36 +105,6 @@ def _write_vectors(rows: int, folder: Path) -> None:
         pq.write_table(table, folder / f"{number:04}.parquet", compression="none", row_group_size=16_384)
 
 
-class PeakMemory:
-    """The largest proportional set size of this process and its children, sampled twice a second."""
-
-    def __enter__(self) -> PeakMemory:
-        self.peak_bytes, self._stop = 0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.5):
-            self.peak_bytes = max(self.peak_bytes, sum(map(_pss, _family())))
-
-
-def _family() -> list[psutil.Process]:
-    me = psutil.Process()
-    return [me, *me.children(recursive=True)]
-
-
-def _pss(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except psutil.Error:
-        return 0
-
-
 def main() -> None:
     """Child process: assign FOLDER/vectors with WORKERS actors; print seconds and peak memory as JSON."""
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine is slow, not broken
@@ -148,7 +117,7 @@ def main() -> None:
         runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}},
     )  # fmt: skip
     ray.data.DataContext.get_current().enable_progress_bars = False
-    with PeakMemory() as memory:
+    with PeakMemory(0.5) as memory:
         seconds = _seconds(lambda: assign_vectors(folder / "vectors", folder / "sids", quantizer(), workers=workers))
     rows = sum(pq.ParquetFile(path).metadata.num_rows for path in (folder / "sids").glob("*.parquet"))
     ray.shutdown()

@@ -36,6 +36,8 @@ class Status(StrEnum):
     PAUSED = "paused"
 
 
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 ACTIONS: tuple[str, ...] = tuple(action.value for action in Action)
 ITEM_KINDS: tuple[str, ...] = tuple(kind.value for kind in ItemKind)
 

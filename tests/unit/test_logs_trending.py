@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from adbeam.logs.trending import (
     COUNTS_SCHEMA,
     FILE,
-    HOUR_MS,
     LISTED,
     WINDOWS_HOURS,
     TrendingAds,
@@ -19,7 +18,7 @@ from adbeam.logs.trending import (
     count_by_hour,
     write_trending,
 )
-from adbeam.records import ACTIONS, ITEM_KINDS, SEQUENCE_SCHEMA
+from adbeam.records import ACTIONS, HOUR_MS, ITEM_KINDS, SEQUENCE_SCHEMA
 
 CONVERSION, CLICK = ACTIONS.index("conversion"), ACTIONS.index("click")
 AD, ORGANIC = ITEM_KINDS.index("ad"), ITEM_KINDS.index("organic")

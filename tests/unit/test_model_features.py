@@ -9,8 +9,6 @@ import torch
 from adbeam.model.config import ModelConfig
 from adbeam.model.contexts import Contexts, Moment, build_contexts
 from adbeam.model.features import (
-    DAY_MS,
-    HOUR_MS,
     History,
     count_bucket,
     due_bucket,
@@ -18,6 +16,7 @@ from adbeam.model.features import (
     value_bucket,
 )
 from adbeam.model.spec import FeatureSpec
+from adbeam.records import DAY_MS, HOUR_MS
 
 CONFIG = ModelConfig(width=16, codebooks=(8, 8, 8), short_length=4, long_length=3)
 SPEC = FeatureSpec.of(CONFIG)

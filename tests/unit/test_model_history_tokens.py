@@ -7,9 +7,10 @@ import pytest
 
 from adbeam.model import history_tokens
 from adbeam.model.config import ModelConfig
-from adbeam.model.features import DAY_MS, History
+from adbeam.model.features import History
 from adbeam.model.history_tokens import HistoryTokens
 from adbeam.model.spec import FeatureSpec
+from adbeam.records import DAY_MS
 
 SPEC = FeatureSpec.of(ModelConfig(width=16, codebooks=(8, 8, 8), short_length=5, long_length=4))
 NOW = 1_490_000_000_000

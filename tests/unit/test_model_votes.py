@@ -7,7 +7,7 @@ import torch
 
 from adbeam.decoding import Decoder, Trie, brute_force
 from adbeam.model.config import ModelConfig
-from adbeam.model.contexts import Moment, build_contexts
+from adbeam.model.contexts import Moment, Trending, build_contexts
 from adbeam.model.features import History, encode_trending
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.spec import SHARE, FeatureSpec
@@ -34,10 +34,21 @@ def contexts(requests: int, seed: int = 0):
         )
         histories.append(history)
         trends.append(trending(draw))
-    return build_contexts(histories, [NOW] * requests, SPEC, trends).batch()
+    moments = [Moment(NOW.now_ms + number, NOW.scene, None) for number in range(requests)]
+    return build_contexts(histories, moments, SPEC, EachItsOwn(trends)).batch()
 
 
-def trending(draw: np.random.Generator):
+class EachItsOwn:
+    """The first trends at NOW, the second ones a millisecond later, and so on."""
+
+    def __init__(self, trends: list[Trending]) -> None:
+        self._trends = trends
+
+    def at(self, now_ms: int) -> Trending:
+        return self._trends[now_ms - NOW.now_ms]
+
+
+def trending(draw: np.random.Generator) -> Trending:
     ads = int(draw.integers(0, 12))
     code = np.stack([draw.integers(0, size, ads) for size in CONFIG.codebooks], axis=1)
     return encode_trending(code, draw.random((ads, 3)) / 10, SPEC)
@@ -95,7 +106,7 @@ def test_history_raises_what_it_holds():
 def test_trends_raise_what_converts_and_the_model_starts_with_the_larger_share_first():
     code = np.array([[5, 0, 0], [2, 1, 1], [7, 3, 2]])
     share = np.array([[0.2, 0.2, 0.2], [0.02, 0.02, 0.02], [0.002, 0.002, 0.002]])
-    contexts = build_contexts([History.empty(3)], [NOW], SPEC, [encode_trending(code, share, SPEC)])
+    contexts = build_contexts([History.empty(3)], [NOW], SPEC, EachItsOwn([encode_trending(code, share, SPEC)]))
     logits = raised_by("trend", contexts.batch())
     assert logits[5] > logits[2] > logits[7] > 0
     assert (logits[[0, 1, 3, 4, 6]] == 0).all()

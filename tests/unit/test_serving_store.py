@@ -19,10 +19,10 @@ from tests.redis_server import redis_server
 from tests.samples import TEST_FROM_MS, write_sample_prepared
 
 from adbeam.errors import UserError
-from adbeam.logs.trending import HOUR_MS, count_by_hour, windows_of
+from adbeam.logs.trending import count_by_hour, windows_of
 from adbeam.model.config import ModelConfig
 from adbeam.model.spec import FeatureSpec
-from adbeam.records import ACTIONS, Event
+from adbeam.records import ACTIONS, HOUR_MS, Event
 from adbeam.serving.config import StoreConfig
 from adbeam.serving.store import HistoryStore, event_row, user_history
 from adbeam.serving.store_load import load_histories, open_store

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.redis_server import redis_server
 
 from adbeam.errors import UserError
 from adbeam.records import CATALOGUE_SCHEMA, CatalogueItem
@@ -18,6 +16,8 @@ from adbeam.tokens.config import UpdatesConfig
 from adbeam.tokens.fold import fold_updates
 from adbeam.tokens.tokenizer import Encoded
 from adbeam.tokens.updates import AdUpdate, SqliteUpdateLog, UpdateLog, open_log
+
+PORT = 18820
 
 
 class Encoder:
@@ -82,19 +82,8 @@ def test_the_log_is_in_one_place() -> None:
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("redis")
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("no redis-server here")
-    socket = tmp_path_factory.mktemp("redis") / "redis.sock"
-    command = [program, "--port", "0", "--unixsocket", str(socket), "--appendonly", "yes", "--dir", str(socket.parent)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
-    while not socket.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    yield f"unix://{socket}"
-    server.terminate()
-    server.wait(timeout=20)
+    with redis_server(tmp_path_factory.mktemp("redis"), PORT, "--appendonly", "yes") as url:
+        yield url
 
 
 def test_the_log_in_redis_keeps_order_and_numbers(redis_url: str) -> None:
@@ -116,7 +105,6 @@ def test_the_log_in_redis_keeps_order_and_numbers(redis_url: str) -> None:
 
 
 def test_a_redis_that_does_not_answer_is_named() -> None:
-    pytest.importorskip("redis")
     with pytest.raises(UserError, match=r"redis://127\.0\.0\.1:1/0 does not answer"):
         opened("redis://127.0.0.1:1/0")
 

@@ -52,8 +52,9 @@ class Ranker:
         self._index = SidIndex.from_table(_ranked_by(ads, popularity))
         self._sids = SidTable.of_catalogue(catalogue, model.config.levels)
         self.spec = FeatureSpec.of(model.config)
-        seen = trends if self.spec.trending_length else None
-        self._trends = EncodedTrends(seen, self._sids, self.spec) if seen is not None else None
+        self._trends: EncodedTrends | None = None
+        if trends is not None and self.spec.trending_length:
+            self._trends = EncodedTrends(trends, self._sids, self.spec)
         trie = Trie.build(self._sids.lookup(self.ads)[0], model.config.codebooks)
         self.decoder = Decoder(model.eval(), trie, ecpm_means, order_by)
 
@@ -97,22 +98,12 @@ class Ranker:
     def contexts(self, requests: Sequence[Request]) -> ContextBatch:
         """What the model is told about the requests."""
         moments = [Moment(request.now_ms, request.scene, request.sequence.user_id) for request in requests]
-        trending = [self._trends.at(request.now_ms) for request in requests] if self._trends is not None else None
-        return build_contexts([self.history(request) for request in requests], moments, self.spec, trending).batch()
+        return build_contexts([self.history(request) for request in requests], moments, self.spec, self._trends).batch()
 
     def history(self, request: Request) -> History:
         """What the request's user did before it, items without a SID left out."""
-        sequence, end = request.sequence, request.end
-        code_HT, known_H = self._sids.lookup(sequence.item_H[:end])
-        if not known_H.any():
-            return History.empty(self.spec.levels)
-        return History(
-            code_HT[known_H].astype(np.int64),
-            sequence.timestamp_H[:end][known_H],
-            sequence.action_H[:end][known_H],
-            sequence.kind_H[:end][known_H],
-            sequence.value_H[:end][known_H],
-        )
+        code_HT, known_H = self._sids.lookup(request.sequence.item_H)
+        return History.of(request.sequence, code_HT[known_H], known_H).before(request.now_ms)
 
     def _expand(self, sids: list[list[int]], seen: Set[str], mask: np.ndarray | None, k: int) -> list[str]:
         ads: list[str] = []

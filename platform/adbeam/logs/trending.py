@@ -20,10 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.logs.requests import AD
-from adbeam.records import ACTIONS
+from adbeam.records import ACTIONS, HOUR_MS
 
 FILE = "trending.parquet"
-HOUR_MS = 3_600_000
 WINDOWS_HOURS = (24, 72, 168)
 LISTED = 64
 """Ads a snapshot holds at most."""

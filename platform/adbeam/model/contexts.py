@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,7 +21,14 @@ from adbeam.model.history_tokens import HistoryTokens
 from adbeam.model.spec import FeatureSpec
 
 Trending = tuple[np.ndarray, np.ndarray]
-"""What `encode_trending` made of the ads that convert most lately."""
+"""(codes int32 [N, T], features uint8 [N, C]) of the ads that convert most lately, as `encode_trending` gives them."""
+
+
+class Trends(Protocol):
+    """What knows which ads convert lately: a log's table, or the counts of a replica's history store."""
+
+    def at(self, now_ms: int) -> Trending:
+        """What was trending at a moment."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +70,9 @@ def build_contexts(
     histories: Sequence[History],
     moments: Sequence[Moment],
     spec: FeatureSpec,
-    trending: Sequence[Trending] | None = None,
+    trends: Trends | None = None,
 ) -> Contexts:
-    """The contexts of requests whose users' histories are given; without `trending` no ad trends."""
+    """The contexts of requests whose users' histories are given; without `trends` no ad trends."""
     tokens = HistoryTokens.of(histories, [moment.now_ms for moment in moments], spec)
     counts = tokens.events_B.tolist()
     static = [
@@ -74,7 +82,8 @@ def build_contexts(
     contexts = np.stack(static), tokens.code_BST, tokens.feature_BSC
     if not spec.trending_length:
         return Contexts(*contexts)
-    codes, features = zip(*(trending or [no_trending(spec)] * len(moments)), strict=True)
+    trending = [no_trending(spec) if trends is None else trends.at(moment.now_ms) for moment in moments]
+    codes, features = zip(*trending, strict=True)
     return Contexts(*contexts, np.stack(codes), np.stack(features))
 
 

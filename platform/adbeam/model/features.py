@@ -10,17 +10,27 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from adbeam.model.spec import ACTIVITY, COUNT, DUE, RECENCY, SCENES, SHARE, VALUE, FeatureSpec
-from adbeam.records import ACTIONS
+from adbeam.records import DAY_MS, HOUR_MS
 
-_IMPRESSION = ACTIONS.index("impression")
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 FIRST_SHARE = 2.0**-16
+
+
+class Events(Protocol):
+    """Columns of one user's events, oldest first."""
+
+    @property
+    def timestamp_H(self) -> np.ndarray: ...
+    @property
+    def action_H(self) -> np.ndarray: ...
+    @property
+    def kind_H(self) -> np.ndarray: ...
+    @property
+    def value_H(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,12 @@ class History:
     """float, what the event was worth."""
 
     @classmethod
+    def of(cls, events: Events, code_hT: np.ndarray, known_H: np.ndarray | None = None) -> Self:
+        """Those of `events` that `known_H` marks (all without it), whose items have the codes `code_hT`."""
+        columns = (events.timestamp_H, events.action_H, events.kind_H, events.value_H)
+        return cls(code_hT, *(columns if known_H is None else (column[known_H] for column in columns)))
+
+    @classmethod
     def empty(cls, levels: int) -> Self:
         """The history of an unknown user."""
         none = np.zeros(0, dtype=np.int64)
@@ -49,14 +65,8 @@ class History:
 
     def before(self, moment_ms: int) -> Self:
         """Only the events strictly before `moment_ms`."""
-        return self.first(int(np.searchsorted(self.timestamp_H, moment_ms, side="left")))
-
-    def first(self, count: int) -> Self:
-        """Only the `count` oldest events."""
-        return self._pick(slice(count))
-
-    def _pick(self, events: slice | np.ndarray) -> Self:
-        return type(self)(**{f.name: getattr(self, f.name)[events] for f in fields(self)})
+        end = int(np.searchsorted(self.timestamp_H, moment_ms, side="left"))
+        return type(self)(**{f.name: getattr(self, f.name)[:end] for f in fields(self)})
 
 
 def encode_trending(code_nT: np.ndarray, share_nW: np.ndarray, spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from adbeam.beams.cost import BatchCost, beam_rows
 from adbeam.beams.ladder import Ladder, Widths
 from adbeam.decoding.cost import fit
 from adbeam.errors import UserError
+from adbeam.records import HOUR_MS
 from adbeam.serving.query import Blocked, Query
 from adbeam.serving.schemas import HistoryEvent
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from adbeam.serving.engine import ModelEngine
 
 LEAST_MS = 1e-4
-HOUR_MS = 3_600_000
 
 
 def check(engine: ModelEngine) -> None:

@@ -113,7 +113,7 @@ class ModelEngine:
         ]
 
     def close(self) -> None:
-        """Close the history store's connections of this process."""
+        """Nothing to release: the history store belongs to the replica or, in the decode process, to the process."""
 
     def path(self, sid: Sequence[int]) -> list[Step]:
         """How the live catalogue narrows along a semantic ID; raises UserError when it does not fit the codebooks."""

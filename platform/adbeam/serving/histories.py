@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from adbeam.model.batch import ContextBatch
-from adbeam.model.contexts import Moment, build_contexts
+from adbeam.model.contexts import Moment, Trends, build_contexts
 from adbeam.model.features import History
 from adbeam.model.spec import FeatureSpec
 from adbeam.serving.catalogue import AdCatalogue
@@ -26,13 +25,6 @@ KEPT_USERS = 4096
 
 Codes = tuple[np.ndarray, np.ndarray | None]
 """int32 [h, T] of the events that have a SID, and which these are; None where all have."""
-
-
-class Trends(Protocol):
-    """What is trending, as the model is told it."""
-
-    def at(self, now_ms: int) -> tuple[np.ndarray, np.ndarray]:
-        """Codes and features of the ads that convert most before a moment."""
 
 
 class ContextBuilder:
@@ -46,13 +38,11 @@ class ContextBuilder:
         """The contexts of `queries`, whose users' histories are given; events whose item has no SID are left out."""
         encoded = [self._encoded(query.user_id, history) for query, history in zip(queries, histories, strict=True)]
         moments = [Moment(query.now_ms, query.scene, query.user_id) for query in queries]
-        trending = [self._trends.at(query.now_ms) for query in queries] if self._trends is not None else None
-        return build_contexts(encoded, moments, self._spec, trending).batch()
+        return build_contexts(encoded, moments, self._spec, self._trends).batch()
 
     def _encoded(self, user_id: str | None, history: UserHistory) -> History:
         code_HT, known_H = self._codes(user_id, history.item_ids)
-        columns = (history.timestamp_H, history.action_H, history.kind_H, history.value_H)
-        return History(code_HT, *(columns if known_H is None else (column[known_H] for column in columns)))
+        return History.of(history, code_HT, known_H)
 
     def _codes(self, user_id: str | None, item_ids: list[str]) -> Codes:
         if user_id is None or not item_ids:

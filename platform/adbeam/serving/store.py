@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from adbeam.logs.trending import HOUR_MS, WINDOWS_HOURS
-from adbeam.records import ACTIONS, ITEM_KINDS, Event
+from adbeam.logs.trending import WINDOWS_HOURS
+from adbeam.records import ACTIONS, HOUR_MS, ITEM_KINDS, Event
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from adbeam import artifacts
 from adbeam.errors import UserError
-from adbeam.logs.trending import HOUR_MS, count_by_hour
+from adbeam.logs.trending import count_by_hour
+from adbeam.records import HOUR_MS
 from adbeam.serving.config import StoreConfig
 from adbeam.serving.store import KEPT_HOURS, HistoryStore, HourCount, UserHistory
 from adbeam.serving.store_sqlite import SqliteStore

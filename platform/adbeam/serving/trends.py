@@ -12,11 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from adbeam.logs.trending import HOUR_MS, NOTHING, TrendingAds
+from adbeam.logs.trending import NOTHING, TrendingAds
+from adbeam.model.contexts import Trending
 from adbeam.model.spec import FeatureSpec
+from adbeam.records import HOUR_MS
 from adbeam.serving.store import HistoryStore
 from adbeam.tokens.sid_table import SidTable
-from adbeam.tokens.trends import Encoded, encode_ads
+from adbeam.tokens.trends import encode_ads
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ KEPT_HOURS = 256
 
 @dataclass
 class _Snapshot:
-    encoded: Encoded
+    encoded: Trending
     read_s: float
     renewing: bool = False
 
@@ -40,7 +42,7 @@ class StoreTrends:
         self._store, self._sids, self._spec, self._clock = store, sids, spec, clock
         self._kept: OrderedDict[int, _Snapshot] = OrderedDict()
 
-    def at(self, now_ms: int) -> Encoded:
+    def at(self, now_ms: int) -> Trending:
         """What converts most before the hour of `now_ms`; nothing while the store cannot be read."""
         hour = now_ms // HOUR_MS
         kept = self._kept.get(hour)
@@ -57,7 +59,7 @@ class StoreTrends:
         kept.encoded = self._read(hour)
         kept.read_s, kept.renewing = self._clock(), False
 
-    def _read(self, hour: int) -> Encoded:
+    def _read(self, hour: int) -> Trending:
         try:
             trending = TrendingAds.of_counts(self._store.conversions(hour), self._spec.trending_length)
         except Exception:

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import numpy as np
-
-from adbeam.logs.trending import HOUR_MS, TrendingAds, TrendTable
+from adbeam.logs.trending import TrendingAds, TrendTable
+from adbeam.model.contexts import Trending
 from adbeam.model.features import encode_trending
 from adbeam.model.spec import FeatureSpec
+from adbeam.records import HOUR_MS
 from adbeam.tokens.sid_table import SidTable
 
 KEPT_HOURS = 4096
-
-Encoded = tuple[np.ndarray, np.ndarray]
-"""(codes int32 [N, T], features uint8 [N, C])."""
 
 
 class EncodedTrends:
@@ -25,9 +22,9 @@ class EncodedTrends:
 
     def __init__(self, table: TrendTable, sids: SidTable, spec: FeatureSpec) -> None:
         self._table, self._sids, self._spec = table, sids, spec
-        self._kept: OrderedDict[int, Encoded] = OrderedDict()
+        self._kept: OrderedDict[int, Trending] = OrderedDict()
 
-    def at(self, now_ms: int) -> Encoded:
+    def at(self, now_ms: int) -> Trending:
         """What was trending at `now_ms`."""
         hour = now_ms // HOUR_MS
         if hour not in self._kept:
@@ -37,7 +34,7 @@ class EncodedTrends:
         return self._kept[hour]
 
 
-def encode_ads(trending: TrendingAds, sids: SidTable, spec: FeatureSpec) -> Encoded:
+def encode_ads(trending: TrendingAds, sids: SidTable, spec: FeatureSpec) -> Trending:
     """The ads that have a SID, most trending first."""
     code_nT, known_n = sids.lookup(trending.item_N)
     return encode_trending(code_nT[known_n], trending.share_NW[known_n], spec)

@@ -41,7 +41,7 @@ class RowBuilder:
     def rows(self, sequence: UserSequence) -> np.ndarray:
         """One row a request of the training split that has a target with a SID."""
         code_HT, known_H = self.sids.lookup(sequence.item_H)
-        history = _history(sequence, code_HT, known_H)
+        history = History.of(sequence, code_HT[known_H], known_H)
         user_value = _ad_value(sequence)
         requests = requests_in(sequence, "train", self.target_action)
         self.scenes.update(request.scene for request in requests)
@@ -61,8 +61,7 @@ class RowBuilder:
         requests = [request for request, _ in kept]
         pasts = [history.before(request.now_ms) for request in requests]
         moments = [Moment(request.now_ms, request.scene, request.sequence.user_id) for request in requests]
-        trending = [self.trends.at(request.now_ms) for request in requests] if self.trends is not None else None
-        contexts = build_contexts(pasts, moments, self.spec, trending)
+        contexts = build_contexts(pasts, moments, self.spec, self.trends)
         row_N = np.zeros(len(kept), dtype=self.format.dtype)
         row_N["static_F"], row_N["code_ST"] = contexts.static_BF, contexts.code_BST
         row_N["feature_SC"] = contexts.feature_BSC
@@ -87,16 +86,6 @@ class RowBuilder:
         ad = getattr(self.weights, f"ad_{self.target_action}")
         organic = getattr(self.weights, f"organic_{self.target_action}")
         return np.where(kind_M == AD, ad, organic)
-
-
-def _history(sequence: UserSequence, code_HT: np.ndarray, known_H: np.ndarray) -> History:
-    return History(
-        code_HT=code_HT[known_H],
-        timestamp_H=sequence.timestamp_H[known_H],
-        action_H=sequence.action_H[known_H],
-        kind_H=sequence.kind_H[known_H],
-        value_H=sequence.value_H[known_H],
-    )
 
 
 def _ad_value(sequence: UserSequence) -> float:
