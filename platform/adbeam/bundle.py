@@ -103,6 +103,17 @@ def resolve(path: str | Path) -> Path:
     return path / version
 
 
+def earlier(path: str | Path) -> list[Path]:
+    """The bundles in the folder `path` from before the one in force, the newest first; none for a bundle itself."""
+    path = Path(path)
+    current = resolve(path)
+    if current == path:
+        return []
+    return sorted(
+        (m.parent for m in path.glob(f"*/{artifacts.MANIFEST}") if m.parent.name < current.name), reverse=True
+    )
+
+
 def load_bundle(path: str | Path) -> Bundle:
     """Verify every hash and load; raises UserError naming the file that is missing, corrupt or of another format."""
     folder = resolve(path)

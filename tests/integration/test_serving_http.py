@@ -169,17 +169,23 @@ def test_the_console_and_what_it_shows_come_through_the_proxy(endpoint: Endpoint
 
 
 def test_a_burst_narrows_the_beams_and_calm_widens_them_again(endpoint: Endpoint) -> None:
-    def one(number: int) -> tuple[int, Any]:
-        return ads(endpoint, user_id=f"user-{number}", deadline_ms=1000)
+    def burst(deadline_ms: int) -> int:
+        """The narrowest width, all levels together, of 400 requests of 64 clients."""
 
-    until(lambda: ads(endpoint, deadline_ms=5000)[1]["served"]["rung"] == 0)
-    with ThreadPoolExecutor(64) as pool:
-        answers = list(pool.map(one, range(400)))
-    assert {status for status, _ in answers} == {200}
-    decoded = [answer["served"] for _, answer in answers if answer["served"]["source"] == "model"]
-    assert decoded and min(sum(served["widths"]) for served in decoded) < sum(FULL)
-    assert all(served["rung"] == 0 or tuple(served["widths"]) != FULL for served in decoded)
-    assert all(answer["served"]["degraded"] for _, answer in answers if answer["served"]["source"] != "model")
+        def one(number: int) -> tuple[int, Any]:
+            return ads(endpoint, user_id=f"user-{number}", deadline_ms=deadline_ms)
+
+        until(lambda: ads(endpoint, deadline_ms=5000)[1]["served"]["rung"] == 0)
+        with ThreadPoolExecutor(64) as pool:
+            answers = list(pool.map(one, range(400)))
+        assert {status for status, _ in answers} == {200}
+        decoded = [answer["served"] for _, answer in answers if answer["served"]["source"] == "model"]
+        assert all(served["rung"] == 0 or tuple(served["widths"]) != FULL for served in decoded)
+        assert all(answer["served"]["degraded"] for _, answer in answers if answer["served"]["source"] != "model")
+        return min((sum(served["widths"]) for served in decoded), default=sum(FULL))
+
+    deadlines_ms = (1000, 500, 250, 120, 60)  # what is tight depends on the machine
+    assert any(burst(deadline_ms) < sum(FULL) for deadline_ms in deadlines_ms)
     until(lambda: ads(endpoint, deadline_ms=5000)[1]["served"]["widths"] == list(FULL), 60)
 
 
@@ -202,6 +208,7 @@ def test_a_new_bundle_takes_over_without_a_failed_request_and_a_broken_one_does_
     assert call(endpoint.url, "GET", "/healthz")[0] == 200
 
 
+# The pointer still names the broken bundle: the replica that comes must take the one before it.
 def test_requests_of_a_killed_replica_are_answered_and_another_comes(endpoint: Endpoint) -> None:
     def replicas() -> list[psutil.Process]:
         ours = psutil.Process().children(recursive=True)

@@ -25,7 +25,7 @@ from adbeam.serving.eventlog import EventLog
 from adbeam.serving.fleet import Fleet
 from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
-from adbeam.serving.rollout import BundleFollower
+from adbeam.serving.rollout import BundleFollower, first_model
 from adbeam.serving.service import RecommenderService
 from adbeam.serving.store_load import open_store
 from adbeam.serving.switches import missing_switches
@@ -51,7 +51,7 @@ class Recommender:
         store = open_store(config.store)
         policy = read_policy(config.policy)
         loader = loader or (load_in_process if config.engine.own_process else load_model)
-        model = loader(config.bundle, config, policy, store, self._metrics)
+        model = first_model(loader, config, policy, store, self._metrics)
         log = EventLog(config.event_log) if config.event_log.folder is not None else None
         self.service = RecommenderService(config, model, policy, store, self._metrics, log)
         self.service.fleet = Fleet().look

@@ -1,6 +1,7 @@
 """Following the bundle in force: a new one is verified, loaded and tried beside the old one, then swapped in.
 
 No request waits for it. A bundle that fails leaves the old one serving, and is not tried again until the pointer moves.
+A replica that starts while the pointer names such a bundle takes what its neighbours still serve: the one before it.
 """
 
 from __future__ import annotations
@@ -11,14 +12,44 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adbeam.bundle import resolve
+from adbeam.beams.config import BeamPolicyConfig
+from adbeam.bundle import earlier, resolve
+from adbeam.errors import UserError
+from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine import LoadedModel
 from adbeam.serving.metrics import Recorder
+from adbeam.serving.store import HistoryStore
 
 if TYPE_CHECKING:
     from adbeam.serving.service import RecommenderService
 
 logger = logging.getLogger("ray.serve")
+
+
+def first_model(
+    loader: Callable[..., LoadedModel],
+    config: ServingConfig,
+    policy: BeamPolicyConfig,
+    store: HistoryStore,
+    metrics: Recorder,
+) -> LoadedModel:
+    """The model of the bundle in force or, where that fails its checks, of the newest one before it that passes.
+
+    Raises the UserError of the bundle in force when there is none.
+    """
+    try:
+        return loader(config.bundle, config, policy, store, metrics)
+    except UserError as refusal:
+        for folder in earlier(config.bundle):
+            try:
+                model = loader(folder, config, policy, store, metrics)
+            except UserError as error:
+                logger.error("bundle %s is refused as well: %s", folder, error)
+                continue
+            logger.error("the bundle in force is refused, %s is served instead: %s", folder.name, refusal)
+            metrics.add("adbeam_bundle_swaps", result="refused")
+            return model
+        raise
 
 
 class BundleFollower:
