@@ -12,14 +12,19 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 quickstart: $(VENV)/.installed
 	$(BIN)/adbeam quickstart
 
+# Unit tests share the cores file by file; the others each start a cluster and have the machine to themselves.
+UNIT = OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -m "not full" --numprocesses auto --dist loadfile
+
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests -m "not full"
+	$(UNIT)
+	$(BIN)/python -m pytest tests/integration tests/behaviour -m "not full"
 
 test-unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/unit -m "not full"
+	$(UNIT)
 
 test-full: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests
+	$(UNIT)
+	$(BIN)/python -m pytest tests/integration tests/behaviour
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
