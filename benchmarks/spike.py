@@ -5,10 +5,10 @@
 Parts: `step` (ten-fold for 60 s from 30 % of the measured full-width capacity), `traces` (needs --traces, a folder with
 `traffic_worldcup98/requests_per_minute.csv.gz` and `traffic_azure_llm/AzureLLMInferenceTrace_*.csv.gz`; one interval a
 second, the busiest at 3 x capacity), `reaction` (20 steps), `steady` (changes of the rung at 50, 80, 95 % of capacity),
-`rollout` (10 new bundles under load), `tax` (HTTP against the bare engine) and `autoscale` (1 to 4 replicas with an
-EMULATED decode: two cores cannot hold four busy replicas). 150 ms deadline, result cache off, open loop; every share
-has all requests sent as its denominator. `value` weighs an answer in time by the measured quality of its widths
-relative to full width, a popular one by --fallback-quality.
+`rollout` (10 new bundles under load), `faults` (spike_faults.py), `tax` (HTTP against the bare engine) and `autoscale`
+(1 to 4 replicas with an EMULATED decode: two cores cannot hold four busy replicas). 150 ms deadline, result cache off,
+open loop; every share has all requests sent as its denominator. `value` weighs an answer in time by the measured
+quality of its widths relative to full width, a popular one by --fallback-quality.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from adbeam.serving.loadreport import draw, reaction_ms, recovery_seconds, rung_
 from benchmarks.report import report
 from benchmarks.spike_autoscale import autoscaling
 from benchmarks.spike_endpoint import DEADLINE_MS, POLICIES, Spike, printed, serving
+from benchmarks.spike_faults import faults
 from benchmarks.spike_tax import platform_tax
 
-PARTS = ("step", "traces", "reaction", "steady", "rollout", "tax", "autoscale")
+PARTS = ("step", "traces", "reaction", "steady", "rollout", "faults", "tax", "autoscale")
 BASE_SHARE, FACTOR = 0.3, 10.0
 SHOWN = ("in_deadline", "model_in_deadline", "degraded", "shed", "value", "mean_width", "p50_ms", "p99_ms")
 WINDOWS = {
@@ -207,6 +208,8 @@ def main() -> None:
                 figures |= steady(spike, 20.0 if short else 120.0)
             if "rollout" in live:
                 figures |= rollout(spike, given.work_dir, 2 if short else 10)
+            if "faults" in live:
+                figures |= faults(spike, given.work_dir, BASE_SHARE * spike.capacity, FACTOR, tables)
     with tempfile.TemporaryDirectory() as folder:
         if "tax" in parts:
             figures |= platform_tax(Path(folder), given.port, 5.0 if short else 20.0)

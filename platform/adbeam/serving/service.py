@@ -1,48 +1,38 @@
-"""One replica without Ray: admission, deadlines, decode queue, cache and fallback, events.
+"""One replica without Ray: admission, the decoded answer or else the cached or popular one, and what it says of itself.
 
-Every request is answered by its deadline: a timer on the event loop answers from the cache or the popular ads if the
-decode thread has not done so by then. All methods but `_delivered` run on the event loop.
+Every request is answered by its deadline. All methods run on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from itertools import count
 from typing import Any
 
 from pydantic_core import to_json
 
-from adbeam.beams.backlog import QueuedRequest
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.errors import UserError
 from adbeam.serving.answers import Body, decoded_body, fallback_body
+from adbeam.serving.awaited import AwaitedDecoding
 from adbeam.serving.cache import ResultCache
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.decode_loop import DecodeLoop
 from adbeam.serving.engine import LoadedModel
 from adbeam.serving.eventlog import EventLog
+from adbeam.serving.feedback import Feedback
 from adbeam.serving.metrics import Recorder
 from adbeam.serving.openrtb import BidRequest, BidResponse, SeatBid, bid_model, bids, slots
 from adbeam.serving.problems import Problem, field_problem
-from adbeam.serving.query import Decoded, Query, Waiting
+from adbeam.serving.query import Decoded, Query
 from adbeam.serving.recent import RecentAnswers
-from adbeam.serving.reply_lag import ReplyLag
 from adbeam.serving.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 from adbeam.serving.store import HistoryStore, now_ms
-
-logger = logging.getLogger(__name__)
-
-FUTURE_TOLERANCE_MS = 5 * 60 * 1000
-MIN_VALUE = 1e-9
-LAG_SHARE = 0.25
-"""Most of a deadline that is kept back because the event loop is late."""
 
 
 class RecommenderService:
@@ -64,37 +54,31 @@ class RecommenderService:
         self.request_type = self._request_type()
         self.cache = ResultCache(config.cache)
         self.recent = RecentAnswers()
-        self._lag = ReplyLag()
         self.fleet: Callable[[], dict[str, Any]] = dict
         self._id_prefix, self._ids = uuid.uuid4().hex[:16], count()
         self.in_flight = 0
         self._rung_changes = 0
-        self._event_log = event_log
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="events")
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._decoding = DecodeLoop(
-            model.engine, model.ladder(policy), model.cost, policy, self._delivered, config.engine.stuck_seconds
-        )
+        self._feedback = Feedback(store, self.cache, event_log, self._writer, metrics)
+        self._awaited = AwaitedDecoding(model, policy, config.engine.stuck_seconds, metrics)
 
     def start(self) -> None:
         """Start decoding for the running event loop."""
-        self._loop = asyncio.get_running_loop()
-        self._decoding.start()
+        self._awaited.start()
 
     def close(self) -> None:
         """Stop the threads and release the files."""
-        self._decoding.close()
+        self.decoding.close()
         self._writer.shutdown(wait=True)
         if self.model.live is not None:
             self.model.live.stop()
-        if self._event_log is not None:
-            self._event_log.close()
+        self._feedback.close()
         self.store.close()
 
     @property
     def decoding(self) -> DecodeLoop:
         """The decode queue and thread."""
-        return self._decoding
+        return self._awaited.decoding
 
     @property
     def default_deadline_ms(self) -> float:
@@ -104,14 +88,14 @@ class RecommenderService:
     def take_policy(self, policy: BeamPolicyConfig) -> None:
         """Put another beam policy in force."""
         self.policy = policy
-        self._decoding.reconfigure(policy, self.model.ladder(policy))
+        self._awaited.take_policy(policy, self.model)
 
     def take_model(self, model: LoadedModel) -> None:
         """Put another model in force: requests decoded from now on see it."""
         before, self.model = self.model, model
         self.request_type = self._request_type()
         self.cache.clear()
-        self._decoding.swap(model.engine, model.ladder(self.policy), model.cost, self.policy)
+        self._awaited.take_model(model)
         if before.live is not None:
             self._writer.submit(before.live.stop)
 
@@ -132,27 +116,11 @@ class RecommenderService:
         return to_json(BidResponse(id=request.id, seatbid=[seat], cur=self.config.openrtb.currency), exclude_none=True)
 
     async def events(self, batch: EventBatch) -> bytes:
-        """Count events once each; raises Problem 422 for a time in the future, 503 when the store refuses."""
-        latest = now_ms() + FUTURE_TOLERANCE_MS
-        for place, event in enumerate(batch.events):
-            if event.timestamp > latest:
-                raise field_problem(f"events.{place}.timestamp", "Input should not be in the future", event.timestamp)
-        try:
-            fresh = await asyncio.get_running_loop().run_in_executor(
-                self._writer, partial(self.store.append, batch.events)
-            )
-        except Exception:
-            logger.exception("the history store refused %d events", len(batch.events))
-            self.metrics.add("adbeam_store_failures", operation="append")
-            raise self._unavailable("the history store cannot be written; send the events again") from None
-        accepted = [event for event, is_new in zip(batch.events, fresh, strict=True) if is_new]
-        for user_id in {event.user_id for event in accepted}:
-            self.cache.forget_user(user_id)
-        if self._event_log is not None:
-            self._event_log.append(accepted)
-        self.metrics.add("adbeam_events", len(accepted), result="accepted")
-        self.metrics.add("adbeam_events", len(fresh) - len(accepted), result="duplicate")
-        return to_json({"accepted": len(accepted), "duplicates": len(fresh) - len(accepted)})
+        """The JSON of an EventReceipt; raises Problem 422 for a time in the future, 503 when the store refuses."""
+        counted = await self._feedback.take(batch)
+        if counted is None:
+            raise self._unavailable("the history store cannot be written; send the events again")
+        return to_json({"accepted": counted[0], "duplicates": counted[1]})
 
     async def change_ads(self, request: AdChanges) -> bytes:
         """The JSON of an AdReceipt; raises Problem 404 without an update log, 422 for a change that cannot be made."""
@@ -168,11 +136,11 @@ class RecommenderService:
 
     def health(self) -> str | None:
         """None while the replica works, else what is wrong."""
-        return self._decoding.fault()
+        return self.decoding.fault()
 
     def readiness(self) -> str | None:
         """None when requests are welcome."""
-        return None if self._loop is not None else "the replica is starting"
+        return None if self._awaited.started else "the replica is starting"
 
     async def path(self, sid: Sequence[int]) -> bytes:
         """The JSON of a TriePath; raises Problem 422 when `sid` does not fit the codebooks."""
@@ -185,7 +153,7 @@ class RecommenderService:
 
     def status(self) -> bytes:
         """The JSON of a ReplicaStatus."""
-        signals = self._decoding.signals()
+        signals = self.decoding.signals()
         body = {
             "model_version": self.model.version,
             "model_age_seconds": round(time.monotonic() - self.model.loaded_s, 1),
@@ -194,15 +162,15 @@ class RecommenderService:
             "rung": signals.rung,
             "widths": signals.widths,
             "full_widths": signals.full_widths,
-            "full_width_capacity_per_second": self._decoding.full_width_capacity(),
+            "full_width_capacity_per_second": self.decoding.full_width_capacity(),
             "arrivals_per_second": signals.arrival_rate_per_second,
             "demand_full_width": signals.demand_full_width,
             "utilisation": signals.utilisation,
-            "queue_depth": self._decoding.depth,
+            "queue_depth": self.decoding.depth,
             "in_flight": self.in_flight,
             "updates_watermark": None if self.model.live is None else self.model.live.watermark,
             "recent": self.recent.summary(),
-            "ladder": [rung.widths for rung in self._decoding.ladder.rungs],
+            "ladder": [rung.widths for rung in self.decoding.ladder.rungs],
             "policy_settings": self.policy.model_dump(mode="json"),
             **self.fleet(),
         }
@@ -214,11 +182,11 @@ class RecommenderService:
 
     def publish(self) -> dict[str, float]:
         """Set the gauges; returns what the autoscaling policy reads."""
-        signals = self._decoding.signals()
+        signals = self.decoding.signals()
         gauges = {
             "adbeam_rung": signals.rung,
             "adbeam_rung_width": signals.widths[-1],
-            "adbeam_queue_depth": self._decoding.depth,
+            "adbeam_queue_depth": self.decoding.depth,
             "adbeam_in_flight": self.in_flight,
             "adbeam_arrivals_per_second": signals.arrival_rate_per_second,
             "adbeam_demand_full_width": signals.demand_full_width,
@@ -233,13 +201,12 @@ class RecommenderService:
         self.metrics.set("adbeam_model_age_seconds", age_seconds, version=self.model.version)
         if self.model.live is not None:
             self.model.live.publish()
-        if self._event_log is not None:
-            self.metrics.set("adbeam_event_log_dropped_rows", self._event_log.dropped)
+        self._feedback.publish()
         return {
             "demand_full_width": float(signals.demand_full_width),
             "arrivals_per_second": float(signals.arrival_rate_per_second),
             "in_flight": float(self.in_flight),
-            "queue_depth": float(self._decoding.depth),
+            "queue_depth": float(self.decoding.depth),
             "rung": float(signals.rung),
             "rung_changes": float(signals.rung_changes),
         }
@@ -251,7 +218,7 @@ class RecommenderService:
     async def _answered(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
         """The answer to one request, counted; raises Problem 503 when nothing can be answered."""
         if self.in_flight >= self.config.admission.max_in_flight:
-            self._decoding.arrived()
+            self.decoding.arrived()
             raise self._overloaded("in_flight")
         self.in_flight += 1
         try:
@@ -270,62 +237,15 @@ class RecommenderService:
     async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
         request_id = request.request_id or self._next_id()
         if self.config.cache.answer_repeats and (found := self._cached(query)) is not None:
-            self._decoding.arrived()
+            self.decoding.arrived()
             return decoded_body(request_id, found, source="cache", degraded=False)
-        outcome = await self._decoded(query, request.value, deadline_ms, arrived_s)
+        outcome = await self._awaited.decoded(query, request.value, deadline_ms, arrived_s)
         if isinstance(outcome, str):
             return self._degraded(request_id, query, outcome, arrived_s)
         if query.cacheable:
             self.cache.put(query.user_id, query.cache_key(outcome.model_version), outcome)
         self.metrics.add("adbeam_expected_ecpm", outcome.answer.expected_ecpm)
         return decoded_body(request_id, outcome, source="model", degraded=False)
-
-    async def _decoded(self, query: Query, value: float | None, deadline_ms: float, arrived_s: float) -> Decoded | str:
-        """The decoded answer, or why there is none in time."""
-        assert self._loop is not None
-        arrived_ms = arrived_s * 1000.0
-        granted_ms = deadline_ms - self._lag.ms(LAG_SHARE * deadline_ms)
-        queued = QueuedRequest(arrived_ms, arrived_ms + granted_ms, 1.0 if value is None else max(value, MIN_VALUE))
-        waiting = Waiting(query, queued, self._loop.create_future())
-        if not self._decoding.submit(waiting):
-            return "queue_full"
-        expires_s = arrived_s + (granted_ms - self.policy.margin_ms) / 1000.0
-        timer = self._loop.call_at(expires_s, self._expire, waiting, expires_s)
-        try:
-            outcome = await waiting.future
-        except asyncio.CancelledError:
-            self._decoding.withdraw(waiting)
-            self.metrics.add("adbeam_cancelled")
-            raise
-        finally:
-            timer.cancel()
-        return "late" if outcome is None else outcome
-
-    def _expire(self, waiting: Waiting, due_s: float) -> None:
-        self._lag.observe(due_s)
-        self._decoding.withdraw(waiting)
-        if not waiting.future.done():
-            waiting.future.set_result(None)
-
-    def _delivered(self, batch: list[Waiting], decoded: list[Decoded] | None) -> None:
-        """Called in the decode thread: one wake-up of the event loop a batch."""
-        assert self._loop is not None
-        if self._loop.is_closed():
-            return
-        outcomes: list[Decoded | None] = [None] * len(batch) if decoded is None else list(decoded)
-        self._loop.call_soon_threadsafe(self._resolve, batch, outcomes, time.monotonic())
-        if decoded:
-            self.metrics.observe("adbeam_decode_seconds", decoded[0].decode_ms / 1000)
-            self.metrics.observe("adbeam_batch_size", len(decoded))
-            for entry in decoded:
-                self.metrics.observe("adbeam_queue_delay_seconds", entry.queue_ms / 1000)
-                self.metrics.observe("adbeam_beam_width", entry.widths[-1])
-
-    def _resolve(self, batch: list[Waiting], outcomes: list[Decoded | None], posted_s: float) -> None:
-        self._lag.observe(posted_s)
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            if not waiting.future.done():
-                waiting.future.set_result(outcome)
 
     def _degraded(self, request_id: str, query: Query, reason: str, arrived_s: float) -> Body:
         """The cached or popular answer for a request that was not decoded; raises Problem 503 when there is neither."""
