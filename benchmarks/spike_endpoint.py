@@ -26,6 +26,7 @@ POLICIES = ("deadline", "static", "tabs", "tabs_floor")
 DEADLINE_MS = 150.0
 SETTLE_SECONDS = 8.0
 SETTING_SECONDS = 60.0
+PATIENT_MS, SATURATED_SECONDS = 10_000.0, 12.0
 
 
 @dataclass
@@ -69,19 +70,23 @@ class Spike:
         return summarize(run, since_ms, until_ms, self.quality, self.fallback_quality)
 
     def measure_capacity(self) -> float:
-        """Requests a second at full width, HTTP and the load generator on the same cores: the cost model after ten
-        seconds of half of what it thought."""
+        """Requests a second that are answered at full width when more come: HTTP and the load generator on the same
+        cores, a deadline that nothing misses, counted after three seconds."""
         self.use("static")
         thought = float(self.status()["full_width_capacity_per_second"])
-        self.send(arrivals.poisson(0.5 * thought, 10.0, seed=1))
-        self.capacity = float(self.status()["full_width_capacity_per_second"])
+        patient = self.target.model_copy(update={"deadline_ms": PATIENT_MS, "timeout_ms": 2 * PATIENT_MS})
+        planned_ms = arrivals.poisson(1.3 * thought, SATURATED_SECONDS, seed=1)
+        run = run_load(planned_ms, bodies(self.users, patient, len(planned_ms), 1), patient)
+        counted = [
+            entry.answered_ms for entry in run.requests
+            if entry.source == "model" and 3000 <= entry.answered_ms < 1000 * SATURATED_SECONDS
+        ]  # fmt: skip
+        self.capacity = 1000 * (len(counted) - 1) / (max(counted) - min(counted))
         return self.capacity
 
 
 @contextmanager
-def serving(
-    work_dir: Path, port: int, fallback_quality: float, overrides: Mapping[str, Any] | None = None
-) -> Iterator[Spike]:
+def serving(work_dir: Path, port: int, overrides: Mapping[str, Any] | None = None) -> Iterator[Spike]:
     """One replica of the bundle of a `work_dir` behind HAProxy, with the result cache off."""
     bundles = work_dir / "bundles"
     settings = {
@@ -91,11 +96,11 @@ def serving(
     }  # fmt: skip
     quality = quality_by_widths(load_bundle(resolve(bundles)).ladder_quality) or {}
     full = max(quality, key=sum, default=())
-    relative = {widths: value / max(quality[full], 1e-12) for widths, value in quality.items()}
+    relative = {widths: min(1.0, value / max(quality[full], 1e-12)) for widths, value in quality.items()}
     users, now_ms = users_of(work_dir)
     endpoint = start(ROOT / "serving" / "ads.yaml", settings, port)
     try:
-        yield Spike(endpoint, users, now_ms, relative, fallback_quality)
+        yield Spike(endpoint, users, now_ms, relative, popular_quality(work_dir))
     finally:
         endpoint.stop()
 
@@ -107,6 +112,12 @@ def users_of(work_dir: Path, most: int = 2000) -> tuple[list[str], int]:
 
     requests = judged_requests(PreparedLog.open(work_dir / "prepared", verify=False), "test", None)
     return [request.sequence.user_id for request in requests][:most], max(request.now_ms for request in requests) + 1
+
+
+def popular_quality(work_dir: Path) -> float:
+    """Recall@10 of popular ads relative to the model's, as `adbeam evaluate` found it on the test split."""
+    table = json.loads((work_dir / "evaluation" / "test" / "table.json").read_text(encoding="utf-8"))
+    return float(table["all/popularity"]["recall@10"] / table["all/model"]["recall@10"])
 
 
 def printed(title: str, rows: Mapping[str, Mapping[str, float]], names: tuple[str, ...]) -> None:

@@ -44,7 +44,8 @@ def summarize(
     """Figures of the requests planned in [since_ms, until_ms); the denominator of every share is all of them.
 
     `value` is the mean quality of what was answered in time: that of the widths (`quality`, 1 where not given), or
-    `fallback_quality` of a cached or popular answer. Latencies are milliseconds from the planned time.
+    `fallback_quality` of a cached or popular answer; `model_value` counts those as nothing. Latencies are milliseconds
+    from the planned time.
     """
     chosen = [entry for entry in run.requests if since_ms <= entry.planned_ms < until_ms]
     if not chosen:
@@ -63,6 +64,7 @@ def summarize(
         "failed": sum(entry.status not in (*ANSWERED, *SHED) for entry in chosen) / count,
         "retried": sum(entry.retried for entry in chosen) / count,
         "value": (sum(worth) + fallback_quality * (len(in_time) - len(by_model))) / count,
+        "model_value": sum(worth) / count,
         "mean_width": _mean(mean_width(entry) for entry in chosen if entry.widths),
         "p50_ms": _percentile(latencies, 50),
         "p95_ms": _percentile(latencies, 95),
