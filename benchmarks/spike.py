@@ -33,7 +33,7 @@ from adbeam.serving.loadreport import draw, reaction_ms, recovery_seconds, rung_
 from benchmarks.report import report
 from benchmarks.spike_autoscale import autoscaling
 from benchmarks.spike_endpoint import DEADLINE_MS, POLICIES, Spike, printed, serving
-from benchmarks.spike_faults import faults
+from benchmarks.spike_faults import REPLICAS, faults
 from benchmarks.spike_tax import platform_tax
 
 PARTS = ("step", "traces", "reaction", "steady", "rollout", "faults", "tax", "autoscale")
@@ -196,7 +196,7 @@ def main() -> None:
     short = given.quick
     figures: dict[str, float] = {}
     tables: dict[str, Any] = {}
-    live = [part for part in parts if part not in ("tax", "autoscale")]
+    live = [part for part in parts if part not in ("faults", "tax", "autoscale")]
     if live:
         with serving(given.work_dir, given.port) as spike:
             figures["full_width_capacity_rps"] = spike.measure_capacity()
@@ -211,8 +211,9 @@ def main() -> None:
                 figures |= steady(spike, 20.0 if short else 120.0)
             if "rollout" in live:
                 figures |= rollout(spike, given.work_dir, 2 if short else 10)
-            if "faults" in live:
-                figures |= faults(spike, given.work_dir, BASE_SHARE * spike.capacity, FACTOR, tables)
+    if "faults" in parts:
+        with serving(given.work_dir, given.port, REPLICAS) as spike:
+            figures |= faults(spike, given.work_dir, BASE_SHARE, FACTOR, tables)
     with tempfile.TemporaryDirectory() as folder:
         if "tax" in parts:
             figures |= platform_tax(Path(folder), given.port, 5.0 if short else 20.0)

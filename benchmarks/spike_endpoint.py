@@ -1,8 +1,9 @@
-"""A live endpoint for the spike benchmarks: one replica of a trained bundle, its capacity, its users, its policies."""
+"""A live endpoint for the spike benchmarks: replicas of a trained bundle, their capacity, users and policies."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.ladder import Widths, quality_by_widths
@@ -31,7 +33,7 @@ PATIENT_MS, SATURATED_SECONDS = 10_000.0, 12.0
 
 @dataclass
 class Spike:
-    """A running endpoint with one replica, and what requests to it look like."""
+    """A running endpoint, and what requests to it look like."""
 
     endpoint: Endpoint
     users: list[str]
@@ -86,23 +88,33 @@ class Spike:
 
 
 @contextmanager
-def serving(work_dir: Path, port: int, overrides: Mapping[str, Any] | None = None) -> Iterator[Spike]:
-    """One replica of the bundle of a `work_dir` behind HAProxy, with the result cache off."""
+def serving(work_dir: Path, port: int, replicas: int = 1) -> Iterator[Spike]:
+    """So many replicas of the bundle of a `work_dir` behind HAProxy, with the result cache off."""
     bundles = work_dir / "bundles"
     settings = {
         "bundle": str(bundles), "store.path": str(work_dir / "serving" / "spike.sqlite"),
         "store.prepared": str(work_dir / "prepared"), "event_log.folder": None, "cache.enabled": False,
-        "watch_seconds": 0.5, "deadline.max_ms": 20_000, **(overrides or {}),
+        "watch_seconds": 0.5, "deadline.max_ms": 20_000,
     }  # fmt: skip
     quality = quality_by_widths(load_bundle(resolve(bundles)).ladder_quality) or {}
     full = max(quality, key=sum, default=())
     relative = {widths: min(1.0, value / max(quality[full], 1e-12)) for widths, value in quality.items()}
     users, now_ms = users_of(work_dir)
-    endpoint = start(ROOT / "serving" / "ads.yaml", settings, port)
-    try:
-        yield Spike(endpoint, users, now_ms, relative, popular_quality(work_dir))
-    finally:
-        endpoint.stop()
+    with tempfile.TemporaryDirectory() as folder:
+        endpoint = start(_with_replicas(replicas, Path(folder) / "spike.yaml"), settings, port)
+        try:
+            yield Spike(endpoint, users, now_ms, relative, popular_quality(work_dir))
+        finally:
+            endpoint.stop()
+
+
+def _with_replicas(replicas: int, path: Path) -> Path:
+    """serving/ads.yaml with a fixed number of replicas, written to `path`."""
+    config = yaml.safe_load((ROOT / "serving" / "ads.yaml").read_text(encoding="utf-8"))
+    scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
+    scaling["min_replicas"] = scaling["max_replicas"] = replicas
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
 
 
 def users_of(work_dir: Path, most: int = 2000) -> tuple[list[str], int]:

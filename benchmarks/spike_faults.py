@@ -1,4 +1,4 @@
-"""Faults in the middle of a ten-fold step on one replica: who was answered, who was not, how long until it is over.
+"""Faults in the middle of a ten-fold step on two replicas: who was answered, who was not, how long until it is over.
 
 `signal` suspends Serve's controller for the step: no load figures, no health checks, no new routes. `bundle` publishes
 a corrupt one. `kill` is SIGKILL for the replica, `hang` SIGSTOP for the process that decodes, `store` overwrites the
@@ -27,13 +27,15 @@ from benchmarks.spike_endpoint import DEADLINE_MS, Spike, printed
 CALM_SECONDS, STEP_SECONDS, AT_SECONDS = 5.0, 20.0, 5.0
 AFTER_SECONDS = {"signal": 15.0, "bundle": 15.0, "kill": 75.0, "hang": 120.0, "store": 15.0}
 GRACE_MS = 50.0
+REPLICAS = 2
 CALM_ANSWERS = 50
 """Requests in a row, nine of ten answered by the model in time, that count as being back to normal."""
 SHOWN = ("requests", "answered", "in_grace", "refused", "unanswered", "back_s")
 
 
-def faults(spike: Spike, work_dir: Path, base_rate: float, factor: float, tables: dict[str, Any]) -> dict[str, float]:
-    """Figures of each fault, `fault_<name>_*`; every one but the last leaves the endpoint as it was."""
+def faults(spike: Spike, work_dir: Path, share: float, factor: float, tables: dict[str, Any]) -> dict[str, float]:
+    """Figures of each fault, `fault_<name>_*`; the step begins at `share` of the full-width capacity."""
+    base_rate = share * spike.measure_capacity()
     spike.use("deadline")
     inject: dict[str, Callable[[], Callable[[], None]]] = {
         "signal": lambda: _suspended("ray::ServeController"),
