@@ -17,8 +17,7 @@ import yaml
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.ladder import Widths, quality_by_widths
 from adbeam.bundle import load_bundle, resolve
-from adbeam.serving import arrivals
-from adbeam.serving.client import call
+from adbeam.serving.capacity import measure_capacity, put_in_force
 from adbeam.serving.launch import Endpoint, start
 from adbeam.serving.loadreport import summarize
 from adbeam.serving.loadtest import LoadRun, LoadTarget, bodies, run_load
@@ -27,8 +26,6 @@ ROOT = Path(__file__).parents[1]
 POLICIES = ("deadline", "static", "tabs", "tabs_floor")
 DEADLINE_MS = 150.0
 SETTLE_SECONDS = 8.0
-SETTING_SECONDS = 60.0
-PATIENT_MS, SATURATED_SECONDS = 10_000.0, 12.0
 
 
 @dataclass
@@ -47,20 +44,10 @@ class Spike:
         """Where the load goes."""
         return LoadTarget(url=f"{self.endpoint.url}/v1/ads", deadline_ms=DEADLINE_MS, timestamp=self.now_ms)
 
-    def status(self) -> dict[str, Any]:
-        """The replica's status."""
-        status: dict[str, Any] = call(self.endpoint.url, "GET", "/v1/status")[1]
-        return status
-
     def use(self, policy: str) -> None:
         """Put a shipped policy in force and let the replica come to rest."""
         settings = BeamPolicyConfig.load(ROOT / "serving" / "policies" / f"{policy}.yaml")
-        self.endpoint.reconfigure(policy=settings.model_dump(mode="json"))
-        end = time.monotonic() + SETTING_SECONDS
-        while self.status()["policy"] != policy:
-            if time.monotonic() > end:
-                raise RuntimeError(f"policy {policy} does not come into force")
-            time.sleep(0.2)
+        put_in_force(self.endpoint, settings.model_dump(mode="json"))
         time.sleep(SETTLE_SECONDS)
 
     def send(self, planned_ms: np.ndarray, marks: Mapping[str, float] | None = None, seed: int = 0) -> LoadRun:
@@ -72,18 +59,8 @@ class Spike:
         return summarize(run, since_ms, until_ms, self.quality, self.fallback_quality)
 
     def measure_capacity(self) -> float:
-        """Requests a second that are answered at full width when more come: HTTP and the load generator on the same
-        cores, a deadline that nothing misses, counted after three seconds."""
-        self.use("static")
-        thought = float(self.status()["full_width_capacity_per_second"])
-        patient = self.target.model_copy(update={"deadline_ms": PATIENT_MS, "timeout_ms": 2 * PATIENT_MS})
-        planned_ms = arrivals.poisson(1.3 * thought, SATURATED_SECONDS, seed=1)
-        run = run_load(planned_ms, bodies(self.users, patient, len(planned_ms), 1), patient)
-        counted = [
-            entry.answered_ms for entry in run.requests
-            if entry.source == "model" and 3000 <= entry.answered_ms < 1000 * SATURATED_SECONDS
-        ]  # fmt: skip
-        self.capacity = 1000 * (len(counted) - 1) / (max(counted) - min(counted))
+        """Requests a second at full width inside the deadline, HTTP and the load generator on the same cores."""
+        self.capacity = measure_capacity(self.endpoint, self.users, self.target)
         return self.capacity
 
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from adbeam.config import Config
-from adbeam.serving.client import call, print_ads, request_ads
+from adbeam.serving.capacity import measure_capacity, put_in_force
+from adbeam.serving.client import print_ads, request_ads
 from adbeam.serving.launch import Endpoint, start
 from adbeam.serving.loadreport import draw, summarize
 from adbeam.serving.loadtest import LoadRun, LoadTarget, bodies, run_load
@@ -64,13 +65,15 @@ def run(config: Config, *, serving_yaml: Path, port: int = 8000, keep: bool = Fa
 
 
 def burst(endpoint: Endpoint, users: list[str], now_ms: int, folder: Path) -> dict[str, float]:
-    """Send a step of ten times the base load (30 % of full-width capacity) and draw it; returns its figures."""
+    """Measure the full-width capacity, send a step from 30 % of it to ten times that, and draw it; returns figures."""
     from adbeam.serving.arrivals import step
 
-    _, status = call(endpoint.url, "GET", "/v1/status")
-    capacity = float(status["full_width_capacity_per_second"])
-    base = BASE_SHARE * capacity
     target = LoadTarget(url=f"{endpoint.url}/v1/ads", deadline_ms=DEADLINE_MS, timestamp=now_ms)
+    console.print(f"measuring how many requests/s full width can answer within {DEADLINE_MS:.0f} ms")
+    capacity = measure_capacity(endpoint, users, target)
+    base = BASE_SHARE * capacity
+    put_in_force(endpoint, "deadline")
+    time.sleep(SETTLE_SECONDS)
     planned_ms = step(base, BURST_FACTOR, BEFORE_SECONDS, BURST_SECONDS, AFTER_SECONDS, seed=0)
     console.print(
         f"burst: {capacity:.0f} requests/s at full width; {base:.0f}/s, then {BURST_FACTOR * base:.0f}/s for "

@@ -8,7 +8,8 @@ import math
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 
 from adbeam.cli import app
 from adbeam.errors import UserError
+from adbeam.serving.capacity import best_rate
 from adbeam.serving.loadplan import load_test, read_load_test
 from adbeam.serving.loadreport import draw, reaction_ms, recovery_seconds, rung_changes, summarize
 from adbeam.serving.loadtest import LoadRun, LoadTarget, Sent, bodies, run_load, send_load
@@ -172,11 +174,12 @@ def test_a_run_has_an_event_loop_of_its_own_and_connections_are_kept() -> None:
         body = served().body
         assert isinstance(body, bytes)
         reply = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-        while True:
-            connection, _ = listener.accept()
-            connections += 1
-            while connection.recv(65536):
-                connection.sendall(reply)
+        with suppress(OSError):  # the test is over
+            while True:
+                connection, _ = listener.accept()
+                connections += 1
+                while connection.recv(65536):
+                    connection.sendall(reply)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=answer, args=(listener,), daemon=True).start()
@@ -284,3 +287,22 @@ def test_the_verb_says_what_is_missing() -> None:
     assert isinstance(result.exception, UserError) and "users" in str(result.exception)
     away = CliRunner().invoke(app, ["loadtest", "--url", "http://ads.example.com/v1/ads", "--work-dir", "nowhere"])
     assert isinstance(away.exception, UserError)
+
+
+def test_capacity_is_the_highest_rate_that_full_width_answers_in_time() -> None:
+    full = (8, 16)
+
+    def sent(planned_ms: float) -> Sent:
+        return Sent(planned_ms, answered_ms=planned_ms + 50.0, source="model", widths=full, full_widths=full)
+
+    slow = [sent(1000.0 * place / 20) for place in range(20 * 5)]
+    fast = [sent(5000.0 + 1000.0 * place / 40) for place in range(40 * 5)]
+    assert best_rate(slow + fast, 100.0) == pytest.approx(40.0, rel=0.02)
+    for spoilt in (
+        [replace(entry, answered_ms=entry.planned_ms + 101.0) for entry in fast],
+        [replace(entry, widths=(4, 8)) for entry in fast],
+        [replace(entry, source="fallback") for entry in fast],
+    ):
+        # a window may reach into the fast part as far as one request in twenty
+        assert best_rate(slow + spoilt, 100.0) == pytest.approx(20.0, rel=0.1)
+    assert best_rate(slow, 10.0) == 0.0
