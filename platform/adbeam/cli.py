@@ -141,6 +141,33 @@ def loadtest(
 
 
 @app.command()
+def sweep(
+    config: Annotated[Path, typer.Option("--config", "-c", help="YAML of the sweep")] = Path("jobs/sweep.yaml"),
+    override: Overrides = None,
+) -> None:
+    """Try settings with Ray Tune; the best by recall on validation requests is written as YAML."""
+    from adbeam.training.sweep import BEST, lines, read_sweep
+    from adbeam.training.sweep import sweep as run
+
+    chosen = read_sweep(config, _parse_overrides(override or []))
+    typer.echo("\n".join(lines(run(chosen))))
+    typer.echo(f"wrote {chosen.folder / BEST}")
+
+
+@app.command()
+def runs(
+    names: Annotated[list[str] | None, typer.Argument(help="Runs to compare, or beginnings of their names")] = None,
+    work_dir: Annotated[list[Path] | None, typer.Option(help="work_dir of the jobs (repeatable)")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """List training runs with their last metrics, and compare what was set differently."""
+    from adbeam.training.runs import choose, find_runs, lines
+
+    found = choose(find_runs(work_dir or [Path("runs")]), names or [])
+    typer.echo(json.dumps([run.as_dict() for run in found], indent=2) if as_json else "\n".join(lines(found)))
+
+
+@app.command()
 def quickstart(
     config: Annotated[Path, typer.Option("--config", "-c")] = Path("jobs/quickstart.yaml"),
     override: Overrides = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.training_samples import training_config, write_training_sample
 
 from adbeam.bundle import load_bundle
@@ -17,13 +20,21 @@ from adbeam.errors import UserError
 from adbeam.model.lazyar import LazyAR
 from adbeam.tokens.config import UpdatesConfig
 from adbeam.tokens.updates import AdUpdate, SqliteUpdateLog
-from adbeam.training import export, launch, progress, train
+from adbeam.training import export, launch, loop, preemption, progress, train
+from adbeam.training.engine import deepspeed_config
 from adbeam.training.ingest import build_rows
 from adbeam.training.plain import train_plain
+from adbeam.training.runs import find_runs
 from adbeam.training.trainer import build_job
 
 CURVE_TOLERANCE = 2e-4
 """Largest relative difference of a step's loss between two ways to compute the same run."""
+
+
+GOLDEN = (16.14403, 15.22753, 12.13467, 9.31447, 10.05365)
+"""Losses of steps 1, 6, 11, 16 and 20 of the plain run: a change that is not meant to be numeric keeps them."""
+GOLDEN_TOLERANCE = 2e-3
+"""Relative: processors round differently."""
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +85,11 @@ def test_deepspeed_takes_the_steps_that_plain_torch_takes(
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
 
 
+def test_the_losses_of_a_known_run_stay(configure: Callable[..., Config]) -> None:
+    losses = plain_curve(configure({}))
+    assert [losses[step] for step in (0, 5, 10, 15, 19)] == pytest.approx(GOLDEN, rel=GOLDEN_TOLERANCE)
+
+
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +116,29 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     monkeypatch.undo()
     undisturbed = configure({"checkpoint_interval_steps": 100}, model={"dropout": 0.2}, name="other")
     assert resumed == curve(undisturbed)
+
+
+def test_a_checkpoint_that_is_damaged_is_passed_over(
+    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure({"checkpoint_interval_steps": 3})
+
+    def stop_at_eight(self: progress.Printer, row: progress.Row) -> None:
+        if row["step"] == 8:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(progress.Printer, "__call__", stop_at_eight)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    newest = max(tmp_path.glob("work/training_runs/*/checkpoints/step_*"))
+    assert newest.name.startswith("step_00000006")
+    damaged = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    steps: list[float] = []
+    monkeypatch.setattr(launch, "Printer", lambda total: _Recorder(steps))
+    train(config)
+    assert steps == list(range(4, 21))
 
 
 class _Recorder:
@@ -157,6 +196,80 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(configure: Callable[...
     with pytest.raises(UserError, match=r"training\.learning_rate: .* of step \d+ is (nan|inf)"):
         train(config)
     assert not (Path(config.work_dir) / "training").exists()
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_steps_that_would_spoil_a_run_are_left_out(
+    configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, zero_stage: int
+) -> None:
+    """A loss that is no number, one that jumps, a gradient that is no number: nothing moves, and the run goes on."""
+    config = configure(
+        {"zero_stage": zero_stage, "max_steps": 30, "anomaly": {"skip_steps": 2, "loss_jump": 4.0}}, name="spoilt"
+    )
+    real, calls = loop.vsl_of, iter(range(1000))
+
+    def spoilt(*arguments: Any) -> Any:
+        loss, metrics = real(*arguments)
+        step = next(calls)
+        if step == 20:
+            return loss * torch.nan, metrics
+        if step == 21:
+            return loss * 100, metrics
+        return (loss + 0 * (loss - loss.detach()).clamp_min(0).sqrt() if step == 24 else loss), metrics
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "vsl_of", spoilt)
+        result = train(config)
+    assert result.steps == 30 and result.metrics["skipped_steps"] == 3
+    history = pq.read_table(result.folder / "history.parquet")
+    assert sorted(set(range(1, 31)) - set(history["step"].to_pylist())) == [21, 22, 25]
+    losses = history["loss"].to_pylist()
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+    weights = load_file(result.folder / "model.safetensors")
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def test_activations_computed_again_change_nothing(configure: Callable[..., Config]) -> None:
+    """Only memory: the run keeps its name and its curve, with dropout too."""
+    model = {"dropout": 0.2, "recency_bias": True}
+    kept = curve(configure({"max_steps": 8}, name="kept", model=model))
+    again = curve(configure({"max_steps": 8, "activation_checkpointing": True}, name="again", model=model))
+    assert again == pytest.approx(kept, rel=1e-6)
+
+
+def test_sigterm_saves_a_checkpoint_and_the_same_command_goes_on(
+    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure({"checkpoint_interval_steps": 1000})
+    monkeypatch.setattr(preemption, "ASK_SECONDS", 0.0)
+    show = progress.Printer.__call__
+
+    def terminate_at_seven(self: progress.Printer, row: progress.Row) -> None:
+        show(self, row)
+        if row["step"] == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(progress.Printer, "__call__", terminate_at_seven)
+        with pytest.raises(UserError, match=r"SIGTERM after step (7|8)"):
+            train(config)
+    (run,) = find_runs([tmp_path / "work"])
+    assert run.status == "stopped" and run.step in (7, 8)
+    resumed = curve(config)
+    (run,) = find_runs([tmp_path / "work"])
+    assert run.status == "finished" and run.step == 20 and run.metrics["loss"] == resumed[-1]
+    assert resumed == curve(configure({"checkpoint_interval_steps": 1000}, name="other"))
+
+
+def test_deepspeed_s_own_json_is_merged_below_our_settings(configure: Callable[..., Config], tmp_path: Path) -> None:
+    path = tmp_path / "deepspeed.json"
+    path.write_text('{"zero_optimization": {"round_robin_gradients": true, "reduce_scatter": false}}')
+    training = {"deepspeed_file": path, "deepspeed": {"zero_optimization": {"reduce_scatter": True}}}
+    parsed = deepspeed_config(configure(training).training, world=1, parameters=1000)["zero_optimization"]
+    assert parsed["round_robin_gradients"] and parsed["reduce_scatter"] and parsed["stage"] == 1
+    path.write_text('{"bf16": {"enabled": true}}')
+    with pytest.raises(UserError, match=r"training\.deepspeed_file.*bf16"):
+        deepspeed_config(configure(training).training, world=1, parameters=1000)
 
 
 def test_a_time_budget_ends_the_schedule_and_the_run(configure: Callable[..., Config]) -> None:

@@ -25,9 +25,9 @@ def assert_same_list(result: DecodeResult, sids_nT: torch.Tensor, log_p_n: torch
 
 
 @pytest.mark.parametrize("lazy_layers", [0, 2])
-@pytest.mark.parametrize("separate_values", [False, True])
-def test_exhaustive_widths_give_the_brute_force_list(lazy_layers: int, separate_values: bool) -> None:
-    config = CONFIG.model_copy(update={"lazy_layers": lazy_layers, "separate_values": separate_values})
+@pytest.mark.parametrize("switches", [{}, {"separate_values": True}, {"recency_bias": True}], ids=str)
+def test_exhaustive_widths_give_the_brute_force_list(lazy_layers: int, switches: dict[str, bool]) -> None:
+    config = CONFIG.model_copy(update={"lazy_layers": lazy_layers, **switches})
     model, sids_NT = model_of(config), catalogue()
     trie = Trie.build(sids_NT, config.codebooks)
     context = context_of(config, 10)

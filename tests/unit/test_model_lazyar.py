@@ -133,7 +133,9 @@ def test_previous_code_enters_behind_the_trunk() -> None:
 
 
 @pytest.mark.parametrize("lazy_layers", [0, 2])
-@pytest.mark.parametrize("switches", [{}, {"separate_values": True}, {"path_codes": True}], ids=str)
+@pytest.mark.parametrize(
+    "switches", [{}, {"separate_values": True}, {"path_codes": True}, {"recency_bias": True}], ids=str
+)
 def test_training_and_search_compute_the_same_numbers(lazy_layers: int, switches: dict[str, bool]) -> None:
     model = model_of(lazy_layers=lazy_layers, **switches)
     batch = random_batch(model.config, size=3, targets=4)
@@ -147,8 +149,9 @@ def test_training_and_search_compute_the_same_numbers(lazy_layers: int, switches
     torch.testing.assert_close(losses["ecpm"][:, 0], ecpm, atol=1e-4, rtol=1e-4)
 
 
-def test_prefixes_of_one_context_equal_separate_contexts() -> None:
-    model = model_of()
+@pytest.mark.parametrize("recency_bias", [False, True])
+def test_prefixes_of_one_context_equal_separate_contexts(recency_bias: bool) -> None:
+    model = model_of(recency_bias=recency_bias)
     batch = random_batch(model.config, size=2, targets=3, prefixes=4)
     together = model.train_losses(batch)
     for p in range(4):
@@ -203,8 +206,17 @@ def test_chosen_columns_of_a_head_equal_the_whole_head() -> None:
         torch.testing.assert_close(model.head(level, h, column), model.head(level, h)[..., column])
 
 
+def test_a_log_without_values_needs_no_ecpm_step() -> None:
+    model = model_of(recency_bias=True)
+    batch = random_batch(model.config, size=3, targets=2, prefixes=2)
+    whole, without = model.train_losses(batch), model.train_losses(batch, ecpm=False)
+    assert "ecpm" in whole and "ecpm" not in without
+    for name, loss in without.items():
+        torch.testing.assert_close(loss, whole[name])
+
+
 def test_every_weight_learns() -> None:
-    model = model_of()
+    model = model_of(recency_bias=True)
     losses = model.train_losses(random_batch(model.config, size=4, targets=2))
     (losses["sid"] + losses["ecpm"] + losses["mtp"]).sum().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from tests.training_samples import training_config, write_training_sample
 
 from adbeam.config import Config
 from adbeam.errors import UserError
 from adbeam.logs.requests import AD, Request, UserSequence, read_sequences, requests_in
-from adbeam.model.contexts import Moment, build_contexts
+from adbeam.model.batch import TrainBatch
+from adbeam.model.contexts import Contexts, Moment, build_contexts
 from adbeam.model.features import History
+from adbeam.model.lazyar import LazyAR
 from adbeam.model.spec import FeatureSpec
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.objectives.weights import user_weight
@@ -189,3 +192,23 @@ def test_places_without_a_token_are_left_out(config: Config) -> None:
     assert batch.context.mask_BS.tolist() == [[True, True, True, False], [True, False, False, True]]
     assert batch.context.code_BST[:, :, 0].tolist() == [[-1, 3, 3, -1], [-1, -1, -1, 4]]
     assert batch.visible_BP.tolist() == [[4], [4]]
+
+
+def test_a_batch_without_empty_places_is_read_as_the_whole_one(config: Config) -> None:
+    """Frequent items keep their pathway where newest events are few."""
+    row_format = RowFormat.of(config.model, targets=1)
+    spec = FeatureSpec.of(config.model)
+    rows = np.zeros(3, dtype=row_format.dtype)
+    rows["code_ST"], rows["weight_M"] = -1, 1.0
+    rows["code_ST"][:, 1:3], rows["code_ST"][:, 1 + spec.short_length : 4 + spec.short_length] = 3, 5
+    rows["feature_SC"][:, 1:, 0] = np.where(np.arange(1, spec.context_length) <= spec.short_length, 1, 2)
+    batch = BatchMaker(row_format, EcpmBuckets.fit(np.ones(3), 8), np.zeros(0)).batch(row_format.to_table(rows))
+    assert batch.context.mask_BS.shape == (3, 6) and batch.context.short_places == 2
+    torch.manual_seed(0)
+    model = LazyAR(config.model).eval()
+    row = row_format.from_table(row_format.to_table(rows))
+    whole = Contexts(row["static_F"], row["code_ST"], row["feature_SC"]).batch()
+    everything = TrainBatch(
+        whole, torch.full((3, 1), spec.context_length), batch.code_BPMT, batch.bucket_BPM, batch.weight_BPM
+    )
+    torch.testing.assert_close(model.train_losses(batch)["sid"], model.train_losses(everything)["sid"])

@@ -67,6 +67,63 @@ def test_epochs_and_seeds_shuffle_differently(files: RowFiles) -> None:
     assert sorted(first) != sorted(batches(files, order(seed=1), 1, 0, 1)[0])
 
 
+@pytest.fixture
+def sized(tmp_path: Path) -> tuple[RowFiles, RowFormat]:
+    """4000 rows of histories and targets of many sizes; the first static feature is the row's number."""
+    row_format = RowFormat(
+        static=1, token=1, context_length=41, levels=1, targets=8, wide_static=False, wide_codes=False, short_length=40
+    )
+    rng = np.random.default_rng(0)
+    rows = np.zeros(4000, dtype=row_format.dtype)
+    rows["static_F"][:, 0], rows["code_ST"] = np.arange(4000), -1
+    for row, tokens, targets in zip(rows, rng.integers(0, 41, 4000), rng.integers(1, 9, 4000), strict=True):
+        row["code_ST"][1 : 1 + tokens], row["weight_M"][:targets] = 0, 1.0
+    pq.write_table(row_format.to_table(rows), tmp_path / "rows.parquet", row_group_size=256)
+    return RowFiles(tmp_path, ("rows.parquet",), (4000,)), row_format
+
+
+def sized_steps(
+    sized: tuple[RowFiles, RowFormat], plan: RequestOrder, world: int, *, buckets: bool = True, first: int = 0
+) -> dict[int, np.ndarray]:
+    """Of each step of an epoch: row number, context tokens, targets [N, 3], by row number."""
+    files, row_format = sized
+    steps: dict[int, list[np.ndarray]] = {}
+    for rank in range(world):
+        stream = RequestStream(files, plan, rank, world, use_ray=False, buckets=row_format if buckets else None)
+        for step, table in stream.tables(first, plan.steps_per_epoch):
+            number = row_format.from_table(table)["static_F"]
+            steps.setdefault(step, []).append(np.concatenate([number, row_format.sizes(table)], axis=1))
+    rows = {step: np.concatenate(parts) for step, parts in steps.items()}
+    return {step: part[np.argsort(part[:, 0])] for step, part in rows.items()}
+
+
+def padding(steps: dict[int, np.ndarray]) -> float:
+    """Share of the places of the batches that hold neither token nor target."""
+    places = sum(len(row) * (row[:, 1].max() + row[:, 2].max()) for row in steps.values())
+    return 1 - sum(row[:, 1:].sum() for row in steps.values()) / places
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_buckets_are_the_same_for_any_number_of_workers_and_any_start(
+    sized: tuple[RowFiles, RowFormat], world: int
+) -> None:
+    plan = order(rows=4000, batch=16, window_steps=32)
+    alone = sized_steps(sized, plan, 1)
+    numbers = np.concatenate([rows[:, 0] for rows in alone.values()])
+    assert len(np.unique(numbers)) == len(numbers) == plan.steps_per_epoch * 16
+    for other in (sized_steps(sized, plan, world), sized_steps(sized, plan, 1, first=37)):
+        assert all(np.array_equal(rows, alone[step]) for step, rows in other.items())
+
+
+def test_buckets_leave_little_padding(sized: tuple[RowFiles, RowFormat]) -> None:
+    plan = order(rows=4000, batch=16, window_steps=256)
+    steps = sized_steps(sized, plan, 1)
+    assert padding(sized_steps(sized, plan, 1, buckets=False)) > 0.3
+    assert padding(steps) < 0.1
+    context = [rows[:, 1].mean() for rows in steps.values()]
+    assert abs(np.corrcoef(context, np.arange(len(context)))[0, 1]) < 0.5, "short rows come first"
+
+
 def test_rows_come_in_the_order_asked_for_with_repeats(files: RowFiles) -> None:
     wanted = np.array([102, 40, 0, 41, 39, 40])
     assert files.take(wanted)["number"].to_pylist() == wanted.tolist()

@@ -60,7 +60,8 @@ class ContextReader:
             token_NC = F.embedding_bag(row_NC.flatten(0, 1), table, mode="sum")
             torch.add(token_NC.view(*row_NC.shape[:2], len(bias)), bias, out=joined_BSC[:, places])
         key, value = self._keys_and_values(joined_BSC)
-        return ContextState(key, value, mask_BS, self.processor.votes(context))
+        order = self.processor.order(feature_BSC, mask_BS)
+        return ContextState(key, value, mask_BS, self.processor.votes(context), order)
 
     def _rows(self, code_BST: Tensor, feature_BSC: Tensor) -> Tensor:
         """Rows of the pathway's table for each token."""

@@ -26,6 +26,7 @@ from adbeam.decoding.weights import LayerWeights, SearchWeights
 from adbeam.model.batch import ContextBatch
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
+from adbeam.model.recency import ages
 
 
 class StepModel(Protocol):
@@ -53,6 +54,8 @@ class LazyARState:
     bias_BS: Tensor | None
     trunk_BTD: Tensor
     votes: BeamVotes | None = None
+    age_BS: Tensor | None = None
+    """Ages of the context's tokens, where the model has a recency bias."""
     path_Rt: Tensor | None = None
     """Codes of the present rows so far, kept for models with path codes; None before the first."""
     row_tR: Tensor | None = None
@@ -88,7 +91,8 @@ class LazyAREngine:
         self._store.clear()
         trunk = self.weights.position_TD.expand(context.size, -1, -1)
         votes = BeamVotes.of(state.votes)
-        ready = LazyARState(state.key_BLGSd.to(dtype), state.value_BLGSd.to(dtype), bias_BS, trunk, votes)
+        age_BS = None if state.order_BS is None else ages(state.order_BS)[:, 0]
+        ready = LazyARState(state.key_BLGSd.to(dtype), state.value_BLGSd.to(dtype), bias_BS, trunk, votes, age_BS)
         ready.trunk_BTD = self._trunk(ready)
         return ready
 
@@ -155,6 +159,9 @@ class LazyAREngine:
         key_BGSd = state.key_BLGSd[group.of_requests, layer.context_group]
         value_BGSd = state.value_BLGSd[group.of_requests, layer.context_group]
         bias = None if state.bias_BS is None else state.bias_BS[group.of_requests, None, None]
+        if layer.recency_GA is not None and state.age_BS is not None:
+            recency_BG1S = layer.recency_GA[:, state.age_BS[group.of_requests]].transpose(0, 1)[:, :, None]
+            bias = recency_BG1S if bias is None else bias + recency_BG1S
         B, W, D = query_BWD.shape
         G, d = key_BGSd.shape[1], key_BGSd.shape[3]
         # Heads that read the same keys lie on the query axis too, beside the beams (LayerWeights orders them so).

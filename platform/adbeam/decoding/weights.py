@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from adbeam.decoding.precision import Linear, Precision, dtype_of, linear
 from adbeam.model.layers import Block
 from adbeam.model.lazyar import LazyAR
+from adbeam.model.recency import RecencyBias
 
 Norm = tuple[Tensor, Tensor]
 """Gain and bias of a LayerNorm."""
@@ -36,9 +37,13 @@ class LayerWeights:
     ffn_up: Linear
     ffn_out: Linear
     context_group: int
+    recency_GA: Tensor | None = None
+    """Bias of each context head for each age (model/recency.py)."""
 
     @classmethod
-    def of(cls, block: Block, context_group: int, precision: Precision) -> LayerWeights:
+    def of(
+        cls, block: Block, context_group: int, precision: Precision, recency: RecencyBias | None = None
+    ) -> LayerWeights:
         """Weights of one block. Scores come ready scaled by 1/sqrt(head width) from the query weights.
 
         The heads of the cross-attention are ordered so that heads of one context head lie D / share apart: a beam and
@@ -66,6 +71,7 @@ class LayerWeights:
             ffn_up=_linear(block.ffn.up, precision),
             ffn_out=_linear(block.ffn.out, precision),
             context_group=context_group,
+            recency_GA=None if recency is None else _copy(recency.weight.T, dtype_of(precision)),
         )
 
 
@@ -97,9 +103,11 @@ class SearchWeights:
         previous = [bos[None], *tables]
         first, second = model.fuse.project.weight.split(config.width, dim=1)
         blocks = [cast(Block, block) for block in model.blocks]
+        none: list[RecencyBias | None] = [None] * config.layers
+        biases = [cast(RecencyBias, bias) for bias in model.recency] or none
         groups = [place * config.context_kv_groups // config.layers for place in range(config.layers)]
         return cls(
-            layers=tuple(LayerWeights.of(b, g, precision) for b, g in zip(blocks, groups, strict=True)),
+            layers=tuple(LayerWeights.of(b, g, precision, r) for b, g, r in zip(blocks, groups, biases, strict=True)),
             position_TD=_copy(position, dtype),
             gate_tables=tuple(_copy(model.fuse.gate(table), dtype) for table in previous),
             inject_tables=tuple(_copy(table @ second.T, dtype) for table in previous),

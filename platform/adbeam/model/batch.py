@@ -30,6 +30,8 @@ class ContextBatch:
     """int64, SID codes of the ads that convert most lately; -1 where there is none. N ads."""
     trend_feature_BNC: Tensor | None = None
     """int64, bucketed shares of the conversions of each window."""
+    short_places: int | None = None
+    """How many places behind the static token are of the short pathway; None: as many as the model's settings say."""
 
     @property
     def size(self) -> int:
@@ -46,7 +48,9 @@ class ContextBatch:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed: dict[str, Any] = {name: None if part is None else change(part) for name, part in parts.items()}
+        changed: dict[str, Any] = {
+            name: change(part) if isinstance(part, Tensor) else part for name, part in parts.items()
+        }
         return type(self)(**changed)
 
 

@@ -37,6 +37,11 @@ class ModelConfig(Section):
         False,
         description="Embed the previous code together with its hashed path (not in GR4AD): level 3 sees (s_1, s_2).",
     )
+    recency_bias: bool = Field(
+        False,
+        description="Attention to the newest events fades by a learnt bias for each age and head (not in GR4AD); for "
+        "logs without times.",
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Of residual branches and context tokens.")
 
     @model_validator(mode="after")

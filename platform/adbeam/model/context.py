@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from adbeam.model.batch import ContextBatch
 from adbeam.model.config import ModelConfig
 from adbeam.model.history_prior import HistoryPrior
+from adbeam.model.history_tokens import SHORT
+from adbeam.model.recency import ages
 from adbeam.model.spec import FeatureSpec
 from adbeam.model.trend_prior import TrendPrior
 from adbeam.model.votes import Votes
@@ -39,6 +41,8 @@ class ContextState:
     """bool, true where there is a token."""
     votes: tuple[Votes, ...] = ()
     """Of each prior that the model has."""
+    order_BS: Tensor | None = None
+    """int64, the newest events numbered from 1, oldest first; 0 elsewhere. Only where the model has a recency bias."""
 
     @cached_property
     def layers(self) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -52,7 +56,8 @@ class ContextState:
         """The state of some of the requests."""
         key = self.key_BLGSd[row]
         value = key if self.value_BLGSd is self.key_BLGSd else self.value_BLGSd[row]
-        return type(self)(key, value, self.mask_BS[row], tuple(votes.rows(row) for votes in self.votes))
+        votes = tuple(votes.rows(row) for votes in self.votes)
+        return type(self)(key, value, self.mask_BS[row], votes, None if self.order_BS is None else self.order_BS[row])
 
     def bias(self, visible_BP: Tensor | None = None, queries: int = 1) -> Tensor:
         """Additive attention bias: [B, 1, 1, S], or with `visible_BP` [B, 1, P * queries, S].
@@ -66,6 +71,24 @@ class ContextState:
             seen = seen.repeat_interleave(queries, dim=1)
         bias = torch.zeros(seen.shape, dtype=self.key_BLGSd.dtype, device=seen.device)
         return bias.masked_fill_(~seen, float("-inf"))[:, None]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the queries of a call see of the context."""
+
+    bias: Tensor
+    """Additive attention bias [B, 1, 1 or Q, S] of all layers."""
+    age_BPS: Tensor | None = None
+    """Ages of the tokens for each prefix; None where the model has no recency bias."""
+    queries: int = 1
+    """Queries of one prefix."""
+
+    @classmethod
+    def of(cls, state: ContextState, visible_BP: Tensor | None = None, queries: int = 1) -> Self:
+        """`queries` rows in a row see what one prefix sees; everything is seen without `visible_BP`."""
+        age = None if state.order_BS is None else ages(state.order_BS, visible_BP)
+        return cls(state.bias(visible_BP, queries), age, queries if visible_BP is not None else 1)
 
 
 class GroupedRMSNorm(nn.Module):
@@ -104,13 +127,22 @@ class ContextProcessor(nn.Module):
         """Keys and values of B contexts. `codes` are the decoder's code tables: the history speaks its language."""
         config, B = self.config, context.size
         token = self.dropout(self._tokens(context, codes))
-        short, long = token[:, : config.short_length], token[:, config.short_length :]
+        split = config.short_length if context.short_places is None else context.short_places
+        short, long = token[:, :split], token[:, split:]
         parts = [self.dropout(self._static(context)), short, long]
         joined = torch.cat([path(part) for path, part in zip(self.pathways, parts, strict=True)], dim=1)
         joined = self.norm(joined.view(B, -1, self.slices, self.group_width))
         joined = joined.view(B, -1, self.slices, config.context_kv_heads, config.head_width).permute(0, 2, 3, 1, 4)
         key, *value = joined.contiguous().split(config.context_kv_groups, dim=1)
-        return ContextState(key, value[0] if value else key, context.mask_BS, self.votes(context))
+        votes, order = self.votes(context), self.order(context.feature_BSC, context.mask_BS)
+        return ContextState(key, value[0] if value else key, context.mask_BS, votes, order)
+
+    def order(self, feature_BSC: Tensor, mask_BS: Tensor) -> Tensor | None:
+        """`ContextState.order_BS`."""
+        if not self.config.recency_bias:
+            return None
+        newest_BS = mask_BS & (feature_BSC[..., 0] == SHORT)
+        return newest_BS.cumsum(dim=1) * newest_BS
 
     def votes(self, context: ContextBatch) -> tuple[Votes, ...]:
         """What each prior of the model says about B contexts."""

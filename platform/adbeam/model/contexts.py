@@ -54,6 +54,8 @@ class Contexts:
     """int32, codes of trending ads, -1 where there is none; None where the model knows no trends."""
     trend_feature_BNC: np.ndarray | None = None
     """uint8."""
+    short_places: int | None = None
+    """As of ContextBatch."""
 
     def batch(self) -> ContextBatch:
         """The same as tensors."""
@@ -62,8 +64,9 @@ class Contexts:
         mask[:, 0] = True
         parts = _tensor(self.static_BF), code, _tensor(self.feature_BSC), mask
         if self.trend_code_BNT is None or self.trend_feature_BNC is None:
-            return ContextBatch(*parts)
-        return ContextBatch(*parts, _tensor(self.trend_code_BNT), _tensor(self.trend_feature_BNC))
+            return ContextBatch(*parts, short_places=self.short_places)
+        trends = _tensor(self.trend_code_BNT), _tensor(self.trend_feature_BNC)
+        return ContextBatch(*parts, *trends, self.short_places)
 
 
 def build_contexts(

@@ -29,12 +29,14 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(config.width, config.width)
 
     def forward(self, x_BQD: Tensor, key_BGSd: Tensor, value_BGSd: Tensor, bias: Tensor) -> Tensor:
-        """[B, Q, D]. `bias` is added to the scores: [B, 1, 1, S], or [B, 1, Q, S] where queries see differently."""
+        """[B, Q, D]. `bias` is added to the scores: [B, 1, 1, S], with Q in the third place where queries see
+        differently, with G in the second where heads do.
+        """
         B, Q, D = x_BQD.shape
         share = D // (self.groups * self.head_width)
         query = self.query(x_BQD).view(B, Q, self.groups, share, self.head_width).permute(0, 2, 3, 1, 4)
         if bias.shape[2] > 1:
-            bias = bias.expand(B, share, Q, -1).reshape(B, 1, share * Q, -1)
+            bias = bias[:, :, None].expand(B, -1, share, Q, -1).reshape(B, bias.shape[1], share * Q, -1)
         # Heads that read the same keys lie along the query axis: one attention, no copy of the keys.
         mixed = F.scaled_dot_product_attention(
             query.reshape(B, self.groups, share * Q, self.head_width), key_BGSd, value_BGSd, attn_mask=bias

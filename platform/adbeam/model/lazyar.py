@@ -16,13 +16,15 @@ from typing import Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from adbeam.model.batch import ContextBatch, TrainBatch
 from adbeam.model.codes import CodeTable, Fuse, LevelEmbedding
 from adbeam.model.config import ModelConfig
-from adbeam.model.context import ContextProcessor, ContextState
+from adbeam.model.context import ContextProcessor, ContextState, Sight
 from adbeam.model.initialise import initialise
 from adbeam.model.layers import Block, StepCache
+from adbeam.model.recency import RecencyBias
 from adbeam.model.votes import vote_logits
 
 
@@ -58,8 +60,11 @@ class LazyAR(nn.Module):
         self.context = ContextProcessor(config)
         self.steps = LevelEmbedding(config.levels + 1, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.recency = nn.ModuleList(RecencyBias(config) for _ in range(config.layers if config.recency_bias else 0))
         self.fuse = Fuse(config.width)
         self.norm = nn.LayerNorm(config.width)
+        self.activation_checkpointing = False
+        """Whether training computes a layer's activations again instead of keeping them."""
         initialise(self)
 
     def encode(self, context: ContextBatch) -> ContextState:
@@ -68,7 +73,7 @@ class LazyAR(nn.Module):
 
     def trunk(self, state: ContextState) -> Tensor:
         """m^(K) [B, T+1, D]: layers 1..K of every step in one pass, without any code (GR4AD eq 5-6)."""
-        return self._trunk(state, state.bias(), prefixes=1)[:, 0]
+        return self._trunk(state, Sight.of(state), prefixes=1)[:, 0]
 
     def step(
         self,
@@ -89,7 +94,7 @@ class LazyAR(nn.Module):
             cache = (cache if parent_BW is None else cache.follow(parent_BW)).append(code_BW)
             path_BWt = cache.path_BWt
         x_BWD = self.fuse(trunk_BTD[:, None, level], self.embed_previous(path_BWt))
-        h_BW1D, steps = self._tail(x_BWD[:, :, None], state, state.bias(), cache)
+        h_BW1D, steps = self._tail(x_BWD[:, :, None], state, Sight.of(state), cache)
         return self.norm(h_BW1D[:, :, 0]), TailCache(steps.layers, path_BWt)
 
     def embed_previous(self, path_nt: Tensor | None) -> Tensor:
@@ -118,50 +123,54 @@ class LazyAR(nn.Module):
             added = added + vote_logits(votes, level, path_BQt, self.config.codebooks[level], seen)
         return added
 
-    def forward(self, batch: TrainBatch, mtp: bool = True) -> dict[str, Tensor]:
+    def forward(self, batch: TrainBatch, mtp: bool = True, ecpm: bool = True) -> dict[str, Tensor]:
         """See `train_losses`."""
-        return self.train_losses(batch, mtp)
+        return self.train_losses(batch, mtp, ecpm)
 
-    def train_losses(self, batch: TrainBatch, mtp: bool = True) -> dict[str, Tensor]:
+    def train_losses(self, batch: TrainBatch, mtp: bool = True, ecpm: bool = True) -> dict[str, Tensor]:
         """Negative log-likelihoods in nats, each float32 [B, P, M] and unweighted (GR4AD 1.5).
 
-        `sid`: L_SID of the target's code path, teacher forced. `ecpm`: L_eCPM, 0 where the bucket is unknown.
+        `sid`: L_SID of the target's code path, teacher forced. `ecpm`: L_eCPM, 0 where the bucket is unknown; absent,
+        and its step left out, when `ecpm` is false: for logs without values.
         `mtp`: L_MTP, the same codes predicted by the tail from the trunk alone; absent when `mtp` is false.
         `level` [T, B, P, M] are the terms of `sid`.
         """
         P, T = batch.code_BPMT.shape[1], batch.code_BPMT.shape[-1]
+        steps = T + 1 if ecpm else T
         state = self.encode(batch.context)
 
-        def bias(queries: int) -> Tensor:
-            return state.bias(batch.visible_BP, queries if P > 1 else 1)
+        def sight(queries: int) -> Sight:
+            return Sight.of(state, batch.visible_BP, queries if P > 1 else 1)
 
-        trunk_BPTD = self._trunk(state, bias(T + 1), P)
-        first_BPD, h_tBPMD = self._teacher_forced(trunk_BPTD, batch.code_BPMT, state, bias)
+        trunk_BPTD = self._trunk(state, sight(steps), P, steps)
+        first_BPD, h_tBPMD = self._teacher_forced(trunk_BPTD, batch.code_BPMT, state, sight)
         prior = self._teacher_prior(state, batch)
         level = [_shared_nll(self.head(0, first_BPD) + prior[0], batch.code_BPMT[..., 0])]
         level += [_nll(self.head(t, h_tBPMD[t - 1]) + prior[t], batch.code_BPMT[..., t]) for t in range(1, T)]
-        known_BPM = batch.bucket_BPM >= 0
-        ecpm = _nll(self.head(T, h_tBPMD[T - 1]), batch.bucket_BPM.clamp_min(0)) * known_BPM
         level_TBPM = torch.stack(level)
-        losses = {"sid": level_TBPM.sum(0), "ecpm": ecpm, "level": level_TBPM}
+        losses = {"sid": level_TBPM.sum(0), "level": level_TBPM}
+        if ecpm:
+            nll = _nll(self.head(T, h_tBPMD[T - 1]), batch.bucket_BPM.clamp_min(0))
+            losses["ecpm"] = nll * (batch.bucket_BPM >= 0)
         if mtp:
-            losses["mtp"] = self._mtp(trunk_BPTD, state, bias(T), batch.code_BPMT)
+            losses["mtp"] = self._mtp(trunk_BPTD, state, sight(T), batch.code_BPMT)
         return losses
 
     def _teacher_forced(
-        self, trunk_BPTD: Tensor, code_BPMT: Tensor, state: ContextState, bias: Callable[[int], Tensor]
+        self, trunk_BPTD: Tensor, code_BPMT: Tensor, state: ContextState, sight: Callable[[int], Sight]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(h of the first step [B, P, D], h of steps 1..T, each [B, P, M, D]).
+        """(h of the first step [B, P, D], h of the steps behind it, each [B, P, M, D]).
 
         The first step follows BOS whatever the target: it runs once a prefix, and its self-attention keys are shared.
         """
-        B, P, M, T = code_BPMT.shape
-        first_BP1D, cache = self._tail(self.fuse(trunk_BPTD[:, :, :1], self.embed_previous(None)), state, bias(1))
+        B, P, M = code_BPMT.shape[:3]
+        later = trunk_BPTD.shape[2] - 1
+        first_BP1D, cache = self._tail(self.fuse(trunk_BPTD[:, :, :1], self.embed_previous(None)), state, sight(1))
         shared = tuple((key.repeat_interleave(M, 1), value.repeat_interleave(M, 1)) for key, value in cache.layers)
-        previous_BPMTD = torch.stack([self.embed_previous(code_BPMT[..., : t + 1]) for t in range(T)], dim=-2)
+        previous_BPMTD = torch.stack([self.embed_previous(code_BPMT[..., : t + 1]) for t in range(later)], dim=-2)
         x_BPMTD = self.fuse(trunk_BPTD[:, :, None, 1:], previous_BPMTD)
-        h_BQTD, _ = self._tail(x_BPMTD.flatten(1, 2), state, bias(M * T), TailCache(shared))
-        return self.norm(first_BP1D[:, :, 0]), self.norm(h_BQTD).view(B, P, M, T, -1).unbind(3)
+        h_BQTD, _ = self._tail(x_BPMTD.flatten(1, 2), state, sight(M * later), TailCache(shared))
+        return self.norm(first_BP1D[:, :, 0]), self.norm(h_BQTD).view(B, P, M, later, -1).unbind(3)
 
     def _teacher_prior(self, state: ContextState, batch: TrainBatch) -> list[Tensor]:
         """The priors' logits of every level: [B, P, V] of the first, [B, P, M, V] of the others; 0 without one."""
@@ -176,35 +185,50 @@ class LazyAR(nn.Module):
         rest = [self.prior(t, state, path_BQT[..., :t], seen_BQS).view(B, P, M, -1) for t in range(1, T)]
         return [first, *rest]
 
-    def _mtp(self, trunk_BPTD: Tensor, state: ContextState, bias: Tensor, code_BPMT: Tensor) -> Tensor:
+    def _mtp(self, trunk_BPTD: Tensor, state: ContextState, sight: Sight, code_BPMT: Tensor) -> Tensor:
         """L_MTP [B, P, M]: Fuse is skipped, so one tail pass a prefix answers for all its targets."""
         T = code_BPMT.shape[-1]
-        h_BPTD, _ = self._tail(trunk_BPTD[:, :, :T], state, bias)
+        h_BPTD, _ = self._tail(trunk_BPTD[:, :, :T], state, sight)
         h_tBPD = self.norm(h_BPTD).unbind(2)
         return torch.stack([_shared_nll(self.head(t, h_tBPD[t]), code_BPMT[..., t]) for t in range(T)]).sum(0)
 
-    def _trunk(self, state: ContextState, bias: Tensor, prefixes: int) -> Tensor:
-        """m^(K) [B, P, T+1, D]."""
-        x_TD = self.steps()[0]
+    def _trunk(self, state: ContextState, sight: Sight, prefixes: int, steps: int | None = None) -> Tensor:
+        """m^(K) [B, P, T+1, D], or of the first `steps` steps."""
+        x_TD = self.steps()[0][:steps]
         x = x_TD.expand(len(state.mask_BS), prefixes, *x_TD.shape)
         for index in range(self.config.lazy_layers):
-            x, _ = self.blocks[index](x, *self._context_of(index, state), bias)
+            x, _ = self._block(index, x, state, sight)
         return x
 
     def _tail(
-        self, x_BQtD: Tensor, state: ContextState, bias: Tensor, cache: TailCache | None = None
+        self, x_BQtD: Tensor, state: ContextState, sight: Sight, cache: TailCache | None = None
     ) -> tuple[Tensor, TailCache]:
         """Layers K+1..L."""
         steps: list[StepCache] = []
         for index in range(self.config.lazy_layers, self.config.layers):
             past = cache.layers[len(steps)] if cache else None
-            x_BQtD, step = self.blocks[index](x_BQtD, *self._context_of(index, state), bias, past)
+            x_BQtD, step = self._block(index, x_BQtD, state, sight, past)
             steps.append(step)
         return x_BQtD, TailCache(tuple(steps))
 
     def _context_of(self, index: int, state: ContextState) -> tuple[Tensor, Tensor]:
         """Keys and values that layer `index` reads: group floor(index * L_kv / L)."""
         return state.layers[index * self.config.context_kv_groups // self.config.layers]
+
+    def _block(
+        self, index: int, x_BQtD: Tensor, state: ContextState, sight: Sight, past: StepCache | None = None
+    ) -> tuple[Tensor, StepCache]:
+        """Layer `index`."""
+        arguments = (x_BQtD, *self._context_of(index, state), self._bias_of(index, sight), past)
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            return checkpoint(self.blocks[index], *arguments, use_reentrant=False)
+        return self.blocks[index](*arguments)
+
+    def _bias_of(self, index: int, sight: Sight) -> Tensor:
+        """What layer `index` adds to its attention scores."""
+        if sight.age_BPS is None:
+            return sight.bias
+        return sight.bias + self.recency[index](sight.age_BPS, sight.queries)
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -18,7 +18,7 @@ from adbeam.model.batch import TrainBatch
 from adbeam.model.contexts import Contexts
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.objectives.weights import user_weight
-from adbeam.training.rows import RowFormat
+from adbeam.training.rows import RowFormat, targets_of
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,13 @@ class BatchMaker:
         """All rows of `table` as one batch, as narrow as its longest context and its longest list of targets."""
         row = self.format.from_table(table)
         weight_BM = row["weight_M"] * self._user_weight(row["user_value"])[:, None]
-        filled = max(1, int(_targets(row["weight_M"]).max(initial=0)))
+        filled = max(1, int(targets_of(row["weight_M"]).max(initial=0)))
         value_BM, weight_BM = row["value_M"][:, :filled], weight_BM[:, :filled]
-        code_BST, feature_BSC = _without_empty_tokens(row["code_ST"], row["feature_SC"])
-        contexts = Contexts(
-            row["static_F"], code_BST, feature_BSC, row.get("trend_code_NT"), row.get("trend_feature_NC")
-        )
+        kept_S = _places_with_tokens(row["code_ST"])
+        code_BST, feature_BSC = row["code_ST"][:, kept_S], row["feature_SC"][:, kept_S]
+        short = int((kept_S[1:] < 1 + self.format.short_length).sum())
+        trends = row.get("trend_code_NT"), row.get("trend_feature_NC")
+        contexts = Contexts(row["static_F"], code_BST, feature_BSC, *trends, short_places=short)
         return TrainBatch(
             context=contexts.batch(),
             visible_BP=torch.full((len(table), 1), code_BST.shape[1]),
@@ -51,7 +52,7 @@ class BatchMaker:
     def parts(self, table: pa.Table, count: int) -> Iterator[TrainBatch]:
         """The rows in `count` batches of nearly equal size, those with few targets together: less padding."""
         if count > 1:
-            targets_B = _targets(self.format.from_table(table)["weight_M"])
+            targets_B = targets_of(self.format.from_table(table)["weight_M"])
             table = table.take(pa.array(np.argsort(targets_B, kind="stable")))
         edges = np.linspace(0, len(table), count + 1).round().astype(int)
         for start, end in pairwise(edges.tolist()):
@@ -72,13 +73,8 @@ class BatchMaker:
         return torch.from_numpy(np.where(known_BM, self.buckets.assign(value_BM), -1))
 
 
-def _targets(weight_BM: np.ndarray) -> np.ndarray:
-    """Number of target columns that each row needs; a weight of 0 after them is padding."""
-    return ((weight_BM > 0) * np.arange(1, weight_BM.shape[1] + 1)).max(axis=1)
-
-
-def _without_empty_tokens(code_BST: np.ndarray, feature_BSC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both without the places where no row has a token; token 0 has no code and stays."""
+def _places_with_tokens(code_BST: np.ndarray) -> np.ndarray:
+    """Places of the context where some row has a token; place 0 has no code and stays."""
     present_S: np.ndarray = np.any(code_BST[:, :, 0] >= 0, axis=0)
     present_S[0] = True
-    return (code_BST, feature_BSC) if present_S.all() else (code_BST[:, present_S], feature_BSC[:, present_S])
+    return present_S.nonzero()[0]

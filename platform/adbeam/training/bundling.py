@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +32,7 @@ from adbeam.tokens.updates import open_log
 from adbeam.training.checkpoint import WEIGHTS
 from adbeam.training.ingest import FOLDER as ROWS
 from adbeam.training.ingest import RowStore
+from adbeam.training.run_record import commit
 from adbeam.training.trainer import ECPM, FOLDER, MODEL, FitSettings
 
 BUNDLES = "bundles"
@@ -75,7 +75,7 @@ def export(config: ExportSettings) -> Path:
     bundles = work_dir / BUNDLES
     if bundles.is_dir() and artifacts.is_current(resolve(bundles), details):
         return resolve(bundles)
-    model, means = _trained_model(work_dir / FOLDER)
+    model, means = trained_model(work_dir / FOLDER)
     popularity = dict(popularity_before(prepared, "validation").counts)
     catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(tokens / "sids.parquet"))
     catalogue = _with_popularity(catalogue, popularity)
@@ -103,7 +103,7 @@ def export(config: ExportSettings) -> Path:
         details={
             **details,
             "adbeam": version("adbeam"),
-            "commit": _commit(),
+            "commit": commit(),
             "seed": trained["seed"],
             "steps": trained["steps"],
             "metrics": {**trained["metrics"], **({f"validation_{quality['metric']}": full["quality"]} if full else {})},
@@ -117,7 +117,7 @@ def catalogue_with_sids(catalogue: pa.Table, sids: pa.Table) -> pa.Table:
     return catalogue.append_column(SID_COLUMN, sids.column("sid").take(places))
 
 
-def _trained_model(folder: Path) -> tuple[LazyAR, list[float]]:
+def trained_model(folder: Path) -> tuple[LazyAR, list[float]]:
     """(the model with its weights, mean value of each eCPM bucket)."""
     shape = json.loads((folder / MODEL).read_text(encoding="utf-8"))
     model = LazyAR(ModelConfig.parse(shape, source=str(folder / MODEL)))
@@ -154,12 +154,3 @@ def _embedder_files(config: TokensConfig) -> list[Path]:
 def _settings_of(tokens: Path) -> dict[str, Any]:
     path = tokens / "tokens.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _commit() -> str | None:
-    """The git commit of the working folder, if it is a checkout."""
-    try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return answer.stdout.strip() or None

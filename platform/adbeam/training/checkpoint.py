@@ -1,5 +1,8 @@
 """Checkpoints: every worker saves its part, Ray merges the parts; a resumed run continues at the very next step.
 
+Every worker lists the hashes of its files beside them. A checkpoint that lacks a file, or holds one that differs, is
+passed over for the one before it.
+
 `meta.json` says who wrote it. The same world size and ZeRO stage resume exactly; another world size or stage goes
 through DeepSpeed's universal checkpoint. The last checkpoint of a run also holds the whole model as safetensors, so
 nothing after training reads a pickle.
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -29,6 +33,8 @@ from adbeam.training.config import TrainingConfig
 from adbeam.training.engine import build_engine, full_weights
 
 META, HISTORY, WEIGHTS = "meta.json", "history.json", "model.safetensors"
+FILES = "files_rank{rank:05d}.json"
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -39,6 +45,10 @@ class RunState:
     elapsed_seconds: float = 0.0
     finished: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    """Of the last steps, which the next one's is judged by."""
+    skipped: int = 0
+    """Steps left out so far."""
 
 
 def save(engine: Any, state: RunState, training: TrainingConfig, folder: Path) -> None:
@@ -55,11 +65,44 @@ def save(engine: Any, state: RunState, training: TrainingConfig, folder: Path) -
                 "step": state.step,
                 "elapsed_seconds": state.elapsed_seconds,
                 "finished": state.finished,
+                "losses": state.losses,
+                "skipped": state.skipped,
                 "world": torch.distributed.get_world_size(),
                 "zero_stage": training.zero_stage,
                 "dtype": training.dtype,
             },
         )
+
+
+def seal(folder: Path, rank: int) -> None:
+    """List what this worker wrote into `folder`, with hashes; done last."""
+    files = {str(path.relative_to(folder)): artifacts.describe(path) for path in folder.rglob("*") if path.is_file()}
+    artifacts.write_json(folder / FILES.format(rank=rank), files)
+
+
+def broken(folder: Path) -> str | None:
+    """What is wrong with a checkpoint that Ray merged from the workers' parts; None when it is whole."""
+    try:
+        world = read_meta(folder)["world"]
+        lists = [json.loads((folder / FILES.format(rank=rank)).read_text(encoding="utf-8")) for rank in range(world)]
+    except (OSError, ValueError, UserError) as error:
+        return str(error)
+    for files in lists:
+        for name, expected in files.items():
+            if not (folder / name).is_file() or artifacts.describe(folder / name) != expected:
+                return f"{name} is missing or differs"
+    return None
+
+
+def newest_whole(newest: Path) -> Path | None:
+    """`newest`, or the newest of its siblings before it, that is whole; None when none is."""
+    older = [path for path in newest.parent.glob("step_*") if path.name < newest.name]
+    for folder in (newest, *sorted(older, reverse=True)):
+        fault = broken(folder)
+        if fault is None:
+            return folder
+        log.warning("checkpoint %s is passed over: %s", folder.name, fault)
+    return None
 
 
 def name(state: RunState, training: TrainingConfig) -> str:
@@ -84,7 +127,8 @@ def restore(model: torch.nn.Module, training: TrainingConfig, folder: Path, loca
             engine = build_engine(model, training, world, universal=True)
             engine.load_checkpoint(str(converted), tag="state")
     history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
-    return engine, RunState(meta["step"], meta["elapsed_seconds"], meta["finished"], history)
+    fixed = {key: meta[key] for key in ("step", "elapsed_seconds", "finished", "losses", "skipped") if key in meta}
+    return engine, RunState(**fixed, history=history)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -97,8 +141,14 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 def newest_local(folder: Path) -> Path | None:
     """The newest whole checkpoint that a run in one process published."""
-    whole = [path for path in sorted(folder.glob("step_*")) if (path / artifacts.MANIFEST).is_file()]
-    return whole[-1] if whole else None
+    for path in sorted(folder.glob("step_*"), reverse=True):
+        try:
+            artifacts.read_manifest(path)
+        except UserError as error:
+            log.warning("checkpoint %s is passed over: %s", path.name, error)
+        else:
+            return path
+    return None
 
 
 def publish_local(folder: Path, engine: Any, state: RunState, training: TrainingConfig) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -28,6 +29,25 @@ class BehaviorWeights(Section):
     organic_click: float = Field(0.5, ge=0)
 
 
+class AnomalyConfig(Section):
+    """What happens to a step whose loss or gradient is no number, or whose loss jumps."""
+
+    skip_steps: int = Field(
+        0, ge=0, description="So many such steps in a row are left out; the next one ends the run. 0: the first does."
+    )
+    loss_jump: float | None = Field(
+        None, gt=1, description="A loss above this multiple of the median of the last 64 is such a step."
+    )
+
+
+class TrackingConfig(Section):
+    """Where the driver reports a run beside its folder and TensorBoard."""
+
+    experiment: str = Field("adbeam", min_length=1, description="Experiment or group that the runs belong to.")
+    mlflow_uri: str | None = Field(None, description="MLflow server or folder; needs the package mlflow.")
+    wandb_project: str | None = Field(None, description="Weights & Biases project; needs the package wandb.")
+
+
 class TrainingConfig(Section):
     """Ray Train and DeepSpeed."""
 
@@ -51,6 +71,8 @@ class TrainingConfig(Section):
     gradient_clipping: float = Field(1.0, ge=0, description="Largest gradient norm; 0 switches clipping off.")
     gradient_accumulation: int = Field(1, ge=1, description="Passes a worker splits its part of the batch into.")
 
+    anomaly: AnomalyConfig = AnomalyConfig()
+
     workers: int | tuple[int, int] = Field(2, description="A number, a range [least, most], or 0: in this process.")
     threads_per_worker: int = Field(1, ge=1)
     cpus_per_worker: float = Field(1.0, gt=0)
@@ -58,15 +80,27 @@ class TrainingConfig(Section):
     dtype: Literal["fp32", "bf16"] = "fp32"
     zero_stage: Literal[0, 1, 2, 3] = 1
     offload_optimizer: bool = Field(False, description="Optimiser state in host memory (ZeRO 1 to 3).")
+    offload_parameters: bool = Field(False, description="Weights in host memory too (ZeRO 3).")
+    activation_checkpointing: bool = Field(
+        False, description="Compute a layer's activations again in the backward pass instead of keeping them."
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict, description="Environment variables of every worker, for example those of NCCL."
+    )
+    deepspeed_file: Path | None = Field(None, description="DeepSpeed JSON, merged below `deepspeed`.")
     deepspeed: dict[str, Any] = Field(default_factory=dict, description="Merged into DeepSpeed's own configuration.")
 
     lanes: int = Field(8, ge=1, description="Parts of the data that fill a batch evenly; at most this many workers.")
-    shuffle_steps: int = Field(64, ge=1, description="Steps of data shuffled (and held in memory) together.")
+    shuffle_steps: int = Field(256, ge=1, description="Steps of data shuffled (and held in memory) together.")
+    length_buckets: bool = Field(
+        True, description="Requests of like size share a step, so that little of a batch is padding."
+    )
     ingest_cpus: float = Field(0.25, ge=0, description="CPUs that Ray reserves for one data task.")
 
     checkpoint_interval_steps: int = Field(200, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     report_interval_steps: int = Field(20, ge=1)
+    tracking: TrackingConfig = TrackingConfig()
     max_failures: int = Field(2, ge=0, description="Lost worker groups that a run survives.")
     restart_timeout_seconds: float = Field(60, gt=0, description="Wait this long for workers before taking fewer.")
 
@@ -85,6 +119,8 @@ class TrainingConfig(Section):
             raise ValueError("a lane's part of the batch must be at least gradient_accumulation requests")
         if self.offload_optimizer and self.zero_stage == 0:
             raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
+        if self.offload_parameters and self.zero_stage != 3:
+            raise ValueError("offload_parameters needs zero_stage 3")
         taken = [key for key in OWNED_DEEPSPEED_KEYS if key in self.deepspeed]
         if taken:
             raise ValueError(f"deepspeed.{taken[0]} is set by the settings beside it; remove it there")

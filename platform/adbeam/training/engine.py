@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from adbeam.training.config import TrainingConfig
+from adbeam.errors import UserError
+from adbeam.training.config import OWNED_DEEPSPEED_KEYS, TrainingConfig
 from adbeam.training.optimizer import build_optimizer, parameter_groups
 
 BUCKET_STEP = 1 << 16
 LARGEST_BUCKET = 500_000_000
+BUCKETS = 4
+"""Gradients are exchanged in about so many pieces, the first while later ones are still computed."""
 
 
 def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> dict[str, Any]:
-    """DeepSpeed's configuration; `training.deepspeed` is merged over it, key by key.
+    """DeepSpeed's configuration; `training.deepspeed_file`, then `training.deepspeed` are merged over it, key by key.
 
     The batch numbers are nominal: the loop normalises its loss by the targets of the whole batch itself, so workers may
     hold unequal parts.
     """
-    # DeepSpeed wants a multiple of its communication alignment.
-    bucket = -(-min(LARGEST_BUCKET, max(parameters, 1_000_000)) // BUCKET_STEP) * BUCKET_STEP
+    # A bucket as large as the model would hold what sharding saves. DeepSpeed wants a multiple of its alignment.
+    bucket = -(-min(LARGEST_BUCKET, max(parameters // BUCKETS, 1_000_000)) // BUCKET_STEP) * BUCKET_STEP
     zero: dict[str, Any] = {"stage": training.zero_stage}
     if training.zero_stage:
         zero |= {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket, "overlap_comm": training.use_gpu}
+    if training.zero_stage == 3:
+        # DeepSpeed's own numbers suit models of 10^10 parameters: with them a smaller one stays gathered whole.
+        zero |= {"stage3_max_live_parameters": bucket, "stage3_max_reuse_distance": bucket, "sub_group_size": bucket}
+        zero["stage3_prefetch_bucket_size"] = min(bucket, 50_000_000)
+    if training.offload_parameters:
+        zero["offload_param"] = {"device": "cpu", "pin_memory": training.use_gpu}
     if training.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": training.use_gpu}
     part = max(1, training.batch_requests // (world * training.gradient_accumulation))
@@ -38,7 +49,7 @@ def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> d
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 1_000_000_000,
     }
-    return merge(own, training.deepspeed)
+    return merge(merge(own, _of_file(training)), training.deepspeed)
 
 
 def build_engine(model: nn.Module, training: TrainingConfig, world: int, *, universal: bool = False) -> Any:
@@ -47,7 +58,7 @@ def build_engine(model: nn.Module, training: TrainingConfig, world: int, *, univ
     config = deepspeed_config(training, world, sum(parameter.numel() for parameter in model.parameters()))
     if universal:
         config["checkpoint"] = {**config.get("checkpoint", {}), "load_universal": True}
-    own_optimizer = "optimizer" in training.deepspeed
+    own_optimizer = "optimizer" in config
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=None if own_optimizer else _optimizer(model, training),
@@ -93,6 +104,24 @@ def merge(own: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = merge(merged[key], value) if both else value
     return merged
+
+
+def _of_file(training: TrainingConfig) -> dict[str, Any]:
+    """The keys of `training.deepspeed_file`; raises UserError where it cannot be read or sets what we set."""
+    path = training.deepspeed_file
+    if path is None:
+        return {}
+    refuse = partial(UserError, field="training.deepspeed_file", value=str(path))
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise refuse(f"cannot be read as JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise refuse("must hold a JSON object")
+    taken = [key for key in OWNED_DEEPSPEED_KEYS if key in values]
+    if taken:
+        raise refuse(f"{taken[0]} is set by our own settings", remedy="remove it from the file")
+    return values
 
 
 def _optimizer(model: nn.Module, training: TrainingConfig) -> Any:

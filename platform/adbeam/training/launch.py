@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,19 +14,35 @@ from typing import Any
 from adbeam.training.checkpoint import newest_local
 from adbeam.training.config import TrainingConfig
 from adbeam.training.loop import DATASET, Outcome, TrainJob, train_worker
-from adbeam.training.progress import Follower, Printer
+from adbeam.training.preemption import sigterm_event
+from adbeam.training.progress import Follower, Post, Printer, Row
+from adbeam.training.run_record import RunRecord
 from adbeam.training.stream import RequestStream
 
 Worker = Callable[[dict[str, Any]], Any]
 
 
-def fit(job: TrainJob, stream: RequestStream) -> tuple[Outcome, Path | None]:
+def fit(job: TrainJob, stream: RequestStream, record: RunRecord) -> tuple[Outcome, Path | None]:
     """Run the job to its end; returns (rank 0's outcome, the folder of the last checkpoint)."""
-    show = Printer(job.total_steps)
+    show, status = Printer(job.total_steps), "failed"
+
+    def post(row: Row) -> None:
+        record(row)
+        show(row)
+
     try:
-        return _fit_here(replace(job, post=show), stream) if job.training.local else _fit_on_ray(job, stream, show)
+        with sigterm_event() as told:
+            outcome, folder = (
+                _fit_here(replace(job, post=post, stop=told.is_set), stream)
+                if job.training.local
+                else _fit_on_ray(job, stream, post, told)
+            )
+        record.complete(outcome.history)
+        status = "stopped" if outcome.stopped else "failed" if outcome.failure else "finished"
+        return outcome, folder
     finally:
         show.close()
+        record.close(status)
 
 
 def build_trainer(job: TrainJob, stream: RequestStream, worker: Worker = train_worker) -> Any:
@@ -102,12 +119,13 @@ def _ray_train() -> tuple[Any, Any]:
 
 def _worker_environment(training: TrainingConfig) -> dict[str, str]:
     threads = {"OMP_NUM_THREADS": str(training.threads_per_worker), "OMP_WAIT_POLICY": "PASSIVE"}
-    return threads if training.use_gpu else {**threads, "DS_ACCELERATOR": "cpu"}
+    device = {} if training.use_gpu else {"DS_ACCELERATOR": "cpu"}
+    return {**threads, **device, **training.environment}
 
 
-def _fit_on_ray(job: TrainJob, stream: RequestStream, show: Printer) -> tuple[Outcome, Path | None]:
-    with Follower(show) as follower:
-        result = build_trainer(replace(job, post=follower.post), stream).fit()
+def _fit_on_ray(job: TrainJob, stream: RequestStream, show: Post, told: threading.Event) -> tuple[Outcome, Path | None]:
+    with Follower(show, told) as follower:
+        result = build_trainer(replace(job, post=follower.post, stop=follower.stop), stream).fit()
     checkpoint = result.checkpoint
     if checkpoint is None:
         return result.return_value, None

@@ -23,12 +23,14 @@ from adbeam.model.lazyar import LazyAR
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.vsl import vsl_loss
 from adbeam.training import checkpoint
+from adbeam.training.anomaly import AnomalyGuard, LossNotFinite
 from adbeam.training.batches import BatchMaker
 from adbeam.training.checkpoint import RunState
 from adbeam.training.config import TrainingConfig
 from adbeam.training.engine import build_engine
 from adbeam.training.meter import Meter
 from adbeam.training.optimizer import learning_rate, set_learning_rate
+from adbeam.training.preemption import NoticeBoard, Stop, never
 from adbeam.training.progress import Post, Row, RunReporter, print_nothing
 from adbeam.training.stream import RequestStream
 
@@ -47,6 +49,7 @@ class TrainJob:
     total_steps: int
     run_folder: Path
     post: Post = print_nothing
+    stop: Stop = never
     checkpoints: bool = True
 
 
@@ -57,10 +60,8 @@ class Outcome:
     step: int
     failure: dict[str, Any] | None = None
     history: list[Row] = field(default_factory=list)
-
-
-class LossNotFinite(Exception):
-    """The loss or the gradient is NaN or infinite. All workers raise it together."""
+    stopped: bool = False
+    """The driver ended the run before its end; a checkpoint is there."""
 
 
 def train_worker(config: dict[str, Any]) -> Outcome:
@@ -80,18 +81,19 @@ def run_job(job: TrainJob, stream: RequestStream) -> Outcome:
         return Outcome(state.step, history=state.history)
     worker = _Worker(job, engine, state, stream)
     try:
-        worker.run()
+        ended = worker.run()
     except LossNotFinite as error:
         return Outcome(state.step, {"what": str(error), "step": state.step}, state.history)
     finally:
         worker.close()
-    return Outcome(state.step, history=state.history)
+    return Outcome(state.step, history=state.history, stopped=not ended)
 
 
 def _start(job: TrainJob, local_rank: int) -> tuple[Any, RunState]:
     torch.manual_seed(job.seed)
     model = LazyAR(job.model)
     model.train()
+    model.activation_checkpointing = job.training.activation_checkpointing
     folder = _newest(job) if job.checkpoints else None
     if folder is not None:
         return checkpoint.restore(model, job.training, folder, local_rank)
@@ -105,11 +107,14 @@ def _newest(job: TrainJob) -> Path | None:
     if job.training.local:
         return checkpoint.newest_local(job.run_folder / "checkpoints")
     found = ray.train.get_checkpoint()
-    return None if found is None else Path(found.to_directory()) if _remote(found) else Path(found.path)
-
-
-def _remote(found: Any) -> bool:
-    return not Path(found.path).is_dir()
+    if found is None:
+        return None
+    if not Path(found.path).is_dir():
+        return Path(found.to_directory())
+    # One worker reads all files; the others take its word.
+    whole = [checkpoint.newest_whole(Path(found.path)) if torch.distributed.get_rank() == 0 else None]
+    torch.distributed.broadcast_object_list(whole, src=0)
+    return whole[0]
 
 
 class _Worker:
@@ -122,6 +127,8 @@ class _Worker:
         self.rank, self.world = torch.distributed.get_rank(), torch.distributed.get_world_size()
         self.started = time.monotonic() - state.elapsed_seconds
         self.meter = Meter(job.training.batch_requests)
+        self.guard = AnomalyGuard(job.training.anomaly, state.losses, state.skipped)
+        self.notices = NoticeBoard(job.stop, self.rank, self.world)
         board = job.run_folder / "tensorboard"
         self.reporter = (
             RunReporter(board, job.post, first_step=state.step, prometheus=ray.is_initialized())
@@ -129,20 +136,31 @@ class _Worker:
             else None
         )
 
-    def run(self) -> None:
-        """All steps that are left, with a checkpoint every interval and one at the end."""
-        for step, table in self.stream.tables(self.state.step, self.job.total_steps):
-            progress = self._step(step, table)
+    def run(self) -> bool:
+        """All steps that are left, with a checkpoint every interval and one at the end; false when told to stop."""
+        tables = iter(self.stream.tables(self.state.step, self.job.total_steps))
+        while True:
+            with self.meter.time("data"):
+                item = next(tables, None)
+            if item is None:
+                return True
+            step, table = item
+            progress, ask = self._step(step, table)
             self.state.step = step + 1
             self.state.elapsed_seconds = time.monotonic() - self.started
             self.state.finished = self.state.step >= self.job.total_steps or progress >= 1.0
             due = self.state.step % self.training.report_interval_steps == 0 or self.state.finished
             if due and self.meter.steps:
                 self._report(progress)
-            if self.state.finished or self.state.step % self.training.checkpoint_interval_steps == 0:
-                self._checkpoint()
+            notice = self.notices.ask() if ask and not self.state.finished else None
+            told = notice is not None and (notice.node or notice.stop)
+            if self.state.finished or told or self.state.step % self.training.checkpoint_interval_steps == 0:
+                with self.meter.time("checkpoint"):
+                    self._checkpoint(at_once=told)
             if self.state.finished:
-                return
+                return True
+            if notice is not None and notice.stop:
+                return False
 
     def close(self) -> None:
         """Flush what is being written and free the engine."""
@@ -150,36 +168,61 @@ class _Worker:
             self.reporter.close()
         self.engine.destroy()
 
-    def _step(self, step: int, table: pa.Table) -> float:
-        """One optimiser step; returns the progress of the run in [0, 1] that all workers agree on."""
+    def _step(self, step: int, table: pa.Table) -> tuple[float, bool]:
+        """One optimiser step: (progress of the run in [0, 1], whether to ask for notices), agreed by all workers."""
         seed_step(self.job.seed, step, self.rank)
         parts = list(self.job.maker.parts(table, self.training.gradient_accumulation))
-        local = torch.zeros(2, device=self.engine.device)
+        local = torch.zeros(3, device=self.engine.device)
+        counted: list[tuple[dict[str, torch.Tensor], int]] = []
+        loss_value, progress, ask, fault = 0.0, 0.0, False, None
         for index, part in enumerate(parts):
             part = part.to(self.engine.device)
             share = part.context.size / self.training.batch_requests
             loss, metrics = vsl_of(self.engine, part, self.job.objectives)
-            self.engine.backward(loss * (share * self.world * len(parts)))
+            counted.append((metrics, part.context.size))
             local[0] += loss.detach() * share
-            self.meter.add(metrics, part.context.size)
+            if index + 1 == len(parts):
+                loss_value, progress, ask = self._agree(step, local)
+                fault = self.guard.of_loss(step, loss_value)
+            # Gradients that are no numbers move nothing.
+            scale = math.nan if fault else share * self.world * len(parts)
+            self.engine.backward(loss * scale)
             if index + 1 < len(parts):
                 self.engine.step()
-        local[1] = self._progress(step) if self.rank == 0 else 0.0
-        loss_value, progress = self._agree(local)
-        if not math.isfinite(loss_value):
-            raise LossNotFinite(f"the loss of step {step + 1} is {loss_value}")
-        self._apply(step, progress, loss_value)
-        return progress
+        if self._apply(step, progress, loss_value, fault):
+            for metrics, requests in counted:
+                self.meter.add(metrics, requests)
+        self.state.skipped = self.guard.skipped
+        return progress, ask
 
-    def _apply(self, step: int, progress: float, loss: float) -> None:
-        """Move the weights."""
+    def _apply(self, step: int, progress: float, loss: float, fault: str | None) -> bool:
+        """Move the weights, unless the step is anomalous; tells whether they moved."""
         rate = learning_rate(self.training, step, progress)
         set_learning_rate(self.engine.optimizer, rate)
-        self.engine.step()
-        norm = self.engine.get_global_grad_norm()
-        if norm is not None and not math.isfinite(float(norm)):
-            raise LossNotFinite(f"the gradient norm of step {step + 1} is {float(norm)}")
+        if self._takes_any_gradient and (fault or not math.isfinite(self._gradient_norm())):
+            norm = None if fault else self._gradient_norm()
+            self.engine.zero_grad()
+            self.engine.micro_steps += 1
+            moved = False
+        else:
+            self.engine.step()
+            norm, moved = self.engine.get_global_grad_norm(), self.engine.was_step_applied()
+        if not moved:
+            if not fault:
+                self.guard.of_gradient(step, math.nan if norm is None else float(norm))
+            return False
+        self.guard.good(loss)
         self.meter.done(loss, rate, 0.0 if norm is None else float(norm))
+        return True
+
+    @property
+    def _takes_any_gradient(self) -> bool:
+        """Whether DeepSpeed hands gradients to the optimiser unseen: it does without ZeRO in float32."""
+        return self.training.zero_stage == 0 and self.training.dtype == "fp32"
+
+    def _gradient_norm(self) -> float:
+        gradients = [weight.grad for weight in self.engine.module.parameters() if weight.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
 
     def _progress(self, step: int) -> float:
         """How much of the run will be done after this step: by steps, or by the clock where that is further."""
@@ -187,11 +230,14 @@ class _Worker:
         budget = self.training.time_budget_seconds
         return by_step if budget is None else max(by_step, (time.monotonic() - self.started) / budget)
 
-    def _agree(self, local: torch.Tensor) -> tuple[float, float]:
+    def _agree(self, step: int, local: torch.Tensor) -> tuple[float, float, bool]:
+        """(loss of the whole batch, progress, whether to ask for notices): the latter two by rank 0's clock."""
+        if self.rank == 0:
+            local[1], local[2] = self._progress(step), float(self.notices.due())
         if self.world > 1:
             torch.distributed.all_reduce(local)
-        loss, progress = local.tolist()
-        return loss, progress
+        loss, progress, ask = local.tolist()
+        return loss, progress, ask > 0
 
     def _report(self, progress: float) -> None:
         row = self.meter.row(self.state, progress)
@@ -199,9 +245,10 @@ class _Worker:
         if self.reporter is not None:
             self.reporter.report(row)
 
-    def _checkpoint(self) -> None:
-        """Save; Ray Train uploads in the background while training goes on."""
+    def _checkpoint(self, at_once: bool) -> None:
+        """Save; Ray Train uploads in the background while training goes on, but for what must be there at the end."""
         import ray.train
+        from ray.train import CheckpointUploadMode
 
         if not self.job.checkpoints:
             return
@@ -213,10 +260,13 @@ class _Worker:
             return
         staging = tempfile.mkdtemp(prefix="adbeam-checkpoint-")
         checkpoint.save(self.engine, self.state, self.training, Path(staging))
+        checkpoint.seal(Path(staging), self.rank)
+        wait = self.state.finished or at_once
         ray.train.report(
             metrics,
             checkpoint=ray.train.Checkpoint.from_directory(staging),
             checkpoint_dir_name=checkpoint.name(self.state, self.training),
+            checkpoint_upload_mode=CheckpointUploadMode.SYNC if wait else CheckpointUploadMode.ASYNC,
             delete_local_checkpoint_after_upload=True,
         )
 

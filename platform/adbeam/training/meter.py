@@ -1,8 +1,10 @@
-"""Means over the steps between two reports."""
+"""Means over the steps between two reports, and where the time between them went."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -21,7 +23,15 @@ class Meter:
         self.steps, self.loss, self.requests = 0, 0.0, 0
         self.rate, self.norm = 0.0, 0.0
         self.sums: dict[str, torch.Tensor] = {}
+        self.spent = {"data": 0.0, "checkpoint": 0.0}
         self.began = time.monotonic()
+
+    @contextmanager
+    def time(self, what: str) -> Iterator[None]:
+        """Counts the block as time spent on `what`: "data" (waiting for rows) or "checkpoint"."""
+        began = time.monotonic()
+        yield
+        self.spent[what] += time.monotonic() - began
 
     def add(self, metrics: dict[str, torch.Tensor], requests: int) -> None:
         """Metrics of one part of one step."""
@@ -36,7 +46,11 @@ class Meter:
         self.rate, self.norm = rate, norm
 
     def row(self, state: RunState, progress: float) -> Row:
-        """The means since the last call. `loss` is over all workers, the other metrics are this worker's own."""
+        """The means since the last call. `loss` is over all workers, the other metrics are this worker's own.
+
+        `data_seconds` and `checkpoint_seconds` are sums over the interval; what a checkpoint took stands in the row
+        after it.
+        """
         spent = max(time.monotonic() - self.began, 1e-9)
         row = {
             "step": float(state.step),
@@ -44,8 +58,10 @@ class Meter:
             "loss": self.loss / self.steps,
             "learning_rate": self.rate,
             "gradient_norm": self.norm,
+            "skipped_steps": float(state.skipped),
             "requests_per_second": self.steps * self.batch_requests / spent,
             "elapsed_seconds": state.elapsed_seconds,
+            **{f"{what}_seconds": seconds for what, seconds in self.spent.items()},
             **{key: float(value) / self.requests for key, value in self.sums.items()},
         }
         self._reset()

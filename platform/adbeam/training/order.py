@@ -3,11 +3,15 @@
 The rows form a ring cut into `lanes` equal parts; every global batch takes the same number of rows from each lane, and
 a worker reads whole lanes only, so nothing is read twice. An epoch turns the ring by a random amount, visits the
 windows of each lane in random order and shuffles inside them (rows were already shuffled when they were written).
+
+With buckets, rows of like size share a step: inside a window each lane sorts its rows by size and cuts them into the
+window's steps, and all lanes take these steps in one random order. So little of a batch is padding, on any worker.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -90,12 +94,34 @@ class RequestOrder:
         lanes = [self.lane_rows(window, lane) for lane in self.lanes_of(rank, world)]
         return np.concatenate(lanes, axis=1).reshape(-1)
 
+    def bucketed(self, window: Window, size_N2: np.ndarray) -> np.ndarray:
+        """Where the rows of `rank_rows` go so that those of like size share a step: row numbers in reading order.
+
+        `size_N2` are the rows' numbers of context tokens and of targets. Context lengths are cut into groups, more of
+        them than each then has steps, and inside a group rows are sorted by their targets.
+        """
+        steps, part = window.end - window.first, self.rows_per_lane
+        lanes = len(size_N2) // (steps * part)
+        place = np.arange(len(size_N2)).reshape(steps, lanes, part).transpose(1, 0, 2).reshape(lanes, -1)
+        turn = np.random.default_rng((self.seed, window.epoch, 3, window.index)).permutation(steps)
+        sorted_lanes = [place_n[_by_size(size_N2[place_n], steps)].reshape(steps, part)[turn] for place_n in place]
+        return np.stack(sorted_lanes, axis=1).reshape(-1)
+
     def _chunk(self, window: Window, lane: int) -> int:
         """Which chunk of the lane this window reads; the short one stays last."""
         whole = self.steps_per_epoch // self.window_steps
         if window.index >= whole:
             return whole
         return int(np.random.default_rng((self.seed, window.epoch, 1, lane)).permutation(whole)[window.index])
+
+
+def _by_size(size_n2: np.ndarray, steps: int) -> np.ndarray:
+    """The order of rows: groups of whole steps of like context length, inside a group by targets."""
+    by_context = np.argsort(size_n2[:, 0], kind="stable")
+    groups, part = max(1, round(steps**0.6)), len(size_n2) // steps
+    edges = np.linspace(0, steps, groups + 1).round().astype(int) * part
+    pieces = [by_context[start:end] for start, end in pairwise(edges)]
+    return np.concatenate([piece[np.argsort(size_n2[piece, 1], kind="stable")] for piece in pieces])
 
 
 @dataclass(frozen=True)

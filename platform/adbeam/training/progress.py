@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from adbeam.training.tracking import TensorBoard
+
 REPEAT_SECONDS = 5.0
 """Ray drops a gauge that was not set for about 20 seconds, and a report interval may be longer."""
 
@@ -28,9 +30,7 @@ class RunReporter:
     """Rank 0's side: TensorBoard scalars, Prometheus gauges and the post to the driver."""
 
     def __init__(self, folder: Path, post: Post, *, first_step: int, prometheus: bool) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._board = SummaryWriter(str(folder), purge_step=first_step)
+        self._board = TensorBoard(folder, first_step)
         self._post = post
         self._gauges = _gauges() if prometheus else {}
         self._shown: Row = {}
@@ -40,9 +40,7 @@ class RunReporter:
 
     def report(self, row: Row) -> None:
         """Publish one row; its `step` is the optimiser step it was taken at."""
-        for key, value in row.items():
-            if key != "step":
-                self._board.add_scalar(f"train/{key}", value, int(row["step"]))
+        self._board.log(int(row["step"]), {key: value for key, value in row.items() if key != "step"})
         self._shown = {key: value for key, value in row.items() if key in self._gauges}
         self._set_gauges()
         self._post(row)
@@ -50,7 +48,7 @@ class RunReporter:
     def close(self) -> None:
         """Flush TensorBoard and let the gauges go."""
         self._closed.set()
-        self._board.close()
+        self._board.close("closed")
 
     def _repeat(self) -> None:
         while not self._closed.wait(REPEAT_SECONDS):
@@ -119,13 +117,18 @@ def _bar() -> Any:
 
 
 class Follower(AbstractContextManager["Follower"]):
-    """Fetches posted rows from the cluster into `show`, in a thread, until the block ends."""
+    """Fetches posted rows from the cluster into `show`, in a thread, until the block ends; hands on `told`, the
+    driver's wish to stop.
+    """
 
-    def __init__(self, show: Post) -> None:
+    def __init__(self, show: Post, told: threading.Event) -> None:
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self._show = show
-        self._board: Any = ray.remote(num_cpus=0)(Board).remote()
+        self._show, self._told = show, told
+        # On the driver's own node: another may be lost, and the run goes on without it.
+        here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -133,6 +136,11 @@ class Follower(AbstractContextManager["Follower"]):
     def post(self) -> BoardPost:
         """What rank 0 calls with a row, from its own process."""
         return BoardPost(self._board)
+
+    @property
+    def stop(self) -> BoardStop:
+        """What rank 0 asks for the driver's wish."""
+        return BoardStop(self._board)
 
     def __enter__(self) -> Follower:
         self._thread.start()
@@ -147,8 +155,12 @@ class Follower(AbstractContextManager["Follower"]):
         ray.kill(self._board)
 
     def _follow(self) -> None:
+        passed_on = False
         while not self._stop.wait(0.5):
             self._fetch()
+            if self._told.is_set() and not passed_on:
+                passed_on = True
+                self._board.stop.remote()
 
     def _fetch(self) -> None:
         import ray
@@ -158,10 +170,19 @@ class Follower(AbstractContextManager["Follower"]):
 
 
 class Board:
-    """Holds rows until the driver takes them."""
+    """Holds rows until the driver takes them, and the driver's wish to stop."""
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
+        self._stopped = False
+
+    def stop(self) -> None:
+        """The run is to end."""
+        self._stopped = True
+
+    def stopped(self) -> bool:
+        """Whether it is."""
+        return self._stopped
 
     def put(self, row: Row) -> None:
         """Add a row."""
@@ -181,3 +202,18 @@ class BoardPost:
 
     def __call__(self, row: Row) -> None:
         self._board.put.remote(row)
+
+
+class BoardStop:
+    """Asks a Board actor for the driver's wish; a board that is gone has none."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def __call__(self) -> bool:
+        import ray
+
+        try:
+            return bool(ray.get(self._board.stopped.remote(), timeout=5))
+        except ray.exceptions.RayError:
+            return False

@@ -31,6 +31,8 @@ class RowFormat:
     wide_codes: bool
     trending: int = 0
     trend: int = 0
+    short_length: int = 0
+    """Places of the context behind the static token that are of the short pathway."""
 
     @classmethod
     def of(cls, model: ModelConfig, targets: int) -> Self:
@@ -46,6 +48,7 @@ class RowFormat:
             wide_codes=max(model.codebooks) > np.iinfo(np.int16).max,
             trending=spec.trending_length,
             trend=len(spec.trend),
+            short_length=spec.short_length,
         )
 
     @property
@@ -81,11 +84,22 @@ class RowFormat:
         """Field name -> array [N, ...] of what `to_table` wrote; views where the column is one piece."""
         return {name: _from_column(table.column(name), self.dtype[name]) for name in self._names}
 
+    def sizes(self, table: pa.Table) -> np.ndarray:
+        """int64 [N, 2]: how many context tokens and how many targets each row holds."""
+        code_NST = _from_column(table.column("code_ST"), self.dtype["code_ST"])
+        weight_NM = _from_column(table.column("weight_M"), self.dtype["weight_M"])
+        return np.stack([(code_NST[:, :, 0] >= 0).sum(axis=1), targets_of(weight_NM)], axis=1)
+
     @property
     def _names(self) -> tuple[str, ...]:
         names = self.dtype.names
         assert names is not None
         return names
+
+
+def targets_of(weight_NM: np.ndarray) -> np.ndarray:
+    """int64 [N]: target columns that each row needs; a weight of 0 after them is padding."""
+    return ((weight_NM > 0) * np.arange(1, weight_NM.shape[1] + 1)).max(axis=1, initial=0)
 
 
 def _to_column(values: np.ndarray, width: int) -> pa.Array:

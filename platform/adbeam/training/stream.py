@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from adbeam.training.order import RequestOrder, RowFiles
+from adbeam.training.rows import RowFormat
 
 PREFETCHED_STEPS = 4
 LONGEST_PIPELINE = 256
@@ -31,6 +32,8 @@ class RequestStream:
     world: int
     use_ray: bool
     task_cpus: float = 0.25
+    buckets: RowFormat | None = None
+    """With the rows' format, rows of like size share a step (RequestOrder.bucketed)."""
 
     def tables(self, first_step: int, end_step: int) -> Iterator[tuple[int, pa.Table]]:
         """(step, this worker's rows of the step) for the steps [first_step, end_step)."""
@@ -53,7 +56,11 @@ class RequestStream:
 
     def read(self, number: int) -> pa.Table:
         """This worker's rows of one window, step by step."""
-        return self.files.take(self.order.rank_rows(self.order.window(number), self.rank, self.world))
+        window = self.order.window(number)
+        table = self.files.take(self.order.rank_rows(window, self.rank, self.world))
+        if self.buckets is None:
+            return table
+        return table.take(pa.array(self.order.bucketed(window, self.buckets.sizes(table))))
 
     def _from_ray_data(self, numbers: range) -> Iterator[pa.Table]:
         """Ray Data pipelines of up to LONGEST_PIPELINE windows; one task a window, in order, ahead of the training."""

@@ -26,14 +26,17 @@ from adbeam.training.ingest import RowStore, TrainSettings, build_rows
 from adbeam.training.launch import fit, ray_for
 from adbeam.training.loop import Outcome, TrainJob
 from adbeam.training.order import RequestOrder
+from adbeam.training.run_record import RunRecord, flat
 from adbeam.training.stream import RequestStream
+from adbeam.training.tracking import driver_trackers
 
 FOLDER, RUNS = "training", "training_runs"
 MODEL, ECPM, HISTORY_TABLE = "model.json", "ecpm.json", "history.parquet"
 LAYOUT_SETTINGS = {
-    "workers", "threads_per_worker", "cpus_per_worker", "use_gpu", "zero_stage", "offload_optimizer", "deepspeed",
+    "workers", "threads_per_worker", "cpus_per_worker", "use_gpu", "zero_stage", "offload_optimizer",
+    "offload_parameters", "activation_checkpointing", "environment", "deepspeed", "deepspeed_file",
     "ingest_cpus", "checkpoint_interval_steps", "keep_checkpoints", "report_interval_steps", "max_failures",
-    "restart_timeout_seconds", "ladder_requests",
+    "restart_timeout_seconds", "tracking", "ladder_requests",
 }  # fmt: skip
 """Settings that change how a run is carried out and not what it computes."""
 
@@ -74,7 +77,9 @@ def _train(config: FitSettings) -> TrainingResult:
     if artifacts.is_current(folder, details):
         return _result(folder, reused=True)
     job, stream = build_job(config, store, (Path(config.work_dir) / RUNS / name).resolve())
-    outcome, last = fit(job, stream)
+    outcome, last = fit(job, stream, open_record(config, job.run_folder))
+    if outcome.stopped:
+        raise UserError(f"stopped by SIGTERM after step {outcome.step}", remedy="the same command goes on from there")
     if outcome.failure is not None or last is None:
         raise _refusal(outcome)
     with artifacts.publish(folder, details) as staging:
@@ -107,7 +112,25 @@ def build_job(config: FitSettings, store: RowStore, run_folder: Path) -> tuple[T
         total_steps=min(total, training.max_steps or total),
         run_folder=run_folder,
     )
-    return job, RequestStream(store.files, order, 0, 1, use_ray=not training.local, task_cpus=training.ingest_cpus)
+    stream = RequestStream(
+        store.files,
+        order,
+        rank=0,
+        world=1,
+        use_ray=not training.local,
+        task_cpus=training.ingest_cpus,
+        buckets=store.format if training.length_buckets else None,
+    )
+    return job, stream
+
+
+def open_record(config: FitSettings, folder: Path) -> RunRecord:
+    """The record of a run in its folder, and the trackers that the configuration names."""
+    settings = {
+        section: getattr(config, section).model_dump(mode="json") for section in ("model", "objectives", "training")
+    }
+    trackers = driver_trackers(config.training.tracking, folder.name, {"seed": config.seed, **flat(settings)})
+    return RunRecord(folder, settings, config.seed, trackers)
 
 
 def run_name(config: FitSettings, store: RowStore) -> str:

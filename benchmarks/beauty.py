@@ -1,0 +1,168 @@
+"""`python -m benchmarks.beauty DATA --model-dir MINILM`: Amazon Beauty from raw text to the table of the papers.
+
+DATA holds sequences.txt.gz and items.csv.gz (S3-Rec's users, items and order). MiniLM text vectors -> co-occurrence ->
+UA-SID -> LazyAR with all prefixes of a user in one pass; full ranking, leave one out, early stop on validation. Rows:
+LazyAR with three seeds, plain AR (K = 0) and SASRec with sampled softmax. The test split is read once a row, when its
+training is over; the answer is kept. The headline has no history filter, a second row has one.
+
+Everything is kept in `--keep` after each epoch: run the same command again to go on. `--minutes` ends a call early.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from adbeam import artifacts
+from adbeam.model.lazyar import parameter_count
+from benchmarks import beauty_data, beauty_lazyar, beauty_sasrec
+from benchmarks.beauty_data import Beauty
+from benchmarks.beauty_lazyar import BATCH_TARGETS, VARIANTS, WIDE, LazyARRow
+from benchmarks.beauty_sasrec import SASRecRow
+from benchmarks.report import report
+
+ROWS = ("lazyar-0", "sasrec-0", "ar-0", "lazyar-1", "lazyar-2")
+FURTHER = tuple(f"{name}-0" for name in VARIANTS if name not in ("lazyar", "ar"))
+"""One seed each of what was left out or changed; run when they are named."""
+PUBLISHED = {
+    "SASRec": (0.0605, 0.0318),
+    "S3-Rec": (0.0647, 0.0327),
+    "TIGER": (0.0648, 0.0384),
+    "HSTU, re-run": (0.0708, 0.0412),
+    "ICLRec": (0.0744, 0.0403),
+    "ActionPiece": (0.0775, 0.0424),
+    "SASRec, tuned": (0.0921, 0.0531),
+}
+"""Recall@10 and NDCG@10 on the same files."""
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Go on with the rows that are not finished; write beauty.json from those that are."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    began = time.monotonic()
+    data = beauty_data.read(options.data, options.model_dir, options.keep, options.users)
+    stop_at = began + options.minutes * 60 if options.minutes else float("inf")
+    found: dict[str, Row] = {}
+    for name in options.rows:
+        row = _row(name, data, options, stop_at)
+        if row is not None:
+            found[name] = row
+        if time.monotonic() > stop_at:
+            break
+    left_out = [name for name in ROWS if name not in found]
+    if left_out:
+        print(f"not finished: {', '.join(left_out)}; run the same command again", flush=True)
+    if found:
+        report("beauty", _figures(found), _extra(data, found, left_out, options))
+
+
+def _row(name: str, data: Beauty, options: argparse.Namespace, stop_at: float) -> Row | None:
+    """The finished row, or None when time was up before."""
+    folder = options.keep / name
+    path, row = folder / "row.json", _open(name, data, folder, options.epochs)
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["key"] == row.fit.key:
+            return kept
+    if not row.run(stop_at):
+        return None
+    result = _facts(row) | {
+        "key": row.fit.key,
+        "validation": row.table("validation"),
+        "test": row.table("test"),
+        "test_new_only": row.table("test", new_only=True),
+    }
+    if isinstance(row, LazyARRow):
+        result["validation_wide_beams"] = row.table("validation", widths=WIDE)
+    artifacts.write_json(path, result)
+    return result
+
+
+def _open(name: str, data: Beauty, folder: Path, epochs: int | None) -> LazyARRow | SASRecRow:
+    kind, seed = name.rsplit("-", 1)
+    recipe = beauty_sasrec.RECIPE if kind == "sasrec" else beauty_lazyar.RECIPE
+    if epochs is not None:
+        recipe = replace(recipe, epochs=epochs, validate_from=min(epochs, recipe.validate_from))
+    if kind == "sasrec":
+        return SASRecRow(data, int(seed), folder, recipe)
+    return LazyARRow(data, kind, int(seed), folder, recipe)
+
+
+def _facts(row: LazyARRow | SASRecRow) -> Row:
+    """What the training took."""
+    progress = row.fit.progress
+    facts = {
+        "parameters": parameter_count(row.model),
+        "minutes": progress.seconds / 60,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+    }
+    if isinstance(row, LazyARRow):
+        targets = float((row.order.length_U - 1).sum())
+        facts["padding_share"] = row.order.padding_share(0)
+        facts["flops"] = 3 * row.flops_per_target() * targets * progress.epoch
+    return facts
+
+
+def _figures(found: dict[str, Row]) -> dict[str, float | None]:
+    lazy = [row for name, row in found.items() if name.startswith("lazyar")]
+
+    def mean(key: str) -> float | None:
+        return float(np.mean([row["test"][key] for row in lazy])) if lazy else None
+
+    def one(name: str, key: str) -> float | None:
+        return found[name]["test"][key] if name in found else None
+
+    return {
+        "beauty_recall10": mean("recall@10"),
+        "beauty_ndcg10": mean("ndcg@10"),
+        "beauty_recall10_ar": one("ar-0", "recall@10"),
+        "beauty_ndcg10_ar": one("ar-0", "ndcg@10"),
+        "beauty_recall10_sasrec": one("sasrec-0", "recall@10"),
+        "beauty_ndcg10_sasrec": one("sasrec-0", "ndcg@10"),
+        "beauty_recall10_new_only": float(np.mean([row["test_new_only"]["recall@10"] for row in lazy]))
+        if lazy
+        else None,
+        "beauty_minutes": float(np.mean([row["minutes"] for row in lazy])) if lazy else None,
+        "beauty_seeds": len(lazy),
+    }
+
+
+def _extra(data: Beauty, found: dict[str, Row], left_out: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "rows": found,
+        "popularity": beauty_data.popularity_row(data, "test"),
+        "published": {name: {"recall@10": pair[0], "ndcg@10": pair[1]} for name, pair in PUBLISHED.items()},
+        "tokens": {"codebooks": list(data.codebooks), **data.tokens},
+        "batch_targets": BATCH_TARGETS,
+        "users": len(data.sequences),
+        "threads": options.threads,
+        "left_out": left_out,
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with sequences.txt.gz and items.csv.gz")
+    parser.add_argument("--model-dir", type=Path, help="folder of all-MiniLM-L6-v2; without it texts become TF-IDF")
+    parser.add_argument("--keep", type=Path, default=Path("runs/benchmark-beauty"), help="where everything is kept")
+    parser.add_argument("--rows", nargs="+", choices=ROWS + FURTHER, default=list(ROWS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--minutes", type=float, help="start no further epoch after so long")
+    parser.add_argument("--epochs", type=int, help="another number of epochs than the recipe's")
+    parser.add_argument("--users", type=int, help="only the first users: a quick look, not the benchmark")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
