@@ -45,10 +45,9 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, zero_stage: int) -> None:
     victims = train_workers(driver)
     assert len(victims) == 2
     victims[zero_stage % 2].kill()
+    assert max(steps_in(tmp_path / "first.log"), default=0) < STEPS, "the kill came too late"
     assert driver.wait(DEADLINE_SECONDS) == 0, (tmp_path / "first.log").read_text()
-    steps = steps_in(tmp_path / "first.log")
-    assert any(after <= before for before, after in pairwise(steps)), "nothing was lost: the kill came too late"
-    assert lost_steps(steps) <= 2 * CHECKPOINT_EVERY
+    assert lost_steps(steps_in(tmp_path / "first.log")) <= 2 * CHECKPOINT_EVERY
     assert_curve_is_that_of_one_process(tmp_path)
 
 

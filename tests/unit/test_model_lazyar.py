@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -185,6 +187,17 @@ def test_the_context_and_only_its_tokens_matter() -> None:
     before = model.train_losses(TrainBatch(context, *rest))["sid"]
     assert torch.equal(before, model.train_losses(TrainBatch(same, *rest))["sid"])
     assert not torch.allclose(before, model.train_losses(TrainBatch(other, *rest))["sid"])
+
+
+def test_contexts_without_any_token_equal_those_whose_tokens_are_hidden() -> None:
+    model = model_of()
+    full = random_context(SMALL, 4)
+    hidden = replace(full, mask_BS=full.mask_BS & (torch.arange(SMALL.context_length) == 0))
+    bare = replace(full, code_BST=full.code_BST[:, :1], feature_BSC=full.feature_BSC[:, :1],
+                   mask_BS=full.mask_BS[:, :1], short_places=0)  # fmt: skip
+    code = torch.randint(0, 5, (4, 3, SMALL.levels), generator=torch.Generator().manual_seed(2))
+    for expected, found in zip(decode_path(model, hidden, code), decode_path(model, bare, code), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_a_path_is_embedded_as_in_the_history() -> None:

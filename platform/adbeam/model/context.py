@@ -157,7 +157,7 @@ class ContextProcessor(nn.Module):
         """History tokens [B, S - 1, D]: codes of all levels, hashed prefix and item, and their features."""
         code_BST = context.code_BST[:, 1:].clamp_min(0)
         row_BSC = self.token_rows(code_BST, context.feature_BSC[:, 1:])
-        token = self.token_embedding(row_BSC.flatten(0, 1)).view(*code_BST.shape[:2], -1)
+        token = self.token_embedding(row_BSC.flatten(0, 1)).view(*code_BST.shape[:2], self.config.width)
         for level, table in enumerate(codes):
             token = token + table(code_BST[..., level])
         return token
