@@ -70,6 +70,36 @@ def export(config: ConfigPath = None, override: Overrides = None) -> None:
 
 
 @app.command()
+def reward(config: ConfigPath = None, override: Overrides = None) -> None:
+    """Train the reward model (pCTR and pCVR, so eCPM) on the log's exposures; its calibration is reported."""
+    from adbeam.rewards import reward as run
+
+    run(_load(config, override))
+
+
+@app.command("generate-lists")
+def generate_lists(config: ConfigPath = None, override: Overrides = None) -> None:
+    """Generate candidate lists with a wider beam and exploration, judged by the reward model."""
+    from adbeam.rewards import generate_lists as run
+
+    run(_load(config, override))
+
+
+@app.command()
+def online(
+    config: ConfigPath = None,
+    override: Overrides = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="At most this many rounds; default: until no log file is new")
+    ] = None,
+) -> None:
+    """Learn from what was served and what came of it; a new bundle is published only where it is not worse."""
+    from adbeam.online import online as run
+
+    run(_load(config, override), rounds)
+
+
+@app.command()
 def evaluate(
     config: ConfigPath = None,
     override: Overrides = None,

@@ -16,6 +16,8 @@ from adbeam.evaluation.config import EvaluationConfig
 from adbeam.logs.config import LogsConfig
 from adbeam.model.config import ModelConfig
 from adbeam.objectives.config import ObjectivesConfig
+from adbeam.online.config import OnlineConfig
+from adbeam.rewards.config import ListsConfig, RewardConfig
 from adbeam.settings import Section, read_yaml
 from adbeam.tokens.config import TokensConfig, UpdatesConfig
 from adbeam.training.config import TrainingConfig
@@ -63,6 +65,9 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     objectives: ObjectivesConfig = ObjectivesConfig()
     training: TrainingConfig = TrainingConfig()
+    rewards: RewardConfig = RewardConfig()
+    lists: ListsConfig = ListsConfig()
+    online: OnlineConfig = OnlineConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     decoding: DecodingConfig = DecodingConfig()
 

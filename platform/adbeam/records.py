@@ -1,16 +1,19 @@
 """The records that flow through adbeam, each written down once: as an Arrow schema, and as pydantic at the border.
 
 `Event` is one row of an ad log, `CatalogueItem` one ad or organic item, `Sequence` one user's events in time order,
-`Sample` what a trainer reads: one request (a user at a moment) with the items that followed it.
+`ListSample` what learning from rewards reads: one request with generated candidates, what each is worth and how likely
+it was when it was generated.
 Times are milliseconds since 1970, UTC. Money is in the log's own currency.
 """
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
+from typing import Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class ItemKind(StrEnum):
@@ -92,6 +95,49 @@ SEQUENCE_SCHEMA = pa.schema(
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 
+REQUEST_SCHEMA = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string()),
+        pa.field("timestamp", pa.int64(), nullable=False),
+        pa.field("scene", pa.string(), nullable=False),
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("item_ids", pa.list_(pa.string()), nullable=False),
+        pa.field("sids", pa.list_(pa.list_(pa.int32())), nullable=False),
+        pa.field("log_probabilities", pa.list_(pa.float64()), nullable=False),
+        pa.field("expected_ecpm", pa.list_(pa.float64()), nullable=False),
+    ]
+)
+"""One answered request as serving logs it: the ads in their order, with null log-probabilities where no model made
+them; `user_id` is a keyed hash, null for an unknown user; `source` is model, cache or fallback."""
+
+LIST_SAMPLE_SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("timestamp", pa.int64(), nullable=False),
+        pa.field("scene", pa.string(), nullable=False),
+        pa.field("static", pa.list_(pa.int32()), nullable=False),
+        pa.field("codes", pa.list_(pa.int32()), nullable=False),
+        pa.field("features", pa.list_(pa.uint8()), nullable=False),
+        pa.field("trend_codes", pa.list_(pa.int32())),
+        pa.field("trend_features", pa.list_(pa.uint8())),
+        pa.field("item_ids", pa.list_(pa.string()), nullable=False),
+        pa.field("sids", pa.list_(pa.list_(pa.int32())), nullable=False),
+        pa.field("rewards", pa.list_(pa.float64()), nullable=False),
+        pa.field("log_probabilities", pa.list_(pa.float64())),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("tokens_version", pa.string(), nullable=False),
+    ]
+)
+"""One request with n candidates. The context lies flat, row by row: `static` [F], `codes` [S, T] (-1 where there is no
+token), `features` [S, C]; the trend columns [N, T] and [N, C] are null where the model knows no trends. `rewards` are
+eCPM in money, null where unknown; `log_probabilities` are those of the model that generated the list, in nats: null as
+a whole, or for a candidate that it did not generate."""
+
 
 class Event(BaseModel):
     """One row of an ad log, as an HTTP client posts it and as the Parquet log stores it."""
@@ -110,6 +156,45 @@ class Event(BaseModel):
     ecpm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     position: int | None = Field(default=None, ge=0, le=10_000)
+
+
+class ListSample(BaseModel):
+    """One request with candidates to learn an order of (LIST_SAMPLE_SCHEMA has shapes and meanings)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sample_id: str = Field(min_length=1, max_length=256, description="Unique; the same id is learnt from once.")
+    request_id: str = Field(min_length=1, max_length=128)
+    user_id: str = Field(min_length=1, max_length=128)
+    timestamp: int = Field(ge=0, description="Milliseconds since 1970, UTC.")
+    scene: str = Field(default="default", min_length=1, max_length=64)
+    static: list[int]
+    codes: list[int]
+    features: list[int]
+    trend_codes: list[int] | None = None
+    trend_features: list[int] | None = None
+    item_ids: list[str] = Field(min_length=1)
+    sids: list[list[int]] = Field(min_length=1)
+    rewards: list[float | None]
+    log_probabilities: list[float | None] | None = None
+    source: str = Field(min_length=1, max_length=64, description="Pipeline that made the list.")
+    model_version: str = Field(max_length=128, description="Bundle that made it; empty where no model did.")
+    tokens_version: str = Field(max_length=128, description="Fingerprint of the tokenizer whose SIDs these are.")
+
+    @model_validator(mode="after")
+    def _lists_agree(self) -> Self:
+        n, levels = len(self.sids), len(self.sids[0])
+        if any(len(sid) != levels or min(sid, default=-1) < 0 for sid in self.sids):
+            raise ValueError("every SID of a list has the same number of codes, none below 0")
+        for name in ("item_ids", "rewards", "log_probabilities"):
+            values = getattr(self, name)
+            if values is not None and len(values) != n:
+                raise ValueError(f"{name} holds {len(values)} values for {n} candidates")
+        if any(value is not None and not value <= 1e-6 for value in self.log_probabilities or ()):
+            raise ValueError("log_probabilities must be logarithms of probabilities: 0 or less")
+        if any(value is not None and math.isinf(value) for value in self.rewards):
+            raise ValueError("rewards must be finite; null where unknown")
+        return self
 
 
 class CatalogueItem(BaseModel):

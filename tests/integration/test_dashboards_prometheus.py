@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 import requests
@@ -24,6 +26,7 @@ from adbeam.dashboards.exporter import serve as serve_steps
 from adbeam.dashboards.plots import draw
 from adbeam.dashboards.prometheus import Prometheus, without_data
 from adbeam.dashboards.serving import SERVING
+from adbeam.online.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 SERVE_PORT, PROMETHEUS_PORT = 18320, 18321
@@ -36,7 +39,7 @@ def prometheus_is_installed() -> str:
 
 @pytest.fixture(scope="module")
 def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the steps leave behind: a prepared log, tokens, an evaluation and a bundle."""
+    """What the steps leave behind: a prepared log, tokens, an evaluation, a bundle, a reward model, an online round."""
     folder = tmp_path_factory.mktemp("work")
     write_sample_prepared(folder, users=20, items=40, visits=6)
     write_random_bundle(folder / "bundles", items=200)
@@ -47,7 +50,25 @@ def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         artifacts.write_json(
             staging / "table.json", {"all/model": {"recall@10": 0.2}, "all/popularity": {"recall@10": 0.1}}
         )
+    with artifacts.publish(folder / "reward", {"metrics": {"auc": 0.7, "ece": 0.01}}):
+        pass
+    _one_round(folder)
     return folder
+
+
+def _one_round(folder: Path) -> None:
+    """A round of the online loop, joined and refused."""
+    ledger = Ledger(folder / "online")
+    (folder / "requests").mkdir()
+    pq.write_table(pa.table({"request_id": ["r"]}), folder / "requests" / "requests-1.parquet")
+    begun = ledger.claim({"requests": folder / "requests"})
+    assert begun is not None
+    with artifacts.publish(ledger.round_folder(begun.number) / "join", {}) as staging:
+        artifacts.write_json(staging / "counts.json", {"pending": 1, "used": 5, "expired": 0, "orphan": 0})
+    with artifacts.publish(ledger.round_folder(begun.number) / "gate", {}) as staging:
+        artifacts.write_json(staging / "verdict.json", {"published": False, "ndcg": -0.1, "ndcg_lower": -0.2})
+    ledger.advance(begun.number, "done", "refused", "worse")
+    ledger.close()
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +98,9 @@ class _Trainer:
 
         self._reporter = RunReporter(Path(folder), print_nothing, first_step=0, prometheus=True)
         self._reporter.report(
-            {"step": 10.0, "loss": 1.5, "requests_per_second": 9.0, "learning_rate": 1e-3, "gradient_norm": 0.7}
-        )
+            {"step": 10.0, "loss": 1.5, "requests_per_second": 9.0, "learning_rate": 1e-3, "gradient_norm": 0.7,
+             "list_kl": 0.2, "list_ndcg": 0.6, "entropy_share": 0.5, "invalid_share": 0.3, "collapsed_share": 0.1}
+        )  # fmt: skip
 
     def stream(self) -> int:
         """A dataset that streams, as those of prepare do."""

@@ -18,7 +18,8 @@ from adbeam.dashboards.panels import COLUMNS, Dashboard, Panel
 from adbeam.serving.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
-TRAINING = {"loss", "requests_per_second", "learning_rate", "gradient_norm", "step"}
+LISTS = {"list_kl", "list_ndcg", "entropy_share", "invalid_share", "collapsed_share"}
+TRAINING = {"loss", "requests_per_second", "learning_rate", "gradient_norm", "step"} | LISTS
 PAGES = pytest.mark.parametrize("page", DASHBOARDS, ids=lambda page: page.uid)
 
 

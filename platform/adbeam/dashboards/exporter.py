@@ -7,7 +7,9 @@ server reads it at every scrape.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +34,10 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "adbeam_bundle_items": ("Items of the bundle in force.", ("kind",)),
     "adbeam_bundles": ("Bundles that are kept.", ()),
     "adbeam_evaluation": ("Means of the newest evaluation of the model.", ("split", "metric")),
+    "adbeam_reward": ("Newest reward model on the test split: AUC, ECE, predicted over observed.", ("metric",)),
+    "adbeam_online_rounds": ("Rounds of the online loop by verdict.", ("verdict",)),
+    "adbeam_online_events": ("Feedback of the online loop, by the account it is in.", ("state",)),
+    "adbeam_online_gate": ("What the newest gate measured: new model minus old, with lower bounds.", ("figure",)),
 }
 
 
@@ -46,10 +52,10 @@ class Sample:
 
 def read_samples(work_dir: Path) -> Iterator[Sample]:
     """What the published folders of `work_dir` say now; a folder that is missing or being replaced says nothing."""
-    for reader in (_steps, _prepared, _tokens, _bundles, _evaluation):
+    for reader in (_steps, _prepared, _tokens, _bundles, _evaluation, _reward, _online):
         try:
             yield from list(reader(work_dir))
-        except (OSError, UserError, json.JSONDecodeError, KeyError):
+        except (OSError, UserError, json.JSONDecodeError, KeyError, sqlite3.Error):
             continue
 
 
@@ -135,6 +141,28 @@ def _evaluation(work_dir: Path) -> Iterator[Sample]:
                 continue
             for metric, value in row.items():
                 yield Sample("adbeam_evaluation", (path.parent.name, f"{question} {metric}"), value)
+
+
+def _reward(work_dir: Path) -> Iterator[Sample]:
+    for metric, value in artifacts.read_manifest(work_dir / "reward", verify=False)["metrics"].items():
+        yield Sample("adbeam_reward", (metric,), value)
+
+
+def _online(work_dir: Path) -> Iterator[Sample]:
+    ledger = work_dir / "online" / "ledger.sqlite"
+    if not ledger.is_file():
+        return
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=5)) as db:
+        for verdict, count in db.execute("SELECT coalesce(verdict, 'open'), count(*) FROM rounds GROUP BY 1"):
+            yield Sample("adbeam_online_rounds", (verdict,), count)
+    rounds = work_dir / "online" / "rounds"
+    for path in sorted(rounds.glob("*/join/counts.json"))[-1:]:
+        for state in ("pending", "used", "expired", "orphan"):
+            yield Sample("adbeam_online_events", (state,), _json(path)[state])
+    for path in sorted(rounds.glob("*/gate/verdict.json"))[-1:]:
+        for figure, value in _json(path).items():
+            if isinstance(value, float):
+                yield Sample("adbeam_online_gate", (figure,), value)
 
 
 def _json(path: Path) -> Any:

@@ -86,10 +86,40 @@ _MODEL = Row(
     ),
 )
 
+_ROUNDS = Row(
+    "Continual training",
+    (
+        Panel(
+            "Rounds by verdict",
+            "Published, refused by the gate, stopped by a rail, or waiting for more samples.",
+            (Query("adbeam_online_rounds", "{{verdict}}"),),
+            needs="steps",
+        ),
+        Panel(
+            "Feedback by account",
+            "Used; pending until its request is known; expired after the window; orphans that fit no request.",
+            (Query("adbeam_online_events", "{{state}}"),),
+            needs="steps",
+        ),
+        Panel(
+            "Gate of the newest round",
+            "New model minus the one in force on held-out requests, with the lower bounds that decide.",
+            (Query("adbeam_online_gate", "{{figure}}"),),
+            needs="steps",
+        ),
+        Panel(
+            "Reward model",
+            "AUC and calibration on the test split; predicted over observed is 1 when calibrated.",
+            (Query("adbeam_reward", "{{metric}}"),),
+            needs="steps",
+        ),
+    ),
+)
+
 ONLINE = Dashboard(
     "adbeam-online",
     "adbeam online loop and value",
     "Expected value of the answers, events that come back, and the model in force.",
-    (_VALUE, _EVENTS, _MODEL),
+    (_VALUE, _EVENTS, _MODEL, _ROUNDS),
     (APPLICATION,),
 )

@@ -28,6 +28,35 @@ _LEARNING = Row(
     ),
 )
 
+_RAILS = Row(
+    "Learning from lists",
+    (
+        Panel(
+            "Divergence from the reference",
+            "KL of the model from the one that generated the lists, nats; training.rails.max_kl_nats stops the run.",
+            (Query("ray_adbeam_train_list_kl", "KL"),),
+            needs="training",
+        ),
+        Panel(
+            "Order of the lists",
+            "NDCG of the model's order of candidates by reward.",
+            (Query("ray_adbeam_train_list_ndcg", "NDCG"),),
+            needs="training",
+        ),
+        Panel(
+            "Rails",
+            "Entropy of the first level, and of SIDs drawn freely: those of no ad, and repeats.",
+            (
+                Query("ray_adbeam_train_entropy_share", "entropy"),
+                Query("ray_adbeam_train_invalid_share", "invalid"),
+                Query("ray_adbeam_train_collapsed_share", "collapsed"),
+            ),
+            unit="percentunit",
+            needs="training",
+        ),
+    ),
+)
+
 _SPEED = Row(
     "Speed",
     (
@@ -104,5 +133,5 @@ TRAINING = Dashboard(
     "adbeam-training",
     "adbeam training",
     "Loss, speed, ingest and resources of training jobs.",
-    (_LEARNING, _SPEED, _RESOURCES),
+    (_LEARNING, _RAILS, _SPEED, _RESOURCES),
 )

@@ -17,12 +17,14 @@ from adbeam.decoding.constraint import NEVER, BatchConstraint, Candidates, Const
 from adbeam.decoding.engine import LazyAREngine, StepModel
 from adbeam.decoding.filters import ItemFilter
 from adbeam.decoding.layout import Layout
+from adbeam.decoding.mtp_engine import MtpEngine
 from adbeam.decoding.precision import Precision
 from adbeam.decoding.results import DecodeResult, OrderBy, order
 from adbeam.decoding.trie import Trie
 from adbeam.errors import UserError
 from adbeam.model.batch import ContextBatch
 from adbeam.model.lazyar import LazyAR
+from adbeam.model.mtp import MtpDecoder
 
 Schedule = tuple[int, ...]
 Wanted = tuple[Schedule, int]
@@ -45,7 +47,7 @@ class Decoder:
 
     def __init__(
         self,
-        model: LazyAR | StepModel,
+        model: LazyAR | MtpDecoder | StepModel,
         trie: Trie,
         ecpm_means: Sequence[float] | Tensor | None = None,
         order_by: OrderBy = "expected_value",
@@ -56,7 +58,11 @@ class Decoder:
 
         `precision` and `compiled` are of LazyAREngine; another StepModel comes with its own.
         """
-        engine = LazyAREngine(model, precision, compiled) if isinstance(model, LazyAR) else model
+        engine: StepModel
+        if isinstance(model, LazyAR):
+            engine = LazyAREngine(model, precision, compiled)
+        else:
+            engine = MtpEngine(model) if isinstance(model, MtpDecoder) else model
         self.model: StepModel = engine
         self.config, self.order_by = self.model.config, order_by
         if tuple(trie.codebooks) != tuple(self.config.codebooks):

@@ -16,10 +16,12 @@ from adbeam.decoding import Decoder, ItemFilter, Trie
 from adbeam.decoding.results import OrderBy
 from adbeam.logs.requests import Request
 from adbeam.logs.trending import TrendTable
+from adbeam.model import build_model
 from adbeam.model.batch import ContextBatch
 from adbeam.model.contexts import Moment, build_contexts
 from adbeam.model.features import History
 from adbeam.model.lazyar import LazyAR
+from adbeam.model.mtp import MtpDecoder
 from adbeam.model.spec import FeatureSpec
 from adbeam.tokens.index import SidIndex
 from adbeam.tokens.sid_table import SidTable
@@ -37,7 +39,7 @@ class Ranker:
 
     def __init__(
         self,
-        model: LazyAR,
+        model: LazyAR | MtpDecoder,
         catalogue: pa.Table,
         ecpm_means: Sequence[float],
         order_by: OrderBy = "log_probability",
@@ -50,12 +52,13 @@ class Ranker:
         self.ads: list[str] = ads.column("item_id").to_pylist()
         self.row_of = {item: row for row, item in enumerate(self.ads)}
         self._index = SidIndex.from_table(_ranked_by(ads, popularity))
-        self._sids = SidTable.of_catalogue(catalogue, model.config.levels)
+        self.sids = SidTable.of_catalogue(catalogue, model.config.levels)
         self.spec = FeatureSpec.of(model.config)
-        self._trends: EncodedTrends | None = None
+        self.trends: EncodedTrends | None = None
         if trends is not None and self.spec.trending_length:
-            self._trends = EncodedTrends(trends, self._sids, self.spec)
-        trie = Trie.build(self._sids.lookup(self.ads)[0], model.config.codebooks)
+            self.trends = EncodedTrends(trends, self.sids, self.spec)
+        self.model = model
+        trie = Trie.build(self.sids.lookup(self.ads)[0], model.config.codebooks)
         self.decoder = Decoder(model.eval(), trie, ecpm_means, order_by)
 
     @classmethod
@@ -67,7 +70,7 @@ class Ranker:
         trends: TrendTable | None = None,
     ) -> Ranker:
         """The ranker of a bundle."""
-        model = LazyAR(bundle.model_config)
+        model = build_model(bundle.model_config)
         model.load_state_dict(bundle.weights)
         return cls(model, bundle.catalogue, bundle.settings["ecpm_means"], order_by, popularity, trends)
 
@@ -98,12 +101,24 @@ class Ranker:
     def contexts(self, requests: Sequence[Request]) -> ContextBatch:
         """What the model is told about the requests."""
         moments = [Moment(request.now_ms, request.scene, request.sequence.user_id) for request in requests]
-        return build_contexts([self.history(request) for request in requests], moments, self.spec, self._trends).batch()
+        return build_contexts([self.history(request) for request in requests], moments, self.spec, self.trends).batch()
 
     def history(self, request: Request) -> History:
         """What the request's user did before it, items without a SID left out."""
-        code_HT, known_H = self._sids.lookup(request.sequence.item_H)
+        code_HT, known_H = self.sids.lookup(request.sequence.item_H)
         return History.of(request.sequence, code_HT[known_H], known_H).before(request.now_ms)
+
+    def items(self, sid: Sequence[int]) -> list[str]:
+        """The live ads of a SID, in the order they are served in."""
+        return self._index.items(sid)
+
+    def sid(self, item_id: str) -> tuple[int, ...] | None:
+        """The SID of an ad; None when it is none that can be ranked."""
+        return self._index.sid(item_id)
+
+    def live_sids(self) -> np.ndarray:
+        """int32 [N, T], SIDs of all ads."""
+        return self.sids.lookup(self.ads)[0]
 
     def _expand(self, sids: list[list[int]], seen: Set[str], mask: np.ndarray | None, k: int) -> list[str]:
         ads: list[str] = []

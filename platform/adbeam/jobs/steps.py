@@ -39,6 +39,23 @@ STEPS: dict[str, Step] = {
         Step("prepare", "prepare", "Cleans an ad log and catalogue into events, sequences and splits.", retries=1),
         Step("tokenize", "tokenize", "Gives every item of the catalogue its semantic ID.", driver_cpus=4, retries=1),
         Step("train", "train", "Trains with Ray Train and DeepSpeed; a repeat resumes.", gpu=True, retries=2),
+        Step(
+            "reward",
+            "reward",
+            "Trains the reward model on exposures; calibration is reported.",
+            driver_cpus=2,
+            retries=1,
+        ),
+        Step(
+            "generate_lists", "generate-lists", "Candidate lists judged by the reward model.", driver_cpus=2, retries=1
+        ),
+        Step(
+            "online",
+            "online",
+            "Continual training on served requests and feedback, behind a gate.",
+            gpu=True,
+            retries=2,
+        ),
         Step("evaluate", "evaluate", "Ranks the catalogue for every request of a split.", driver_cpus=4, retries=1),
         Step("export", "export", "Turns the newest checkpoint into a bundle.", driver_cpus=4, retries=1),
     )

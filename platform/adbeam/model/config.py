@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,9 @@ from adbeam.settings import Section
 class ModelConfig(Section):
     """Shapes of LazyAR (GR4AD 1.3-1.4). `lazy_layers` = 0 is the plain autoregressive decoder."""
 
+    decoder: Literal["lazyar", "mtp"] = Field(
+        "lazyar", description="mtp: DeepSeek-style, one shallow module a step after a full first one; a baseline."
+    )
     width: int = Field(96, ge=8, description="Model width D.")
     layers: int = Field(6, ge=1, description="Decoder layers L.")
     lazy_layers: int = Field(4, ge=0, description="K: the first layers that do not see the previous code (K = 2/3 L).")
@@ -52,6 +55,8 @@ class ModelConfig(Section):
             raise ValueError("width must divide by heads, and heads by context_kv_heads")
         if self.layers % self.context_kv_groups:
             raise ValueError("layers must divide by context_kv_groups")
+        if self.decoder == "mtp" and self.path_codes:
+            raise ValueError("path_codes belong to decoder lazyar")
         if any(size < 1 for size in self.codebooks):
             raise ValueError("every codebook needs at least one code")
         return self

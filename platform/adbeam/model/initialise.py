@@ -21,6 +21,7 @@ from adbeam.model.layers import Block
 
 if TYPE_CHECKING:
     from adbeam.model.lazyar import LazyAR
+    from adbeam.model.mtp import MtpDecoder
 
 CODE_SCALE = 0.1
 """Size of code embeddings: they are the output heads too, and nothing is known yet about any code."""
@@ -33,7 +34,7 @@ POSITION_STD = 0.1
 
 
 @torch.no_grad()
-def initialise(model: LazyAR) -> None:
+def initialise(model: LazyAR | MtpDecoder) -> None:
     """Draw all weights of `model` anew, from torch's random numbers."""
     config = model.config
     for name, module in model.named_modules():
@@ -52,7 +53,7 @@ def initialise(model: LazyAR) -> None:
     _read_aloud(model)
 
 
-def _read_aloud(model: LazyAR) -> None:
+def _read_aloud(model: LazyAR | MtpDecoder) -> None:
     config = model.config
     groups, heads, width = config.context_kv_groups, config.context_kv_heads, config.head_width
     projection_LRD = torch.stack([_orthogonal(heads * width, model) for _ in range(groups)])
@@ -70,6 +71,6 @@ def _read_aloud(model: LazyAR) -> None:
         block.cross.out.weight.mul_(NOISE).add_(by_head_DD.T / share)
 
 
-def _orthogonal(rows: int, model: LazyAR) -> Tensor:
+def _orthogonal(rows: int, model: LazyAR | MtpDecoder) -> Tensor:
     matrix = torch.empty(rows, model.config.width, device=model.steps.bos.device)
     return nn.init.orthogonal_(matrix)

@@ -95,6 +95,18 @@ def scale_reward(reward_BN: Tensor, mask_BN: Tensor, largest: float, money: floa
     return largest * (log_BN / top.clamp_min(1e-12)).clamp_max(1)
 
 
+def quantile_reward(reward_BN: Tensor, mask_BN: Tensor, largest: float) -> Tensor:
+    """v [B, N] in [0, largest]: the share of the batch's candidates of lower reward; 0 outside the list.
+
+    Equal rewards are equal here, and no outlier presses the others together (GR4AD 1.6.4).
+    """
+    value_n = reward_BN.detach()[mask_BN].nan_to_num(0.0, posinf=3e38, neginf=0.0)
+    lower_n = torch.searchsorted(value_n.sort().values, value_n)
+    v_BN = torch.zeros_like(reward_BN)
+    v_BN[mask_BN] = largest * lower_n.to(v_BN.dtype) / max(len(value_n) - 1, 1)
+    return v_BN
+
+
 def better(reward_BN: Tensor, mask_BN: Tensor) -> Tensor:
     """bool [B, N, N]: y_j belongs to E_i, the candidates of strictly lower reward than y_i."""
     return (reward_BN[:, None, :] < reward_BN[:, :, None]) & mask_BN[:, :, None] & mask_BN[:, None, :]

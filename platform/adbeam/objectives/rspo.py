@@ -19,6 +19,7 @@ from adbeam.objectives.preference import (
     better,
     descending_rank,
     lambda_weight,
+    quantile_reward,
     scale_reward,
     softplus_logsumexp,
 )
@@ -52,10 +53,17 @@ def rspo_loss(lists: ListBatch, config: RspoConfig) -> tuple[Tensor, Tensor]:
     return term_BN.sum(1) / counted_BN.sum(1).clamp_min(1), counted_BN.any(1)
 
 
+def scaled_rewards(lists: ListBatch, config: RspoConfig) -> Tensor:
+    """v [B, N] in [0, reward_scale] as `config.reward_scaling` says; 0 where there is no judged candidate."""
+    if config.reward_scaling == "quantile":
+        return quantile_reward(lists.reward_BN, lists.judged_BN, config.reward_scale)
+    return scale_reward(lists.reward_BN, lists.judged_BN, config.reward_scale, config.reward_money)
+
+
 def rspo_terms(lists: ListBatch, config: RspoConfig) -> tuple[Tensor, Tensor]:
     """(L_RSPO of every y_i [B, N] in bits, counted [B, N] bool: whether its E_i holds anything)."""
     judged_BN = lists.judged_BN
-    reward_BN = scale_reward(lists.reward_BN, judged_BN, config.reward_scale, config.reward_money)
+    reward_BN = scaled_rewards(lists, config)
     rank_BN = descending_rank(reward_BN if config.rank_source == "reward" else lists.policy_BN, judged_BN)
     weight_BNN = lambda_weight(reward_BN, judged_BN, rank_BN)
     lower_BNN = better(reward_BN, judged_BN)

@@ -133,6 +133,10 @@ class EventLogConfig(Section):
     key_env: str = Field("ADBEAM_USER_KEY", description="Secret of the HMAC that replaces user ids.")
 
 
+class RequestLogConfig(EventLogConfig):
+    """Where answered requests are kept for training, under the event log's user key; no folder, no log."""
+
+
 class EngineConfig(Section):
     """How a replica decodes."""
 
@@ -169,6 +173,7 @@ class ServingConfig(Section):
     openrtb: OpenRtbConfig = OpenRtbConfig()
     store: StoreConfig = StoreConfig()
     event_log: EventLogConfig = EventLogConfig()
+    request_log: RequestLogConfig = RequestLogConfig()
     updates: FollowConfig = FollowConfig()
     engine: EngineConfig = EngineConfig()
 

@@ -24,7 +24,7 @@ from adbeam.decoding import Decoder, ItemFilter, Trie
 from adbeam.decoding.branches import Step, steps
 from adbeam.decoding.results import DecodeResult
 from adbeam.errors import UserError
-from adbeam.model.lazyar import LazyAR
+from adbeam.model import build_model
 from adbeam.model.spec import FeatureSpec
 from adbeam.records import ACTIONS, ITEM_KINDS
 from adbeam.serving.catalogue import AdCatalogue, PopularAds
@@ -84,7 +84,7 @@ class ModelEngine:
         self._contexts = ContextBuilder(self.catalogue, self.spec, trends)
         self.scenes = tuple(bundle.settings.get("scenes") or ("default",))
         self.full_widths = full_widths(bundle, config)
-        model = LazyAR(bundle.model_config)
+        model = build_model(bundle.model_config)
         model.load_state_dict(bundle.weights)
         self.model = model.to(config.device).eval()
         self.trie = Trie.build(self.catalogue.sids_RT, bundle.model_config.codebooks, self.catalogue.live_R)

@@ -1,4 +1,4 @@
-"""Accepted events as Parquet, ready to be read back as an ad log.
+"""Accepted events and answered requests as Parquet, ready to be read back as an ad log and joined.
 
 Rows wait in memory until a file is due; a file appears under its final name only when whole. Rows of at most
 `rotate_seconds` are lost when a process is killed (the history store has them). User ids are replaced by a keyed hash.
@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import math
 import os
 import secrets
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adbeam.records import EVENT_SCHEMA, Event
+from adbeam.records import EVENT_SCHEMA, REQUEST_SCHEMA, Event
 from adbeam.serving.config import EventLogConfig
 
 logger = logging.getLogger(__name__)
@@ -31,24 +32,29 @@ BUFFERED_FILES = 8
 """Rows beyond this many files' worth are dropped while the disk refuses writes."""
 
 
-class EventLog:
+class RotatingLog:
     """Appends rows and rotates files from a thread of its own."""
 
-    def __init__(self, config: EventLogConfig) -> None:
+    prefix: str
+    schema: pa.Schema
+
+    def __init__(self, config: EventLogConfig, key_folder: Path | None = None) -> None:
+        """`key_folder` holds the secret where the environment has none; logs that are joined share it."""
         assert config.folder is not None
         self.config, self.folder = config, config.folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self.dropped = 0
-        self._key = user_key(self.folder, config.key_env)
+        key_folder = key_folder or self.folder
+        key_folder.mkdir(parents=True, exist_ok=True)
+        self._key = user_key(key_folder, config.key_env)
         self._rows: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._rotate_until_closed, name="event-log", daemon=True)
         self._thread.start()
 
-    def append(self, events: Sequence[Event]) -> None:
-        """Queue events for the next file; never waits for the disk."""
-        rows = [{**event.model_dump(mode="json"), "user_id": self.user_hash(event.user_id)} for event in events]
+    def _put(self, rows: list[dict[str, Any]]) -> None:
+        """Queue rows for the next file; never waits for the disk."""
         with self._changed:
             room = self.config.rotate_rows * BUFFERED_FILES - len(self._rows)
             self.dropped += max(0, len(rows) - room)
@@ -57,8 +63,8 @@ class EventLog:
                 self._changed.notify()
 
     def user_hash(self, user_id: str) -> str:
-        """The pseudonym that stands for a user in the log: HMAC-SHA256, 32 hex digits."""
-        return hmac.new(self._key, user_id.encode(), hashlib.sha256).hexdigest()[:32]
+        """The pseudonym that stands for a user in the log."""
+        return pseudonym(self._key, user_id)
 
     def close(self) -> None:
         """Write what is left and stop."""
@@ -81,22 +87,60 @@ class EventLog:
         return self._closing or len(self._rows) >= self.config.rotate_rows
 
     def _write(self, rows: list[dict[str, Any]]) -> bool:
-        name = f"events-{time.time_ns()}-{uuid.uuid4().hex[:8]}.parquet"
+        name = f"{self.prefix}-{time.time_ns()}-{uuid.uuid4().hex[:8]}.parquet"
         partial = self.folder / f".{name}.partial"
         try:
-            pq.write_table(pa.Table.from_pylist(rows, schema=EVENT_SCHEMA), partial, compression="zstd")
+            pq.write_table(pa.Table.from_pylist(rows, schema=self.schema), partial, compression="zstd")
             os.replace(partial, self.folder / name)
             self._remove_oldest()
             return True
         except (OSError, pa.ArrowException):
-            logger.exception("the event log cannot write %s; %d rows wait", self.folder / name, len(rows))
+            logger.exception("the log cannot write %s; %d rows wait", self.folder / name, len(rows))
             partial.unlink(missing_ok=True)
             return False
 
     def _remove_oldest(self) -> None:
-        files = sorted(self.folder.glob("events-*.parquet"))
+        files = sorted(self.folder.glob(f"{self.prefix}-*.parquet"))
         for path in files[: max(0, len(files) - self.config.max_files)]:
             path.unlink(missing_ok=True)
+
+
+class EventLog(RotatingLog):
+    """Accepted events."""
+
+    prefix, schema = "events", EVENT_SCHEMA
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Queue events for the next file; never waits for the disk."""
+        self._put([{**event.model_dump(mode="json"), "user_id": self.user_hash(event.user_id)} for event in events])
+
+
+class RequestLog(RotatingLog):
+    """Answered requests (REQUEST_SCHEMA), which feedback is later joined to."""
+
+    prefix, schema = "requests", REQUEST_SCHEMA
+
+    def append(self, user_id: str | None, timestamp: int, scene: str, body: Mapping[str, Any]) -> None:
+        """Queue one answer, as its body tells it; never waits for the disk."""
+        ads, served = body["ads"], body["served"]
+        row = {
+            "request_id": body["request_id"],
+            "user_id": None if user_id is None else self.user_hash(user_id),
+            "timestamp": timestamp,
+            "scene": scene,
+            "model_version": served["model_version"],
+            "source": served["source"],
+            "item_ids": [ad["item_id"] for ad in ads],
+            "sids": [list(ad["sid"]) for ad in ads],
+            "log_probabilities": [math.log(ad["probability"]) if ad["probability"] else None for ad in ads],
+            "expected_ecpm": [ad["expected_ecpm"] for ad in ads],
+        }
+        self._put([row])
+
+
+def pseudonym(key: bytes, user_id: str) -> str:
+    """HMAC-SHA256 of a user id, 32 hex digits."""
+    return hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def user_key(folder: Path, env: str) -> bytes:

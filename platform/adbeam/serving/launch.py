@@ -123,6 +123,7 @@ def of_work_dir(work_dir: Path) -> dict[str, Any]:
         "store.path": str(work_dir / "serving" / "histories.sqlite"),
         "store.prepared": str(prepared) if prepared.is_dir() else None,
         "event_log.folder": str(work_dir / "serving" / "events"),
+        "request_log.folder": str(work_dir / "serving" / "requests"),
         "updates.path": str(work_dir / "serving" / "ads.sqlite"),
     }
 

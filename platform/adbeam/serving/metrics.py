@@ -52,6 +52,7 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
     "adbeam_ad_updates_watermark": ("gauge", "Newest ad update that this replica has applied.", (), ()),
     "adbeam_ad_updates_skipped": ("gauge", "Ad updates that could not be applied since the bundle came.", (), ()),
     "adbeam_ad_updates_age_seconds": ("gauge", "Time since the update log was last read to its end.", (), ()),
+    "adbeam_request_log_dropped_rows": ("gauge", "Request rows lost because the log could not be written.", (), ()),
     "adbeam_event_log_dropped_rows": ("gauge", "Event rows lost because the log could not be written.", (), ()),
 }
 

@@ -21,7 +21,7 @@ from adbeam.serving.api import build_api
 from adbeam.serving.config import ReplicaOptions, ServingConfig
 from adbeam.serving.engine import LoadedModel, load_model
 from adbeam.serving.engine_process import load_in_process
-from adbeam.serving.eventlog import EventLog
+from adbeam.serving.eventlog import EventLog, RequestLog
 from adbeam.serving.fleet import Fleet
 from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
@@ -53,7 +53,9 @@ class Recommender:
         loader = loader or (load_in_process if config.engine.own_process else load_model)
         model = first_model(loader, config, policy, store, self._metrics)
         log = EventLog(config.event_log) if config.event_log.folder is not None else None
-        self.service = RecommenderService(config, model, policy, store, self._metrics, log)
+        answered = config.request_log.folder
+        requests = None if answered is None else RequestLog(config.request_log, config.event_log.folder)
+        self.service = RecommenderService(config, model, policy, store, self._metrics, log, requests)
         self.service.fleet = Fleet().look
         self._follower = BundleFollower(self.service, loader, self._metrics)
         self._stopping = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from safetensors.torch import load_file
 
 from adbeam.errors import UserError
 from adbeam.tokens.tokenizer import Encoded, Tokenizer
@@ -45,3 +47,13 @@ class LazyTokenizer:
                 )
             self._tokenizer = Tokenizer.from_state(self._settings, self._tensors, model_dir=self._model_dir)
         return self._tokenizer
+
+
+def version_in(folder: Path) -> str:
+    """The version of the tokenizer in a tokens folder; empty where its SIDs were made elsewhere."""
+    path = folder / "tokens.json"
+    if not path.is_file():
+        return ""
+    return LazyTokenizer(
+        json.loads(path.read_text(encoding="utf-8")), load_file(folder / "codebooks.safetensors")
+    ).version

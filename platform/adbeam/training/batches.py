@@ -14,11 +14,30 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from adbeam.model.batch import TrainBatch
+from adbeam.model.batch import ContextBatch, TrainBatch
 from adbeam.model.contexts import Contexts
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.objectives.weights import user_weight
+from adbeam.training.list_rows import ListFormat
 from adbeam.training.rows import RowFormat, targets_of
+
+
+@dataclass(frozen=True)
+class CandidateBatch:
+    """Lists as the model and the list loss read them: the candidates are the targets of one prefix each."""
+
+    batch: TrainBatch
+    reward_BN: torch.Tensor
+    """float32, money; NaN where unknown."""
+    reference_BN: torch.Tensor
+    """float32, log-probability of the generating model in nats; NaN where not stored."""
+    mask_BN: torch.Tensor
+    """bool, true where there is a candidate."""
+
+    def to(self, device: torch.device | str) -> CandidateBatch:
+        """The same on another device."""
+        reward_BN, reference_BN = self.reward_BN.to(device), self.reference_BN.to(device)
+        return CandidateBatch(self.batch.to(device), reward_BN, reference_BN, self.mask_BN.to(device))
 
 
 @dataclass(frozen=True)
@@ -29,6 +48,34 @@ class BatchMaker:
     buckets: EcpmBuckets
     user_value_U: np.ndarray
     """Ad values of a sample of the users, in rising order; empty leaves w_user out."""
+    lists: ListFormat | None = None
+    """Of the lists that join the requests."""
+
+    def list_parts(self, table: pa.Table, count: int) -> Iterator[CandidateBatch]:
+        """The lists of `table` in `count` batches of nearly equal size."""
+        edges = np.linspace(0, len(table), count + 1).round().astype(int)
+        for start, end in pairwise(edges.tolist()):
+            yield self.candidates(table.slice(start, end - start))
+
+    def candidates(self, table: pa.Table) -> CandidateBatch:
+        """All lists of `table`, as wide as the longest. Candidates have no eCPM bucket: a reward is money of a thousand
+        exposures, while buckets divide what conversions brought."""
+        assert self.lists is not None
+        row = self.lists.from_table(table)
+        n = max(1, int(row["candidates"].max(initial=0)))
+        mask_BN = np.arange(n) < row["candidates"][:, None]
+        context = self._context(row)
+        batch = TrainBatch(
+            context=context,
+            visible_BP=torch.full((len(table), 1), context.code_BST.shape[1]),
+            code_BPMT=torch.from_numpy(row["candidate_NT"][:, :n].astype(np.int64))[:, None],
+            bucket_BPM=torch.full((len(table), 1, n), -1),
+            weight_BPM=torch.from_numpy(mask_BN.astype(np.float32))[:, None],
+        )
+        reward_BN, reference_BN = (
+            torch.from_numpy(row[name][:, :n].copy()) for name in ("reward_N", "log_probability_N")
+        )
+        return CandidateBatch(batch, reward_BN, reference_BN, torch.from_numpy(mask_BN))
 
     def batch(self, table: pa.Table) -> TrainBatch:
         """All rows of `table` as one batch, as narrow as its longest context and its longest list of targets."""
@@ -36,14 +83,10 @@ class BatchMaker:
         weight_BM = row["weight_M"] * self._user_weight(row["user_value"])[:, None]
         filled = max(1, int(targets_of(row["weight_M"]).max(initial=0)))
         value_BM, weight_BM = row["value_M"][:, :filled], weight_BM[:, :filled]
-        kept_S = _places_with_tokens(row["code_ST"])
-        code_BST, feature_BSC = row["code_ST"][:, kept_S], row["feature_SC"][:, kept_S]
-        short = int((kept_S[1:] < 1 + self.format.short_length).sum())
-        trends = row.get("trend_code_NT"), row.get("trend_feature_NC")
-        contexts = Contexts(row["static_F"], code_BST, feature_BSC, *trends, short_places=short)
+        context = self._context(row)
         return TrainBatch(
-            context=contexts.batch(),
-            visible_BP=torch.full((len(table), 1), code_BST.shape[1]),
+            context=context,
+            visible_BP=torch.full((len(table), 1), context.code_BST.shape[1]),
             code_BPMT=torch.from_numpy(row["target_MT"][:, :filled].astype(np.int64))[:, None],
             bucket_BPM=self._bucket(value_BM, weight_BM)[:, None],
             weight_BPM=torch.from_numpy(weight_BM.astype(np.float32))[:, None],
@@ -57,6 +100,14 @@ class BatchMaker:
         edges = np.linspace(0, len(table), count + 1).round().astype(int)
         for start, end in pairwise(edges.tolist()):
             yield self.batch(table.slice(start, end - start))
+
+    def _context(self, row: dict[str, np.ndarray]) -> ContextBatch:
+        """The contexts of requests or lists, without the places where no row has a token."""
+        kept_S = _places_with_tokens(row["code_ST"])
+        code_BST, feature_BSC = row["code_ST"][:, kept_S], row["feature_SC"][:, kept_S]
+        short = int((kept_S[1:] < 1 + self.format.short_length).sum())
+        trends = row.get("trend_code_NT"), row.get("trend_feature_NC")
+        return Contexts(row["static_F"], code_BST, feature_BSC, *trends, short_places=short).batch()
 
     def _user_weight(self, user_value_B: np.ndarray) -> np.ndarray:
         """w_user [B] (GR4AD 1.5), read off the weights of the sampled users."""

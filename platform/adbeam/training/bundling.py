@@ -21,8 +21,10 @@ from adbeam.evaluation.evaluate import judged_requests, popularity_before
 from adbeam.evaluation.ladder_quality import measure_ladder
 from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.prepared import PreparedLog
+from adbeam.model import build_model
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
+from adbeam.model.mtp import MtpDecoder
 from adbeam.model.spec import FeatureSpec
 from adbeam.tokens.config import TokensConfig, UpdatesConfig
 from adbeam.tokens.encoder import LazyTokenizer
@@ -117,10 +119,10 @@ def catalogue_with_sids(catalogue: pa.Table, sids: pa.Table) -> pa.Table:
     return catalogue.append_column(SID_COLUMN, sids.column("sid").take(places))
 
 
-def trained_model(folder: Path) -> tuple[LazyAR, list[float]]:
+def trained_model(folder: Path) -> tuple[LazyAR | MtpDecoder, list[float]]:
     """(the model with its weights, mean value of each eCPM bucket)."""
     shape = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-    model = LazyAR(ModelConfig.parse(shape, source=str(folder / MODEL)))
+    model = build_model(ModelConfig.parse(shape, source=str(folder / MODEL)))
     model.load_state_dict(load_file(folder / WEIGHTS))
     means = json.loads((folder / ECPM).read_text(encoding="utf-8"))["means"]
     return model.eval(), means

@@ -48,15 +48,33 @@ class TrackingConfig(Section):
     wandb_project: str | None = Field(None, description="Weights & Biases project; needs the package wandb.")
 
 
+class RailsConfig(Section):
+    """Bounds whose crossing stops a run that learns from lists; what was published before stays in force."""
+
+    max_kl_nats: float = Field(3.0, gt=0, description="Of the reference's order of a list against the model's.")
+    min_entropy_share: float = Field(0.05, ge=0, le=1, description="Entropy of the first level over log V.")
+    max_invalid_share: float = Field(
+        0.995, ge=0, le=1, description="Of SIDs drawn freely that no item has; a young model draws many."
+    )
+    max_collapsed_share: float = Field(0.9, ge=0, le=1, description="Of SIDs drawn freely that were drawn before.")
+    patience_checks: int = Field(2, ge=1, description="Checks in a row beyond a bound that stop the run.")
+    interval_steps: int = Field(20, ge=1, description="Steps between two checks.")
+    probe_requests: int = Field(64, ge=2, description="Contexts that SIDs are drawn for at each check.")
+
+
 class TrainingConfig(Section):
     """Ray Train and DeepSpeed."""
 
     batch_requests: int = Field(128, ge=1, description="Requests in one global optimiser step.")
+    batch_lists: int = Field(32, ge=1, description="Lists in one step, where objectives.preference learns from them.")
     targets_per_request: int = Field(8, ge=1, description="M: at most this many items of one request are targets.")
     target_action: Literal["conversion", "click"] = Field("conversion", description="What makes an item a target.")
     behavior_weights: BehaviorWeights = BehaviorWeights()
     user_value_weights: bool = Field(True, description="w_user: long-term ad value of the user, in [0.5, 2].")
 
+    start_from: Path | None = Field(
+        None, description="A model.safetensors whose weights a fresh run begins with, in place of random ones."
+    )
     epochs: int = Field(10, ge=1)
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimiser steps.")
     time_budget_seconds: float | None = Field(None, gt=0, description="Stop after this long, schedule included.")
@@ -103,6 +121,8 @@ class TrainingConfig(Section):
     tracking: TrackingConfig = TrackingConfig()
     max_failures: int = Field(2, ge=0, description="Lost worker groups that a run survives.")
     restart_timeout_seconds: float = Field(60, gt=0, description="Wait this long for workers before taking fewer.")
+
+    rails: RailsConfig = RailsConfig()
 
     ladder_requests: int = Field(128, ge=0, description="Validation requests that export measures each rung on.")
 

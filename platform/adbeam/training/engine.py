@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -77,6 +79,18 @@ def import_deepspeed() -> Any:
     logger.setLevel(logging.ERROR)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
+
+
+@contextmanager
+def whole_weights(module: nn.Module, zero_stage: int) -> Iterator[None]:
+    """Inside the block the module's parameters are whole on every worker: ZeRO-3 keeps only parts; all must enter."""
+    if zero_stage < 3:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(list(module.parameters())):
+        yield
 
 
 def full_weights(engine: Any) -> dict[str, torch.Tensor]:

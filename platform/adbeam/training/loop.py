@@ -7,6 +7,7 @@ learning rate, on stopping, and on refusing a loss that is not finite.
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 import time
@@ -16,10 +17,12 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from safetensors.torch import load_file
 
+from adbeam.errors import UserError
+from adbeam.model import build_model
 from adbeam.model.batch import TrainBatch
 from adbeam.model.config import ModelConfig
-from adbeam.model.lazyar import LazyAR
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.vsl import vsl_loss
 from adbeam.training import checkpoint
@@ -28,11 +31,15 @@ from adbeam.training.batches import BatchMaker
 from adbeam.training.checkpoint import RunState
 from adbeam.training.config import TrainingConfig
 from adbeam.training.engine import build_engine
+from adbeam.training.list_learner import ListLearner
 from adbeam.training.meter import Meter
 from adbeam.training.optimizer import learning_rate, set_learning_rate
 from adbeam.training.preemption import NoticeBoard, Stop, never
 from adbeam.training.progress import Post, Row, RunReporter, print_nothing
+from adbeam.training.rails import Diverged
 from adbeam.training.stream import RequestStream
+
+logger = logging.getLogger(__name__)
 
 DATASET = "requests"
 
@@ -51,6 +58,10 @@ class TrainJob:
     post: Post = print_nothing
     stop: Stop = never
     checkpoints: bool = True
+    initial: Path | None = None
+    """Weights (safetensors) that a fresh run begins with: continual training."""
+    sids: Path | None = None
+    """sids.parquet, where a run that learns from lists looks up which SIDs there are."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +93,10 @@ def run_job(job: TrainJob, stream: RequestStream) -> Outcome:
     worker = _Worker(job, engine, state, stream)
     try:
         ended = worker.run()
-    except LossNotFinite as error:
-        return Outcome(state.step, {"what": str(error), "step": state.step}, state.history)
+    except (LossNotFinite, Diverged) as error:
+        failure = {"what": str(error), "step": state.step, "rail": isinstance(error, Diverged)}
+        logger.error("training stopped at step %d: %s", state.step, error)
+        return Outcome(state.step, failure, state.history)
     finally:
         worker.close()
     return Outcome(state.step, history=state.history, stopped=not ended)
@@ -91,13 +104,26 @@ def run_job(job: TrainJob, stream: RequestStream) -> Outcome:
 
 def _start(job: TrainJob, local_rank: int) -> tuple[Any, RunState]:
     torch.manual_seed(job.seed)
-    model = LazyAR(job.model)
+    model = build_model(job.model)
     model.train()
     model.activation_checkpointing = job.training.activation_checkpointing
     folder = _newest(job) if job.checkpoints else None
     if folder is not None:
         return checkpoint.restore(model, job.training, folder, local_rank)
+    begin_with(model, job.initial)
     return build_engine(model, job.training, torch.distributed.get_world_size()), RunState()
+
+
+def begin_with(model: torch.nn.Module, initial: Path | None) -> None:
+    """Take over weights; raises UserError when they are of another shape."""
+    if initial is None:
+        return
+    try:
+        model.load_state_dict(load_file(initial))
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            "cannot begin with these weights", field="training.start_from", value=initial, remedy=str(error)
+        ) from None
 
 
 def _newest(job: TrainJob) -> Path | None:
@@ -135,20 +161,24 @@ class _Worker:
             if self.rank == 0
             else None
         )
+        learns_lists = job.objectives.preference.method != "none"
+        self.lists = ListLearner(job, engine, self.meter, self.world) if learns_lists else None
 
     def run(self) -> bool:
         """All steps that are left, with a checkpoint every interval and one at the end; false when told to stop."""
-        tables = iter(self.stream.tables(self.state.step, self.job.total_steps))
+        steps = iter(self.stream.steps(self.state.step, self.job.total_steps))
         while True:
             with self.meter.time("data"):
-                item = next(tables, None)
+                item = next(steps, None)
             if item is None:
                 return True
-            step, table = item
-            progress, ask = self._step(step, table)
+            step, table, lists = item
+            progress, ask = self._step(step, table, lists)
             self.state.step = step + 1
             self.state.elapsed_seconds = time.monotonic() - self.started
             self.state.finished = self.state.step >= self.job.total_steps or progress >= 1.0
+            if self.lists is not None and self.state.step % self.training.rails.interval_steps == 0:
+                self.lists.check(table)
             due = self.state.step % self.training.report_interval_steps == 0 or self.state.finished
             if due and self.meter.steps:
                 self._report(progress)
@@ -168,10 +198,11 @@ class _Worker:
             self.reporter.close()
         self.engine.destroy()
 
-    def _step(self, step: int, table: pa.Table) -> tuple[float, bool]:
+    def _step(self, step: int, table: pa.Table, lists: pa.Table | None) -> tuple[float, bool]:
         """One optimiser step: (progress of the run in [0, 1], whether to ask for notices), agreed by all workers."""
         seed_step(self.job.seed, step, self.rank)
         parts = list(self.job.maker.parts(table, self.training.gradient_accumulation))
+        candidates = [] if lists is None else list(self.job.maker.list_parts(lists, len(parts)))
         local = torch.zeros(3, device=self.engine.device)
         counted: list[tuple[dict[str, torch.Tensor], int]] = []
         loss_value, progress, ask, fault = 0.0, 0.0, False, None
@@ -179,14 +210,17 @@ class _Worker:
             part = part.to(self.engine.device)
             share = part.context.size / self.training.batch_requests
             loss, metrics = vsl_of(self.engine, part, self.job.objectives)
+            loss = loss * share
+            if candidates and self.lists is not None:
+                added, of_lists = self.lists.learn(candidates[index])
+                loss, metrics = loss + added, {**metrics, **of_lists}
             counted.append((metrics, part.context.size))
-            local[0] += loss.detach() * share
+            local[0] += loss.detach()
             if index + 1 == len(parts):
                 loss_value, progress, ask = self._agree(step, local)
                 fault = self.guard.of_loss(step, loss_value)
             # Gradients that are no numbers move nothing.
-            scale = math.nan if fault else share * self.world * len(parts)
-            self.engine.backward(loss * scale)
+            self.engine.backward(loss * (math.nan if fault else self.world * len(parts)))
             if index + 1 < len(parts):
                 self.engine.step()
         if self._apply(step, progress, loss_value, fault):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ class Meter:
         self.rate, self.norm = 0.0, 0.0
         self.sums: dict[str, torch.Tensor] = {}
         self.spent = {"data": 0.0, "checkpoint": 0.0}
+        self.noted: dict[str, float] = {}
         self.began = time.monotonic()
 
     @contextmanager
@@ -38,6 +40,10 @@ class Meter:
         self.requests += requests
         for key, value in metrics.items():
             self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value * requests
+
+    def note(self, values: dict[str, float]) -> None:
+        """Values that are shown as they are, the last of each."""
+        self.noted |= {name: value for name, value in values.items() if not math.isnan(value)}
 
     def done(self, loss: float, rate: float, norm: float) -> None:
         """One step is over."""
@@ -63,6 +69,7 @@ class Meter:
             "elapsed_seconds": state.elapsed_seconds,
             **{f"{what}_seconds": seconds for what, seconds in self.spent.items()},
             **{key: float(value) / self.requests for key, value in self.sums.items()},
+            **self.noted,
         }
         self._reset()
         return row

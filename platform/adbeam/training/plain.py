@@ -9,24 +9,29 @@ import time
 
 import torch
 
-from adbeam.model.lazyar import LazyAR
-from adbeam.training.loop import TrainJob, seed_step, vsl_of
+from adbeam.model import build_model
+from adbeam.training.list_learner import lists_of
+from adbeam.training.loop import TrainJob, begin_with, seed_step, vsl_of
 from adbeam.training.optimizer import build_optimizer, learning_rate, set_learning_rate
 from adbeam.training.progress import Row
 from adbeam.training.stream import RequestStream
 
 
-def train_plain(job: TrainJob, stream: RequestStream) -> tuple[LazyAR, list[Row]]:
+def train_plain(job: TrainJob, stream: RequestStream) -> tuple[torch.nn.Module, list[Row]]:
     """(the trained model, one row {"step", "loss", "seconds"} a step)."""
     torch.manual_seed(job.seed)
-    model = LazyAR(job.model)
+    model = build_model(job.model)
+    begin_with(model, job.initial)
     model.train()
     optimizer = build_optimizer(model, job.training)
     history, began = [], time.monotonic()
-    for step, table in stream.tables(0, job.total_steps):
+    for step, table, lists in stream.steps(0, job.total_steps):
         seed_step(job.seed, step, rank=0)
         batch = job.maker.batch(table)
         loss, _ = vsl_of(model, batch, job.objectives)
+        if lists is not None:
+            added, _ = lists_of(model, job.maker.candidates(lists), job.objectives)
+            loss = loss + job.objectives.preference.weight * added
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if job.training.gradient_clipping:

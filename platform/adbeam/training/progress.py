@@ -69,6 +69,11 @@ def _gauges() -> dict[str, Any]:
         "learning_rate": "Learning rate.",
         "gradient_norm": "Gradient norm before clipping.",
         "step": "Optimiser steps done.",
+        "list_kl": "Divergence from the model that generated the lists, nats.",
+        "list_ndcg": "NDCG of the model's order of candidates by reward.",
+        "entropy_share": "Entropy of the first level over log V.",
+        "invalid_share": "Share of freely drawn SIDs that no item has.",
+        "collapsed_share": "Share of freely drawn SIDs that were drawn before.",
     }
     return {key: Gauge(f"adbeam_train_{key}", description=text) for key, text in described.items()}
 

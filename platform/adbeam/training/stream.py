@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,17 @@ class RequestStream:
     task_cpus: float = 0.25
     buckets: RowFormat | None = None
     """With the rows' format, rows of like size share a step (RequestOrder.bucketed)."""
+    lists: RequestStream | None = None
+    """Candidate lists that join each step; their epochs are their own."""
+
+    def steps(self, first_step: int, end_step: int) -> Iterator[tuple[int, pa.Table, pa.Table | None]]:
+        """(step, this worker's rows, its lists or None) for the steps [first_step, end_step)."""
+        if self.lists is None:
+            yield from ((step, table, None) for step, table in self.tables(first_step, end_step))
+            return
+        lists = replace(self.lists, rank=self.rank, world=self.world)
+        both = zip(self.tables(first_step, end_step), lists.tables(first_step, end_step), strict=True)
+        yield from ((step, table, part) for (step, table), (_, part) in both)
 
     def tables(self, first_step: int, end_step: int) -> Iterator[tuple[int, pa.Table]]:
         """(step, this worker's rows of the step) for the steps [first_step, end_step)."""

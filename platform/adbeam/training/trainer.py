@@ -20,23 +20,27 @@ from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.ecpm import EcpmBuckets
+from adbeam.rewards.config import ListsConfig
+from adbeam.tokens.encoder import version_in
 from adbeam.training.batches import BatchMaker
 from adbeam.training.checkpoint import HISTORY, WEIGHTS
 from adbeam.training.ingest import RowStore, TrainSettings, build_rows
 from adbeam.training.launch import fit, ray_for
+from adbeam.training.list_rows import FOLDER as LIST_ROWS
+from adbeam.training.list_rows import ListStore, build_list_rows
 from adbeam.training.loop import Outcome, TrainJob
 from adbeam.training.order import RequestOrder
 from adbeam.training.run_record import RunRecord, flat
 from adbeam.training.stream import RequestStream
 from adbeam.training.tracking import driver_trackers
 
-FOLDER, RUNS = "training", "training_runs"
+FOLDER, RUNS, LISTS = "training", "training_runs", "lists"
 MODEL, ECPM, HISTORY_TABLE = "model.json", "ecpm.json", "history.parquet"
 LAYOUT_SETTINGS = {
     "workers", "threads_per_worker", "cpus_per_worker", "use_gpu", "zero_stage", "offload_optimizer",
     "offload_parameters", "activation_checkpointing", "environment", "deepspeed", "deepspeed_file",
     "ingest_cpus", "checkpoint_interval_steps", "keep_checkpoints", "report_interval_steps", "max_failures",
-    "restart_timeout_seconds", "tracking", "ladder_requests",
+    "restart_timeout_seconds", "tracking", "ladder_requests", "rails",
 }  # fmt: skip
 """Settings that change how a run is carried out and not what it computes."""
 
@@ -46,6 +50,8 @@ class FitSettings(TrainSettings, Protocol):
 
     @property
     def objectives(self) -> ObjectivesConfig: ...
+    @property
+    def lists(self) -> ListsConfig: ...
 
 
 @dataclass(frozen=True)
@@ -71,15 +77,16 @@ def train(config: FitSettings) -> TrainingResult:
 
 def _train(config: FitSettings) -> TrainingResult:
     store = build_rows(config, use_ray=not config.training.local)
-    name = run_name(config, store)
+    lists = lists_for(config, store)
+    name = run_name(config, store, lists)
     folder = Path(config.work_dir) / FOLDER
     details: dict[str, Any] = {"fingerprint": name}
     if artifacts.is_current(folder, details):
         return _result(folder, reused=True)
-    job, stream = build_job(config, store, (Path(config.work_dir) / RUNS / name).resolve())
+    job, stream = build_job(config, store, (Path(config.work_dir) / RUNS / name).resolve(), lists)
     outcome, last = fit(job, stream, open_record(config, job.run_folder))
     if outcome.stopped:
-        raise UserError(f"stopped by SIGTERM after step {outcome.step}", remedy="the same command goes on from there")
+        raise stopped(outcome)
     if outcome.failure is not None or last is None:
         raise _refusal(outcome)
     with artifacts.publish(folder, details) as staging:
@@ -87,7 +94,19 @@ def _train(config: FitSettings) -> TrainingResult:
     return _result(folder, reused=False)
 
 
-def build_job(config: FitSettings, store: RowStore, run_folder: Path) -> tuple[TrainJob, RequestStream]:
+def lists_for(config: FitSettings, store: RowStore) -> ListStore | None:
+    """The rows of `work_dir/lists`, where the configuration learns from lists; raises UserError when there are none."""
+    if config.objectives.preference.method == "none":
+        return None
+    work_dir, candidates = Path(config.work_dir), config.lists.candidates
+    return build_list_rows(
+        [work_dir / LISTS], work_dir / LIST_ROWS, store.format, candidates, version_in(work_dir / "tokens")
+    )
+
+
+def build_job(
+    config: FitSettings, store: RowStore, run_folder: Path, lists: ListStore | None = None
+) -> tuple[TrainJob, RequestStream]:
     """(what every worker is told, the data as one worker alone would read it)."""
     training = config.training
     order = RequestOrder(
@@ -102,6 +121,7 @@ def build_job(config: FitSettings, store: RowStore, run_folder: Path) -> tuple[T
         format=store.format,
         buckets=EcpmBuckets.fit(store.value_sample[store.value_sample > 0], config.model.ecpm_buckets),
         user_value_U=store.user_value_sample if training.user_value_weights else store.user_value_sample[:0],
+        lists=None if lists is None else lists.format,
     )
     job = TrainJob(
         model=config.model,
@@ -111,17 +131,13 @@ def build_job(config: FitSettings, store: RowStore, run_folder: Path) -> tuple[T
         seed=config.seed,
         total_steps=min(total, training.max_steps or total),
         run_folder=run_folder,
+        initial=None if training.start_from is None else training.start_from.resolve(),
+        sids=(Path(config.work_dir) / "tokens" / "sids.parquet").resolve(),
     )
-    stream = RequestStream(
-        store.files,
-        order,
-        rank=0,
-        world=1,
-        use_ray=not training.local,
-        task_cpus=training.ingest_cpus,
-        buckets=store.format if training.length_buckets else None,
-    )
-    return job, stream
+    reading: dict[str, Any] = {"use_ray": not training.local, "task_cpus": training.ingest_cpus}
+    of_lists = None if lists is None else RequestStream(lists.files, _list_order(config, lists), 0, 1, **reading)
+    buckets = store.format if training.length_buckets else None
+    return job, RequestStream(store.files, order, 0, 1, **reading, buckets=buckets, lists=of_lists)
 
 
 def open_record(config: FitSettings, folder: Path) -> RunRecord:
@@ -133,13 +149,38 @@ def open_record(config: FitSettings, folder: Path) -> RunRecord:
     return RunRecord(folder, settings, config.seed, trackers)
 
 
-def run_name(config: FitSettings, store: RowStore) -> str:
+def stopped(outcome: Outcome) -> UserError:
+    """What a driver says that was told to end before its run did."""
+    return UserError(f"stopped by SIGTERM after step {outcome.step}", remedy="the same command goes on from there")
+
+
+def _list_order(config: FitSettings, lists: ListStore) -> RequestOrder:
+    training = config.training
+    if training.batch_lists % training.lanes:
+        raise UserError(
+            f"must divide by lanes ({training.lanes})", field="training.batch_lists", value=training.batch_lists
+        )
+    if lists.files.rows < training.batch_lists:
+        raise UserError(
+            f"there are only {lists.files.rows} lists",
+            field="training.batch_lists",
+            value=training.batch_lists,
+            remedy="make it smaller, or generate more lists",
+        )
+    return RequestOrder(lists.files.rows, training.batch_lists, training.lanes, training.shuffle_steps, config.seed)
+
+
+def run_name(config: FitSettings, store: RowStore, lists: ListStore | None = None) -> str:
     """The name of the run that this configuration and these rows mean."""
+    unread = set() if lists is not None else {"preference", "rspo", "uvr", "batch_lists"}
+    begun = [] if config.training.start_from is None else [artifacts.describe(config.training.start_from)]
     return artifacts.fingerprint(
         store.fingerprint,
+        *([] if lists is None else [lists.fingerprint]),
         config.model.model_dump(),
-        config.objectives.model_dump(),
-        config.training.model_dump(exclude=LAYOUT_SETTINGS),
+        config.objectives.model_dump(exclude=unread),
+        config.training.model_dump(exclude=LAYOUT_SETTINGS | unread | {"start_from"}),
+        *begun,
         config.seed,
     )
 
@@ -162,6 +203,12 @@ def _result(folder: Path, *, reused: bool) -> TrainingResult:
 def _refusal(outcome: Outcome) -> UserError:
     if outcome.failure is None:
         return UserError("the run ended without a checkpoint", remedy="train again")
+    if outcome.failure.get("rail"):
+        return UserError(
+            f"stopped at step {outcome.failure['step']}: {outcome.failure['what']}",
+            field="training.rails",
+            remedy="nothing was published, the model before stays; lower objectives.preference.weight or the rate",
+        )
     return UserError(
         outcome.failure["what"],
         field="training.learning_rate",

@@ -1,0 +1,124 @@
+"""The paper's ladder in simulated revenue over a cascade, what an RSPO step costs, and the online loop under drift.
+
+    python -m benchmarks.ladder [--seeds 0 1 2 3 4] [--steps 500] [--more-steps 200] [--online-rounds 20]
+
+Every figure is **simulated**: the market of adbeam.market. Each row is trained anew for every seed (a market of its
+own) and judged by the expected revenue of its lists on the day after the log; `revenue_<row>` is the mean lift over the
+cascade (two-tower recall, DLRM ranking), with a 95 % Student interval over the seeds. Finished models are kept in
+runs/benchmark-ladder and not trained again. Interrupted, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+
+from adbeam import artifacts
+from benchmarks.ladder_market import ROWS, Bench
+from benchmarks.ladder_online import play_online
+from benchmarks.ladder_step import simulation_speed, step_cost
+from benchmarks.report import report
+
+ROOT = Path("runs/benchmark-ladder")
+
+
+def main() -> None:
+    """Write ladder.json and ladder.png."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--more-steps", type=int, default=200)
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--online-rounds", type=int, default=20)
+    parser.add_argument("--online-requests", type=int, default=1000)
+    parser.add_argument("--root", type=Path, default=ROOT)
+    parser.add_argument("--rows", nargs="*", help="only these rows, for a look")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    chosen = [row for row in ROWS if row.shown and (not asked.rows or row.name in asked.rows)]
+    seeds = [
+        Bench(asked.root / f"seed-{seed}", seed, asked.steps, asked.more_steps, asked.requests) for seed in asked.seeds
+    ]
+    results = [_seed(bench, [row.name for row in chosen]) for bench in seeds]
+    figures: dict[str, float] = {}
+    for row in chosen:
+        lifts = np.array([result[row.name]["revenue"] / result["cascade"]["revenue"] - 1 for result in results])
+        mean, low, high = interval(lifts)
+        figures |= {f"revenue_{row.name}": mean, f"revenue_{row.name}_lo": low, f"revenue_{row.name}_hi": high}
+        figures[f"requests_per_second_{row.name}"] = float(np.median([r[row.name]["per_second"] for r in results]))
+    for name in ("random", "best"):
+        figures[f"revenue_{name}"] = float(np.mean([r[name]["revenue"] / r["cascade"]["revenue"] - 1 for r in results]))
+    figures |= {**step_cost(seeds[0]), **simulation_speed(seeds[0])}
+    online = (
+        play_online(asked.root / "online", asked.online_rounds, asked.online_requests) if asked.online_rounds else {}
+    )
+    figures |= {name: value for name, value in online.items() if isinstance(value, int | float)}
+    report(
+        "ladder",
+        figures,
+        {
+            "simulated": True,
+            "seeds": asked.seeds,
+            "market": asdict(seeds[0])["market"].model_dump(),
+            "revenue_per_request": results,
+            "online": online.get("rounds_table"),
+        },
+    )
+    _plot(figures, [row.name for row in chosen])
+
+
+def _seed(bench: Bench, rows: list[str]) -> dict[str, dict[str, float]]:
+    """Revenue and speed of every row on one market; what was judged before is read back."""
+    path = bench.root / f"judged-{bench.steps}-{bench.more_steps}-{bench.requests}.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    world = bench.prepare()
+    if "cascade" not in known:
+        known["cascade"] = {"revenue": bench.judge_cascade(world)}
+        known |= {name: {"revenue": value} for name, value in bench.bounds(world).items()}
+    for name in rows:
+        if name not in known:
+            row = next(row for row in ROWS if row.name == name)
+            revenue, per_second = bench.judge(row, world)
+            known[name] = {"revenue": revenue, "per_second": per_second}
+            print(f"seed {bench.seed} {name}: {revenue / known['cascade']['revenue'] - 1:+.2%}", flush=True)
+            artifacts.write_json(path, known)
+    return dict(known)
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """(mean, lower, upper) by Student's t; the bounds are the mean itself for a single value."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, mean, mean
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
+def _plot(figures: dict[str, float], rows: list[str]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    mean = np.array([100 * figures[f"revenue_{row}"] for row in rows])
+    low = np.array([100 * figures[f"revenue_{row}_lo"] for row in rows])
+    high = np.array([100 * figures[f"revenue_{row}_hi"] for row in rows])
+    figure, axes = plt.subplots(figsize=(7, 0.4 * len(rows) + 1.2))
+    axes.errorbar(mean, np.arange(len(rows)), xerr=[mean - low, high - mean], fmt="o", capsize=3)
+    axes.set_yticks(np.arange(len(rows)), rows)
+    axes.invert_yaxis()
+    axes.axvline(0, color="grey", linewidth=0.8)
+    axes.set_xlabel("simulated revenue over the cascade, % (95 % interval over seeds)")
+    axes.grid(axis="x", alpha=0.3)
+    figure.tight_layout()
+    figure.savefig("ladder.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()

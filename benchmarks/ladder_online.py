@@ -1,0 +1,72 @@
+"""The online loop on the simulated market under drift, against a model that never learns again.
+
+Every day the bundle in force answers that day's requests, the feed writes both logs, and a round runs. The frozen model
+answers the same requests of the same day, for comparison only.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adbeam import artifacts
+from adbeam.bundle import load_bundle, resolve
+from adbeam.evaluation.ranker import Ranker
+from adbeam.logs.prepared import PreparedLog
+from adbeam.logs.requests import read_sequences
+from adbeam.market.config import MarketConfig
+from adbeam.market.feed import Feed, audience_of
+from adbeam.market.play import Market
+from adbeam.online.rounds import account, history, run_rounds
+from benchmarks.ladder_market import BY_LEVEL, MARKET, UVR, Bench, named
+
+STEPS = 500
+
+
+def play_online(
+    root: Path, rounds: int, requests: int, seed: int = 0, steps: int = STEPS, market: MarketConfig = MARKET
+) -> dict[str, Any]:
+    """Rounds done, events lost and samples duplicated, mean lift over the frozen model, and the table of all rounds."""
+    bench = Bench(root, seed, steps, 0, requests, market)
+    row = named("lazyar_start")
+    world = bench.prepare()
+    config = bench.config(row, **UVR, **{"online.workers": 0, "online.lists_per_round": 256})
+    bundles = config.work_dir / "bundles"
+    if not bundles.is_dir():
+        bench._write_bundle(row, bench.config(row), row.name)
+        (root / "frozen").write_text(resolve(bundles).name, encoding="utf-8")
+    frozen = Ranker.of(load_bundle(bundles / (root / "frozen").read_text(encoding="utf-8")), order_by="expected_value")
+    shards = PreparedLog.open(config.work_dir / "prepared", verify=False).sequences()
+    feed = Feed(Market(world), audience_of([s for shard in shards for s in read_sequences(shard)]), config.work_dir)
+    table = []
+    for number in range(rounds):
+        day = bench.market.days + number
+        bundle = load_bundle(bundles)
+        asked = world.requests(day, requests)
+        live = Ranker.of(bundle, order_by="expected_value")
+        still = float(
+            Market(world).expected_revenue(asked, feed.answer(frozen, asked, BY_LEVEL, bench.market.slots)).mean()
+        )
+        earned = feed.play_day(live, asked, BY_LEVEL, bench.market.slots, bundle.version)
+        done = run_rounds(config, 1)
+        verdict = done[0].verdict if done else "nothing new"
+        table.append({"day": day, "revenue": earned, "frozen": still, "verdict": verdict})
+        print(json.dumps(table[-1]), flush=True)
+        artifacts.write_json(root / "rounds.json", table)
+    found = account(config)
+    lift = np.array([line["revenue"] / line["frozen"] - 1 for line in table])
+    below = [line for line in history(config) if line["verdict"] == "published" and line.get("published") is False]
+    return {
+        "online_rounds": len(table),
+        "online_published": sum(line["verdict"] == "published" for line in table),
+        "online_published_below_gate": len(below),
+        "online_lost": found["lost"],
+        "online_duplicated": found["duplicated"],
+        "online_events": found["stored"],
+        "online_lift_mean": float(lift.mean()),
+        "online_lift_last_quarter": float(lift[-max(1, len(lift) // 4) :].mean()),
+        "rounds_table": table,
+    }

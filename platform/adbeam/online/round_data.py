@@ -1,0 +1,150 @@
+"""What the stages of a round read and build: marked sequences, makers of rows and batches, the training job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from adbeam import artifacts
+from adbeam.bundle import load_bundle, resolve
+from adbeam.logs.prepared import PreparedLog
+from adbeam.logs.requests import UserSequence, requests_in
+from adbeam.model.spec import FeatureSpec
+from adbeam.objectives.ecpm import EcpmBuckets, SlidingEcpm
+from adbeam.online.histories import NEW, Fresh, Histories
+from adbeam.online.rows import RowMaker, corrections_of, fresh_samples, marked
+from adbeam.rewards.lists import Ask
+from adbeam.serving.eventlog import user_key
+from adbeam.tokens.encoder import version_in
+from adbeam.tokens.sid_table import SidTable
+from adbeam.tokens.trends import EncodedTrends
+from adbeam.training.batches import BatchMaker
+from adbeam.training.checkpoint import WEIGHTS
+from adbeam.training.ingest import FOLDER as BASE_ROWS
+from adbeam.training.ingest import RowStore
+from adbeam.training.list_rows import ListStore, build_list_rows
+from adbeam.training.loop import TrainJob
+from adbeam.training.order import RequestOrder, RowFiles
+from adbeam.training.stream import RequestStream
+
+if TYPE_CHECKING:
+    from adbeam.online.rounds import Loop
+
+NEW_ROWS, HELD_ROWS = "rows.parquet", "held_out.parquet"
+
+
+def newest_moment(inputs: Path, clock: Path) -> int:
+    """The newest moment in the round's files, or before them."""
+    known = json.loads(clock.read_text(encoding="utf-8"))["now_ms"] if clock.is_file() else 0
+    moments = [
+        pc.max(pq.read_table(path, columns=["timestamp"])["timestamp"]).as_py() for path in inputs.rglob("*.parquet")
+    ]
+    return max([known, *(moment for moment in moments if moment is not None)])
+
+
+def sequences_of(loop: Loop, numbers: Iterable[int]) -> list[UserSequence]:
+    """Every user with samples in these rounds, all that is known of them, what is new marked."""
+    percent = loop.config.online.gate.holdout_percent
+    by_shard: list[dict[str, list[Fresh]]] = [{} for _ in loop.states()]
+    for number in numbers:
+        for merged, samples in zip(by_shard, fresh_samples(loop.states(), number, percent), strict=True):
+            for user, new in samples.items():
+                merged.setdefault(user, []).extend(new)
+    prepared = PreparedLog.open(loop.work_dir / "prepared", verify=False)
+    users = {user for merged in by_shard for user in merged}
+    histories = Histories(prepared, user_key(loop.events, loop.config.online.key_env), users)
+    pairs = zip(loop.states(), by_shard, strict=True)
+    return [sequence for state, merged in pairs for sequence in histories.sequences(state, merged)]
+
+
+def asks_of(loop: Loop, number: int) -> Iterator[Ask]:
+    """The requests that are trained on, as asks for candidate lists; the ads that followed are exposed."""
+    for sequence in sequences_of(loop, loop.carried(number)):
+        action = loop.config.training.target_action
+        for request in requests_in(marked(sequence, NEW, action, None, False), "train", action):
+            yield Ask.of(request, exposed=loop.config.lists.exposed)
+
+
+def row_maker(loop: Loop, base: RowStore, numbers: list[int]) -> RowMaker:
+    """What makes rows of the samples of these rounds.
+
+    A click that is trained on together with its conversion is learnt beside that conversion's difference.
+    """
+    training, spec = loop.config.training, FeatureSpec.of(loop.config.model)
+    sids = SidTable.of_catalogue(load_bundle(loop.bundles).catalogue, loop.config.model.levels)
+    trends = None
+    if spec.trending_length:
+        trends = EncodedTrends(PreparedLog.open(loop.work_dir / "prepared", verify=False).trends(), sids, spec)
+    corrections = {pair for number in numbers for pair in corrections_of(loop.states(), number)}
+    return RowMaker(sids, spec, base.format, training.target_action, training.behavior_weights, trends, corrections)
+
+
+def batch_maker(loop: Loop, number: int, base: RowStore) -> BatchMaker:
+    """Buckets of a sliding window: the first training's values, then those of every round since."""
+    sliding = SlidingEcpm(loop.config.model.ecpm_buckets, loop.config.online.bucket_window)
+    sliding.add(base.value_sample[base.value_sample > 0])
+    for item in loop.ledger.rounds(f"number <= {number}"):
+        path = loop.folder(item.number, "rows") / "values.npy"
+        if path.is_file():
+            values = np.load(path, allow_pickle=False)
+            sliding.add(values[values > 0])
+    weights = loop.config.training.user_value_weights
+    buckets: EcpmBuckets = sliding.current()
+    return BatchMaker(base.format, buckets, base.user_value_sample if weights else base.user_value_sample[:0])
+
+
+def list_store(loop: Loop, number: int) -> ListStore | None:
+    """The round's lists as rows; None where there are too few for one batch."""
+    folder = loop.folder(number, "lists")
+    if artifacts.read_manifest(folder)["lists"] < loop.config.training.batch_lists:
+        return None
+    base = RowStore.open(loop.work_dir / BASE_ROWS)
+    return build_list_rows(
+        [folder], loop.folder(number, "list_rows"), base.format, loop.config.lists.candidates,
+        version_in(loop.work_dir / "tokens"),
+    )  # fmt: skip
+
+
+def training_job(
+    loop: Loop, number: int, maker: BatchMaker, candidates: ListStore | None
+) -> tuple[TrainJob, RequestStream]:
+    config = loop.config
+    count = pq.ParquetFile(loop.folder(number, "rows") / NEW_ROWS).metadata.num_rows
+    lanes = config.training.lanes
+    batch = min(config.training.batch_requests, max(lanes, count // lanes * lanes))
+    training = config.training.model_copy(
+        update={
+            "batch_requests": batch,
+            "learning_rate": config.training.learning_rate * config.online.learning_rate_share,
+            "schedule": "constant",
+            "warmup_steps": 0,
+            "time_budget_seconds": None,
+        }
+    )
+    files = RowFiles(loop.folder(number, "rows"), (NEW_ROWS,), (count,))
+    reading: dict[str, Any] = {"use_ray": not training.local, "task_cpus": training.ingest_cpus}
+    order = RequestOrder(count, batch, lanes, training.shuffle_steps, config.seed + number)
+    of_lists = None
+    if candidates is not None:
+        list_order = RequestOrder(
+            candidates.files.rows, training.batch_lists, lanes, training.shuffle_steps, config.seed + number
+        )
+        of_lists = RequestStream(candidates.files, list_order, 0, 1, **reading)
+    job = TrainJob(
+        model=config.model,
+        objectives=config.objectives,
+        training=training,
+        maker=maker,
+        seed=config.seed + number,
+        total_steps=config.online.passes * order.steps_per_epoch,
+        run_folder=loop.folder(number, f"run-{loop.version()}"),
+        initial=resolve(loop.bundles) / WEIGHTS,
+        sids=loop.work_dir / "tokens" / "sids.parquet",
+    )
+    return job, RequestStream(files, order, 0, 1, **reading, lists=of_lists)

@@ -1,0 +1,179 @@
+"""One round of the online loop, stage by stage, each of them whole or absent and safe to repeat.
+
+    join -> rows -> lists -> train -> gate -> publish
+
+A round that is refused (by the gate or by a rail) leaves the bundle in force as it is; its samples are trained on again
+by the next round, together with that round's own, so every sample is in exactly one published model.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from adbeam import artifacts
+from adbeam.bundle import resolve
+from adbeam.decoding.config import DecodingConfig
+from adbeam.errors import UserError
+from adbeam.online.config import OnlineConfig
+from adbeam.online.ledger import Ledger, Round
+from adbeam.training.trainer import FitSettings
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "online"
+CARRIED = ("waiting", "refused", "stopped")
+"""Verdicts after which a round's samples are still to be learnt."""
+
+
+class OnlineSettings(FitSettings, Protocol):
+    """What the loop reads of the root configuration."""
+
+    @property
+    def online(self) -> OnlineConfig: ...
+    @property
+    def decoding(self) -> DecodingConfig: ...
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """A finished round. Verdict: published, refused, stopped (by a rail), waiting (too few samples)."""
+
+    number: int
+    verdict: str
+    reason: str
+    bundle: str
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the stages share."""
+
+    config: OnlineSettings
+    ledger: Ledger
+
+    @property
+    def work_dir(self) -> Path:
+        """Where the other steps left their folders."""
+        return Path(self.config.work_dir).resolve()
+
+    @property
+    def bundles(self) -> Path:
+        """The folder whose CURRENT names the bundle in force."""
+        return self.work_dir / "bundles"
+
+    @property
+    def events(self) -> Path:
+        """Where serving writes the event log."""
+        return self.config.online.events or self.work_dir / "serving" / "events"
+
+    @property
+    def requests(self) -> Path:
+        """Where serving writes the request log."""
+        return self.config.online.requests or self.work_dir / "serving" / "requests"
+
+    def states(self) -> list[Path]:
+        """The joined state of every shard."""
+        return [self.ledger.folder / "state" / f"{shard:05d}.sqlite" for shard in range(self.config.online.shards)]
+
+    def folder(self, number: int, stage: str) -> Path:
+        """Where a stage of a round publishes."""
+        return self.ledger.round_folder(number) / stage
+
+    def carried(self, number: int) -> list[int]:
+        """This round and those right before it whose samples no published model has learnt."""
+        numbers = [number]
+        for item in reversed(self.ledger.rounds(f"number < {number}")):
+            if item.verdict not in CARRIED:
+                break
+            numbers.append(item.number)
+        return sorted(numbers)
+
+    def version(self) -> str:
+        """The bundle in force."""
+        return resolve(self.bundles).name
+
+
+Hook = Callable[[int, str], None]
+
+
+def run_rounds(config: OnlineSettings, limit: int | None = None, hook: Hook | None = None) -> list[RoundResult]:
+    """Finish the open round, then run rounds until no new log file is left; at most `limit` rounds.
+
+    `hook` is called with (round, stage) when a stage begins. Raises UserError when a step before this one has not run.
+    """
+    results: list[RoundResult] = []
+    folder = Path(config.work_dir).resolve() / FOLDER
+    with closing(Ledger(folder)) as ledger:
+        loop = Loop(config, ledger)
+        _check_shards(folder, config.online.shards)
+        while limit is None or len(results) < limit:
+            open_round = ledger.open_round() or ledger.claim({"events": loop.events, "requests": loop.requests})
+            if open_round is None:
+                break
+            result = _finish(loop, open_round, hook or _no_hook)
+            results.append(result)
+            print(f"round {result.number}: {result.verdict} ({result.reason}); in force: {result.bundle}", flush=True)
+            ledger.clean(config.online.keep_rounds)
+    return results
+
+
+def _finish(loop: Loop, item: Round, hook: Hook) -> RoundResult:
+    """Run the stages that are left."""
+    from adbeam.online.stages import STAGES as RUN
+
+    while item.stage != "done":
+        hook(item.number, item.stage)
+        step = RUN[item.stage](loop, item.number)
+        if step.verdict in CARRIED:
+            logger.warning("round %d: %s: %s", item.number, step.verdict, step.reason)
+        item = loop.ledger.advance(item.number, step.stage, step.verdict, step.reason)
+    return RoundResult(item.number, item.verdict or "published", item.reason or "", loop.version())
+
+
+def _check_shards(folder: Path, shards: int) -> None:
+    """The number of shards is part of the state: users would change theirs with it."""
+    path = folder / "shards.json"
+    if not path.is_file():
+        artifacts.write_json(path, {"shards": shards})
+    stored = json.loads(path.read_text(encoding="utf-8"))["shards"]
+    if stored != shards:
+        raise UserError("the state has another number of shards", field="online.shards", value=shards,
+                        remedy=f"keep {stored}, or begin in another work_dir")  # fmt: skip
+
+
+def _no_hook(number: int, stage: str) -> None:
+    pass
+
+
+def account(config: OnlineSettings) -> dict[str, int]:
+    """What became of every event and sample: {"events", "distinct", "stored", "lost", "samples", "duplicated", ...}.
+
+    `lost` are distinct event ids of claimed files that no shard knows (files of cleaned rounds count by rows and
+    duplicates), `duplicated` are samples that come twice in the rounds' tables.
+    """
+    from adbeam.online.join import audit
+
+    folder = Path(config.work_dir).resolve() / FOLDER
+    with closing(Ledger(folder)) as ledger:
+        loop = Loop(config, ledger)
+        event_rows = sum(rows for _, kind, rows in ledger.files() if kind == "events")
+        rounds = [item.number for item in ledger.rounds()]
+        return audit(loop.states(), event_rows) | {"rounds": len(rounds)}
+
+
+def history(config: OnlineSettings) -> list[dict[str, Any]]:
+    """Number, verdict and reason of every round, with the gate's figures where it has judged."""
+    folder = Path(config.work_dir).resolve() / FOLDER
+    with closing(Ledger(folder)) as ledger:
+        found = []
+        for item in ledger.rounds("stage = 'done'"):
+            path = ledger.round_folder(item.number) / "gate" / "verdict.json"
+            judged = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            found.append({**judged, "round": item.number, "verdict": item.verdict, "reason": item.reason})
+        return found

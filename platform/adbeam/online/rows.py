@@ -1,0 +1,134 @@
+"""Training rows of a round: its new samples, each once, and rows of the first training beside them.
+
+A correction counts the difference of the weights of its action and the one before, so that a click learnt last week
+and its conversion learnt now weigh together what a conversion weighs.
+
+Shapes: N rows.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from adbeam.logs.requests import UserSequence
+from adbeam.model.spec import FeatureSpec
+from adbeam.online.histories import HELD_OUT, NEW, Fresh
+from adbeam.online.join import samples_of
+from adbeam.records import ACTIONS
+from adbeam.tokens.sid_table import SidTable
+from adbeam.tokens.trends import EncodedTrends
+from adbeam.training.config import BehaviorWeights
+from adbeam.training.order import RowFiles
+from adbeam.training.row_builder import RowBuilder
+from adbeam.training.rows import RowFormat
+
+CLICK, CONVERSION = ACTIONS.index("click"), ACTIONS.index("conversion")
+SEED = 0
+
+
+def is_held_out(request_id: str, percent: int) -> bool:
+    """Whether a request is judged on and never trained on: a fixed function of its id."""
+    return zlib.crc32(request_id.encode()) % 100 < percent
+
+
+def fresh_samples(states: Sequence[Path], number: int, percent: int) -> list[dict[str, list[Fresh]]]:
+    """The round's clicks and conversions of every shard, by user; impressions teach the reward model only."""
+    found = []
+    for state in states:
+        by_user: dict[str, list[Fresh]] = {}
+        for row in samples_of(state, number).to_pylist():
+            if row["action"] >= CLICK:
+                mark = HELD_OUT if is_held_out(row["request_id"], percent) else NEW
+                sample = Fresh(row["request_id"], row["item_id"], row["action"], row["timestamp"], row["scene"],
+                               row["value"], mark)  # fmt: skip
+                by_user.setdefault(row["user_id"], []).append(sample)
+        found.append(by_user)
+    return found
+
+
+def corrections_of(states: Sequence[Path], number: int) -> set[tuple[str, str]]:
+    """(request, item) of the round's conversions whose click an earlier round has learnt."""
+    return {
+        (row["request_id"], row["item_id"])
+        for state in states
+        for row in samples_of(state, number).to_pylist()
+        if row["action"] == CONVERSION and row["before"] >= CLICK
+    }
+
+
+@dataclass(frozen=True)
+class RowMaker:
+    """Turns sequences with marked events into rows."""
+
+    sids: SidTable
+    spec: FeatureSpec
+    format: RowFormat
+    target_action: str
+    weights: BehaviorWeights
+    trends: EncodedTrends | None
+    corrections: set[tuple[str, str]]
+
+    def rows(self, sequences: Sequence[UserSequence], mark: int) -> Iterator[np.ndarray]:
+        """Rows whose targets are the events with this mark: conversions, and clicks where they are targets."""
+        for sequence in sequences:
+            if self.target_action == "click":
+                yield self._builder("click", self.weights).rows(marked(sequence, mark, "click", None, False))
+            full, part = (
+                marked(sequence, mark, "conversion", self.corrections, corrected) for corrected in (False, True)
+            )
+            yield self._builder("conversion", self.weights).rows(full)
+            if self.target_action == "click" and (part.split_H == NEW).any():
+                yield self._builder("conversion", self._difference()).rows(part)
+            elif (part.split_H == NEW).any():
+                yield self._builder("conversion", self.weights).rows(part)
+
+    def _difference(self) -> BehaviorWeights:
+        weights = self.weights
+        return weights.model_copy(
+            update={
+                "ad_conversion": max(weights.ad_conversion - weights.ad_click, 0.0),
+                "organic_conversion": max(weights.organic_conversion - weights.organic_click, 0.0),
+            }
+        )
+
+    def _builder(self, action: str, weights: BehaviorWeights) -> RowBuilder:
+        return RowBuilder(self.sids, self.spec, self.format, action, weights, SEED, self.trends)
+
+
+def marked(
+    sequence: UserSequence, mark: int, action: str, corrections: set[tuple[str, str]] | None, corrected: bool
+) -> UserSequence:
+    """The sequence with NEW for the events that carry `mark` and `action` (and are corrections or not), else none."""
+    chosen = (sequence.split_H == mark) & (sequence.action_H == ACTIONS.index(action))
+    if corrections is not None and chosen.any():
+        pairs = zip(sequence.request_H, sequence.item_H, strict=True)
+        chosen &= np.array([((request, item) in corrections) == corrected for request, item in pairs])
+    elif corrections is not None and corrected:
+        chosen[:] = False
+    columns: dict[str, Any] = dict(sequence.__dict__)
+    columns["split_H"] = np.where(chosen, NEW, HELD_OUT)
+    return UserSequence(**columns)
+
+
+def replay(files: RowFiles, count: int, seed: int, format: RowFormat) -> np.ndarray:
+    """`count` rows of the first training, drawn evenly."""
+    count = min(count, files.rows)
+    if not count:
+        return np.zeros(0, dtype=format.dtype)
+    row_N = np.sort(np.random.default_rng(seed).choice(files.rows, size=count, replace=False))
+    return to_rows(files.take(row_N), format)
+
+
+def to_rows(table: pa.Table, format: RowFormat) -> np.ndarray:
+    """The rows of a stored table, as `write_rows` takes them."""
+    row_N = np.zeros(len(table), dtype=format.dtype)
+    for name, values in format.from_table(table).items():
+        row_N[name] = values
+    return row_N

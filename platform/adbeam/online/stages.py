@@ -1,0 +1,220 @@
+"""What each stage of a round does. A stage publishes a folder; one that is there already is not made again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import load_file
+
+from adbeam import artifacts
+from adbeam.bundle import EMBEDDER, load_bundle, resolve, write_bundle
+from adbeam.evaluation.ranker import Ranker
+from adbeam.logs.prepared import PreparedLog
+from adbeam.logs.requests import requests_in
+from adbeam.logs.runners import InProcessRunner, ray_runner
+from adbeam.model import build_model
+from adbeam.online.gate import judge
+from adbeam.online.histories import HELD_OUT, NEW
+from adbeam.online.join import JoinTask, join_shard
+from adbeam.online.round_data import (
+    HELD_ROWS,
+    NEW_ROWS,
+    asks_of,
+    batch_maker,
+    list_store,
+    newest_moment,
+    row_maker,
+    sequences_of,
+    training_job,
+)
+from adbeam.online.rows import marked, replay
+from adbeam.records import LIST_SAMPLE_SCHEMA
+from adbeam.rewards.lists import ListMaker
+from adbeam.rewards.scoring import FOLDER as REWARD
+from adbeam.rewards.scoring import RewardModel
+from adbeam.training.checkpoint import HISTORY, WEIGHTS
+from adbeam.training.ingest import FOLDER as BASE_ROWS
+from adbeam.training.ingest import RowStore, write_rows
+from adbeam.training.launch import fit, ray_for
+from adbeam.training.trainer import ECPM, open_record, stopped
+
+if TYPE_CHECKING:
+    from adbeam.online.rounds import Loop
+
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a round goes next; a verdict ends it."""
+
+    stage: str
+    verdict: str | None = None
+    reason: str | None = None
+
+
+def join(loop: Loop, number: int) -> Step:
+    """Join the claimed files, a task a shard."""
+    online, inputs = loop.config.online, loop.ledger.inputs(number)
+    now_ms = newest_moment(inputs, loop.ledger.folder / "clock.json")
+    tasks = [
+        JoinTask(state, inputs, shard, online.shards, number, now_ms, round(online.attribution_hours * HOUR_MS),
+                 round(online.skew_seconds * 1000))
+        for shard, state in enumerate(loop.states())
+    ]  # fmt: skip
+    with ray_runner() if online.workers else nullcontext(InProcessRunner()) as runner:
+        answers = list(runner.each(len(tasks), partial(_join_one, tasks), "join_shard"))
+    artifacts.write_json(loop.ledger.folder / "clock.json", {"now_ms": now_ms})
+    with artifacts.publish(loop.folder(number, "join"), {"round": number}) as staging:
+        totals = {name: sum(answer[name] for answer in answers) for name in answers[0]}
+        artifacts.write_json(staging / "counts.json", totals)
+    return Step("rows")
+
+
+def _join_one(tasks: list[JoinTask], shard: int) -> dict[str, Any]:
+    return join_shard(tasks[shard])
+
+
+def rows(loop: Loop, number: int) -> Step:
+    """Training rows of the samples that no published model has learnt, and held-out rows of the newest rounds."""
+    config, target = loop.config, loop.folder(number, "rows")
+    learnt = loop.carried(number)
+    base = RowStore.open(loop.work_dir / BASE_ROWS)
+    maker = row_maker(loop, base, learnt)
+    new_N = [part for part in maker.rows(sequences_of(loop, learnt), NEW) if len(part)]
+    count = sum(map(len, new_N))
+    if count < config.online.min_samples:
+        return Step("done", "waiting", f"only {count} new samples, fewer than {config.online.min_samples}")
+    judged = range(max(1, number - config.online.gate.rounds + 1), number + 1)
+    held_N = [part for part in maker.rows(sequences_of(loop, judged), HELD_OUT) if len(part)]
+    share = config.online.replay_share
+    old_N = replay(base.files, round(count * share / (1 - share)), number, base.format)
+    with artifacts.publish(
+        target, {"round": number, "samples_of": learnt, "new": count, "replayed": len(old_N)}
+    ) as out:
+        write_rows(out / NEW_ROWS, [*new_N, old_N], base.format, seed=(number,))
+        newest = np.concatenate([*held_N, np.zeros(0, base.format.dtype)])[-config.online.gate.max_requests :]
+        pq.write_table(base.format.to_table(newest), out / HELD_ROWS)
+        values = np.concatenate([part["value_M"][part["weight_M"] > 0] for part in new_N])
+        np.save(out / "values.npy", values, allow_pickle=False)
+    return Step("lists")
+
+
+def lists(loop: Loop, number: int) -> Step:
+    """Candidate lists of the round's requests, by the bundle in force; none where the objective learns from none."""
+    config, target = loop.config, loop.folder(number, "lists")
+    wanted = 0 if config.objectives.preference.method == "none" else config.online.lists_per_round
+    rows_made: list[dict[str, Any]] = []
+    if wanted:
+        bundle = load_bundle(loop.bundles)
+        reward = RewardModel.open(loop.work_dir / REWARD, bundle.catalogue)
+        trends = PreparedLog.open(loop.work_dir / "prepared", verify=False).trends()
+        maker = ListMaker(bundle, reward, config.lists, config.decoding.widths, config.seed, trends, f"online-{number}")
+        asks = islice(asks_of(loop, number), wanted)
+        while part := list(islice(asks, config.lists.batch_requests)):
+            rows_made += maker.samples(part)
+    with artifacts.publish(target, {"round": number, "lists": len(rows_made)}) as out:
+        pq.write_table(pa.Table.from_pylist(rows_made, schema=LIST_SAMPLE_SCHEMA), out / "lists-00000.parquet")
+    return Step("train")
+
+
+def train(loop: Loop, number: int) -> Step:
+    """Continue from the bundle in force, for some passes over the rows; a rail or a loss that is no number ends it."""
+    config, target = loop.config, loop.folder(number, "train")
+    details = {"round": number, "parent": loop.version()}
+    if artifacts.is_current(target, details):
+        return Step("gate")
+    base, candidates = RowStore.open(loop.work_dir / BASE_ROWS), list_store(loop, number)
+    objectives = config.objectives
+    if candidates is None:
+        objectives = objectives.model_copy(
+            update={"preference": objectives.preference.model_copy(update={"method": "none", "unified": False})}
+        )
+    maker = replace(batch_maker(loop, number, base), lists=None if candidates is None else candidates.format)
+    job, stream = training_job(loop, number, maker, candidates)
+    job = replace(job, objectives=objectives)
+    with ray_for(job.training):
+        outcome, last = fit(job, stream, open_record(config, job.run_folder))
+    if outcome.stopped:
+        raise stopped(outcome)
+    if outcome.failure is not None or last is None:
+        return Step("done", "stopped", "no checkpoint" if outcome.failure is None else str(outcome.failure["what"]))
+    with artifacts.publish(target, details) as out:
+        shutil.copy2(last / WEIGHTS, out / WEIGHTS)
+        shutil.copy2(last / HISTORY, out / HISTORY)
+        artifacts.write_json(out / ECPM, maker.buckets.as_dict())
+    shutil.rmtree(job.run_folder, ignore_errors=True)
+    return Step("gate")
+
+
+def gate(loop: Loop, number: int) -> Step:
+    """Compare the new model with the one in force on held-out requests."""
+    config = loop.config
+    bundle = load_bundle(loop.bundles)
+    base = RowStore.open(loop.work_dir / BASE_ROWS)
+    maker = batch_maker(loop, number, base)
+    prepared = PreparedLog.open(loop.work_dir / "prepared", verify=False)
+    new_model = build_model(bundle.model_config)
+    new_model.load_state_dict(load_file(loop.folder(number, "train") / WEIGHTS))
+    means = maker.buckets.means.tolist()
+    old = Ranker.of(bundle, order_by="expected_value", trends=prepared.trends())
+    new = Ranker(new_model.eval(), bundle.catalogue, means, order_by="expected_value", trends=prepared.trends())
+    judged = range(max(1, number - config.online.gate.rounds + 1), number + 1)
+    action = config.training.target_action
+    requests = [
+        request
+        for sequence in sequences_of(loop, judged)
+        for request in requests_in(marked(sequence, HELD_OUT, action, None, False), "train", action)
+    ]
+    requests.sort(key=lambda request: request.now_ms)
+    table = pq.read_table(loop.folder(number, "rows") / HELD_ROWS)
+    verdict = judge(old, new, table, maker, requests[-config.online.gate.max_requests :], config.online.gate,
+                    config.decoding.widths)  # fmt: skip
+    with artifacts.publish(loop.folder(number, "gate"), {"round": number}) as out:
+        artifacts.write_json(out / "verdict.json", {**verdict.as_dict(), "parent": bundle.version})
+    return Step("publish") if verdict.published else Step("done", "refused", verdict.reason)
+
+
+def publish(loop: Loop, number: int) -> Step:
+    """Write the next bundle and point CURRENT at it; replicas follow. Nothing is written twice."""
+    bundle = load_bundle(loop.bundles)
+    if bundle.manifest.get("online_round") == number:
+        return Step("done", "published", "not worse on held-out requests")
+    made, trained = loop.folder(number, "gate") / "verdict.json", loop.folder(number, "train")
+    verdict = json.loads(made.read_text(encoding="utf-8"))
+    if verdict["parent"] != bundle.version:
+        return Step("done", "refused", f"{bundle.version} came into force meanwhile")
+    means = json.loads((trained / ECPM).read_text(encoding="utf-8"))["means"]
+    embedder = sorted((resolve(loop.bundles) / EMBEDDER).glob("*"))
+    write_bundle(
+        loop.bundles,
+        model_config=bundle.model_config,
+        settings={**bundle.settings, "ecpm_means": means},
+        weights=load_file(trained / WEIGHTS),
+        codebooks=bundle.codebooks,
+        ladder_quality=bundle.ladder_quality,
+        catalogue=bundle.catalogue,
+        embedder_files=embedder,
+        details={
+            "online_round": number,
+            "parent": bundle.version,
+            "seed": loop.config.seed,
+            "metrics": {name: value for name, value in verdict.items() if isinstance(value, float)},
+        },
+    )
+    return Step("done", "published", verdict["reason"])
+
+
+STAGES: dict[str, Callable[[Loop, int], Step]] = {
+    "join": join, "rows": rows, "lists": lists, "train": train, "gate": gate, "publish": publish,
+}  # fmt: skip

@@ -1,0 +1,122 @@
+"""From a prepared log to the exposures that the reward model learns from: ads shown, and how far the user went.
+
+An exposure is one ad in one request. A conversion implies a click, and both imply that the ad was shown. Each task
+turns one shard of users into one Parquet file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from adbeam.logs.prepared import PreparedLog
+from adbeam.logs.requests import AD, UserSequence, read_sequences
+from adbeam.logs.runners import InProcessRunner, Runner
+from adbeam.records import ACTIONS
+from adbeam.rewards.config import RewardConfig
+from adbeam.rewards.features import CATEGORICAL, DENSE, ItemTable, Past, pair_features
+
+CLICK, CONVERSION = ACTIONS.index("click"), ACTIONS.index("conversion")
+LABELS = ("clicked", "converted")
+COLUMNS = (*CATEGORICAL, *DENSE, *LABELS, "weight", "value", "split")
+
+
+def write_exposures(prepared: PreparedLog, config: RewardConfig, folder: Path, runner: Runner | None = None) -> int:
+    """Write `folder/exposures-*.parquet` with COLUMNS; returns how many exposures there are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    task = partial(_write_shard, str(prepared.folder.resolve()), config.model_dump(), str(folder.resolve()))
+    shards = len(prepared.sequences())
+    answers = (runner or InProcessRunner()).each(shards, task, "write_exposures")
+    return sum(answer["exposures"] for answer in answers)
+
+
+def _write_shard(prepared_folder: str, settings: dict[str, Any], folder: str, number: int) -> dict[str, Any]:
+    prepared, config = PreparedLog.open(prepared_folder, verify=False), RewardConfig(**settings)
+    items = ItemTable.of(prepared.catalogue(), config)
+    shard = prepared.sequences()[number]
+    weight_E = _weights(prepared.folder / "events" / shard.name, config.weight_column)
+    parts = [part for part in _user_parts(shard, weight_E, items, config) if part.num_rows]
+    if parts:
+        table = pa.concat_tables(parts)
+        order = np.random.default_rng(number).permutation(table.num_rows)
+        pq.write_table(table.take(pa.array(order)), Path(folder) / f"exposures-{number:05d}.parquet")
+    return {"exposures": sum(part.num_rows for part in parts)}
+
+
+def _weights(events: Path, column: str | None) -> np.ndarray:
+    """float64 [E] weight of each event of a shard; 1 where the log says nothing."""
+    file = pq.ParquetFile(events)
+    if column is None or column not in file.schema_arrow.names:
+        return np.ones(file.metadata.num_rows)
+    return pc.fill_null(file.read([column])[column], 1.0).to_numpy().astype(np.float64)
+
+
+def _user_parts(shard: Path, weight_E: np.ndarray, items: ItemTable, config: RewardConfig) -> Iterator[pa.Table]:
+    """Events and sequences of a shard have the same order."""
+    first = 0
+    for sequence in read_sequences(shard):
+        end = first + len(sequence.timestamp_H)
+        yield exposures_of(sequence, weight_E[first:end], items, config)
+        first = end
+
+
+def exposures_of(sequence: UserSequence, weight_H: np.ndarray, items: ItemTable, config: RewardConfig) -> pa.Table:
+    """One user's exposures: for each request and ad the furthest action, features as of the request's first event."""
+    row_H = items.rows(sequence.item_H)
+    past = Past.of(row_H, sequence.timestamp_H, sequence.action_H == CONVERSION)
+    shown_h = np.flatnonzero((sequence.kind_H == AD) & (row_H >= 0))
+    by_request: dict[str, list[int]] = {}
+    for place in shown_h.tolist():
+        by_request.setdefault(str(sequence.request_H[place]), []).append(place)
+    began = _request_starts(sequence, by_request)
+    parts = [
+        _request_part(sequence, np.array(places), began[name], weight_H, row_H, past, items, config)
+        for name, places in by_request.items()
+    ]
+    return pa.concat_tables(parts) if parts else pa.table({name: [] for name in COLUMNS})
+
+
+def _request_starts(sequence: UserSequence, names: dict[str, list[int]]) -> dict[str, int]:
+    ids, first = np.unique(sequence.request_H.astype(str), return_index=True)
+    known = dict(zip(ids.tolist(), sequence.timestamp_H[first].tolist(), strict=True))
+    return {name: known[name] for name in names}
+
+
+def _request_part(
+    sequence: UserSequence,
+    place_e: np.ndarray,
+    now_ms: int,
+    weight_H: np.ndarray,
+    row_H: np.ndarray,
+    past: Past,
+    items: ItemTable,
+    config: RewardConfig,
+) -> pa.Table:
+    """The exposures of one request, each ad once."""
+    row_n, inverse_e = np.unique(row_H[place_e], return_inverse=True)
+    action_n = np.zeros(len(row_n), dtype=np.int64)
+    np.maximum.at(action_n, inverse_e, sequence.action_H[place_e])
+    weight_n, value_n = np.zeros(len(row_n)), np.zeros(len(row_n))
+    np.maximum.at(weight_n, inverse_e, weight_H[place_e])
+    paid_e = np.where(sequence.action_H[place_e] == CONVERSION, sequence.value_H[place_e], 0.0)
+    np.add.at(value_n, inverse_e, paid_e)
+    # A conversion implies its exposure, so it was not sampled.
+    weight_n = np.where(action_n == CONVERSION, 1.0, weight_n)
+    scene = str(sequence.scene_H[place_e[0]])
+    categorical, dense = pair_features(past.before(now_ms), now_ms, scene, sequence.user_id, row_n, items, config)
+    columns: dict[str, Any] = {name: categorical[:, place] for place, name in enumerate(CATEGORICAL)}
+    columns |= {name: dense[:, place] for place, name in enumerate(DENSE)}
+    columns |= {
+        "clicked": (action_n >= CLICK).astype(np.float32),
+        "converted": (action_n == CONVERSION).astype(np.float32),
+    }
+    columns |= {"weight": weight_n.astype(np.float32), "value": value_n.astype(np.float32)}
+    columns["split"] = np.full(len(row_n), sequence.split_H[place_e[0]], dtype=np.int8)
+    return pa.table({name: columns[name] for name in COLUMNS})

@@ -1,0 +1,118 @@
+"""What the reward model is told about showing an item to a user: one function for training and for judging lists.
+
+Counts and ages come from the user's conversions strictly before the request. Numpy only.
+
+Shapes: N items of the catalogue, H past conversions of the user, n candidates, C categorical and D dense features,
+K item keys (item, category, brand, advertiser).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from adbeam.records import DAY_MS, HOUR_MS
+from adbeam.rewards.config import RewardConfig
+
+KEYS = ("item", "category", "brand", "advertiser")
+CATEGORICAL = ("user", "scene", "hour", "weekday", *KEYS)
+DENSE = ("log_price", "log_past", *(f"{key}_count" for key in KEYS), *(f"{key}_age" for key in KEYS))
+SCENES = 256
+NEVER_DAYS = 365.0
+_COLUMNS = {"item": "item_id", "category": "category", "brand": "brand", "advertiser": "advertiser"}
+
+
+def vocabulary(config: RewardConfig) -> tuple[int, ...]:
+    """Sizes of the categorical features, in the order of CATEGORICAL."""
+    attributes = (config.attribute_buckets,) * 3
+    return config.user_buckets, SCENES, 24, 7, config.item_buckets, *attributes
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """The catalogue as the reward model sees it."""
+
+    ids: pd.Index
+    key_NK: np.ndarray
+    """int64, exact codes of each key: equal codes are equal values; -1 where the catalogue says nothing."""
+    bucket_NK: np.ndarray
+    """int32, hash buckets of the same."""
+    price_N: np.ndarray
+    """float64, what one conversion is worth; 0 where unknown."""
+
+    @classmethod
+    def of(cls, catalogue: pa.Table, config: RewardConfig) -> Self:
+        """From a table of CATALOGUE_SCHEMA."""
+        frame = catalogue.select(list(_COLUMNS.values())).to_pandas()
+        sizes = vocabulary(config)[-len(KEYS) :]
+        keys, buckets = [], []
+        for key, size in zip(KEYS, sizes, strict=True):
+            codes, values = pd.factorize(frame[_COLUMNS[key]])
+            hashed = np.append(hash_buckets(values, size - 1) + 1, 0)
+            keys.append(codes)
+            buckets.append(hashed[codes])
+        price_N = np.nan_to_num(catalogue.column("price").to_numpy(zero_copy_only=False).astype(np.float64))
+        return cls(
+            pd.Index(frame["item_id"]), np.stack(keys, 1), np.stack(buckets, 1).astype(np.int32), price_N.clip(0)
+        )
+
+    def rows(self, item_ids: Sequence[str] | np.ndarray) -> np.ndarray:
+        """int64 row of each item; -1 where unknown."""
+        return np.asarray(self.ids.get_indexer(pd.Index(item_ids, dtype=object)), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Past:
+    """A user's conversions, oldest first: rows of the item table and times."""
+
+    row_H: np.ndarray
+    timestamp_H: np.ndarray
+
+    @classmethod
+    def of(cls, row_H: np.ndarray, timestamp_H: np.ndarray, converted_H: np.ndarray) -> Self:
+        """The conversions of known items among a user's events."""
+        kept = converted_H & (row_H >= 0)
+        return cls(row_H[kept], timestamp_H[kept])
+
+    def before(self, now_ms: int) -> Self:
+        """Those strictly before a moment."""
+        end = int(np.searchsorted(self.timestamp_H, now_ms, side="left"))
+        return type(self)(self.row_H[:end], self.timestamp_H[:end])
+
+
+def pair_features(
+    past: Past, now_ms: int, scene: str, user_id: str | None, row_n: np.ndarray, items: ItemTable, config: RewardConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """(categorical int32 [n, C], dense float32 [n, D]) of showing items `row_n` at `now_ms`.
+
+    `past` must hold nothing from `now_ms` on (see `Past.before`).
+    """
+    n = len(row_n)
+    sizes = vocabulary(config)
+    user = 0 if user_id is None or sizes[0] < 2 else 1 + int(hash_buckets([user_id], sizes[0] - 1)[0])
+    moment = [user, int(hash_buckets([scene], SCENES)[0]), now_ms % DAY_MS // HOUR_MS, (now_ms // DAY_MS + 3) % 7]
+    categorical = np.empty((n, len(CATEGORICAL)), dtype=np.int32)
+    categorical[:, :4] = moment
+    categorical[:, 4:] = items.bucket_NK[row_n]
+    same_KHn = items.key_NK[past.row_H].T[:, :, None] == items.key_NK[row_n].T[:, None, :]
+    same_KHn &= items.key_NK[row_n].T[:, None, :] >= 0
+    count_Kn = same_KHn.sum(1)
+    age_days_H = (now_ms - past.timestamp_H) / DAY_MS
+    age_Kn = np.where(same_KHn, age_days_H[None, :, None], NEVER_DAYS).min(1, initial=NEVER_DAYS)
+    dense = np.empty((n, len(DENSE)), dtype=np.float32)
+    dense[:, 0] = np.log1p(items.price_N[row_n])
+    dense[:, 1] = np.log1p(len(past.row_H)) / 4
+    dense[:, 2 : 2 + len(KEYS)] = np.log1p(count_Kn).T
+    dense[:, 2 + len(KEYS) :] = np.log1p(age_Kn).T / 3
+    return categorical, dense
+
+
+def hash_buckets(values: Sequence[str] | np.ndarray | pd.Index, buckets: int) -> np.ndarray:
+    """int64 in [0, buckets): the same in every process and on every machine."""
+    hashed = pd.util.hash_array(np.asarray(values, dtype=object), categorize=False)
+    return (hashed % np.uint64(max(buckets, 1))).astype(np.int64)

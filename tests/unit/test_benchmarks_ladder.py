@@ -1,0 +1,32 @@
+"""The ladder's arithmetic: intervals over seeds and requests, and rows that build on each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from benchmarks.ladder import interval
+from benchmarks.ladder_market import ROWS, Bench, named
+from benchmarks.value_offline import paired_interval
+
+
+def test_intervals_over_seeds_are_students() -> None:
+    mean, low, high = interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert mean == 3 and high - mean == pytest.approx(2.776 * np.sqrt(2.5 / 5), rel=1e-3) == mean - low
+    assert interval(np.array([0.2])) == (0.2, 0.2, 0.2)
+
+
+def test_intervals_over_requests_are_paired() -> None:
+    rng = np.random.default_rng(0)
+    low, high = paired_interval(rng.normal(0.1, 0.2, size=(3, 400)))
+    assert 0.08 < low < 0.1 < high < 0.12
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_row_is_a_configuration_and_builds_on_one_of_its_shape(row, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    bench = Bench(tmp_path, 0, 10, 5, 10)
+    config = bench.config(row)
+    if row.goes_on:
+        start = bench.config(named(row.goes_on))
+        assert start.model == config.model and not named(row.goes_on).shown
+    if config.objectives.preference.method != "none":
+        assert row.goes_on, "lists come from the model it goes on from"

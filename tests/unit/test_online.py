@@ -1,0 +1,154 @@
+"""The ledger and the join: every file in one round, every event in one account, every outcome learnt once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from adbeam.logs.requests import AD, UserSequence
+from adbeam.online.config import GateConfig
+from adbeam.online.gate import judge, lower_bound
+from adbeam.online.join import JoinTask, audit, join_shard, samples_of
+from adbeam.online.ledger import Ledger
+from adbeam.online.rows import is_held_out, marked
+from adbeam.records import ACTIONS, EVENT_SCHEMA, HOUR_MS, REQUEST_SCHEMA
+
+WEEK_MS = 168 * HOUR_MS
+
+
+def request(name: str, moment: int, items: list[str], user: str = "u") -> dict[str, Any]:
+    return {"request_id": name, "user_id": user, "timestamp": moment, "scene": "feed", "model_version": "v",
+            "source": "model", "item_ids": items, "sids": [[1] for _ in items],
+            "log_probabilities": [-1.0 for _ in items], "expected_ecpm": [1.0 for _ in items]}  # fmt: skip
+
+
+def event(name: str, of: str, item: str, action: str, moment: int, user: str = "u", price: float | None = None) -> Any:
+    return {"event_id": name, "request_id": of, "user_id": user, "timestamp": moment, "item_id": item,
+            "item_kind": "ad", "scene": "feed", "action": action, "bid": 2.0, "ecpm": None, "price": price,
+            "position": 0}  # fmt: skip
+
+
+class Rounds:
+    """Joins a shard of one, a round at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.number = folder, 0
+        self.state = folder / "state.sqlite"
+
+    def run(self, requests: list[Any], events: list[Any], now_ms: int = 0, repeat: bool = False) -> dict[str, Any]:
+        self.number += 0 if repeat else 1
+        inputs = self.folder / f"{self.number}"
+        for kind, schema, rows in (("requests", REQUEST_SCHEMA, requests), ("events", EVENT_SCHEMA, events)):
+            (inputs / kind).mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), inputs / kind / "a.parquet")
+        return join_shard(JoinTask(self.state, inputs, 0, 1, self.number, now_ms, WEEK_MS, 300_000))
+
+    def samples(self) -> list[tuple[str, str, int]]:
+        rows = samples_of(self.state, self.number).to_pylist()
+        return [(row["item_id"], ACTIONS[row["action"]], row["before"]) for row in rows]
+
+
+@pytest.fixture
+def rounds(tmp_path: Path) -> Rounds:
+    return Rounds(tmp_path)
+
+
+def test_a_late_conversion_corrects_its_click_once(rounds: Rounds) -> None:
+    click = event("e1", "r1", "a", "click", 2000)
+    first = rounds.run([request("r1", 1000, ["a", "b"])], [click, event("e2", "r1", "b", "impression", 1500)])
+    assert (first["used"], first["samples"]) == (2, 2)
+    late = event("e3", "r1", "a", "conversion", 1000 + WEEK_MS, price=5.0)
+    again = rounds.run([], [late, click], now_ms=1000 + WEEK_MS)
+    assert (again["duplicates"], again["samples"]) == (1, 1)
+    assert rounds.samples() == [("a", "conversion", ACTIONS.index("click"))]
+    assert samples_of(rounds.state, 2)["value"].to_pylist() == [5.0]
+    repeated = rounds.run([], [late], repeat=True)
+    assert repeated == again, "a round that was applied is not applied again"
+    found = audit([rounds.state], 4)
+    assert (found["lost"], found["duplicated"], found["stored"]) == (0, 0, 3)
+
+
+def test_click_and_conversion_of_one_round_are_one_sample(rounds: Rounds) -> None:
+    rounds.run([request("r1", 1000, ["a"])], [event("e2", "r1", "a", "conversion", 3000, price=4.0),
+                                              event("e1", "r1", "a", "click", 2000)])  # fmt: skip
+    assert rounds.samples() == [("a", "conversion", -1)]
+
+
+def test_feedback_waits_for_its_request_and_is_given_up_after_the_window(rounds: Rounds) -> None:
+    assert (
+        rounds.run([], [event("e1", "r1", "a", "click", 2000), event("e9", "r9", "a", "click", 2000)])["pending"] == 2
+    )
+    found = rounds.run([request("r1", 1000, ["a"])], [], now_ms=5000)
+    assert (found["used"], found["pending"], found["samples"]) == (1, 1, 1)
+    late = rounds.run([], [event("e2", "r1", "a", "conversion", 1001 + WEEK_MS)], now_ms=3000 + WEEK_MS)
+    assert (late["expired"], late["orphan"], late["pending"], late["samples"]) == (1, 1, 0, 0)
+    assert audit([rounds.state], 3)["lost"] == 0
+
+
+def test_feedback_that_cannot_be_true_is_no_sample(rounds: Rounds) -> None:
+    odd = [event("e1", "r1", "never shown", "click", 2000), event("e2", "r1", "a", "click", 2000, user="another"),
+           event("e3", "r1", "a", "click", 1_000_000 - 300_001)]  # fmt: skip
+    found = rounds.run([request("r1", 1_000_000, ["a"])], odd)
+    assert (found["orphan"], found["samples"]) == (3, 0)
+    skewed = rounds.run([], [event("e4", "r1", "a", "click", 1_000_000 - 1000)])
+    assert skewed["samples"] == 1, "a click stamped shortly before its request is one"
+
+
+def test_lower_actions_after_higher_ones_change_nothing(rounds: Rounds) -> None:
+    rounds.run([request("r1", 1000, ["a"])], [event("e1", "r1", "a", "conversion", 3000, price=1e9)])
+    assert rounds.run([], [event("e2", "r1", "a", "click", 2000)])["samples"] == 0
+
+
+def test_a_file_belongs_to_one_round_and_half_a_file_to_none(tmp_path: Path) -> None:
+    logs = tmp_path / "events"
+    logs.mkdir()
+    table = pa.Table.from_pylist([event("e1", "r1", "a", "click", 1)], schema=EVENT_SCHEMA)
+    pq.write_table(table, logs / "events-1.parquet")
+    whole = (logs / "events-1.parquet").read_bytes()
+    (logs / "events-2.parquet").write_bytes(whole[: len(whole) // 2])
+    (logs / ".events-3.parquet.partial").write_bytes(whole)
+    ledger = Ledger(tmp_path / "online")
+    opened = ledger.claim({"events": logs, "requests": tmp_path / "none"})
+    assert opened is not None and [name for name, _, _ in ledger.files(1)] == ["events-1.parquet"]
+    assert ledger.open_round() == opened
+    (logs / "events-1.parquet").unlink()
+    assert (ledger.inputs(1) / "events" / "events-1.parquet").is_file(), "rotation cannot take a claimed file away"
+    ledger.advance(1, "done", "published", "")
+    assert ledger.claim({"events": logs}) is None and ledger.open_round() is None
+    (logs / "events-2.parquet").write_bytes(whole)
+    second = ledger.claim({"events": logs})
+    assert second is not None and second.number == 2
+    ledger.close()
+
+
+def test_marks_choose_what_is_trained_on() -> None:
+    n = 3
+    sequence = UserSequence(
+        "u", np.array([0, 2, 1], np.int8), np.array(["r1", "r2", "r3"], object), np.arange(n),
+        np.array(["a"] * n, object), np.full(n, AD), np.array(["s"] * n, object),
+        np.full(n, ACTIONS.index("conversion")), np.ones(n),
+    )  # fmt: skip
+    assert marked(sequence, 0, "conversion", None, False).split_H.tolist() == [0, 2, 2]
+    assert marked(sequence, 2, "conversion", None, False).split_H.tolist() == [2, 0, 2]
+    assert marked(sequence, 0, "conversion", {("r1", "a")}, False).split_H.tolist() == [2, 2, 2]
+    assert marked(sequence, 0, "conversion", {("r1", "a")}, True).split_H.tolist() == [0, 2, 2]
+    held = sum(is_held_out(f"r{number}", 20) for number in range(2000))
+    assert 340 < held < 460
+
+
+def test_the_gates_bound_is_one_sided() -> None:
+    rng = np.random.default_rng(0)
+    noisy = rng.normal(0.0, 1.0, 400)
+    assert lower_bound(noisy - noisy.mean() + 0.2, 0.9) > 0 > lower_bound(noisy - noisy.mean() + 0.01, 0.9)
+
+
+def test_too_few_held_out_requests_publish_nothing() -> None:
+    none: Any = None
+    verdict = judge(none, none, pa.table({"x": [1]}), none, [], GateConfig(), (1,))
+    assert not verdict.published and "only 1 held-out" in verdict.reason
+    assert verdict.as_dict()["ndcg"] is None
