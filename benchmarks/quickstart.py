@@ -29,11 +29,13 @@ from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.prepared import PreparedLog
 from adbeam.training.launch import ray_for
 from benchmarks.memory import PeakMemory
-from benchmarks.report import report
+from benchmarks.report import commit, report
 
 CONFIG = Path("jobs/quickstart.yaml")
 ROOT = Path("runs/benchmark-quickstart")
 SHARED = ROOT / "shared"
+COMMIT = "COMMIT"
+"""In the folder of a run that is kept: the code that trained it."""
 DECODE_BATCH, DECODE_REPEATS = 8, 15
 KINDS: dict[str, dict[str, Any]] = {"lazyar": {}, "ar": {"model.lazy_layers": 0}}
 
@@ -65,7 +67,8 @@ def main() -> None:
         "same_steps": float(asked.steps),
         **_decode_speed(*(runs[kind, asked.seeds[0]] for kind in KINDS)),
     }
-    report("quickstart", figures, {"seeds": asked.seeds, "split": "test weeks 43-44"})
+    trained = {f"{kind}-{seed}": (run / COMMIT).read_text().strip() for (kind, seed), run in runs.items()}
+    report("quickstart", figures, {"seeds": asked.seeds, "split": "test weeks 43-44", "trained_at_commit": trained})
 
 
 def _quickstart(port: int) -> dict[str, float]:
@@ -115,6 +118,7 @@ def _run(kind: str, seed: int, steps: int) -> Path:
     shutil.rmtree(staging, ignore_errors=True)
     shutil.copytree(bundle, staging / "bundle")
     shutil.copy(SHARED / "evaluation" / "test" / "requests.parquet", staging)
+    (staging / COMMIT).write_text(commit(), encoding="utf-8")
     staging.rename(kept)
     return kept
 
