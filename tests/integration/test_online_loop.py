@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,16 +26,22 @@ def unified(work_dir: Path) -> Config:
     return market_config(work_dir, objectives={"preference": {"method": "rspo", "unified": True}}, gate=LENIENT)
 
 
+def kill_when_it_begins(stage: str, number: int, begun: str) -> None:
+    """A hook of the loop."""
+    if begun == stage:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def killed_at(work_dir: Path, stage: str) -> int:
-    """Exit code of a process that runs the loop and is killed when `stage` begins."""
-
-    def hook(number: int, begun: str) -> None:
-        if begun == stage:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    child = multiprocessing.get_context("fork").Process(target=run_rounds, args=(unified(work_dir), 1, hook))
+    """Exit code of a process that runs the loop and is killed when `stage` begins; spawned, for a fork would inherit
+    the Ray of other tests."""
+    hook = partial(kill_when_it_begins, stage)
+    child = multiprocessing.get_context("spawn").Process(target=run_rounds, args=(unified(work_dir), 1, hook))
     child.start()
     child.join(timeout=120)
+    if child.is_alive():
+        child.kill()
+        raise TimeoutError(f"stage {stage} never began")
     return child.exitcode or 0
 
 
