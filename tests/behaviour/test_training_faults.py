@@ -51,7 +51,8 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, zero_stage: int) -> None:
     assert_curve_is_that_of_one_process(tmp_path)
 
 
-@pytest.mark.parametrize("zero_stage", [1, pytest.param(3, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("zero_stage", [1, 3])
 def test_a_run_survives_the_loss_of_a_node_on_fewer_workers(tmp_path: Path, zero_stage: int) -> None:
     told = train_on_two_nodes("kill", tmp_path, zero_stage=zero_stage)
     assert told["worlds"] == [1, 2], "the run did not go on with one worker after two"

@@ -14,6 +14,7 @@ from adbeam.rewards import generate_lists, reward
 from adbeam.training import train
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("ray_session")
 def test_every_step_runs_on_ray(tmp_path: Path) -> None:
     list_config(tmp_path)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 import yaml
 from tests.training_samples import training_config, write_training_sample
 
@@ -14,6 +15,7 @@ from adbeam.training.sweep import BEST, TABLE, SweepConfig, sweep
 from adbeam.training.sweep_trial import METRIC
 
 
+@pytest.mark.full
 def test_the_best_trial_by_validation_recall_is_written_down(ray_session: None, tmp_path: Path) -> None:
     write_training_sample(tmp_path / "base")
     base = training_config(tmp_path / "base", {"max_steps": 24, "report_interval_steps": 4})
