@@ -22,6 +22,7 @@ def tasks(folder: Path, inputs: Path) -> list[JoinTask]:
     return [JoinTask(folder / f"{shard}.sqlite", inputs, shard, 3, 1, 10_000, WEEK_MS, 1000) for shard in range(3)]
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("ray_session")
 def test_ray_joins_what_this_process_joins(tmp_path: Path) -> None:
     inputs = tmp_path / "inputs"
