@@ -188,19 +188,15 @@ def _step(name: str, result: QuickstartResult) -> Iterator[None]:
 
 @contextmanager
 def _ray() -> Iterator[None]:
-    """One Ray on this machine for all steps; an address in the environment is left alone."""
+    """One Ray of its own for all steps, whatever else runs on this machine; or the one that RAY_ADDRESS names."""
     import ray
 
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     cpus = int(np.clip(os.cpu_count() or 1, 4, 16))
-    ray.init(
-        num_cpus=cpus,
-        include_dashboard=False,
-        object_store_memory=1 << 30,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-    )
+    own: dict[str, Any] = {"address": "local", "num_cpus": cpus, "object_store_memory": 1 << 30}
+    started = {} if "RAY_ADDRESS" in os.environ else {**own, "include_dashboard": False}
+    ray.init(logging_level=logging.WARNING, log_to_driver=False, **started)
     try:
         yield
     finally:
