@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from adbeam.model.batch import ContextBatch, TrainBatch
+from adbeam.model.batch import TrainBatch
 from adbeam.model.codes import CodeTable, Fuse, LevelEmbedding
 from adbeam.model.config import ModelConfig
 from adbeam.model.context import ContextProcessor, ContextState, Sight
+from adbeam.model.heads import SidDecoder, negative_log_likelihood
 from adbeam.model.initialise import initialise
 from adbeam.model.layers import Block, StepCache
 from adbeam.model.recency import RecencyBias
-from adbeam.model.votes import vote_logits
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TailCache:
         return type(self)(self.layers, path)
 
 
-class LazyAR(nn.Module):
+class LazyAR(SidDecoder):
     """The model. `forward` is `train_losses`, so that a training engine can wrap it."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -66,10 +66,6 @@ class LazyAR(nn.Module):
         self.activation_checkpointing = False
         """Whether training computes a layer's activations again instead of keeping them."""
         initialise(self)
-
-    def encode(self, context: ContextBatch) -> ContextState:
-        """Keys and values of B contexts, to be used by every later call."""
-        return self.context(context, self.codes)
 
     def trunk(self, state: ContextState) -> Tensor:
         """m^(K) [B, T+1, D]: layers 1..K of every step in one pass, without any code (GR4AD eq 5-6)."""
@@ -109,20 +105,6 @@ class LazyAR(nn.Module):
         code = self.codes[level - 1](path_nt[..., -1])
         return code + self.context.embed_path(path_nt) if self.config.path_codes and level > 1 else code
 
-    def head(self, level: int, h: Tensor, column_C: Tensor | None = None) -> Tensor:
-        """Logits [..., V_level] of states [..., D]; level T gives the eCPM buckets. `column_C` computes only these."""
-        if level == self.config.levels:
-            return self.ecpm_head(h)
-        return self.codes[level](h, head=True, column_C=column_C)
-
-    def prior(self, level: int, state: ContextState, path_BQt: Tensor, seen_BQS: Tensor | None = None) -> Tensor:
-        """What the priors add to the logits of `level` after the codes `path_BQt`: [B, Q, V]; 0 without any."""
-        added = torch.zeros((), device=state.mask_BS.device)
-        for votes in state.votes:
-            seen = seen_BQS if votes.of_history else None
-            added = added + vote_logits(votes, level, path_BQt, self.config.codebooks[level], seen)
-        return added
-
     def forward(self, batch: TrainBatch, mtp: bool = True, ecpm: bool = True) -> dict[str, Tensor]:
         """See `train_losses`."""
         return self.train_losses(batch, mtp, ecpm)
@@ -146,11 +128,14 @@ class LazyAR(nn.Module):
         first_BPD, h_tBPMD = self._teacher_forced(trunk_BPTD, batch.code_BPMT, state, sight)
         prior = self._teacher_prior(state, batch)
         level = [_shared_nll(self.head(0, first_BPD) + prior[0], batch.code_BPMT[..., 0])]
-        level += [_nll(self.head(t, h_tBPMD[t - 1]) + prior[t], batch.code_BPMT[..., t]) for t in range(1, T)]
+        level += [
+            negative_log_likelihood(self.head(t, h_tBPMD[t - 1]) + prior[t], batch.code_BPMT[..., t])
+            for t in range(1, T)
+        ]
         level_TBPM = torch.stack(level)
         losses = {"sid": level_TBPM.sum(0), "level": level_TBPM}
         if ecpm:
-            nll = _nll(self.head(T, h_tBPMD[T - 1]), batch.bucket_BPM.clamp_min(0))
+            nll = negative_log_likelihood(self.head(T, h_tBPMD[T - 1]), batch.bucket_BPM.clamp_min(0))
             losses["ecpm"] = nll * (batch.bucket_BPM >= 0)
         if mtp:
             losses["mtp"] = self._mtp(trunk_BPTD, state, sight(T), batch.code_BPMT)
@@ -234,12 +219,6 @@ class LazyAR(nn.Module):
 def parameter_count(model: nn.Module) -> int:
     """Number of trainable numbers; tied tables count once."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _nll(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy in float32, of logits [..., V] and targets [...]."""
-    loss = F.cross_entropy(logits.flatten(0, -2).float(), target.flatten(), reduction="none")
-    return loss.view(target.shape)
 
 
 def _shared_nll(logits_BPV: Tensor, code_BPM: Tensor) -> Tensor:

@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adbeam.model.batch import ContextBatch, TrainBatch
+from adbeam.model.batch import TrainBatch
 from adbeam.model.codes import CodeTable, LevelEmbedding
 from adbeam.model.config import ModelConfig
 from adbeam.model.context import ContextProcessor, ContextState
+from adbeam.model.heads import SidDecoder, negative_log_likelihood
 from adbeam.model.initialise import initialise
 from adbeam.model.layers import Block
-from adbeam.model.votes import vote_logits
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class BeamState:
     h_BWD: Tensor
 
 
-class MtpDecoder(nn.Module):
+class MtpDecoder(SidDecoder):
     """The model. `forward` is `train_losses`, so that a training engine can wrap it."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -53,10 +53,6 @@ class MtpDecoder(nn.Module):
         initialise(self)
         for block in self.extra:
             block.load_state_dict(self.blocks[-1].state_dict())
-
-    def encode(self, context: ContextBatch) -> ContextState:
-        """Keys and values of B contexts, to be used by every later call."""
-        return self.context(context, self.codes)
 
     def trunk(self, state: ContextState) -> Tensor:
         """h_1 [B, 1, D]: all L layers, once a request."""
@@ -91,20 +87,6 @@ class MtpDecoder(nn.Module):
         width = (self.config.width,)
         return self.joins[level - 1](torch.cat([F.rms_norm(before, width), F.rms_norm(code, width)], dim=-1))
 
-    def head(self, level: int, h: Tensor, column_C: Tensor | None = None) -> Tensor:
-        """Logits [..., V_level] of states [..., D]; level T gives the eCPM buckets. `column_C` computes only these."""
-        if level == self.config.levels:
-            return self.ecpm_head(h)
-        return self.codes[level](h, head=True, column_C=column_C)
-
-    def prior(self, level: int, state: ContextState, path_BQt: Tensor, seen_BQS: Tensor | None = None) -> Tensor:
-        """What the priors add to the logits of `level` after the codes `path_BQt`: [B, Q, V]; 0 without any."""
-        added = torch.zeros((), device=state.mask_BS.device)
-        for votes in state.votes:
-            seen = seen_BQS if votes.of_history else None
-            added = added + vote_logits(votes, level, path_BQt, self.config.codebooks[level], seen)
-        return added
-
     def forward(self, batch: TrainBatch, mtp: bool = True) -> dict[str, Tensor]:
         """See `train_losses`; `mtp` (LazyAR's auxiliary loss) has no meaning here."""
         return self.train_losses(batch, mtp)
@@ -126,14 +108,8 @@ class MtpDecoder(nn.Module):
             logits_BMV = self.head(t, h_BWD)
             if t < T:
                 logits_BMV = logits_BMV + self.prior(t, state, code_BMT[..., :t])
-                level.append(_nll(logits_BMV, code_BMT[..., t]))
+                level.append(negative_log_likelihood(logits_BMV, code_BMT[..., t]))
         known_BM = batch.bucket_BPM[:, 0] >= 0
-        ecpm_BM = _nll(logits_BMV, batch.bucket_BPM[:, 0].clamp_min(0)) * known_BM
+        ecpm_BM = negative_log_likelihood(logits_BMV, batch.bucket_BPM[:, 0].clamp_min(0)) * known_BM
         level_TBPM = torch.stack(level)[:, :, None]
         return {"sid": level_TBPM.sum(0), "ecpm": ecpm_BM[:, None], "level": level_TBPM}
-
-
-def _nll(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy in float32, of logits [..., V] and targets [...]."""
-    loss = F.cross_entropy(logits.flatten(0, -2).float(), target.flatten(), reduction="none")
-    return loss.view(target.shape)

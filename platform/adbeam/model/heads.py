@@ -1,0 +1,50 @@
+"""What every decoder of semantic IDs shares: reading the context, one head a level, and the priors' logits.
+
+Shapes: B requests, S context tokens, Q queries, T levels, D width, C columns of a codebook, V codebook.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adbeam.model.batch import ContextBatch
+from adbeam.model.config import ModelConfig
+from adbeam.model.context import ContextProcessor, ContextState
+from adbeam.model.votes import vote_logits
+
+
+class SidDecoder(nn.Module):
+    """Base of the decoders, which make the parts that it uses."""
+
+    config: ModelConfig
+    context: ContextProcessor
+    codes: nn.ModuleList
+    ecpm_head: nn.Linear
+
+    def encode(self, context: ContextBatch) -> ContextState:
+        """Keys and values of B contexts, to be used by every later call."""
+        state: ContextState = self.context(context, self.codes)
+        return state
+
+    def head(self, level: int, h: Tensor, column_C: Tensor | None = None) -> Tensor:
+        """Logits [..., V_level] of states [..., D]; level T gives the eCPM buckets. `column_C` computes only these."""
+        logits: Tensor = (
+            self.ecpm_head(h) if level == self.config.levels else self.codes[level](h, head=True, column_C=column_C)
+        )
+        return logits
+
+    def prior(self, level: int, state: ContextState, path_BQt: Tensor, seen_BQS: Tensor | None = None) -> Tensor:
+        """What the priors add to the logits of `level` after the codes `path_BQt`: [B, Q, V]; 0 without any."""
+        added = torch.zeros((), device=state.mask_BS.device)
+        for votes in state.votes:
+            seen = seen_BQS if votes.of_history else None
+            added = added + vote_logits(votes, level, path_BQt, self.config.codebooks[level], seen)
+        return added
+
+
+def negative_log_likelihood(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy in float32, of logits [..., V] and targets [...]."""
+    loss = F.cross_entropy(logits.flatten(0, -2).float(), target.flatten(), reduction="none")
+    return loss.view(target.shape)
