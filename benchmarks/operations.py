@@ -4,8 +4,8 @@
 
 Takes a CSV log of a shape that adbeam does not know to a served ad by the commands of docs/your-own-log.md
 (operations_own_log), then trains again and serves under load while a real Prometheus scrapes, and runs every panel's
-query. Needs `prometheus` on PATH. Writes operations.json, and adbeam-serving-spike.png: the
-serving dashboard during a ten-fold rise of the load.
+query. The reward model and a round of the online loop run on what those requests left. Needs `prometheus` on PATH.
+Writes operations.json, and adbeam-serving-spike.png: the serving dashboard during a ten-fold rise of the load.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import yaml
 
 from adbeam.dashboards.panels import Panel
 from adbeam.serving import arrivals
-from benchmarks.operations_own_log import ADS, USERS, VISITS, minutes_to_an_ad
+from benchmarks.operations_own_log import ADS, USERS, VISITS, minutes_to_an_ad, run_adbeam
 from benchmarks.report import report
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +42,7 @@ def main() -> None:
     try:
         commands, yaml_files = _tests(folder)
         minutes = minutes_to_an_ad(folder, SERVE_PORT)
+        run_adbeam(folder, "reward", "--config", "jobs/mine.yaml")
         panels, with_data, empty = _panels(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -82,7 +83,7 @@ def _panels(folder: Path) -> tuple[int, int, list[str]]:
     with _endpoint(folder) as url, _prometheus(folder, steps.server_port) as address:
         done = threading.Event()
         threads = [threading.Thread(target=_load, args=(url, done), daemon=True) for _ in range(LOAD_THREADS)]
-        trainer = threading.Thread(target=_train_again, args=(folder,))
+        trainer = threading.Thread(target=_learn_again, args=(folder,))
         for thread in (trainer, *threads):
             thread.start()
         prometheus = Prometheus(address, rate_window="15s")
@@ -113,11 +114,11 @@ def _endpoint(folder: Path) -> Iterator[str]:
     from adbeam.serving.launch import of_work_dir, start
 
     work_dir = folder / "runs" / "mine"
-    options = {
-        "num_cpus": 6,
-        "_system_config": {"metrics_report_interval_ms": 1000},
-    }  # 10 s would hide the spike's shape
-    endpoint = start(ROOT / "serving" / "ads.yaml", of_work_dir(work_dir), SERVE_PORT, ray_options=options)
+    # Ray's 10 s would hide the spike's shape, and the logs' minute would keep the online loop waiting.
+    options = {"num_cpus": 6, "_system_config": {"metrics_report_interval_ms": 1000}}
+    rotation = {"event_log.rotate_seconds": 5.0, "request_log.rotate_seconds": 5.0}
+    overrides = {**of_work_dir(work_dir), **rotation}
+    endpoint = start(ROOT / "serving" / "ads.yaml", overrides, SERVE_PORT, ray_options=options)
     try:
         yield endpoint.url
     finally:
@@ -165,28 +166,38 @@ def _spike(url: str) -> None:
     time.sleep(3)
 
 
-def _train_again(folder: Path) -> None:
-    """A training on the Ray that serves, with another seed so that it does run."""
+def _learn_again(folder: Path) -> None:
+    """On the Ray that serves: a training, with another seed so that it does run, then a round of the online loop over
+    the requests and events of the load."""
     from adbeam.config import Config
+    from adbeam.online.rounds import run_rounds
     from adbeam.training import train
 
-    train(Config.load(folder / "jobs" / "mine.yaml", {"seed": 1, "work_dir": str(folder / "runs" / "mine")}))
+    work_dir = str(folder / "runs" / "mine")
+    train(Config.load(folder / "jobs" / "mine.yaml", {"seed": 1, "work_dir": work_dir}))
+    lists = {"objectives.preference.method": "rspo", "training.rails.interval_steps": 1}
+    run_rounds(Config.load(folder / "jobs" / "mine.yaml", {"work_dir": work_dir, **lists}), limit=1)
 
 
 def _load(url: str, done: threading.Event) -> None:
-    """A closed loop of requests, some with deadlines that cannot be kept, some wrong, and the events that follow."""
+    """A closed loop of requests, some with deadlines that cannot be kept, some wrong, and the events that follow: every
+    ad of an answer is seen, the first is clicked."""
     import requests
 
     session, place, name = requests.Session(), 0, threading.get_ident()
     while not done.is_set():
         place += 1
-        body = {"user_id": f"client-{place % USERS}", "count": 5, "deadline_ms": 10 + place % 150}
-        session.post(f"{url}/v1/ads", json=body)
-        event = {
-            "event_id": f"{name}-{place}", "request_id": f"r{place}", "user_id": f"client-{place % USERS}",
-            "item_id": "A1", "timestamp": 1_740_000_000_000 + place, "action": "click",
-        }  # fmt: skip
-        session.post(f"{url}/v1/events", json={"events": [event]})
+        user = f"client-{place % USERS}"
+        answer = session.post(f"{url}/v1/ads", json={"user_id": user, "count": 5, "deadline_ms": 10 + place % 150})
+        if answer.status_code == 200:
+            shown = [ad["item_id"] for ad in answer.json()["ads"]]
+            seen = [("impression", item) for item in shown] + [("click", item) for item in shown[:1]]
+            events = [
+                {"event_id": f"{name}-{place}-{number}", "request_id": answer.json()["request_id"], "user_id": user,
+                 "item_id": item, "timestamp": int(time.time() * 1000), "action": action}
+                for number, (action, item) in enumerate(seen)
+            ]  # fmt: skip
+            session.post(f"{url}/v1/events", json={"events": events})
         if place % 20 == 0:
             session.post(f"{url}/v1/ads", json={"count": -1})
 

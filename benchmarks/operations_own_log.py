@@ -55,9 +55,9 @@ def minutes_to_an_ad(folder: Path, port: int) -> float:
         if command[0] == "serve":
             server = _serve(folder, command, port)
         elif command[0] == "request":
-            answer = _adbeam(folder, *_with_user(command), "--url", f"http://127.0.0.1:{port}")
+            answer = run_adbeam(folder, *_with_user(command), "--url", f"http://127.0.0.1:{port}")
         else:
-            _adbeam(folder, *command)
+            run_adbeam(folder, *command)
     minutes = (time.monotonic() - began) / 60
     server.send_signal(signal.SIGINT)
     server.wait(60)
@@ -112,7 +112,7 @@ def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
         csv.writer(stream).writerows([header, *rows])
 
 
-def _adbeam(folder: Path, *arguments: str) -> str:
+def run_adbeam(folder: Path, *arguments: str) -> str:
     """Run a command line and return what it printed; stops the benchmark when it fails."""
     words = [sys.executable, "-m", "adbeam.cli", *arguments]
     done = subprocess.run(words, cwd=folder, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, check=False)

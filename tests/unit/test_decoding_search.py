@@ -154,17 +154,22 @@ def test_nothing_left_is_an_empty_list() -> None:
     assert [result.size for result in results] == [0, 8, 0]
 
 
-@pytest.mark.parametrize("blocked", [0.01, 0.5, 0.99])
-def test_masks_of_any_density_leave_what_they_allow(blocked: float) -> None:
-    sids_NT = catalogue()
-    allow = np.random.default_rng(1).random(len(sids_NT)) >= blocked
-    denied = np.flatnonzero(allow)[::3]
+def test_masks_of_any_density_leave_what_they_allow() -> None:
+    """All in one batch, some with a list on top."""
+    sids_NT, generator = catalogue(), np.random.default_rng(1)
+    masks = [generator.random(len(sids_NT)) >= blocked for blocked in (0.01, 0.99, 0.5, 0.3, 0.98)]
+    denied = np.flatnonzero(masks[2])[::3]
     decoder = Decoder(model_of(), Trie.build(sids_NT, CONFIG.codebooks))
-    filters = [ItemFilter(allow=allow), None, ItemFilter(allow=allow, deny=denied), ItemFilter(deny=denied)]
-    remaining = [allow, np.ones_like(allow), allow.copy(), np.ones_like(allow)]
-    remaining[2][denied] = remaining[3][denied] = False
-    wide = decoder.decode(context_of(CONFIG, 4), [WIDE] * 4, filters)
-    narrow = decoder.decode(context_of(CONFIG, 4), [(4, 8, 16)] * 4, filters)
+    filters = [*(ItemFilter(allow=mask) for mask in masks), None, ItemFilter(deny=denied)]
+    filters += [ItemFilter(allow=mask, deny=denied) for mask in masks]
+    every = np.ones_like(masks[0])
+    remaining = [mask.copy() for mask in (*masks, every, every, *masks)]
+    for open_N in remaining[len(masks) + 1 :]:
+        open_N[denied] = False
+    B = len(filters)
+    wide = decoder.decode(context_of(CONFIG, B), [WIDE] * B, filters)
+    mixed = [(4, 8, 16) if b % 2 else (3, 9, 12) for b in range(B)]
+    narrow = decoder.decode(context_of(CONFIG, B), mixed, filters)
     for few, all_, open_N in zip(narrow, wide, remaining, strict=True):
         wanted = {tuple(sid) for sid in sids_NT[open_N].tolist()}
         assert {tuple(sid) for sid in all_.sids_nT.tolist()} == wanted and all_.size == len(wanted)

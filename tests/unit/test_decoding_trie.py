@@ -77,18 +77,23 @@ def test_filters_reach_exactly_what_they_allow(start: list[Sid], changes: list, 
     applied(trie, held, changes)
     rows = sorted(held) or [0]
     deny = data.draw(st.lists(st.integers(0, 75), max_size=30))
-    allow = np.array(data.draw(st.lists(st.booleans(), min_size=len(start), max_size=80)))
-    allowed = set(np.flatnonzero(allow).tolist())
-    filters = [None, ItemFilter(deny=deny), ItemFilter(allow=allow), ItemFilter(allow=allow, deny=rows[::2] + deny)]
+    masks = st.lists(st.booleans(), min_size=len(start), max_size=80)
+    allow, other, few = np.array(data.draw(masks)), np.array(data.draw(masks)), np.zeros(80, bool)
+    few[data.draw(st.lists(st.integers(0, 79), max_size=5))] = True
+    allowed, others, fews = (set(np.flatnonzero(mask).tolist()) for mask in (allow, other, few))
+    filters = [None, ItemFilter(deny=deny), ItemFilter(allow=allow), ItemFilter(allow=other, deny=rows[::2] + deny),
+               ItemFilter(allow=few), ItemFilter(allow=few, deny=deny)]  # fmt: skip
     expected = [
         set(held.values()),
         {sid for item, sid in held.items() if item not in deny},
         {sid for item, sid in held.items() if item in allowed},
-        {sid for item, sid in held.items() if item in allowed and item not in rows[::2] + deny},
+        {sid for item, sid in held.items() if item in others and item not in rows[::2] + deny},
+        {sid for item, sid in held.items() if item in fews},
+        {sid for item, sid in held.items() if item in fews and item not in deny},
     ]
     torch.manual_seed(0)
     decoder = Decoder(LazyAR(MODEL), trie)
-    found = decoder.decode(context_of(MODEL, 4), [(6, 30, 120)] * 4, filters=filters)
+    found = decoder.decode(context_of(MODEL, 6), [(6, 30, 120)] * 6, filters=filters)
     for result, wanted in zip(found, expected, strict=True):
         listed = [tuple(sid) for sid in result.sids_nT.tolist()]
         assert len(listed) == len(set(listed)) and set(listed) == wanted

@@ -124,7 +124,7 @@ def test_the_event_log_rotates_whole_files_with_hashed_users(tmp_path: Path) -> 
 def test_the_event_log_is_bounded_in_files_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = EventLog(EventLogConfig(folder=tmp_path, rotate_rows=1, max_files=2))
     for number in range(4):
-        log._write([event(number).model_dump(mode="json")])
+        log._write([event(number).model_dump_json().encode()])
     kept = ds.dataset(sorted(tmp_path.glob("events-*.parquet"))).to_table().to_pydict()["event_id"]
     assert kept == ["e2", "e3"]
     monkeypatch.setattr(log, "_write", lambda rows: False)

@@ -16,12 +16,15 @@ from torch import Tensor
 
 from adbeam.decoding.filters import Closed, ItemFilter, closed_by, denied_inside
 from adbeam.decoding.layout import Group, Layout
-from adbeam.decoding.open_leaves import OpenLeaves
+from adbeam.decoding.open_few import OpenFew
+from adbeam.decoding.open_many import OpenMany
 from adbeam.decoding.topk import top_k
 from adbeam.decoding.trie import Trie, empty_row
 from adbeam.decoding.trie_tensors import TrieTensors
 
 NEVER = float("-inf")
+SPARSE = 1 / 8
+"""A mask that allows a smaller share of the items is read from its allowed ones."""
 LONG = 1000
 """Denied items beyond which a list becomes a mask."""
 
@@ -70,38 +73,40 @@ class BatchConstraint:
 
     def __init__(self, constraint: Constraint, filters: Sequence[ItemFilter | None]) -> None:
         self.tensors, self.trie = constraint.tensors, constraint.trie
-        self.open: list[tuple[int, OpenLeaves]] = []
+        given = [(r, *self._as_mask_and_list(f)) for r, f in enumerate(filters) if f is not None and not f.is_open]
+        masks = {r: allow_N for r, allow_N, _ in given if allow_N is not None}
+        share = {r: np.count_nonzero(allow_N) / max(1, len(allow_N)) for r, allow_N in masks.items()}
+        few, many = [r for r in masks if share[r] < SPARSE], [r for r in masks if share[r] >= SPARSE]
+        self.few = OpenFew(few, [masks[r] for r in few], self.tensors) if few else None
+        self.many = OpenMany(many, [masks[r] for r in many], self.tensors, [share[r] for r in many]) if many else None
         self.denied: list[tuple[int, int]] = []
         closed: list[tuple[int, Closed]] = []
-        for request, given in enumerate(filters):
-            if given is None or given.is_open:
-                continue
-            allow_N, deny = self._as_mask_and_list(given)
-            leaves = None
+        for request, allow_N, deny in given:
+            asked = None
             if allow_N is not None:
-                leaves = OpenLeaves(allow_N, self.tensors, len(self.open))
-                self.open.append((request, leaves))
-                deny = denied_inside(deny, allow_N)
+                leaves = self.few if request in few else self.many
+                assert leaves is not None
+                asked, deny = (leaves, leaves.requests.index(request)), denied_inside(deny, allow_N)
             if len(deny):
-                closed.append((request, closed_by(deny, leaves, self.tensors)))
+                closed.append((request, closed_by(deny, self.tensors, asked)))
                 self.denied.append((request, len(deny)))
         self.closed = [self._joined(closed, t) for t in range(self.trie.depth)] if closed else []
 
     def _as_mask_and_list(self, given: ItemFilter) -> tuple[NDArray[np.bool_] | None, NDArray[np.int64]]:
         """The filter as the search takes it: a long list goes into the mask."""
-        deny = np.asarray(given.deny, np.int64)
+        deny, size = np.asarray(given.deny, np.int64), len(self.trie.leaf_N)
+        allow_N = None if given.allow is None else given.allow[:size]
         if len(deny) <= LONG:
-            return given.allow, deny
-        allow_N = np.ones(len(self.trie.leaf_N), bool) if given.allow is None else given.allow.copy()
+            return allow_N, deny
+        allow_N = np.ones(size, bool) if allow_N is None else allow_N.copy()
         allow_N[deny[(deny >= 0) & (deny < len(allow_N))]] = False
         return allow_N, deny[:0]
 
     def first(self, logits_BV: Tensor) -> Candidates:
         """The first codes: every live one of the codebook."""
         score_BV = logits_BV.masked_fill(~self.tensors.live_mask(), NEVER)
-        for request, leaves in self.open:
-            if leaves.is_sparse:
-                score_BV[request].masked_fill_(~leaves.open_first(), NEVER)
+        if self.few is not None:
+            score_BV[self.few.requests] = score_BV[self.few.requests].masked_fill_(~self.few.open_first(), NEVER)
         if self.closed:
             score_BV[self.closed[0].request, self.closed[0].entry] = NEVER
         start_B = torch.zeros(len(score_BV), dtype=torch.long, device=score_BV.device)
@@ -120,11 +125,10 @@ class BatchConstraint:
         score_RF = logits_RV.gather(1, self.tensors.codes(level, child_RF))
         if self.tensors.has_dead(level):
             absent_RF |= ~self.tensors.live(level, child_RF)
-        for request, leaves in self.open:
-            if leaves.is_sparse:
-                rows = layout.rows_of(request)
-                given = (entry_R[rows], start_R[rows], length_R[rows])
-                absent_RF[rows] |= ~leaves.open_children(level, *given, len(place_F))
+        if self.few is not None:
+            row, mask = self.few.of_rows(layout)
+            given = (entry_R[row], start_R[row], length_R[row], mask)
+            absent_RF[row] |= ~self.few.open_children(level, *given, len(place_F))
         score_RF.masked_fill_(absent_RF, NEVER)
         if self.closed:
             # A row that only fills its group may stand at the place of a live one: it must not be found in its stead.
@@ -136,57 +140,56 @@ class BatchConstraint:
         """(scores, rows, entries), each [B, W]: the k best children of each request of a group, fewer if there are
         fewer. A mask that allows much is asked about the best candidates alone, in its share of them more than k."""
         score_Bn, fan_out = group.view(candidates.score_RF).flatten(1), candidates.score_RF.shape[1]
-        dense = [leaves for request, leaves in self.open if request in group and not leaves.is_sparse]
         k, n = min(k, score_Bn.shape[1]), score_Bn.shape[1]
-        ahead = min(n, int(k / min(leaves.share for leaves in dense) * 1.25) + 32) if dense else k
-        value_BW, place_BW = top_k(score_Bn, ahead)
-        if dense:
-            value_BW, place_BW = self._open_among(candidates, group, value_BW, place_BW, k)
+        share = 1.0 if self.many is None else self.many.least_share(group)
+        if self.many is None or share is None:
+            value_BW, place_BW = top_k(score_Bn, k)
+        else:
+            value_BW, place_BW = top_k(score_Bn, min(n, int(k / share * 1.25) + 32))
+            self._open_among(self.many, candidates, group, value_BW, place_BW, k)
+            value_BW, turn_BW = value_BW.topk(k, dim=1)
+            place_BW = place_BW.gather(1, turn_BW)
         row_B1 = torch.arange(group.requests, device=place_BW.device)[:, None] * group.width + group.first_row
         row_BW = row_B1 + place_BW // fan_out
         return value_BW, row_BW, candidates.entry(row_BW, place_BW % fan_out, self.tensors.used(candidates.level))
 
     def _open_among(
-        self, candidates: Candidates, group: Group, value_BW: Tensor, place_BW: Tensor, k: int
-    ) -> tuple[Tensor, Tensor]:
-        """The k best open ones among the best candidates of each request; among all where those do not suffice."""
-        fan_out, used = candidates.score_RF.shape[1], self.tensors.used(candidates.level)
-        ahead = value_BW.shape[1]
-        for request, leaves in self.open:
-            if request not in group or leaves.is_sparse:
-                continue
-            b, first_row = (
-                request - group.first_request,
-                group.first_row + (request - group.first_request) * group.width,
-            )
-            entry_W = candidates.entry(first_row + place_BW[b] // fan_out, place_BW[b] % fan_out, used)
-            open_W = leaves.are_open(candidates.level, entry_W) & (value_BW[b] > NEVER)
-            if int(open_W.sum()) < k and float(value_BW[b, -1]) > NEVER:
-                score_1n = self._masked(candidates, leaves, slice(first_row, first_row + group.width))
-                value_BW[b], place_BW[b] = top_k(score_1n, ahead)
-            else:
-                value_BW[b].masked_fill_(~open_W, NEVER)
-        value_BW, turn_BW = value_BW.topk(k, dim=1)
-        return value_BW, place_BW.gather(1, turn_BW)
+        self, many: OpenMany, candidates: Candidates, group: Group, value_BW: Tensor, place_BW: Tensor, k: int
+    ) -> None:
+        """Rule out what is closed among the best candidates; where that leaves a request fewer than k, its best are
+        looked for among all of its candidates."""
+        b_n, mask_n = many.inside(group)
+        level, fan_out, ahead = candidates.level, candidates.score_RF.shape[1], value_BW.shape[1]
+        first_n, place_nW, value_nW = group.first_row + b_n * group.width, place_BW[b_n], value_BW[b_n]
+        row_nW = first_n[:, None] + place_nW // fan_out
+        entry_nW = candidates.entry(row_nW, place_nW % fan_out, self.tensors.used(level))
+        open_nW = many.are_open(level, entry_nW.flatten(), mask_n.repeat_interleave(ahead)).view(entry_nW.shape)
+        open_nW &= value_nW > NEVER
+        short_n = (open_nW.sum(1) < k) & (value_nW[:, -1] > NEVER)
+        value_BW[b_n] = value_nW.masked_fill_(~open_nW, NEVER)
+        for n in short_n.nonzero()[:, 0].tolist():
+            rows = slice(int(first_n[n]), int(first_n[n]) + group.width)
+            value_BW[b_n[n]], place_BW[b_n[n]] = top_k(self._masked(many, candidates, rows, mask_n[n]), ahead)
 
-    def _masked(self, candidates: Candidates, leaves: OpenLeaves, rows: slice) -> Tensor:
+    def _masked(self, many: OpenMany, candidates: Candidates, rows: slice, mask: Tensor) -> Tensor:
         """[1, n], all candidates of one request, the closed ones ruled out."""
         score_RF = candidates.score_RF[rows]
         if candidates.level == 0:
-            open_RF = leaves.open_first()[None]
+            open_RF = many.open_first()[mask][None]
         else:
             given = (candidates.parent_R[rows], candidates.start_R[rows], candidates.length_R[rows])
-            open_RF = leaves.open_children(candidates.level, *given, score_RF.shape[1])
+            mask_R = mask.expand(len(score_RF))
+            open_RF = many.open_children(candidates.level, *given, mask_R, score_RF.shape[1])
         return score_RF.masked_fill(~open_RF, NEVER).view(1, -1)
 
     def leaves_below(self, level: int, group: Group, entry_BW: Tensor, few: int, enough: int) -> Tensor:
         """int64 [B, W], how many open leaves lie below entries of the requests of a group; fewer where items are denied
         (an open prefix has one), or where the first `few` entries have `enough` anyway."""
         below_BW = self.tensors.live_count(level, entry_BW)
-        for request, leaves in self.open:
-            if request in group:
-                row = request - group.first_request
-                below_BW[row] = leaves.at_least(level, entry_BW[row], few, enough)
+        for leaves in (self.few, self.many):
+            if leaves is not None:
+                b_n, mask_n = leaves.inside(group)
+                below_BW[b_n] = leaves.at_least(level, entry_BW[b_n], mask_n, few, enough)
         for request, count in self.denied:
             if request in group:
                 below_BW[request - group.first_request].sub_(count).clamp_min_(1)

@@ -45,8 +45,8 @@ class ItemFilter:
         return self.allow is None and len(self.deny) == 0
 
 
-def closed_by(deny: NDArray[np.int64], leaves: OpenLeaves | None, tensors: TrieTensors) -> Closed:
-    """What a list of items, on top of a mask, closes at each level.
+def closed_by(deny: NDArray[np.int64], tensors: TrieTensors, asked: tuple[OpenLeaves, int] | None = None) -> Closed:
+    """What a list of items, on top of a mask (`asked`: where it is, and its place there), closes at each level.
 
     A leaf closes when all its open items are denied, a prefix when all its open leaves are closed.
     """
@@ -55,7 +55,7 @@ def closed_by(deny: NDArray[np.int64], leaves: OpenLeaves | None, tensors: TrieT
     leaf = trie.leaf_N[deny[(deny >= 0) & (deny < len(trie.leaf_N))]]
     leaf, denied = np.unique(leaf[leaf >= 0], return_counts=True)
     entry = last.present(leaf.astype(np.int64))
-    entry = entry[denied == (last.live[entry] if leaves is None else leaves.items_on(leaf))]
+    entry = entry[denied == (last.live[entry] if asked is None else asked[0].items_on(leaf, asked[1]))]
     dead = np.ones(len(entry), np.int64)
     closed: Closed = []
     for t in range(trie.depth - 1, 0, -1):
@@ -63,10 +63,10 @@ def closed_by(deny: NDArray[np.int64], leaves: OpenLeaves | None, tensors: TrieT
         closed.insert(0, (parent, entry))
         above, place = np.unique(parent, return_inverse=True)
         dead = np.bincount(place, weights=dead, minlength=len(above)).astype(np.int64)
-        if leaves is None:
+        if asked is None:
             whole = dead == trie.levels[t - 1].live[above]
         else:
-            whole = leaves.at_most(dead, t - 1, above)
+            whole = asked[0].at_most(dead, t - 1, above, asked[1])
         entry, dead = above[whole], dead[whole]
     closed.insert(0, (np.zeros(len(entry), np.int64), entry))
     return closed

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adbeam.decoding.late_leaves import LateLeaves
 from adbeam.decoding.trie import Trie
 from adbeam.decoding.trie_updates import LEAF_N
 
@@ -24,6 +25,7 @@ class TrieTensors:
         self.copied = copied or self.device.type != "cpu"
         self._held: dict[tuple[int, str], Tensor] = {}
         self._scratch: dict[int, NDArray[np.bool_]] = {}
+        self._late: LateLeaves | None = None
         self._seen = -1
         self._applied = 0
         self.refresh()
@@ -32,6 +34,7 @@ class TrieTensors:
         """Catch up with the updates that the trie has applied."""
         if self._seen == self.trie.version:
             return
+        self._late = None
         if self._applied < self.trie.forgotten:
             self._held.clear()
         arrays: dict[tuple[int, str], Any] = {
@@ -58,6 +61,12 @@ class TrieTensors:
         if held is None or len(held) < size:
             held = self._scratch[place] = np.empty(size, bool)
         return held[:size]
+
+    def late_leaves(self) -> LateLeaves:
+        """What the present version of the trie has beside the build, in the order of its leaves."""
+        if self._late is None:
+            self._late = LateLeaves(self.trie)
+        return self._late
 
     def live_mask(self) -> Tensor:
         """bool [V], which first codes lead to a live ad."""

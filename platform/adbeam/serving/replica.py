@@ -20,7 +20,7 @@ from adbeam.errors import UserError
 from adbeam.serving.api import build_api
 from adbeam.serving.config import ReplicaOptions, ServingConfig
 from adbeam.serving.engine import LoadedModel, load_model
-from adbeam.serving.engine_process import load_in_process
+from adbeam.serving.engine_process import keep_loaded, load_in_process
 from adbeam.serving.eventlog import EventLog, RequestLog
 from adbeam.serving.fleet import Fleet
 from adbeam.serving.metrics import Metrics
@@ -60,6 +60,7 @@ class Recommender:
         self._follower = BundleFollower(self.service, loader, self._metrics)
         self._stopping = threading.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        keep_loaded()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The application that Serve puts behind this replica's port."""
