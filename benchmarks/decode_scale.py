@@ -80,13 +80,10 @@ def filters(repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
                     share, sizes = _share(decoder, batch, widths, given, repeats)
                     row = {"blocked": blocked, "form": form, "batch": batch, "widths": widths, "updated": updated}
                     table.append(row | {"share": share, "ads_returned": min(sizes), "asked": widths[-1]})
-    for blocked in (0.01, 0.5, 0.99):
-        rows = [row for row in table if row["blocked"] == blocked and row["form"] == "mask"]
-        figures[f"filter_share_{100 * blocked:g}"] = max(row["share"] for row in rows if row["widths"] == FULL)
-        figures[f"filter_share_{100 * blocked:g}_by_level"] = max(
-            row["share"] for row in rows if row["widths"] == BY_LEVEL
-        )
-    figures["filter_share_list_1"] = max(row["share"] for row in table if row["form"] == "list")
+    for row in table:
+        name = f"filter_share_{'list' if row['form'] == 'list' else format(100 * row['blocked'], 'g')}"
+        name += ("" if row["batch"] == 8 else "_b1") + ("" if row["widths"] == FULL else "_by_level")
+        figures[name] = max(row["share"], figures.get(name, 0.0))
     figures["filter_ads_missing"] = sum(row["asked"] - row["ads_returned"] for row in table)
     return figures, {"filters": table}
 

@@ -92,6 +92,18 @@ def test_order_follows_the_ecpm_step() -> None:
     assert found["log_probability"] == found["expected_ecpm"] == found["expected_value"]
 
 
+def test_without_the_ecpm_step_the_same_ads_come_by_log_probability() -> None:
+    model, trie, context = model_of(), Trie.build(catalogue(), CONFIG.codebooks), context_of(CONFIG, 2)
+    whole = Decoder(model, trie, order_by="log_probability").decode(context, [(4, 8, 16)] * 2)
+    short = Decoder(model, trie, order_by="log_probability", ecpm_step=False).decode(context, [(4, 8, 16)] * 2)
+    for one, other in zip(whole, short, strict=True):
+        assert torch.equal(one.sids_nT, other.sids_nT)
+        assert torch.equal(one.log_probability_n, other.log_probability_n)
+        assert other.ecpm_distribution_nK.shape == (16, 0) and bool(other.expected_ecpm_n.isnan().all())
+    with pytest.raises(UserError, match="eCPM step"):
+        Decoder(model, trie, ecpm_step=False)
+
+
 def test_count_returns_the_head_of_the_list() -> None:
     decoder = Decoder(model_of(), Trie.build(catalogue(), CONFIG.codebooks))
     context = context_of(CONFIG, 3)

@@ -166,6 +166,25 @@ async def test_only_a_connection_closed_before_a_reply_is_tried_again() -> None:
     assert tries == 3
 
 
+async def test_what_a_kept_connection_broke_is_tried_on_a_new_one() -> None:
+    """A proxy that restarts ends all its connections at once."""
+
+    async def raw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        await asyncio.sleep(0.05)
+        body = json.dumps({"served": json.loads(served().body)["served"]}).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        with suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"}")
+        writer.close()
+
+    listener = await asyncio.start_server(raw, "127.0.0.1", 0)
+    async with listener:
+        target = LoadTarget(url=f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1/ads", timeout_ms=1000)
+        run = await send_load(np.array([0.0, 0.0, 0.0, 300.0]), bodies(["u"], target, 4), target)
+    assert [(entry.status, entry.retried) for entry in run.requests] == [(200, False)] * 3 + [(200, True)]
+
+
 def test_a_run_has_an_event_loop_of_its_own_and_connections_are_kept() -> None:
     connections = 0
 

@@ -53,9 +53,12 @@ class Decoder:
         order_by: OrderBy = "expected_value",
         precision: Precision = "float32",
         compiled: bool = False,
+        ecpm_step: bool = True,
     ) -> None:
         """`ecpm_means` [K] are the mean eCPM of the buckets (default: the bucket's number).
 
+        Without `ecpm_step` the last step, over the widest beams, is left out: answers come by log-probability, K is 0
+        and their expected eCPM is not a number.
         `precision` and `compiled` are of LazyAREngine; another StepModel comes with its own.
         """
         engine: StepModel
@@ -64,7 +67,10 @@ class Decoder:
         else:
             engine = MtpEngine(model) if isinstance(model, MtpDecoder) else model
         self.model: StepModel = engine
-        self.config, self.order_by = self.model.config, order_by
+        self.config, self.order_by, self.ecpm_step = self.model.config, order_by, ecpm_step
+        if not ecpm_step and order_by != "log_probability":
+            raise UserError("needs the eCPM step", field="order_by", value=order_by,
+                            remedy="order by log_probability, or leave the step in")  # fmt: skip
         if tuple(trie.codebooks) != tuple(self.config.codebooks):
             raise UserError("the trie and the model have different codebooks", field="codebooks", value=trie.codebooks,
                             remedy=f"the model has {tuple(self.config.codebooks)}")  # fmt: skip
@@ -130,6 +136,8 @@ class Decoder:
             beams = self._select(candidates, beams, layout, plan, batch)
             layout = beams.layout
         assert beams is not None
+        if not self.ecpm_step:
+            return beams, beams.score_R.new_empty(layout.rows, 0)
         return beams, torch.softmax(self._logits(state, T, beams, layout), dim=-1)
 
     def _logits(self, state: Any, level: int, beams: Beams | None, layout: Layout) -> Tensor:
@@ -178,7 +186,8 @@ class Decoder:
     def _results(
         self, beams: Beams, ecpm_RK: Tensor, schedules: list[Schedule], counts: list[int | None]
     ) -> list[DecodeResult]:
-        expected_R = ecpm_RK @ self.ecpm_means_K
+        nothing = torch.full_like(beams.score_R, float("nan"))
+        expected_R = ecpm_RK @ self.ecpm_means_K if self.ecpm_step else nothing
         key_R = order(beams.score_R, expected_R, self.order_by)
         results: list[DecodeResult] = []
         for group in beams.layout.groups:

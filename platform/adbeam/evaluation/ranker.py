@@ -59,7 +59,8 @@ class Ranker:
             self.trends = EncodedTrends(trends, self.sids, self.spec)
         self.model = model
         trie = Trie.build(self.sids.lookup(self.ads)[0], model.config.codebooks)
-        self.decoder = Decoder(model.eval(), trie, ecpm_means, order_by)
+        by_value = order_by != "log_probability"
+        self.decoder = Decoder(model.eval(), trie, ecpm_means, order_by, ecpm_step=by_value)
 
     @classmethod
     def of(

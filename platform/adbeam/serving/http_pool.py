@@ -47,9 +47,10 @@ class HttpPool:
         self._free: list[_Connection] = []
         self._open: set[_Connection] = set()
 
-    async def post(self, body: bytes, headers: bytes = b"") -> Answered:
-        """The answer; raises NoConnection or Broken. Cancelling it closes the connection. `headers` are whole lines."""
-        while self._free:
+    async def post(self, body: bytes, headers: bytes = b"", *, fresh: bool = False) -> Answered:
+        """The answer; raises NoConnection or Broken. Cancelling it closes the connection. `headers` are whole lines;
+        `fresh` takes a new connection, for what a kept one has broken: the others may have ended with it."""
+        while self._free and not fresh:
             connection = self._free.pop()
             if connection.usable:
                 break

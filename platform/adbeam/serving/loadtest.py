@@ -179,11 +179,11 @@ class _Client:
             if not error.before_reply:
                 raise
             entry.retried = True
-            await self._exchange(entry, body)
+            await self._exchange(entry, body, fresh=True)
 
-    async def _exchange(self, entry: Sent, body: bytes) -> None:
+    async def _exchange(self, entry: Sent, body: bytes, *, fresh: bool = False) -> None:
         left_ms = max(self._target.deadline_ms - (self._now_ms() - entry.planned_ms), LEAST_DEADLINE_MS)
-        answer = await self._pool.post(body, b"X-Deadline-Ms: %.1f\r\n" % left_ms)
+        answer = await self._pool.post(body, b"X-Deadline-Ms: %.1f\r\n" % left_ms, fresh=fresh)
         entry.answered_ms = self._now_ms()
         entry.status = answer.status
         if answer.status == 200:
