@@ -13,7 +13,7 @@ import numpy as np
 from adbeam.config import Config
 from adbeam.model.spec import FeatureSpec
 from adbeam.training.ingest import RowStore, write_rows
-from adbeam.training.loop import TrainJob
+from adbeam.training.job import TrainJob
 from adbeam.training.order import RowFiles
 from adbeam.training.rows import RowFormat
 from adbeam.training.stream import RequestStream

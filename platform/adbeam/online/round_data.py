@@ -28,8 +28,8 @@ from adbeam.training.batches import BatchMaker
 from adbeam.training.checkpoint import WEIGHTS
 from adbeam.training.ingest import FOLDER as BASE_ROWS
 from adbeam.training.ingest import RowStore
+from adbeam.training.job import TrainJob
 from adbeam.training.list_rows import ListStore, build_list_rows
-from adbeam.training.loop import TrainJob
 from adbeam.training.order import RequestOrder, RowFiles
 from adbeam.training.stream import RequestStream
 

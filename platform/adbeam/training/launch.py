@@ -13,7 +13,8 @@ from typing import Any
 
 from adbeam.training.checkpoint import newest_local
 from adbeam.training.config import TrainingConfig
-from adbeam.training.loop import DATASET, Outcome, TrainJob, train_worker
+from adbeam.training.job import Outcome, TrainJob
+from adbeam.training.loop import DATASET, train_worker
 from adbeam.training.preemption import sigterm_event
 from adbeam.training.progress import Follower, Post, Printer, Row
 from adbeam.training.run_record import RunRecord

@@ -17,7 +17,7 @@ from adbeam.training.meter import Meter
 from adbeam.training.rails import WATCHED, Diverged, LiveSids, Rails, probe
 
 if TYPE_CHECKING:
-    from adbeam.training.loop import TrainJob
+    from adbeam.training.job import TrainJob
 
 
 class ListLearner:

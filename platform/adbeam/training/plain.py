@@ -10,8 +10,9 @@ import time
 import torch
 
 from adbeam.model import build_model
+from adbeam.training.job import TrainJob, begin_with
 from adbeam.training.list_learner import lists_of
-from adbeam.training.loop import TrainJob, begin_with, seed_step, vsl_of
+from adbeam.training.loop import seed_step, vsl_of
 from adbeam.training.optimizer import build_optimizer, learning_rate, set_learning_rate
 from adbeam.training.progress import Row
 from adbeam.training.stream import RequestStream

@@ -25,10 +25,10 @@ from adbeam.tokens.encoder import version_in
 from adbeam.training.batches import BatchMaker
 from adbeam.training.checkpoint import HISTORY, WEIGHTS
 from adbeam.training.ingest import RowStore, TrainSettings, build_rows
+from adbeam.training.job import Outcome, TrainJob
 from adbeam.training.launch import fit, ray_for
 from adbeam.training.list_rows import FOLDER as LIST_ROWS
 from adbeam.training.list_rows import ListStore, build_list_rows
-from adbeam.training.loop import Outcome, TrainJob
 from adbeam.training.order import RequestOrder
 from adbeam.training.run_record import RunRecord, flat
 from adbeam.training.stream import RequestStream
