@@ -70,6 +70,17 @@ def test_dropped_or_foreign_updates_are_an_error_not_a_gap(tmp_path: Path) -> No
     assert log.append([AdUpdate(operation="pause", item_id="x")]) == 6
 
 
+def test_what_is_appended_during_a_read_is_no_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, writer = SqliteUpdateLog(tmp_path / "log"), SqliteUpdateLog(tmp_path / "log")
+
+    def late() -> int:
+        writer.append([AdUpdate(operation="remove", item_id="a")])
+        return SqliteUpdateLog.last(log)
+
+    monkeypatch.setattr(log, "last", late)
+    assert [update.number for update in log.read(0)] == [1]
+
+
 def test_a_file_that_is_no_log_is_named(tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"not a database" * 100)
     with pytest.raises(UserError, match="is not an update log"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -170,7 +171,8 @@ def _wait_until_ready(endpoint: Endpoint, until_s: float) -> None:
     while time.monotonic() < until_s:
         status = serve.status().applications.get(endpoint.application)
         if status is not None and status.status == "DEPLOY_FAILED":
-            raise UserError(f"the application could not be deployed: {status.message.strip()}")
+            messages = [deployment.message for deployment in status.deployments.values()]
+            raise UserError(f"the application could not be deployed: {_reason(status.message, *messages)}")
         if status is not None and status.status == "RUNNING":
             try:
                 if call(endpoint.url, "GET", "/readyz", timeout_seconds=2.0)[0] == 200:
@@ -179,3 +181,9 @@ def _wait_until_ready(endpoint: Endpoint, until_s: float) -> None:
                 pass
         time.sleep(POLL_SECONDS)
     raise UserError("the endpoint did not become ready in time", remedy="see the replica's log in Ray's session folder")
+
+
+def _reason(*messages: str) -> str:
+    """What adbeam itself said against it, where Serve's messages quote that; else what Serve says."""
+    quoted = re.findall(r"UserError: (.+)", "\n".join(messages))
+    return quoted[-1].strip() if quoted else messages[0].strip()

@@ -109,13 +109,14 @@ class SqliteUpdateLog:
             return int(connection.execute("SELECT MAX(number) FROM updates").fetchone()[0])
 
     def read(self, after: int, limit: int = PAGE) -> list[Numbered]:
-        """One indexed query."""
+        """Two indexed queries. The newest number is read first: what is appended meanwhile is no gap."""
+        last = self.last()
         with self._connection() as connection:
             rows = connection.execute(
                 "SELECT number, timestamp_ms, body FROM updates WHERE number > ? ORDER BY number LIMIT ?",
                 (after, limit),
             ).fetchall()
-        check_follows(after, rows[0][0] if rows else self.last() + 1, self.path)
+        check_follows(after, rows[0][0] if rows else last + 1, self.path)
         return [Numbered(number, stamp, AdUpdate.model_validate_json(body)) for number, stamp, body in rows]
 
     def last(self) -> int:

@@ -62,10 +62,11 @@ class RedisUpdateLog:
         return int(self._call(lambda: self._append(keys=self._keys, args=[int(time.time() * 1000), *bodies])))
 
     def read(self, after: int, limit: int = PAGE) -> list[Numbered]:
-        """One range of the stream."""
+        """One range of the stream. The newest number is read first: what is appended meanwhile is no gap."""
+        last = self.last()
         rows = self._call(lambda: self._redis.xrange(self._keys[0], min=f"{after + 1}-0", count=limit))
         found = [(int(place.split("-")[0]), fields) for place, fields in rows]
-        check_follows(after, found[0][0] if found else self.last() + 1, self.name)
+        check_follows(after, found[0][0] if found else last + 1, self.name)
         return [
             Numbered(number, int(fields["timestamp_ms"]), AdUpdate.model_validate_json(fields["body"]))
             for number, fields in found
