@@ -58,7 +58,7 @@ def encoded_batches(path: Path, tokenizer: Tokenizer, *, workers: int) -> Iterat
         for batch in item_batches(path, tokenizer.config.embedder.batch_items):
             yield encode(batch)
         return
-    dataset = _read(path).map_batches(EncodeItems, **actor_pool(workers, (tokenizer,)))
+    dataset = _read(path, workers).map_batches(EncodeItems, **actor_pool(workers, (tokenizer,)))
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
@@ -72,7 +72,8 @@ def assign_vectors(
     workers: int,
 ) -> None:
     """Parquet of vectors -> Parquet of SIDs by a pool of Ray Data actors: reads, encodes and writes as a stream."""
-    dataset = _read(source).map_batches(AssignVectors, **actor_pool(workers, (quantizer, vector_column, hash_column)))
+    pool = actor_pool(workers, (quantizer, vector_column, hash_column))
+    dataset = _read(source, workers).map_batches(AssignVectors, **pool)
     dataset.write_parquet(str(target))
 
 
@@ -114,5 +115,6 @@ def _matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
 
 
-def _read(source: Path | Sequence[str]) -> Any:
-    return in_order().read_parquet(str(source) if isinstance(source, Path) else list(source))
+def _read(source: Path | Sequence[str], workers: int) -> Any:
+    with in_order(workers) as data:
+        return data.read_parquet(str(source) if isinstance(source, Path) else list(source))

@@ -48,9 +48,10 @@ def swing_ranges(
     import ray
 
     ranges = [{"first": first} for first in range(0, chosen_UN.shape[1], items_per_range)]
-    data = in_order().from_items(ranges, override_num_blocks=len(ranges))
+    with in_order(workers) as data:
+        asked = data.from_items(ranges, override_num_blocks=len(ranges))
     arguments = (ray.put(chosen_UN), alpha, neighbours, items_per_range)
-    dataset = data.map_batches(SwingRanges, **actor_pool(workers, arguments, batch_rows=1))
+    dataset = asked.map_batches(SwingRanges, **actor_pool(workers, arguments, batch_rows=1))
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
         for part in batch.to_pylist():
             shape = (-1, neighbours)
