@@ -181,7 +181,7 @@ def _learn_again(folder: Path) -> None:
 
 def _load(url: str, done: threading.Event) -> None:
     """A closed loop of requests, some with deadlines that cannot be kept, some wrong, and the events that follow: every
-    ad of an answer is seen, the first is clicked."""
+    ad of an answer is seen, the first is clicked and bought."""
     import requests
 
     session, place, name = requests.Session(), 0, threading.get_ident()
@@ -191,10 +191,12 @@ def _load(url: str, done: threading.Event) -> None:
         answer = session.post(f"{url}/v1/ads", json={"user_id": user, "count": 5, "deadline_ms": 10 + place % 150})
         if answer.status_code == 200:
             shown = [ad["item_id"] for ad in answer.json()["ads"]]
-            seen = [("impression", item) for item in shown] + [("click", item) for item in shown[:1]]
+            seen = [("impression", item) for item in shown]
+            seen += [(action, item) for action in ("click", "conversion") for item in shown[:1]]
             events = [
                 {"event_id": f"{name}-{place}-{number}", "request_id": answer.json()["request_id"], "user_id": user,
-                 "item_id": item, "timestamp": int(time.time() * 1000), "action": action}
+                 "item_id": item, "timestamp": int(time.time() * 1000), "action": action,
+                 "price": 9.0 if action == "conversion" else None}
                 for number, (action, item) in enumerate(seen)
             ]  # fmt: skip
             session.post(f"{url}/v1/events", json={"events": events})
