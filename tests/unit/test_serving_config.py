@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import time
 from pathlib import Path
@@ -41,7 +42,7 @@ def test_the_shipped_applications_are_valid(name: str) -> None:
 
 def test_serve_env_holds_the_switches() -> None:
     lines = (SERVING / "serve.env").read_text(encoding="utf-8").splitlines()
-    values = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    values = dict(shlex.split(line)[0].split("=", 1) for line in lines if line and not line.startswith("#"))
     assert values == SWITCHES
     assert missing_switches(values) == [] and missing_switches({}) == list(DECISIVE)
 
