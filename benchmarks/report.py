@@ -30,10 +30,12 @@ def report(name: str, figures: Mapping[str, float | int | None], extra: Mapping[
     return path
 
 
-def commit() -> str:
-    """The short hash of HEAD, with -dirty where tracked files differ from it."""
-    answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+def commit(*paths: str) -> str:
+    """The short hash of HEAD, or of the last commit that changed `paths`, with -dirty where tracked files differ."""
+    log = ["git", "log", "-1", "--format=%h", "--", *paths]
+    answer = subprocess.run(log, capture_output=True, text=True, check=False)
+    changed = ["git", "status", "--porcelain", "-uno", "--", *paths]
+    dirty = subprocess.run(changed, capture_output=True, text=True, check=False)
     return answer.stdout.strip() + ("-dirty" if dirty.stdout.strip() else "")
 
 

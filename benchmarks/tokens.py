@@ -1,8 +1,8 @@
 """`python -m benchmarks.tokens`: quality of tokenizers on real catalogues, co-occurrence learning, speed, freshness.
 
 completejourney comes from a prepared folder (`adbeam prepare`); Beauty and Industrial from folders the user has. Every
-part writes what it found into `--keep` as soon as it is done; a later run of the same commit takes it from there. A
-part that was not run is left out of the figures and named in `left_out`.
+part writes what it found into `--keep` as soon as it is done; a later run takes it from there while no commit has
+changed what makes or measures tokens. A part that was not run is left out of the figures and named in `left_out`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ from benchmarks.tokens_speed import end_to_end, kernel_rates
 
 EVERY = {"quality-completejourney", "quality-beauty", "quality-industrial", "cooccurrence", "speed", "memory", "index"}
 SMALL, LARGE = 250_000, 4_000_000
+MEASURED = ("platform/adbeam/tokens", "benchmarks/tokens_index.py", "benchmarks/tokens_quality.py",
+            "benchmarks/tokens_recall.py", "benchmarks/tokens_speed.py", "constraints.txt")  # fmt: skip
+"""What the figures depend on."""
 COLUMNS = (
     "cpr", "col", "util", "item_collision", "cur_l1", "least_level_utilisation", "largest_cell_over_mean", "pas",
     "next_item_recall10",
@@ -81,10 +84,10 @@ def _parts(options: argparse.Namespace) -> dict[str, Callable[[], Part]]:
 
 
 def _once(path: Path, name: str, run: Callable[[], Part], *, fresh: bool) -> Part:
-    """The part as a run of this commit left it in `path`, else run now."""
+    """The part as a run of the same code left it in `path`, else run now."""
     if path.is_file() and not fresh:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if kept["commit"] == commit():
+        if kept["commit"] == commit(*MEASURED):
             print(f"{name}: taken from {path}", flush=True)
             return kept
     print(f"{name}: running", flush=True)
@@ -94,7 +97,7 @@ def _once(path: Path, name: str, run: Callable[[], Part], *, fresh: bool) -> Par
     print(f"{name}: {seconds:.0f} s", flush=True)
     part["figures"][f"seconds_{name.replace('-', '_')}"] = seconds
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"commit": commit(), **part}, indent=2), encoding="utf-8")
+    path.write_text(json.dumps({"commit": commit(*MEASURED), **part}, indent=2), encoding="utf-8")
     return part
 
 
@@ -165,7 +168,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--parts", type=lambda text: tuple(text.split(",")), default=names, help=f"of {','.join(names)}"
     )
-    parser.add_argument("--keep", type=Path, default=Path("tokens-parts"), help="folder for the parts already run")
+    parser.add_argument(
+        "--keep", type=Path, default=Path("runs/benchmark-tokens"), help="folder of the parts already run"
+    )
     parser.add_argument("--fresh", action="store_true", help="run every part again")
     parser.add_argument("--vectors", type=int, default=1_000_000)
     parser.add_argument("--threads", type=int, default=2)
