@@ -141,7 +141,7 @@ class BatchConstraint:
         fewer. A mask that allows much is asked about the best candidates alone, in its share of them more than k."""
         score_Bn, fan_out = group.view(candidates.score_RF).flatten(1), candidates.score_RF.shape[1]
         k, n = min(k, score_Bn.shape[1]), score_Bn.shape[1]
-        share = 1.0 if self.many is None else self.many.least_share(group)
+        share = None if self.many is None else self.many.least_share(group)
         if self.many is None or share is None:
             value_BW, place_BW = top_k(score_Bn, k)
         else:

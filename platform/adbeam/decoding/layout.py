@@ -68,9 +68,3 @@ class Layout:
         parts = [torch.arange(g.requests, device=self.device).repeat_interleave(g.width) + g.first_request
                  for g in self.groups]  # fmt: skip
         return torch.cat(parts)
-
-    def rows_of(self, request: int) -> slice:
-        """The rows of one request."""
-        group = next(g for g in self.groups if request < g.first_request + g.requests)
-        first = group.first_row + (request - group.first_request) * group.width
-        return slice(first, first + group.width)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adbeam.decoding.open_leaves import OpenLeaves
+from adbeam.decoding.open_leaves import OpenLeaves, runs
 from adbeam.decoding.trie_tensors import TrieTensors
 
 
@@ -23,8 +23,7 @@ class OpenFew(OpenLeaves):
         super().__init__(requests, allows, tensors)
         self._span = self._trie.levels[-1].base + 1
         keys = [mask * self._span + self._leaves(allow_N) for mask, allow_N in enumerate(allows)]
-        self._key_n = np.concatenate(keys)
-        self._keys = torch.from_numpy(self._key_n).to(tensors.device)
+        self._keys = torch.from_numpy(np.concatenate(keys)).to(tensors.device)
 
     def _leaves(self, allow_N: NDArray[np.bool_]) -> NDArray[np.int64]:
         """In order, the leaves of the build that hold an allowed live item."""
@@ -43,14 +42,13 @@ class OpenFew(OpenLeaves):
 
     def _below(self, level: int, start_R: Tensor, length_R: Tensor, mask_R: Tensor, fan_out: int) -> Tensor:
         """Each allowed leaf below the rows opens the child above it."""
-        offset_R = mask_R.numpy(force=True) * self._span
-        edges = (self.tensors.base_leaf(level, edge).numpy(force=True) for edge in (start_R, start_R + length_R))
-        low_R, high_R = (np.searchsorted(self._key_n, edge + offset_R) for edge in edges)
-        row_n = np.repeat(np.arange(len(low_R)), high_R - low_R)
-        place_n = np.arange(len(row_n)) + (low_R - np.cumsum(high_R - low_R) + high_R - low_R)[row_n]
-        entry_n = self._key_n[place_n] - offset_R[row_n]
+        offset_R = mask_R * self._span
+        edges = (self.tensors.base_leaf(level, edge_R) + offset_R for edge_R in (start_R, start_R + length_R))
+        low_R, high_R = (torch.searchsorted(self._keys, edge_R) for edge_R in edges)
+        row = torch.arange(len(start_R), device=start_R.device).repeat_interleave(high_R - low_R)
+        entry_n = (self._keys[runs(low_R, high_R)] - offset_R[row]).numpy(force=True)
         for t in range(self._trie.depth - 1, level, -1):
             entry_n = self._trie.base_parents(t, entry_n)
-        open_RF = np.zeros((len(low_R), fan_out), bool)
-        open_RF[row_n, entry_n - start_R.numpy(force=True)[row_n]] = True
-        return torch.from_numpy(open_RF).to(start_R.device)
+        open_RF = torch.zeros(len(start_R), fan_out, dtype=torch.bool, device=start_R.device)
+        open_RF[row, torch.from_numpy(entry_n).to(start_R.device) - start_R[row]] = True
+        return open_RF

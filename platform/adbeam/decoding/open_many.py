@@ -35,7 +35,7 @@ class OpenMany(OpenLeaves):
         super().__init__(requests, allows, tensors)
         gone, late = self._trie.beside.gone(), tensors.late_leaves()
         self._size = len(self._trie.leaf_N)
-        first_MN = tensors.scratch(0, len(allows) * self._size).reshape(len(allows), self._size)
+        first_MN = tensors.scratch(len(allows) * self._size).reshape(len(allows), self._size)
         for first_N, allow_N in zip(first_MN, allows, strict=True):
             first_N[: len(allow_N)], first_N[len(allow_N) :] = allow_N, False
             first_N[gone] = False

@@ -186,8 +186,8 @@ class Decoder:
     def _results(
         self, beams: Beams, ecpm_RK: Tensor, schedules: list[Schedule], counts: list[int | None]
     ) -> list[DecodeResult]:
-        nothing = torch.full_like(beams.score_R, float("nan"))
-        expected_R = ecpm_RK @ self.ecpm_means_K if self.ecpm_step else nothing
+        unknown = float("nan")
+        expected_R = ecpm_RK @ self.ecpm_means_K if self.ecpm_step else torch.full_like(beams.score_R, unknown)
         key_R = order(beams.score_R, expected_R, self.order_by)
         results: list[DecodeResult] = []
         for group in beams.layout.groups:

@@ -24,7 +24,7 @@ class TrieTensors:
         self.trie, self.device = trie, torch.device(device)
         self.copied = copied or self.device.type != "cpu"
         self._held: dict[tuple[int, str], Tensor] = {}
-        self._scratch: dict[int, NDArray[np.bool_]] = {}
+        self._scratch = np.empty(0, bool)
         self._late: LateLeaves | None = None
         self._seen = -1
         self._applied = 0
@@ -55,12 +55,11 @@ class TrieTensors:
                 self._held[level_, name][low:high] = torch.from_numpy(piece).to(self.device)
         self._applied, self._seen = self.trie.forgotten + len(self.trie.touched), self.trie.version
 
-    def scratch(self, place: int, size: int) -> NDArray[np.bool_]:
-        """bool [size], kept from batch to batch for whoever takes `place`."""
-        held = self._scratch.get(place)
-        if held is None or len(held) < size:
-            held = self._scratch[place] = np.empty(size, bool)
-        return held[:size]
+    def scratch(self, size: int) -> NDArray[np.bool_]:
+        """bool [size], the same memory for every batch."""
+        if len(self._scratch) < size:
+            self._scratch = np.empty(size, bool)
+        return self._scratch[:size]
 
     def late_leaves(self) -> LateLeaves:
         """What the present version of the trie has beside the build, in the order of its leaves."""

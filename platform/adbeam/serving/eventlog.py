@@ -118,7 +118,7 @@ class EventLog(RotatingLog):
 
     def append(self, events: Sequence[Event]) -> None:
         """Queue events for the next file; never waits for the disk."""
-        self._put([{**event.model_dump(mode="json"), "user_id": self.user_hash(event.user_id)} for event in events])
+        self._put([{**event.model_dump(), "user_id": self.user_hash(event.user_id)} for event in events])
 
 
 class RequestLog(RotatingLog):

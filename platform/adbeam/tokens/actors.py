@@ -11,7 +11,7 @@ BLOCK_BYTES = 32 << 20
 """Ray Data plans memory by the largest blocks that a task may make: with its own 128 MiB a small object store holds one
 task at a time, and all actors but one stand idle."""
 BLOCKS_IN_FLIGHT = 3
-"""For each actor: one read, one waiting, one encoded, one written. Without a bound Ray Data fills half of the object
+"""For each actor: one being read, one encoded, one written. Without a bound Ray Data fills half of the object
 store, so that a large catalogue needs more memory than a small one and is not encoded faster."""
 
 
