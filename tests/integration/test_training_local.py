@@ -152,8 +152,11 @@ class _Recorder:
         pass
 
 
-def test_another_zero_stage_takes_over_a_run(configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
-    """ZeRO-1 to step 6, then ZeRO-2 through a universal checkpoint: the curve of plain torch all the way."""
+@pytest.mark.parametrize("after", [2, 3])
+def test_another_zero_stage_takes_over_a_run(
+    configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """ZeRO-1 to step 6, then another through a universal checkpoint: the curve of plain torch all the way."""
     config = configure({"zero_stage": 1, "checkpoint_interval_steps": 6, "max_steps": 12})
 
     def stop_at_seven(self: progress.Printer, row: progress.Row) -> None:
@@ -164,7 +167,7 @@ def test_another_zero_stage_takes_over_a_run(configure: Callable[..., Config], m
         patched.setattr(progress.Printer, "__call__", stop_at_seven)
         with pytest.raises(KeyboardInterrupt):
             train(config)
-    changed = configure({"zero_stage": 2, "checkpoint_interval_steps": 100, "max_steps": 12})
+    changed = configure({"zero_stage": after, "checkpoint_interval_steps": 100, "max_steps": 12})
     assert curve(changed) == pytest.approx(plain_curve(config), rel=CURVE_TOLERANCE)
 
 

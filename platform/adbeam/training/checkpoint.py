@@ -4,22 +4,15 @@ Every worker lists the hashes of its files beside them. A checkpoint that lacks 
 passed over for the one before it.
 
 `meta.json` says who wrote it. The same world size and ZeRO stage resume exactly; another world size or stage goes
-through DeepSpeed's universal checkpoint. The last checkpoint of a run also holds the whole model as safetensors, so
-nothing after training reads a pickle.
+through DeepSpeed's universal form (resharding.py). The last checkpoint of a run also holds the whole model as
+safetensors, so nothing after training reads a pickle.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +24,7 @@ from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.training.config import TrainingConfig
 from adbeam.training.engine import build_engine, full_weights
+from adbeam.training.resharding import resharded
 
 META, HISTORY, WEIGHTS = "meta.json", "history.json", "model.safetensors"
 FILES = "files_rank{rank:05d}.json"
@@ -123,9 +117,7 @@ def restore(model: torch.nn.Module, training: TrainingConfig, folder: Path, loca
         engine.load_checkpoint(str(folder), tag="state")
     else:
         _refuse_stage_zero(meta, training)
-        with _universal(folder, local_rank) as converted:
-            engine = build_engine(model, training, world, universal=True)
-            engine.load_checkpoint(str(converted), tag="state")
+        engine = resharded(model, training, folder / "state", local_rank)
     history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
     fixed = {key: meta[key] for key in ("step", "elapsed_seconds", "finished", "losses", "skipped") if key in meta}
     return engine, RunState(**fixed, history=history)
@@ -169,28 +161,3 @@ def _refuse_stage_zero(meta: dict[str, Any], training: TrainingConfig) -> None:
             value=training.zero_stage,
             remedy="go on with the old stage, or start a new run with another seed or work_dir",
         )
-
-
-@contextmanager
-def _universal(folder: Path, local_rank: int) -> Iterator[Path]:
-    """DeepSpeed's universal form of the checkpoint: one process a node converts, the others wait."""
-    key = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    target = Path(tempfile.gettempdir()) / f"adbeam-universal-{key}"
-    if local_rank == 0:
-        shutil.rmtree(target, ignore_errors=True)
-        _convert(folder / "state", target / "state")
-    torch.distributed.barrier()
-    yield target
-    torch.distributed.barrier()
-    if local_rank == 0:
-        shutil.rmtree(target, ignore_errors=True)
-
-
-def _convert(source: Path, target: Path) -> None:
-    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
-    command += ["--input_folder", str(source), "--output_folder", str(target)]
-    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
-    environment = {**os.environ, "DS_ACCELERATOR": os.environ.get("DS_ACCELERATOR", "cpu")}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"DeepSpeed could not convert {source}: {done.stderr[-2000:]}")

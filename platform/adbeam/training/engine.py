@@ -54,12 +54,10 @@ def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> d
     return merge(merge(own, _of_file(training)), training.deepspeed)
 
 
-def build_engine(model: nn.Module, training: TrainingConfig, world: int, *, universal: bool = False) -> Any:
-    """The engine; with `universal` it will load a checkpoint that another world size or ZeRO stage wrote."""
+def build_engine(model: nn.Module, training: TrainingConfig, world: int) -> Any:
+    """The engine around `model`, with its weights and a fresh optimiser."""
     deepspeed = import_deepspeed()
     config = deepspeed_config(training, world, sum(parameter.numel() for parameter in model.parameters()))
-    if universal:
-        config["checkpoint"] = {**config.get("checkpoint", {}), "load_universal": True}
     own_optimizer = "optimizer" in config
     engine, *_ = deepspeed.initialize(
         model=model,

@@ -1,0 +1,116 @@
+"""Checkpoints of another world size or ZeRO stage: DeepSpeed's universal form, and how any engine takes it over.
+
+The universal form is one folder a parameter with the whole float32 weight and whole optimiser states. DeepSpeed's own
+loader of it does not go between ZeRO-3 and the other stages, and gives every parameter group the settings of the first;
+so an engine of this run's layout is built as for a new run, and every worker puts its part of each tensor into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adbeam.training.config import TrainingConfig
+from adbeam.training.engine import build_engine
+
+WEIGHT, STEP = "fp32", "step"
+
+
+def resharded(model: nn.Module, training: TrainingConfig, state: Path, local_rank: int) -> Any:
+    """An engine for `model` with the weights and the optimiser that some other layout saved into `state`."""
+    with _universal(state, local_rank) as folder:
+        return _engine(model, training, folder / "zero")
+
+
+def _engine(model: nn.Module, training: TrainingConfig, folder: Path) -> Any:
+    from deepspeed.utils import (
+        safe_set_full_fp32_param,
+        safe_set_full_optimizer_state,
+        safe_set_local_fp32_param,
+        safe_set_local_optimizer_state,
+    )
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(_read(folder / name / f"{WEIGHT}.pt").view_as(parameter))
+    engine = build_engine(model, training, torch.distributed.get_world_size())
+    names = {path.stem for path in next(folder.glob("*/")).glob("*.pt")} - {WEIGHT, STEP}
+    _begin_states(engine.optimizer, training.zero_stage, sorted(names), _step(folder))
+    for name, parameter in engine.module.named_parameters():
+        for kind in (WEIGHT, *sorted(names)):
+            value, state = _read(folder / name / f"{kind}.pt"), [] if kind == WEIGHT else [kind]
+            if training.zero_stage < 3:
+                put = safe_set_full_optimizer_state if state else safe_set_full_fp32_param
+                put(parameter, value, *state)
+            else:
+                put = safe_set_local_optimizer_state if state else safe_set_local_fp32_param
+                put(parameter, _part(value, parameter.ds_tensor.numel()), *state)
+    return engine
+
+
+def _begin_states(optimizer: Any, zero_stage: int, names: Sequence[str], step: int) -> None:
+    """States of zeros `step` steps old, as an optimiser has them from its first step on."""
+    parts = optimizer.fp32_partitioned_groups_flat if zero_stage == 3 else optimizer.single_partition_of_fp32_groups
+    for part in parts:
+        state = {name: torch.zeros_like(part, requires_grad=False) for name in names}
+        # PyTorch counts steps in a tensor beside the states, DeepSpeed's own optimisers in a number.
+        of_torch = isinstance(optimizer.optimizer, torch.optim.Adam)
+        count = torch.tensor(float(step), device=part.device) if of_torch else step
+        optimizer.optimizer.state[part] = {STEP: count, **state}
+    if zero_stage < 3:
+        optimizer._lazy_init_hp_params_optimizer_state()
+
+
+def _part(value: Tensor, size: int) -> Tensor:
+    """This worker's `size` numbers of a tensor that ZeRO-3 cuts into equal parts, the last filled up with zeros."""
+    world, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+    whole = value.new_zeros(size * world)
+    whole[: value.numel()] = value.flatten()
+    return whole[size * rank : size * (rank + 1)]
+
+
+def _step(folder: Path) -> int:
+    """Steps of the optimiser, the same for every parameter."""
+    path = next(iter(sorted(folder.rglob(f"{STEP}.pt"))))
+    return int(_read(path))
+
+
+def _read(path: Path) -> Tensor:
+    saved = torch.load(path, weights_only=True)
+    return saved["param"] if isinstance(saved, dict) else saved
+
+
+@contextmanager
+def _universal(state: Path, local_rank: int) -> Iterator[Path]:
+    """DeepSpeed's universal form of the checkpoint: one process a node converts, the others wait."""
+    key = hashlib.sha256(str(state).encode()).hexdigest()[:16]
+    target = Path(tempfile.gettempdir()) / f"adbeam-universal-{key}"
+    if local_rank == 0:
+        shutil.rmtree(target, ignore_errors=True)
+        _convert(state, target)
+    torch.distributed.barrier()
+    yield target
+    torch.distributed.barrier()
+    if local_rank == 0:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def _convert(source: Path, target: Path) -> None:
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+    command += ["--input_folder", str(source), "--output_folder", str(target)]
+    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+    environment = {**os.environ, "DS_ACCELERATOR": os.environ.get("DS_ACCELERATOR", "cpu")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"DeepSpeed could not convert {source}: {done.stderr[-2000:]}")
