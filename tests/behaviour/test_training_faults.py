@@ -99,7 +99,7 @@ def test_another_world_and_stage_take_over_after_sigterm(
 ) -> None:
     """SIGTERM saves at once: nothing is lost whatever the interval; another layout then goes on with the same curve."""
     write_training_sample(tmp_path)
-    slow = {"checkpoint_interval_steps": 10_000, "gradient_accumulation": 8}  # the signal must come before the end
+    slow = {"checkpoint_interval_steps": 10_000, "gradient_accumulation": 4}  # the signal must come before the end
     first = write_settings(tmp_path, "first.yaml", workers=before[0], zero_stage=before[1], **slow)
     driver = start(first, tmp_path / "first.log")
     deadline = time.monotonic() + DEADLINE_SECONDS

@@ -152,12 +152,12 @@ class _Recorder:
         pass
 
 
-@pytest.mark.parametrize("after", [2, 3])
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (1, 3), (3, 1)])
 def test_another_zero_stage_takes_over_a_run(
-    configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, after: int
+    configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, before: int, after: int
 ) -> None:
-    """ZeRO-1 to step 6, then another through a universal checkpoint: the curve of plain torch all the way."""
-    config = configure({"zero_stage": 1, "checkpoint_interval_steps": 6, "max_steps": 12})
+    """One stage to step 6, then another takes over: the curve of plain torch all the way."""
+    config = configure({"zero_stage": before, "checkpoint_interval_steps": 6, "max_steps": 12})
 
     def stop_at_seven(self: progress.Printer, row: progress.Row) -> None:
         if row["step"] == 7:

@@ -117,7 +117,8 @@ def restore(model: torch.nn.Module, training: TrainingConfig, folder: Path, loca
         engine.load_checkpoint(str(folder), tag="state")
     else:
         _refuse_stage_zero(meta, training)
-        engine = resharded(model, training, folder / "state", local_rank)
+        steps = meta["step"] - meta.get("skipped", 0)
+        engine = resharded(model, training, folder / "state", local_rank, steps)
     history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
     fixed = {key: meta[key] for key in ("step", "elapsed_seconds", "finished", "losses", "skipped") if key in meta}
     return engine, RunState(**fixed, history=history)

@@ -27,13 +27,14 @@ from adbeam.training.engine import build_engine
 WEIGHT, STEP = "fp32", "step"
 
 
-def resharded(model: nn.Module, training: TrainingConfig, state: Path, local_rank: int) -> Any:
-    """An engine for `model` with the weights and the optimiser that some other layout saved into `state`."""
+def resharded(model: nn.Module, training: TrainingConfig, state: Path, local_rank: int, steps: int) -> Any:
+    """An engine for `model` with the weights and the optimiser, `steps` steps old, that some other layout saved into
+    `state`."""
     with _universal(state, local_rank) as folder:
-        return _engine(model, training, folder / "zero")
+        return _engine(model, training, folder / "zero", steps)
 
 
-def _engine(model: nn.Module, training: TrainingConfig, folder: Path) -> Any:
+def _engine(model: nn.Module, training: TrainingConfig, folder: Path, steps: int) -> Any:
     from deepspeed.utils import (
         safe_set_full_fp32_param,
         safe_set_full_optimizer_state,
@@ -46,7 +47,7 @@ def _engine(model: nn.Module, training: TrainingConfig, folder: Path) -> Any:
             parameter.copy_(_read(folder / name / f"{WEIGHT}.pt").view_as(parameter))
     engine = build_engine(model, training, torch.distributed.get_world_size())
     names = {path.stem for path in next(folder.glob("*/")).glob("*.pt")} - {WEIGHT, STEP}
-    _begin_states(engine.optimizer, training.zero_stage, sorted(names), _step(folder))
+    _begin_states(engine.optimizer, training.zero_stage, sorted(names), steps)
     for name, parameter in engine.module.named_parameters():
         for kind in (WEIGHT, *sorted(names)):
             value, state = _read(folder / name / f"{kind}.pt"), [] if kind == WEIGHT else [kind]
@@ -59,14 +60,14 @@ def _engine(model: nn.Module, training: TrainingConfig, folder: Path) -> Any:
     return engine
 
 
-def _begin_states(optimizer: Any, zero_stage: int, names: Sequence[str], step: int) -> None:
-    """States of zeros `step` steps old, as an optimiser has them from its first step on."""
+def _begin_states(optimizer: Any, zero_stage: int, names: Sequence[str], steps: int) -> None:
+    """States of zeros, `steps` steps old, as an optimiser has them from its first step on."""
     parts = optimizer.fp32_partitioned_groups_flat if zero_stage == 3 else optimizer.single_partition_of_fp32_groups
     for part in parts:
         state = {name: torch.zeros_like(part, requires_grad=False) for name in names}
         # PyTorch counts steps in a tensor beside the states, DeepSpeed's own optimisers in a number.
         of_torch = isinstance(optimizer.optimizer, torch.optim.Adam)
-        count = torch.tensor(float(step), device=part.device) if of_torch else step
+        count = torch.tensor(float(steps), device=part.device) if of_torch else steps
         optimizer.optimizer.state[part] = {STEP: count, **state}
     if zero_stage < 3:
         optimizer._lazy_init_hp_params_optimizer_state()
@@ -78,12 +79,6 @@ def _part(value: Tensor, size: int) -> Tensor:
     whole = value.new_zeros(size * world)
     whole[: value.numel()] = value.flatten()
     return whole[size * rank : size * (rank + 1)]
-
-
-def _step(folder: Path) -> int:
-    """Steps of the optimiser, the same for every parameter."""
-    path = next(iter(sorted(folder.rglob(f"{STEP}.pt"))))
-    return int(_read(path))
 
 
 def _read(path: Path) -> Tensor:
