@@ -25,6 +25,7 @@ import torch
 from adbeam.config import Config
 from adbeam.decoding import Decoder, Trie, constraint
 from adbeam.decoding.cost import calibrate, full_context
+from adbeam.decoding.engine import LazyAREngine
 from benchmarks.decode_baselines import HuggingFace, ReplicatedEngine, bare_products, one_stage_top_k
 from benchmarks.decode_quality import exactness, precision
 from benchmarks.decode_scale import constraint_share, filters, paper_size, trie_25m
@@ -70,19 +71,20 @@ def ladder(repeats: int) -> tuple[Figures, dict[str, Any]]:
     """Each row adds one technique to a plain decoder with replicated keys and values; one thread and two."""
     trie = catalogue()
     plain, lazy = model_of(small(0)), model_of(small(6))
-    replicated, shared = Decoder(ReplicatedEngine(plain), trie), Decoder(plain, trie)
+    replicated, ar = ReplicatedEngine(plain), LazyAREngine(plain)
+    lazyar, int8 = LazyAREngine(lazy), LazyAREngine(lazy, "int8")
     rows = {
         "plain": (replicated, FULL, True),
-        "beam_shared_kv": (shared, FULL, True),
-        "topk_pre_cut": (shared, FULL, False),
-        "lazyar": (Decoder(lazy, trie), FULL, False),
-        "widths_by_level": (Decoder(lazy, trie), BY_LEVEL, False),
-        "int8": (Decoder(lazy, trie, precision="int8"), BY_LEVEL, False),
+        "beam_shared_kv": (ar, FULL, True),
+        "topk_pre_cut": (ar, FULL, False),
+        "lazyar": (lazyar, FULL, False),
+        "widths_by_level": (lazyar, BY_LEVEL, False),
+        "int8": (int8, BY_LEVEL, False),
     }
 
-    def job(name: str, batch: int) -> Callable[[], object]:
-        decoder, widths, one_stage = rows[name]
-        run = decoding(decoder, batch, widths)
+    def job(name: str, batch: int, threads: int) -> Callable[[], object]:
+        engine, widths, one_stage = rows[name]
+        run = decoding(Decoder(engine, trie, threads=threads), batch, widths)
 
         def timed() -> None:
             with top_k_in_one_stage(one_stage):
@@ -93,7 +95,7 @@ def ladder(repeats: int) -> tuple[Figures, dict[str, Any]]:
     figures: Figures = {}
     table: list[dict[str, Any]] = []
     for threads, batch in itertools.product(thread_counts(), (1, 8)):
-        seconds = interleaved({name: job(name, batch) for name in rows}, repeats, threads)
+        seconds = interleaved({name: job(name, batch, threads) for name in rows}, repeats, threads)
         before: float | None = None
         for name, taken in seconds.items():
             rps = batch / taken
@@ -113,14 +115,15 @@ def hugging_face(repeats: int) -> tuple[Figures, dict[str, Any]]:
     config = small()
     sids_NT = random_sids(1_000_000, config.codebooks)
     theirs, ours = HuggingFace(config, sids_NT, FULL[-1]), Trie.build(sids_NT, config.codebooks)
-    with_ecpm = Decoder(model_of(config), ours)
-    decoder, plain = (
-        Decoder(model, ours, order_by="log_probability", ecpm_step=False)
-        for model in (with_ecpm.model, model_of(small(0)))
-    )
+    lazyar, ar = LazyAREngine(model_of(config)), LazyAREngine(model_of(small(0)))
     figures: Figures = {}
     table: list[dict[str, Any]] = []
     for threads, batch in itertools.product(thread_counts(), (1, 8)):
+        with_ecpm = Decoder(lazyar, ours, threads=threads)
+        decoder, plain = (
+            Decoder(engine, ours, order_by="log_probability", ecpm_step=False, threads=threads)
+            for engine in (lazyar, ar)
+        )
         jobs: dict[str, Callable[[], object]] = {
             "generate_dictionary": theirs.job(batch, vectorised=False),
             "generate_mask": theirs.job(batch, vectorised=True),
@@ -144,15 +147,15 @@ def limit(repeats: int) -> tuple[Figures, dict[str, Any]]:
     """Against the bare matrix products of the same shapes, and LazyAR against the plain decoder."""
     trie, figures = catalogue(), dict[str, float]()
     table: list[dict[str, Any]] = []
-    jobs: dict[str, Callable[[], object]] = {}
-    gflop: dict[str, float] = {}
-    for name, layers in (("lazyar", 6), ("ar", 0)):
-        config = small(layers)
-        decoder = Decoder(model_of(config), trie)
-        for label, widths in (("full", FULL), ("by_level", BY_LEVEL)):
-            products, gflop[f"{name}_{label}"] = bare_products(config, 8, widths)
-            jobs |= {f"{name}_{label}": decoding(decoder, 8, widths), f"{name}_{label}_products": products}
+    engines = {"lazyar": LazyAREngine(model_of(small(6))), "ar": LazyAREngine(model_of(small(0)))}
     for threads in thread_counts():
+        jobs: dict[str, Callable[[], object]] = {}
+        gflop: dict[str, float] = {}
+        for name, engine in engines.items():
+            decoder = Decoder(engine, trie, threads=threads)
+            for label, widths in (("full", FULL), ("by_level", BY_LEVEL)):
+                products, gflop[f"{name}_{label}"] = bare_products(engine.config, 8, widths)
+                jobs |= {f"{name}_{label}": decoding(decoder, 8, widths), f"{name}_{label}_products": products}
         seconds, end = interleaved(jobs, repeats, threads), suffix(threads)
         for name, work in gflop.items():
             table.append({"threads": threads, "row": name, "gflop": work, "seconds": seconds[name],

@@ -228,5 +228,5 @@ def test_requests_of_a_killed_replica_are_answered_and_another_comes(endpoint: E
 def test_a_wrong_configuration_is_refused_before_anything_starts(ray_session: None, work: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         start(SERVING / "ads.yaml", {"bundle": str(work / "nothing")}, PORT + 1)
-    with pytest.raises(UserError, match="did you mean 'torch_threads'"):
-        start(SERVING / "ads.yaml", {"bundle": str(work / "bundles"), "engine.torch_thread": 1}, PORT + 1)
+    with pytest.raises(UserError, match="did you mean 'threads'"):
+        start(SERVING / "ads.yaml", {"bundle": str(work / "bundles"), "engine.thread": 1}, PORT + 1)

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adbeam.decoding.search import Decoder, Schedule
+from adbeam.decoding.decoder import Decoder
+from adbeam.decoding.search import Schedule
 from adbeam.model.batch import ContextBatch
 from adbeam.model.config import ModelConfig
 from adbeam.model.spec import FeatureSpec

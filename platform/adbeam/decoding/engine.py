@@ -9,6 +9,7 @@ Shapes: B requests, R rows, W beams of a request, T levels, D width, H heads, G 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,6 +35,9 @@ class StepModel(Protocol):
 
     config: ModelConfig
     device: torch.device
+
+    def beside(self) -> StepModel:
+        """The same model for another thread: weights shared, working memory of its own."""
 
     def begin(self, context: ContextBatch) -> Any:
         """Read the contexts; the answer is handed to every later call."""
@@ -76,9 +80,18 @@ class LazyAREngine:
         self.weights = SearchWeights.of(model, precision)
         self._reader = ContextReader(model)
         self._attend = compiled_or_plain(attend_own_past) if compiled else attend_own_past
-        dtype, D = dtype_of(precision), self.config.width
+        self._take_memory()
+
+    def beside(self) -> LazyAREngine:
+        """The same engine for another thread: weights shared, buffers of its own."""
+        engine = copy.copy(self)
+        engine._take_memory()
+        return engine
+
+    def _take_memory(self) -> None:
+        config, dtype = self.config, dtype_of(self.precision)
         self._buffers = Buffers(dtype, self.device)
-        self._store = StepStore(self.config.layers - self.config.lazy_layers, 3 * D, dtype, self.device)
+        self._store = StepStore(config.layers - config.lazy_layers, 3 * config.width, dtype, self.device)
 
     def begin(self, context: ContextBatch) -> LazyARState:
         """Read the contexts and run the trunk for all steps."""

@@ -38,6 +38,10 @@ class MtpEngine:
         self.config = model.config
         self.device = next(model.parameters()).device
 
+    def beside(self) -> MtpEngine:
+        """The engine itself: it keeps nothing between calls."""
+        return self
+
     def begin(self, context: ContextBatch) -> MtpState:
         """Read the contexts and run the main decoder."""
         state = self.model.encode(context)

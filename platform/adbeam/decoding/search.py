@@ -1,4 +1,4 @@
-"""The beam search: from contexts to ads, level by level, each request at its own widths.
+"""The beam search of one batch: from contexts to ads, level by level, each request at its own widths.
 
 Shapes: B requests, R rows (beams of all requests), W beams of a request, T levels, F fan-out, V codebook,
 K eCPM buckets.
@@ -14,17 +14,13 @@ import torch
 from torch import Tensor
 
 from adbeam.decoding.constraint import NEVER, BatchConstraint, Candidates, Constraint
-from adbeam.decoding.engine import LazyAREngine, StepModel
+from adbeam.decoding.engine import StepModel
 from adbeam.decoding.filters import ItemFilter
 from adbeam.decoding.layout import Layout
-from adbeam.decoding.mtp_engine import MtpEngine
-from adbeam.decoding.precision import Precision
 from adbeam.decoding.results import DecodeResult, OrderBy, order
 from adbeam.decoding.trie import Trie
 from adbeam.errors import UserError
 from adbeam.model.batch import ContextBatch
-from adbeam.model.lazyar import LazyAR
-from adbeam.model.mtp import MtpDecoder
 
 Schedule = tuple[int, ...]
 Wanted = tuple[Schedule, int]
@@ -42,87 +38,31 @@ class Beams:
     sid_Rt: Tensor
 
 
-class Decoder:
-    """Searches the live catalogue with a model. One decode at a time; beams.Controller forms a replica's batches."""
+class Search:
+    """Searches one catalogue with a model, one batch at a time on one thread."""
 
-    def __init__(
-        self,
-        model: LazyAR | MtpDecoder | StepModel,
-        trie: Trie,
-        ecpm_means: Sequence[float] | Tensor | None = None,
-        order_by: OrderBy = "expected_value",
-        precision: Precision = "float32",
-        compiled: bool = False,
-        ecpm_step: bool = True,
-    ) -> None:
-        """`ecpm_means` [K] are the mean eCPM of the buckets (default: the bucket's number).
+    def __init__(self, model: StepModel, trie: Trie, ecpm_means_K: Tensor, order_by: OrderBy, ecpm_step: bool) -> None:
+        self.model, self.ecpm_means_K, self.order_by, self.ecpm_step = model, ecpm_means_K, order_by, ecpm_step
+        self.config = model.config
+        self.constraint = Constraint(trie, model.device)
 
-        Without `ecpm_step` the last step, over the widest beams, is left out: answers come by log-probability, K is 0
-        and their expected eCPM is not a number.
-        `precision` and `compiled` are of LazyAREngine; another StepModel comes with its own.
-        """
-        engine: StepModel
-        if isinstance(model, LazyAR):
-            engine = LazyAREngine(model, precision, compiled)
-        else:
-            engine = MtpEngine(model) if isinstance(model, MtpDecoder) else model
-        self.model: StepModel = engine
-        self.config, self.order_by, self.ecpm_step = self.model.config, order_by, ecpm_step
-        if not ecpm_step and order_by != "log_probability":
-            raise UserError("needs the eCPM step", field="order_by", value=order_by,
-                            remedy="order by log_probability, or leave the step in")  # fmt: skip
-        if tuple(trie.codebooks) != tuple(self.config.codebooks):
-            raise UserError("the trie and the model have different codebooks", field="codebooks", value=trie.codebooks,
-                            remedy=f"the model has {tuple(self.config.codebooks)}")  # fmt: skip
-        means = range(self.config.ecpm_buckets) if ecpm_means is None else ecpm_means
-        self.ecpm_means_K = torch.as_tensor(means if isinstance(means, Tensor) else list(means), dtype=torch.float32)
-        if self.ecpm_means_K.shape != (self.config.ecpm_buckets,):
-            raise UserError("needs one mean for each eCPM bucket", field="ecpm_means", value=len(self.ecpm_means_K),
-                            remedy=f"the model has {self.config.ecpm_buckets} buckets")  # fmt: skip
-        self.ecpm_means_K = self.ecpm_means_K.to(self.model.device)
-        self.constraint = Constraint(trie, self.model.device)
-
-    @property
-    def trie(self) -> Trie:
-        """The live catalogue."""
-        return self.constraint.trie
-
-    def swap(self, trie: Trie) -> None:
-        """Search another trie from the next decode on: one reference is replaced, nothing waits."""
-        self.constraint = Constraint(trie, self.model.device)
+    def over(self, trie: Trie) -> Search:
+        """The same search of another catalogue."""
+        return Search(self.model, trie, self.ecpm_means_K, self.order_by, self.ecpm_step)
 
     @torch.inference_mode()
-    def decode(
+    def run(
         self,
         context: ContextBatch,
-        schedules: Sequence[Schedule],
-        filters: Sequence[ItemFilter | None] | None = None,
-        count: int | Sequence[int | None] | None = None,
+        wanted: Sequence[Wanted],
+        filters: Sequence[ItemFilter | None],
+        counts: Sequence[int | None],
     ) -> list[DecodeResult]:
-        """The best ads of each request, at most `count` and at most the last width of its schedule.
+        """The answers, requests with the same `wanted` side by side. Call it inside `trie.searching()`."""
+        beams, ecpm_RK = self._search(context.to(self.model.device), wanted, self.constraint.batch(filters))
+        return self._results(beams, ecpm_RK, [widths for widths, _ in wanted], counts)
 
-        `schedules[b]` are the beams kept after each level; where fewer allowed ads lie below them than the answer is to
-        hold, as many more are kept as it takes, so an answer is short only where no more ads exist. A schedule wider
-        than what is reachable is no error: the answer is then exhaustive. A filter that leaves nothing gives an empty
-        result. Raises UserError for an
-        impossible schedule, a context that does not fit the model, logits that are not numbers, a broken catalogue.
-        """
-        self._check(context, schedules, filters)
-        B = context.size
-        counts = [count] * B if count is None or isinstance(count, int) else list(count)
-        wanted = [_wanted(tuple(widths), limit) for widths, limit in zip(schedules, counts, strict=True)]
-        turn = sorted(range(B), key=lambda b: wanted[b])
-        if turn != list(range(B)):
-            context = context.rows(torch.tensor(turn, device=context.static_BF.device))
-        ordered = [wanted[b] for b in turn]
-        constraint = self.constraint
-        with constraint.trie.searching():
-            batch = constraint.batch([filters[b] if filters else None for b in turn])
-            beams, ecpm_RK = self._search(context.to(self.model.device), ordered, batch)
-        results = self._results(beams, ecpm_RK, [widths for widths, _ in ordered], [counts[b] for b in turn])
-        return [result for _, result in sorted(zip(turn, results, strict=True), key=lambda pair: pair[0])]
-
-    def _search(self, context: ContextBatch, wanted: list[Wanted], batch: BatchConstraint) -> tuple[Beams, Tensor]:
+    def _search(self, context: ContextBatch, wanted: Sequence[Wanted], batch: BatchConstraint) -> tuple[Beams, Tensor]:
         """The last beams and their eCPM distribution [R, K]."""
         sizes, runs = _runs(wanted)
         state, T = self.model.begin(context), len(self.config.codebooks)
@@ -184,7 +124,7 @@ class Decoder:
         return Beams(below, torch.cat(score), entry_R, parent_R, sid_Rt)
 
     def _results(
-        self, beams: Beams, ecpm_RK: Tensor, schedules: list[Schedule], counts: list[int | None]
+        self, beams: Beams, ecpm_RK: Tensor, schedules: Sequence[Schedule], counts: Sequence[int | None]
     ) -> list[DecodeResult]:
         unknown = float("nan")
         expected_R = ecpm_RK @ self.ecpm_means_K if self.ecpm_step else torch.full_like(beams.score_R, unknown)
@@ -204,28 +144,8 @@ class Decoder:
                 results.append(DecodeResult(sid_nT[:n], log_p_n[:n], ecpm_nK[:n], expected_n[:n], schedules[b]))
         return results
 
-    def _check(self, context: ContextBatch, schedules: Sequence[Schedule], filters: Sequence[Any] | None) -> None:
-        B, T = context.size, len(self.config.codebooks)
-        if len(schedules) != B or (filters is not None and len(filters) != B):
-            raise ValueError(f"{B} contexts need as many schedules and filters")
-        for widths in set(map(tuple, schedules)):
-            if len(widths) != T:
-                raise UserError("a schedule has one width for each level", field="schedule", value=widths,
-                                remedy=f"give {T} widths")  # fmt: skip
-            if min(widths) < 1:
-                raise UserError("a beam width is at least 1", field="schedule", value=widths,
-                                remedy="give positive widths")  # fmt: skip
-        length = self.config.context_length
-        if context.mask_BS.shape[1] != length:
-            raise UserError("the context's length is not the model's", field="context", value=context.mask_BS.shape[1],
-                            remedy=f"build it with the bundle's settings: {length} places")  # fmt: skip
 
-
-def _wanted(widths: Schedule, count: int | None) -> Wanted:
-    return widths, widths[-1] if count is None else min(count, widths[-1])
-
-
-def _runs(wanted: list[Wanted]) -> tuple[list[int], list[Wanted]]:
+def _runs(wanted: Sequence[Wanted]) -> tuple[list[int], list[Wanted]]:
     """How many neighbours want the same, and what."""
     sizes: list[int] = []
     runs: list[Wanted] = []

@@ -82,10 +82,11 @@ class TrieLevel:
     def first_places(self) -> Array:
         """int64, where each entry behind the build's was when it came."""
         if self.firsts is None or len(self.firsts) < self.used - self.base:
-            self.firsts = np.arange(self.base, self.used)
+            firsts = np.arange(self.base, self.used)
             if self.moved_from:
                 pairs = np.array(list(self.moved_from.items()), np.int64)
-                self.firsts[pairs[:, 0] - self.base] = pairs[:, 1]
+                firsts[pairs[:, 0] - self.base] = pairs[:, 1]
+            self.firsts = firsts  # whole: several threads may search at once
         return self.firsts
 
     def append(self, count: int, parent: int) -> int:

@@ -143,7 +143,7 @@ class EngineConfig(Section):
     device: str = Field("cpu", description="cpu or cuda.")
     precision: Literal["float32", "bfloat16", "int8"] = "float32"
     compiled: bool = Field(False, description="torch.compile the decoder's layers; costs a minute at start.")
-    torch_threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, description="Threads that share the requests of a batch; 1 on a GPU.")
     own_process: bool = Field(
         True, description="Decode in a child process: the event loop and the decoder do not share an interpreter lock."
     )

@@ -89,8 +89,9 @@ class ModelEngine:
         self.model = model.to(config.device).eval()
         self.trie = Trie.build(self.catalogue.sids_RT, bundle.model_config.codebooks, self.catalogue.live_R)
         self.decoder = Decoder(
-            self.model, self.trie, bundle.settings["ecpm_means"], config.order_by, config.precision, config.compiled
-        )
+            self.model, self.trie, bundle.settings["ecpm_means"], config.order_by, config.precision, config.compiled,
+            threads=config.threads,
+        )  # fmt: skip
 
     @property
     def version(self) -> str:
@@ -98,8 +99,8 @@ class ModelEngine:
         return self.bundle.version
 
     def prepare_thread(self) -> None:
-        """Give the calling thread its number of compute threads (OpenMP counts per thread)."""
-        torch.set_num_threads(self.config.torch_threads)
+        """Keep PyTorch from threads of its own: the decoder shares out requests (OpenMP counts per thread)."""
+        torch.set_num_threads(1)
 
     def answer(self, queries: Sequence[Query], schedules: Sequence[Widths]) -> list[Answer]:
         """One answer a query."""

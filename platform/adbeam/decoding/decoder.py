@@ -1,0 +1,162 @@
+"""The way in: checks a batch, puts requests of one schedule side by side, and shares them out among threads.
+
+A request costs the same wherever it is computed, so threads take requests, not parts of a matrix product: the many
+short operations between two products would lose more to waking a thread than the products gain.
+
+Shapes: B requests, T levels, K eCPM buckets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adbeam.decoding.engine import LazyAREngine, StepModel
+from adbeam.decoding.filters import ItemFilter
+from adbeam.decoding.mtp_engine import MtpEngine
+from adbeam.decoding.precision import Precision
+from adbeam.decoding.results import DecodeResult, OrderBy
+from adbeam.decoding.search import Schedule, Search, Wanted
+from adbeam.decoding.trie import Trie
+from adbeam.errors import UserError
+from adbeam.model.batch import ContextBatch
+from adbeam.model.lazyar import LazyAR
+from adbeam.model.mtp import MtpDecoder
+
+
+class Decoder:
+    """Searches the live catalogue with a model. One decode at a time; beams.Controller forms a replica's batches."""
+
+    def __init__(
+        self,
+        model: LazyAR | MtpDecoder | StepModel,
+        trie: Trie,
+        ecpm_means: Sequence[float] | Tensor | None = None,
+        order_by: OrderBy = "expected_value",
+        precision: Precision = "float32",
+        compiled: bool = False,
+        ecpm_step: bool = True,
+        threads: int = 1,
+    ) -> None:
+        """`ecpm_means` [K] are the mean eCPM of the buckets (default: the bucket's number).
+
+        Without `ecpm_step` the last step, over the widest beams, is left out: answers come by log-probability, K is 0
+        and their expected eCPM is not a number.
+        `precision` and `compiled` are of LazyAREngine; another StepModel comes with its own.
+        More than one of `threads` share the requests of a batch, each computing its own alone (CPU only); with one, the
+        calling thread computes and PyTorch's own threads are in force.
+        """
+        engine: StepModel
+        if isinstance(model, LazyAR):
+            engine = LazyAREngine(model, precision, compiled)
+        else:
+            engine = MtpEngine(model) if isinstance(model, MtpDecoder) else model
+        self.model: StepModel = engine
+        self.config, self.order_by, self.ecpm_step = self.model.config, order_by, ecpm_step
+        if not ecpm_step and order_by != "log_probability":
+            raise UserError("needs the eCPM step", field="order_by", value=order_by,
+                            remedy="order by log_probability, or leave the step in")  # fmt: skip
+        if tuple(trie.codebooks) != tuple(self.config.codebooks):
+            raise UserError("the trie and the model have different codebooks", field="codebooks", value=trie.codebooks,
+                            remedy=f"the model has {tuple(self.config.codebooks)}")  # fmt: skip
+        if threads < 1 or (threads > 1 and self.model.device.type != "cpu"):
+            raise UserError(f"a decoder on {self.model.device.type} cannot have this many threads", field="threads",
+                            value=threads, remedy="give 1")  # fmt: skip
+        means = range(self.config.ecpm_buckets) if ecpm_means is None else ecpm_means
+        means_K = torch.as_tensor(means if isinstance(means, Tensor) else list(means), dtype=torch.float32)
+        if means_K.shape != (self.config.ecpm_buckets,):
+            raise UserError("needs one mean for each eCPM bucket", field="ecpm_means", value=len(means_K),
+                            remedy=f"the model has {self.config.ecpm_buckets} buckets")  # fmt: skip
+        engines = [engine, *(engine.beside() for _ in range(threads - 1))]
+        means_K = means_K.to(engine.device)
+        self._searches = [Search(each, trie, means_K, order_by, ecpm_step) for each in engines]
+        self._pool = ThreadPoolExecutor(threads, "decode", torch.set_num_threads, (1,)) if threads > 1 else None
+
+    @property
+    def trie(self) -> Trie:
+        """The live catalogue."""
+        return self._searches[0].constraint.trie
+
+    def swap(self, trie: Trie) -> None:
+        """Search another trie from the next decode on: one reference is replaced, nothing waits."""
+        self._searches = [search.over(trie) for search in self._searches]
+
+    def decode(
+        self,
+        context: ContextBatch,
+        schedules: Sequence[Schedule],
+        filters: Sequence[ItemFilter | None] | None = None,
+        count: int | Sequence[int | None] | None = None,
+    ) -> list[DecodeResult]:
+        """The best ads of each request, at most `count` and at most the last width of its schedule.
+
+        `schedules[b]` are the beams kept after each level; where fewer allowed ads lie below them than the answer is to
+        hold, as many more are kept as it takes, so an answer is short only where no more ads exist. A schedule wider
+        than what is reachable is no error: the answer is then exhaustive. A filter that leaves nothing gives an empty
+        result. Raises UserError for an impossible schedule, a context that does not fit the model, logits that are not
+        numbers, a broken catalogue.
+        """
+        self._check(context, schedules, filters)
+        B = context.size
+        counts = [count] * B if count is None or isinstance(count, int) else list(count)
+        wanted = [_wanted(tuple(widths), limit) for widths, limit in zip(schedules, counts, strict=True)]
+        turn = sorted(range(B), key=lambda b: wanted[b])
+        searches = self._searches
+        with searches[0].constraint.trie.searching():
+            parts = _parts([sum(wanted[b][0]) for b in turn], len(searches))
+            jobs = [
+                (
+                    search,
+                    _rows(context, turn[part]),
+                    [wanted[b] for b in turn[part]],
+                    [filters[b] if filters else None for b in turn[part]],
+                    [counts[b] for b in turn[part]],
+                )
+                for search, part in zip(searches, parts, strict=False)
+            ]
+            run = map if self._pool is None else self._pool.map
+            answers = [result for results in run(lambda job: job[0].run(*job[1:]), jobs) for result in results]
+        return [result for _, result in sorted(zip(turn, answers, strict=True), key=lambda pair: pair[0])]
+
+    def _check(self, context: ContextBatch, schedules: Sequence[Schedule], filters: Sequence[Any] | None) -> None:
+        B, T = context.size, len(self.config.codebooks)
+        if len(schedules) != B or (filters is not None and len(filters) != B):
+            raise ValueError(f"{B} contexts need as many schedules and filters")
+        for widths in set(map(tuple, schedules)):
+            if len(widths) != T:
+                raise UserError("a schedule has one width for each level", field="schedule", value=widths,
+                                remedy=f"give {T} widths")  # fmt: skip
+            if min(widths) < 1:
+                raise UserError("a beam width is at least 1", field="schedule", value=widths,
+                                remedy="give positive widths")  # fmt: skip
+        length = self.config.context_length
+        if context.mask_BS.shape[1] != length:
+            raise UserError("the context's length is not the model's", field="context", value=context.mask_BS.shape[1],
+                            remedy=f"build it with the bundle's settings: {length} places")  # fmt: skip
+
+
+def _wanted(widths: Schedule, count: int | None) -> Wanted:
+    return widths, widths[-1] if count is None else min(count, widths[-1])
+
+
+def _rows(context: ContextBatch, chosen: list[int]) -> ContextBatch:
+    """The contexts at these places."""
+    if chosen == list(range(context.size)):
+        return context
+    return context.rows(torch.tensor(chosen, device=context.static_BF.device))
+
+
+def _parts(costs: Sequence[int], most: int) -> list[slice]:
+    """Neighbouring requests cut into at most `most` parts of nearly equal cost."""
+    if most == 1 or not costs:
+        return [slice(0, len(costs))]
+    share, ends = sum(costs) / most, [0]
+    for place, so_far in enumerate(accumulate(costs), start=1):
+        if so_far - costs[place - 1] / 2 >= share * len(ends) and place - 1 > ends[-1]:
+            ends.append(place - 1)
+    return [slice(low, high) for low, high in zip(ends, [*ends[1:], len(costs)], strict=True)]
