@@ -88,13 +88,13 @@ def _panels(folder: Path) -> tuple[int, int, list[str]]:
             thread.start()
         prometheus = Prometheus(address, rate_window="15s")
         empty = {(page.uid, panel.title) for page in DASHBOARDS for panel in page.panels}
-        until = time.monotonic() + LOAD_SECONDS
-        while time.monotonic() < until or trainer.is_alive():
+        until, rested = time.monotonic() + LOAD_SECONDS, float("inf")
+        while time.monotonic() < rested:
             empty &= {(page.uid, title) for page in DASHBOARDS for title in without_data(prometheus, page.panels)}
             time.sleep(2)
-        done.set()
-        trainer.join()
-        time.sleep(REST_SECONDS)
+            if not done.is_set() and time.monotonic() > until and not trainer.is_alive():
+                done.set()
+                rested = time.monotonic() + REST_SECONDS
         began = time.time()
         _spike(url)
         draw(SERVING, prometheus, began, time.time(), Path("adbeam-serving-spike.png"))
