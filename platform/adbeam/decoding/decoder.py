@@ -8,8 +8,9 @@ Shapes: B requests, T levels, K eCPM buckets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -110,8 +111,8 @@ class Decoder:
         with searches[0].constraint.trie.searching():
             parts = _parts([sum(wanted[b][0]) for b in turn], len(searches))
             jobs = [
-                (
-                    search,
+                partial(
+                    search.run,
                     _rows(context, turn[part]),
                     [wanted[b] for b in turn[part]],
                     [filters[b] if filters else None for b in turn[part]],
@@ -119,9 +120,15 @@ class Decoder:
                 )
                 for search, part in zip(searches, parts, strict=False)
             ]
-            run = map if self._pool is None else self._pool.map
-            answers = [result for results in run(lambda job: job[0].run(*job[1:]), jobs) for result in results]
+            answers = [result for results in self._run(jobs) for result in results]
         return [result for _, result in sorted(zip(turn, answers, strict=True), key=lambda pair: pair[0])]
+
+    def _run(self, jobs: Sequence[Callable[[], list[DecodeResult]]]) -> list[list[DecodeResult]]:
+        if self._pool is None:
+            return [job() for job in jobs]
+        tasks = [self._pool.submit(job) for job in jobs]
+        wait(tasks)  # also where one fails: none may be at work on the trie or its buffers afterwards
+        return [task.result() for task in tasks]
 
     def _check(self, context: ContextBatch, schedules: Sequence[Schedule], filters: Sequence[Any] | None) -> None:
         B, T = context.size, len(self.config.codebooks)
