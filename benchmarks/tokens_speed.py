@@ -26,6 +26,12 @@ from benchmarks.memory import PeakMemory
 FEATURES = 256
 CODEBOOKS = (4096, 1024, 1024)
 ROWS_PER_FILE = 62_500
+FREES = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_MMAP_THRESHOLD_": "1048576",
+    "MALLOC_TRIM_THRESHOLD_": "1048576",
+}
+"""Environment in which workers give memory back at once (docs/measurements.md)."""
 
 
 def quantizer() -> RQKMeans:
@@ -114,7 +120,7 @@ def main() -> None:
     folder, workers = Path(sys.argv[1]), int(sys.argv[2])
     ray.init(
         num_cpus=workers + 1, object_store_memory=768 << 20, include_dashboard=False, log_to_driver=False,
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}},
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **FREES}},
     )  # fmt: skip
     ray.data.DataContext.get_current().enable_progress_bars = False
     with PeakMemory(0.5) as memory:
