@@ -17,7 +17,6 @@ os.environ.update(
         "OMP_NUM_THREADS": "1",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
-        "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
     }
 )
 

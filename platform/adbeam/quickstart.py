@@ -191,7 +191,6 @@ def _ray() -> Iterator[None]:
     """One Ray of its own for all steps, whatever else runs on this machine; or the one that RAY_ADDRESS names."""
     import ray
 
-    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     cpus = int(np.clip(os.cpu_count() or 1, 4, 16))
     own: dict[str, Any] = {"address": "local", "num_cpus": cpus, "object_store_memory": 1 << 30}

@@ -24,6 +24,7 @@ from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.runners import ray_runner
+from adbeam.ray_parquet import read_parquet
 from adbeam.records import SPLITS
 from adbeam.rewards.calibration import report
 from adbeam.rewards.config import RewardConfig
@@ -117,7 +118,7 @@ def _fit_on_ray(job: RewardJob, exposures: Path) -> dict[str, torch.Tensor]:
     import ray.train.torch
     from ray.data.expressions import col
 
-    data: Any = ray.data.read_parquet(str(exposures)).filter(expr=col("split") == SPLITS.index("train"))
+    data: Any = read_parquet(str(exposures)).filter(expr=col("split") == SPLITS.index("train"))
     data = data.select_columns([*CATEGORICAL, *DENSE, *LABELS])
     with tempfile.TemporaryDirectory() as storage:
         trainer: Any = ray.train.torch.TorchTrainer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +10,6 @@ BATCH_ROWS = 16_384
 BLOCK_BYTES = 32 << 20
 """Ray Data plans memory by the largest blocks that a task may make: with its own 128 MiB a small object store holds one
 task at a time, and all actors but one stand idle."""
-READING = {"RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1", "RAY_DATA_PARQUET_BIN_PACKING_BYTES": str(BLOCK_BYTES)}
-"""Ray Data reads the footers of a folder's files by up to 32 actors, processes of 100 MiB each, and then 128 MiB at a
-time, which takes a reader of 600 MiB."""
 BLOCKS_IN_FLIGHT = 3
 """For each actor: one being read, one encoded, one written. Without a bound Ray Data fills half of the object
 store, so that a large catalogue needs more memory than a small one and is not encoded faster."""
@@ -25,8 +21,6 @@ def in_order(workers: int) -> Iterator[Any]:
     need."""
     import ray.data
 
-    for name, value in READING.items():
-        os.environ.setdefault(name, value)
     context = ray.data.DataContext.get_current().copy()
     context.execution_options.preserve_order = True
     held = max(2, workers) * BLOCKS_IN_FLIGHT * BLOCK_BYTES

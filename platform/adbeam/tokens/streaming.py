@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from pyarrow.dataset import ParquetFragmentScanOptions
 
 from adbeam.errors import UserError
-from adbeam.tokens.actors import actor_pool, in_order
+from adbeam.ray_parquet import read_parquet
+from adbeam.tokens.actors import BLOCK_BYTES, actor_pool, in_order
 from adbeam.tokens.quantizer import Quantizer
 from adbeam.tokens.tokenizer import Tokenizer
 
@@ -119,6 +120,6 @@ def _matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 def _read(source: Path | Sequence[str], workers: int) -> Any:
     # Arrow reads whole files and 16 batches ahead by default: some hundred MiB of vectors that nobody waits for.
     scan = ParquetFragmentScanOptions(use_buffered_stream=True, buffer_size=1 << 20, pre_buffer=False)
-    with in_order(workers) as data:
+    with in_order(workers):
         path = str(source) if isinstance(source, Path) else list(source)
-        return data.read_parquet(path, batch_readahead=1, fragment_scan_options=scan)
+        return read_parquet(path, piece_bytes=BLOCK_BYTES, batch_readahead=1, fragment_scan_options=scan)

@@ -81,7 +81,6 @@ def ray_for(training: TrainingConfig) -> Iterator[None]:
     # `report` waits for one poll of Ray Train's controller, 2 s by default.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(training.restart_timeout_seconds))
-    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if training.local:
