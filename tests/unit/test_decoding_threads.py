@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.decoding_samples import CONFIG, catalogue, context_of, model_of
+from tests.decoding_samples import CONFIG, assert_same_answer, catalogue, context_of, model_of
 
-from adbeam.decoding import Decoder, DecodeResult, ItemFilter, Trie
+from adbeam.decoding import Decoder, ItemFilter, Trie
 from adbeam.decoding.decoder import _parts
 from adbeam.errors import UserError
 from adbeam.model.mtp import MtpDecoder
@@ -33,16 +33,6 @@ def filters(items: int) -> list[ItemFilter | None]:
     return [None, *(ItemFilter(allow=mask) for mask in masks), *(ItemFilter(deny=deny) for deny in lists), None]
 
 
-def assert_same(one: DecodeResult, other: DecodeResult) -> None:
-    """Up to rounding: products of another shape round differently, and ads that tie may change places."""
-    scores = [
-        dict(zip(map(tuple, r.sids_nT.tolist()), r.log_probability_n.tolist(), strict=True)) for r in (one, other)
-    ]
-    shared = scores[0].keys() & scores[1].keys()
-    assert one.size == other.size and len(shared) >= one.size - 1 and one.widths == other.widths
-    assert all(abs(scores[0][sid] - scores[1][sid]) < 1e-4 for sid in shared)
-
-
 @pytest.mark.parametrize("threads", [2, 3, 9])
 def test_threads_change_no_answer(threads: int) -> None:
     model, sids_NT = model_of(), catalogue()
@@ -53,7 +43,7 @@ def test_threads_change_no_answer(threads: int) -> None:
         context = context_of(CONFIG, B, seed)
         wanted = (context, SCHEDULES, given, [None, 5, None, None, 0, None, 3])
         for one, other in zip(alone.decode(*wanted), shared.decode(*wanted), strict=True):
-            assert_same(one, other)
+            assert_same_answer(one, other)
 
 
 def test_a_batch_smaller_than_the_threads_is_decoded_too() -> None:
@@ -86,7 +76,7 @@ def test_other_models_share_a_batch_as_well() -> None:
     schedules = [(4, 8, 16)] * 4
     alone, shared = (Decoder(model, trie, threads=threads).decode(context, schedules) for threads in (1, 2))
     for one, other in zip(alone, shared, strict=True):
-        assert_same(one, other)
+        assert_same_answer(one, other)
 
 
 @given(st.lists(st.integers(1, 1000), max_size=40), st.integers(1, 9))

@@ -49,7 +49,6 @@ class Constraint:
     """A trie ready to be searched on one device. One search at a time."""
 
     def __init__(self, trie: Trie, device: torch.device | str) -> None:
-        trie.check()
         self.trie = trie
         self.tensors = TrieTensors(trie, device)
 

@@ -57,22 +57,22 @@ class Decoder:
             engine = LazyAREngine(model, precision, compiled)
         else:
             engine = MtpEngine(model) if isinstance(model, MtpDecoder) else model
-        self.model: StepModel = engine
-        self.config, self.order_by, self.ecpm_step = self.model.config, order_by, ecpm_step
+        self.config = engine.config
         if not ecpm_step and order_by != "log_probability":
             raise UserError("needs the eCPM step", field="order_by", value=order_by,
                             remedy="order by log_probability, or leave the step in")  # fmt: skip
         if tuple(trie.codebooks) != tuple(self.config.codebooks):
             raise UserError("the trie and the model have different codebooks", field="codebooks", value=trie.codebooks,
                             remedy=f"the model has {tuple(self.config.codebooks)}")  # fmt: skip
-        if threads < 1 or (threads > 1 and self.model.device.type != "cpu"):
-            raise UserError(f"a decoder on {self.model.device.type} cannot have this many threads", field="threads",
+        if threads < 1 or (threads > 1 and engine.device.type != "cpu"):
+            raise UserError(f"a decoder on {engine.device.type} cannot have this many threads", field="threads",
                             value=threads, remedy="give 1")  # fmt: skip
         means = range(self.config.ecpm_buckets) if ecpm_means is None else ecpm_means
         means_K = torch.as_tensor(means if isinstance(means, Tensor) else list(means), dtype=torch.float32)
         if means_K.shape != (self.config.ecpm_buckets,):
             raise UserError("needs one mean for each eCPM bucket", field="ecpm_means", value=len(means_K),
                             remedy=f"the model has {self.config.ecpm_buckets} buckets")  # fmt: skip
+        trie.check()
         engines = [engine, *(engine.beside() for _ in range(threads - 1))]
         means_K = means_K.to(engine.device)
         self._searches = [Search(each, trie, means_K, order_by, ecpm_step) for each in engines]
@@ -85,6 +85,7 @@ class Decoder:
 
     def swap(self, trie: Trie) -> None:
         """Search another trie from the next decode on: one reference is replaced, nothing waits."""
+        trie.check()
         self._searches = [search.over(trie) for search in self._searches]
 
     def decode(

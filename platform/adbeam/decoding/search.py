@@ -43,7 +43,6 @@ class Search:
 
     def __init__(self, model: StepModel, trie: Trie, ecpm_means_K: Tensor, order_by: OrderBy, ecpm_step: bool) -> None:
         self.model, self.ecpm_means_K, self.order_by, self.ecpm_step = model, ecpm_means_K, order_by, ecpm_step
-        self.config = model.config
         self.constraint = Constraint(trie, model.device)
 
     def over(self, trie: Trie) -> Search:
@@ -65,7 +64,7 @@ class Search:
     def _search(self, context: ContextBatch, wanted: Sequence[Wanted], batch: BatchConstraint) -> tuple[Beams, Tensor]:
         """The last beams and their eCPM distribution [R, K]."""
         sizes, runs = _runs(wanted)
-        state, T = self.model.begin(context), len(self.config.codebooks)
+        state, T = self.model.begin(context), len(self.model.config.codebooks)
         layout = Layout.of(sizes, [1] * len(sizes), self.model.device)
         beams: Beams | None = None
         for level in range(T):
