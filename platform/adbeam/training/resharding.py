@@ -35,38 +35,39 @@ def resharded(model: nn.Module, training: TrainingConfig, state: Path, local_ran
 
 
 def _engine(model: nn.Module, training: TrainingConfig, folder: Path, steps: int) -> Any:
-    from deepspeed.utils import (
-        safe_set_full_fp32_param,
-        safe_set_full_optimizer_state,
-        safe_set_local_fp32_param,
-        safe_set_local_optimizer_state,
-    )
-
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(_read(folder / name / f"{WEIGHT}.pt").view_as(parameter))
     engine = build_engine(model, training, torch.distributed.get_world_size())
-    names = {path.stem for path in next(folder.glob("*/")).glob("*.pt")} - {WEIGHT, STEP}
-    _begin_states(engine.optimizer, training.zero_stage, sorted(names), steps)
+    states = sorted({path.stem for path in next(folder.glob("*/")).glob("*.pt")} - {WEIGHT, STEP})
+    _begin_states(engine.optimizer, training.zero_stage, states, steps)
     for name, parameter in engine.module.named_parameters():
-        for kind in (WEIGHT, *sorted(names)):
-            value, state = _read(folder / name / f"{kind}.pt"), [] if kind == WEIGHT else [kind]
-            if training.zero_stage < 3:
-                put = safe_set_full_optimizer_state if state else safe_set_full_fp32_param
-                put(parameter, value, *state)
-            else:
-                put = safe_set_local_optimizer_state if state else safe_set_local_fp32_param
-                put(parameter, _part(value, parameter.ds_tensor.numel()), *state)
+        for kind in (WEIGHT, *states):  # the weight again: of a bf16 model the engine took it over rounded
+            _put(parameter, kind, _read(folder / name / f"{kind}.pt"), training.zero_stage)
     return engine
+
+
+def _put(parameter: Any, kind: str, value: Tensor, zero_stage: int) -> None:
+    """Write this worker's part of a whole weight or optimiser state."""
+    from deepspeed import utils
+
+    if zero_stage < 3 and kind == WEIGHT:
+        utils.safe_set_full_fp32_param(parameter, value)
+    elif zero_stage < 3:
+        utils.safe_set_full_optimizer_state(parameter, value, kind)
+    elif kind == WEIGHT:
+        utils.safe_set_local_fp32_param(parameter, _part(value, parameter.ds_tensor.numel()))
+    else:
+        utils.safe_set_local_optimizer_state(parameter, _part(value, parameter.ds_tensor.numel()), kind)
 
 
 def _begin_states(optimizer: Any, zero_stage: int, names: Sequence[str], steps: int) -> None:
     """States of zeros, `steps` steps old, as an optimiser has them from its first step on."""
     parts = optimizer.fp32_partitioned_groups_flat if zero_stage == 3 else optimizer.single_partition_of_fp32_groups
+    # PyTorch counts steps in a tensor beside the states, DeepSpeed's own optimisers in a number.
+    of_torch = isinstance(optimizer.optimizer, torch.optim.Adam)
     for part in parts:
         state = {name: torch.zeros_like(part, requires_grad=False) for name in names}
-        # PyTorch counts steps in a tensor beside the states, DeepSpeed's own optimisers in a number.
-        of_torch = isinstance(optimizer.optimizer, torch.optim.Adam)
         count = torch.tensor(float(steps), device=part.device) if of_torch else steps
         optimizer.optimizer.state[part] = {STEP: count, **state}
     if zero_stage < 3:
