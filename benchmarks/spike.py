@@ -1,6 +1,6 @@
 """Traffic spikes on a live endpoint: all beam policies in one run, on the machine it runs on.
 
-    python -m benchmarks.spike --work-dir runs/quickstart [--traces DIR] [--only step,traces,...] [--quick]
+    python -m benchmarks.spike --work-dir runs/quickstart [--traces DIR] [--only step,traces,...] [--add FILE] [--quick]
 
 Parts: `step` (ten-fold for 60 s from 30 % of the measured full-width capacity), `traces` (needs --traces, a folder with
 `traffic_worldcup98/requests_per_minute.csv.gz` and `traffic_azure_llm/AzureLLMInferenceTrace_*.csv.gz`; one interval a
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import shutil
 import tempfile
@@ -182,6 +183,14 @@ def _median(values: list[float]) -> float:
     return median(known) if known else math.nan
 
 
+def _kept(path: Path | None) -> tuple[dict[str, float], dict[str, Any]]:
+    """Figures and tables of a result of other parts."""
+    if path is None:
+        return {}, {}
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return result["figures"], result["tables"]
+
+
 def main() -> None:
     """Run the parts asked for and write spike.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -190,12 +199,12 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
     parser.add_argument("--port", type=int, default=18500)
     parser.add_argument("--window-seconds", type=float, default=300.0, help="length of a trace window")
+    parser.add_argument("--add", type=Path, help="result of other parts on the same machine, kept beside these")
     parser.add_argument("--quick", action="store_true", help="short spans: for trying the benchmark, not for citing")
     given = parser.parse_args()
     parts = [part for part in PARTS if part in given.only.split(",")]
     short = given.quick
-    figures: dict[str, float] = {}
-    tables: dict[str, Any] = {}
+    figures, tables = _kept(given.add)
     live = [part for part in parts if part not in ("faults", "tax", "autoscale")]
     if live:
         with serving(given.work_dir, given.port) as spike:
