@@ -14,6 +14,8 @@ class Buffers:
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype, self.device = dtype, device
+        self.moves = 0
+        """How often a buffer has come to lie elsewhere."""
         self._flat: dict[str, Tensor] = {}
         self._views: dict[tuple[str, int, int], Tensor] = {}
 
@@ -22,11 +24,16 @@ class Buffers:
         view = self._views.get((name, rows, columns))
         return self._view(name, rows, columns) if view is None else view
 
+    def keep(self, name: str, x: Tensor) -> Tensor:
+        """A copy of `x` in a buffer, in its shape."""
+        return self.take(name, 1, x.numel()).view(x.shape).copy_(x)
+
     def _view(self, name: str, rows: int, columns: int) -> Tensor:
         flat = self._flat.get(name)
         if flat is None or len(flat) < rows * columns:
             flat = self._flat[name] = torch.empty(rows * columns, dtype=self.dtype, device=self.device)
             self._views.clear()
+            self.moves += 1
         if len(self._views) > 1000:
             self._views.clear()
         view = self._views[name, rows, columns] = flat[: rows * columns].view(rows, columns)
@@ -42,6 +49,8 @@ class StepStore:
     def __init__(self, layers: int, columns: int, dtype: torch.dtype, device: torch.device) -> None:
         self._rows = [torch.empty(0, columns, dtype=dtype, device=device) for _ in range(layers)]
         self.used = 0
+        self.moves = 0
+        """How often the rows have come to lie elsewhere."""
 
     def clear(self) -> None:
         """Begin a batch."""
@@ -59,6 +68,7 @@ class StepStore:
         return self._rows[index]
 
     def _grow(self, used: int, size: int) -> None:
+        self.moves += 1
         for place, old in enumerate(self._rows):
             new = old.new_empty(size, old.shape[1])
             new[:used] = old[:used]

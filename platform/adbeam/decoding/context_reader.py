@@ -37,13 +37,13 @@ class ContextReader:
         self._code_start_T = torch.tensor(starts, device=rows.device)
         self._static_start_F = torch.tensor(context.spec.static_offsets, device=rows.device)
 
-    def read(self, context: ContextBatch) -> ContextState:
-        """Keys and values [B, L, G, S, d] over the places where any request has a token, and what votes."""
+    def read(self, context: ContextBatch, whole: bool = False) -> ContextState:
+        """Keys and values [B, L, G, S, d] over the places where any request has a token (all places if `whole`), and
+        what votes."""
         config, B = self.config, context.size
         code_BST, feature_BSC, mask_BS = context.code_BST, context.feature_BSC, context.mask_BS
         split = 1 + config.short_length
-        everywhere = bool(mask_BS.all())
-        if not everywhere:
+        if not whole and not bool(mask_BS.all()):
             kept = mask_BS.any(0)
             kept[0] = True
             place = kept.nonzero()[:, 0]

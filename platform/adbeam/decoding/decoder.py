@@ -8,6 +8,7 @@ Shapes: B requests, T levels, K eCPM buckets.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
@@ -21,13 +22,17 @@ from adbeam.decoding.engine import LazyAREngine, StepModel
 from adbeam.decoding.filters import ItemFilter
 from adbeam.decoding.mtp_engine import MtpEngine
 from adbeam.decoding.precision import Precision
+from adbeam.decoding.recorded_engine import RecordedEngine
+from adbeam.decoding.recordings import CudaGraphs
 from adbeam.decoding.results import DecodeResult, OrderBy
-from adbeam.decoding.search import Schedule, Search, Wanted
+from adbeam.decoding.search import Schedule, Search, Wanted, rounded_up
 from adbeam.decoding.trie import Trie
 from adbeam.errors import UserError
 from adbeam.model.batch import ContextBatch
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.mtp import MtpDecoder
+
+logger = logging.getLogger(__name__)
 
 
 class Decoder:
@@ -43,6 +48,7 @@ class Decoder:
         compiled: bool = False,
         ecpm_step: bool = True,
         threads: int = 1,
+        cuda_graphs: bool = False,
     ) -> None:
         """`ecpm_means` [K] are the mean eCPM of the buckets (default: the bucket's number).
 
@@ -51,12 +57,15 @@ class Decoder:
         `precision` and `compiled` are of LazyAREngine; another StepModel comes with its own.
         More than one of `threads` share the requests of a batch, each computing its own alone (CPU only); with one, the
         calling thread computes and PyTorch's own threads are in force.
+        `cuda_graphs` records what LazyAR computes and replays it (recorded_engine.py); on a GPU only.
         """
         engine: StepModel
         if isinstance(model, LazyAR):
-            engine = LazyAREngine(model, precision, compiled)
+            engine = _lazyar_engine(model, precision, compiled, cuda_graphs)
         else:
             engine = MtpEngine(model) if isinstance(model, MtpDecoder) else model
+            if cuda_graphs:
+                logger.warning("decoding goes on without CUDA graphs: %s has none", type(engine).__name__)
         self.config = engine.config
         if not ecpm_step and order_by != "log_probability":
             raise UserError("needs the eCPM step", field="order_by", value=order_by,
@@ -108,6 +117,7 @@ class Decoder:
         counts = [count] * B if count is None or isinstance(count, int) else list(count)
         wanted = [_wanted(tuple(widths), limit) for widths, limit in zip(schedules, counts, strict=True)]
         turn = sorted(range(B), key=lambda b: wanted[b])
+        turn += turn[-1:] * (rounded_up(B, self._searches[0].model.multiple) - B)
         searches = self._searches
         with searches[0].constraint.trie.searching():
             parts = _parts([sum(wanted[b][0]) for b in turn], len(searches))
@@ -122,7 +132,7 @@ class Decoder:
                 for search, part in zip(searches, parts, strict=False)
             ]
             answers = [result for results in self._run(jobs) for result in results]
-        return [result for _, result in sorted(zip(turn, answers, strict=True), key=lambda pair: pair[0])]
+        return [result for _, result in sorted(zip(turn[:B], answers, strict=False), key=lambda pair: pair[0])]
 
     def _run(self, jobs: Sequence[Callable[[], list[DecodeResult]]]) -> list[list[DecodeResult]]:
         if self._pool is None:
@@ -146,6 +156,16 @@ class Decoder:
         if context.mask_BS.shape[1] != length:
             raise UserError("the context's length is not the model's", field="context", value=context.mask_BS.shape[1],
                             remedy=f"build it with the bundle's settings: {length} places")  # fmt: skip
+
+
+def _lazyar_engine(model: LazyAR, precision: Precision, compiled: bool, cuda_graphs: bool) -> LazyAREngine:
+    if not cuda_graphs:
+        return LazyAREngine(model, precision, compiled)
+    device = next(model.parameters()).device.type
+    if device != "cuda":
+        raise UserError("CUDA graphs need a GPU", field="cuda_graphs", value=device,
+                        remedy="put the model on cuda, or leave them out")  # fmt: skip
+    return RecordedEngine(model, CudaGraphs(), precision, compiled)
 
 
 def _wanted(widths: Schedule, count: int | None) -> Wanted:

@@ -35,6 +35,8 @@ class StepModel(Protocol):
 
     config: ModelConfig
     device: torch.device
+    multiple: int
+    """Batches and beams are rounded up to multiples of this, so that shapes repeat (1: they are not)."""
 
     def beside(self) -> StepModel:
         """The same model for another thread: weights shared, working memory of its own."""
@@ -73,6 +75,8 @@ class LazyAREngine:
     first batch of each kind comes; where compiling fails the engine says so in the log and goes on without.
     """
 
+    multiple = 1
+
     def __init__(self, model: LazyAR, precision: Precision = "float32", compiled: bool = False) -> None:
         self.model = model.eval()
         self.config, self.precision = model.config, precision
@@ -95,17 +99,20 @@ class LazyAREngine:
 
     def begin(self, context: ContextBatch) -> LazyARState:
         """Read the contexts and run the trunk for all steps."""
-        state = self._reader.read(context)
+        whole = self.multiple > 1
+        state = self._reader.read(context, whole)
         dtype = dtype_of(self.precision)
         bias_BS = None
-        if not bool(state.mask_BS.all()):
+        if whole or not bool(state.mask_BS.all()):
             bias_BS = torch.zeros(state.mask_BS.shape, dtype=dtype, device=self.device)
             bias_BS.masked_fill_(~state.mask_BS, float("-inf"))
         self._store.clear()
         trunk = self.weights.position_TD.expand(context.size, -1, -1)
         votes = BeamVotes.of(state.votes)
         age_BS = None if state.order_BS is None else ages(state.order_BS)[:, 0]
-        ready = LazyARState(state.key_BLGSd.to(dtype), state.value_BLGSd.to(dtype), bias_BS, trunk, votes, age_BS)
+        key = state.key_BLGSd.to(dtype)
+        value = key if state.value_BLGSd is state.key_BLGSd else state.value_BLGSd.to(dtype)
+        ready = LazyARState(key, value, bias_BS, trunk, votes, age_BS)
         ready.trunk_BTD = self._trunk(ready)
         return ready
 
@@ -119,7 +126,10 @@ class LazyAREngine:
             self._follow(state, level, code_R, parent_R)
             row_tR = torch.cat([state.row_tR.index_select(1, parent_R), row_tR])
         state.row_tR = row_tR
-        x_RD = self._inject(state, level, code_R, layout)
+        return self._tail(self._inject(state, level, code_R, layout), row_tR, state, layout)
+
+    def _tail(self, x_RD: Tensor, row_tR: Tensor, state: LazyARState, layout: Layout) -> Tensor:
+        """Layers K+1..L and the last norm: [R, D]. Writes over x."""
         for index, layer in enumerate(self.weights.layers[self.config.lazy_layers :]):
             self._cross(x_RD, layer, state, layout)
             self._own_past(x_RD, layer, self._store.layer(index), row_tR)

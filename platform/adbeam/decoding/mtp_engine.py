@@ -33,6 +33,8 @@ class MtpState:
 class MtpEngine:
     """MtpDecoder as a StepModel, in float32."""
 
+    multiple = 1
+
     def __init__(self, model: MtpDecoder) -> None:
         self.model = model.eval()
         self.config = model.config

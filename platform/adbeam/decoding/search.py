@@ -111,7 +111,7 @@ class Search:
                 below_BW = batch.leaves_below(candidates.level, group, entry_BW, width, needed)
                 value_BW = _enough(value_BW, below_BW, width, needed)
             # A group is as wide as its fullest request: what nobody can fill costs nothing further down.
-            full = max(1, int((value_BW > NEVER).sum(1).max()))
+            full = min(rounded_up(int((value_BW > NEVER).sum(1).max()), self.model.multiple), value_BW.shape[1])
             score.append(value_BW[:, :full].flatten())
             parent.append(parent_BW[:, :full].flatten())
             entry.append(entry_BW[:, :full].flatten())
@@ -142,6 +142,13 @@ class Search:
                 n = found_B[place] if limit is None else min(limit, found_B[place])
                 results.append(DecodeResult(sid_nT[:n], log_p_n[:n], ecpm_nK[:n], expected_n[:n], schedules[b]))
         return results
+
+
+def rounded_up(count: int, multiple: int) -> int:
+    """The next power of two below `multiple`, the next multiple above; at least 1, `count` itself where that is 1."""
+    if multiple == 1 or count < 1:
+        return max(1, count)
+    return min(1 << (count - 1).bit_length(), -(-count // multiple) * multiple)
 
 
 def _runs(wanted: Sequence[Wanted]) -> tuple[list[int], list[Wanted]]:

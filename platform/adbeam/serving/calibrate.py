@@ -5,6 +5,7 @@ The whole path is timed, history and features included, not the decode alone.
 
 from __future__ import annotations
 
+import logging
 import time
 from statistics import median
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ import numpy as np
 from adbeam.beams.cost import BatchCost, beam_rows
 from adbeam.beams.ladder import Ladder, Widths
 from adbeam.decoding.cost import fit
+from adbeam.decoding.recorded_engine import RecordedEngine
+from adbeam.decoding.search import rounded_up
 from adbeam.errors import UserError
 from adbeam.records import HOUR_MS
 from adbeam.serving.query import Blocked, Query
@@ -21,6 +24,8 @@ from adbeam.serving.schemas import HistoryEvent
 
 if TYPE_CHECKING:
     from adbeam.serving.engine import ModelEngine
+
+logger = logging.getLogger(__name__)
 
 LEAST_MS = 1e-4
 
@@ -35,6 +40,21 @@ def check(engine: ModelEngine) -> None:
             field="bundle",
             remedy="train and export it again",
         )
+
+
+def record(engine: ModelEngine, ladder: Ladder, max_batch: int) -> None:
+    """Answer batches of every size and rung that traffic will bring, twice: then their CUDA graphs are recorded.
+
+    The largest come first, so that no buffer moves once recordings read it.
+    """
+    queries, started = probe_queries(engine, max_batch), time.perf_counter()
+    sizes = {min(rounded_up(size, RecordedEngine.multiple), max_batch) for size in range(1, max_batch + 1)}
+    for size in sorted(sizes, reverse=True):
+        for rung in ladder.rungs:
+            for _ in range(2):
+                engine.answer(queries[:size], [rung.widths] * size)
+    logger.info("decoded %d sizes at %d rungs for CUDA graphs in %.1f s",
+                len(sizes), len(ladder), time.perf_counter() - started)  # fmt: skip
 
 
 def calibrate(engine: ModelEngine, ladder: Ladder, max_batch: int, seconds: float) -> BatchCost:

@@ -90,7 +90,7 @@ class ModelEngine:
         self.trie = Trie.build(self.catalogue.sids_RT, bundle.model_config.codebooks, self.catalogue.live_R)
         self.decoder = Decoder(
             self.model, self.trie, bundle.settings["ecpm_means"], config.order_by, config.precision, config.compiled,
-            threads=config.threads,
+            threads=config.threads, cuda_graphs=config.cuda_graphs,
         )  # fmt: skip
 
     @property
@@ -201,15 +201,17 @@ def load_model(
 
     Raises UserError naming what is wrong with the bundle; call it in a thread of its own where requests are served.
     """
-    from adbeam.serving.calibrate import calibrate, check
+    from adbeam.serving.calibrate import calibrate, check, record
 
     engine = ModelEngine(load_bundle(path), config.engine, store, metrics)
     engine.prepare_thread()
     check(engine)
     quality = quality_by_widths(engine.bundle.ladder_quality)
     widths = engine.full_widths
+    ladder = Ladder.build(widths, None, quality, policy.ladder)
+    if config.engine.cuda_graphs:
+        record(engine, ladder, policy.max_batch)
     if cost is None:
-        ladder = Ladder.build(widths, None, quality, policy.ladder)
         cost = calibrate(engine, ladder, policy.max_batch, config.engine.calibration_seconds)
         logger.info(
             "decoding costs %.2f ms + a request (%.2f ms + rows x %.4f ms)", cost.a_ms, cost.c0_ms, cost.c1_ms_per_row
