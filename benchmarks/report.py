@@ -15,19 +15,30 @@ from typing import Any
 
 def report(name: str, figures: Mapping[str, float | int | None], extra: Mapping[str, Any] | None = None) -> Path:
     """Write `NAME.json` into the working folder and print it; `extra` holds tables and settings beside the figures."""
+    path = write(name, figures, extra)
+    print(json.dumps(dict(figures), indent=2))
+    print(f"wrote {path}; to cite it: cp {path} benchmarks/results/{datetime.date.today().isoformat()}-{name}.json")
+    return path
+
+
+def write(name: str, figures: Mapping[str, float | int | None], extra: Mapping[str, Any] | None = None) -> Path:
+    """As report, in silence: what a long benchmark has so far."""
     result = {
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
-        "command": f"python -m benchmarks.{name} {' '.join(sys.argv[1:])}".strip(),
+        "command": command(name),
         "hardware": _hardware(),
         "figures": dict(figures),
         **(extra or {}),
     }
     path = Path(f"{name}.json")
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result["figures"], indent=2))
-    print(f"wrote {path}; to cite it: cp {path} benchmarks/results/{result['date']}-{name}.json")
     return path
+
+
+def command(name: str) -> str:
+    """How this benchmark was called."""
+    return f"python -m benchmarks.{name} {' '.join(sys.argv[1:])}".strip()
 
 
 def commit(*paths: str) -> str:

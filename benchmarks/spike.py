@@ -2,19 +2,22 @@
 
     python -m benchmarks.spike --work-dir runs/quickstart [--traces DIR] [--only step,traces,...] [--add FILE] [--quick]
 
-Parts: `step` (ten-fold for 60 s from 30 % of the measured full-width capacity), `traces` (needs --traces, a folder with
+Parts: `sim` (the step below in the simulator, 100 ms; more in benchmarks.spike_simulated), `step` (ten-fold for
+60 s from 30 % of the measured full-width capacity), `reaction` (20 steps), `steady` (changes of the rung at 50, 80,
+95 % of capacity), `rollout` (10 new bundles under load), `traces` (needs --traces, a folder with
 `traffic_worldcup98/requests_per_minute.csv.gz` and `traffic_azure_llm/AzureLLMInferenceTrace_*.csv.gz`; one interval a
-second, the busiest at 3 x capacity), `reaction` (20 steps), `steady` (changes of the rung at 50, 80, 95 % of capacity),
-`rollout` (10 new bundles under load), `faults` (spike_faults.py), `tax` (HTTP against the bare engine) and `autoscale`
+second, the busiest at 3 x capacity), `faults` (spike_faults.py), `tax` (HTTP against the bare engine) and `autoscale`
 (1 to 4 replicas with an EMULATED decode: two cores cannot hold four busy replicas). 150 ms deadline, result cache off,
-open loop; every share has all requests sent as its denominator. `value` weighs an answer in time by the measured
-quality of its widths relative to full width, at most 1, a popular one by the Recall@10 of popular ads relative to
-the model's on the test split; `model_value` counts answers of the model alone.
+open loop; every share has all requests sent as its denominator. Late requests of the baselines wait, as their policies
+say; `tabs_floor_early` is the strongest of them with the fallback in time. `value` weighs an answer in time by the
+measured quality of its widths relative to full width, at most 1, a popular one by the Recall@10 of popular ads relative
+to the model's on the test split; `model_value` counts answers of the model alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import itertools
 import json
 import math
@@ -22,22 +25,26 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from adbeam.artifacts import MANIFEST, read_manifest, write_json
+from adbeam.beams.simulate import SimulationConfig
 from adbeam.bundle import point_current, resolve
 from adbeam.serving import arrivals
 from adbeam.serving.loadreport import draw, reaction_ms, recovery_seconds, rung_changes
-from benchmarks.report import report
+from benchmarks.report import command, commit, report, write
 from benchmarks.spike_autoscale import autoscaling
 from benchmarks.spike_endpoint import DEADLINE_MS, POLICIES, Spike, printed, serving
 from benchmarks.spike_faults import REPLICAS, faults
+from benchmarks.spike_simulated import SEED, capacity_per_second, compare, read_policies, ten_fold_step
 from benchmarks.spike_tax import platform_tax
 
-PARTS = ("step", "traces", "reaction", "steady", "rollout", "faults", "tax", "autoscale")
+PARTS = ("sim", "step", "reaction", "steady", "rollout", "traces", "faults", "tax", "autoscale")
 BASE_SHARE, FACTOR = 0.3, 10.0
 SHOWN = (
     "in_deadline", "model_in_deadline", "degraded", "shed", "value", "model_value", "mean_width", "p50_ms", "p99_ms"
@@ -53,7 +60,7 @@ def step10(spike: Spike, seconds: float, tables: dict[str, Any]) -> dict[str, fl
     planned_ms = arrivals.step(BASE_SHARE * spike.capacity, FACTOR, 10.0, seconds, 12.0, seed=0)
     marks = {"step": 10_000.0, "end": 10_000.0 + 1000 * seconds}
     rows, figures = {}, {}
-    for policy in POLICIES:
+    for policy in (*POLICIES, "tabs_floor_early"):
         spike.use(policy)
         run = spike.send(planned_ms, marks)
         draw(run, f"spike_step10_{policy}.png", f"ten-fold step, {policy}, {DEADLINE_MS:.0f} ms deadline")
@@ -129,6 +136,14 @@ def reaction(spike: Spike, steps: int) -> dict[str, float]:
     }
 
 
+def simulated_step() -> dict[str, float]:
+    """The ten-fold step of benchmarks.spike_simulated under the `deadline` policy."""
+    world, policy = SimulationConfig(seed=SEED), read_policies()["deadline"]
+    planned_ms = ten_fold_step(capacity_per_second(world, policy))
+    found = compare(world, {"deadline": policy}, planned_ms)["deadline"]
+    return {f"sim_step10_deadline_{name}": found[name] for name in ("in_deadline", "model_in_deadline", "value")}
+
+
 def steady(spike: Spike, seconds: float) -> dict[str, float]:
     """Changes of the rung a minute under steady Poisson load, after 15 s to find it."""
     figures: dict[str, float] = {}
@@ -148,6 +163,8 @@ def rollout(spike: Spike, work_dir: Path, swaps: int) -> dict[str, float]:
     copies = [bundles / f"{first.name}-swap{place}" for place in range(2)]
     for copy in copies:
         shutil.copytree(first, copy, dirs_exist_ok=True)
+        manifest = read_manifest(copy, verify=False)
+        write_json(copy / MANIFEST, {**manifest, "version": copy.name})
     seconds = 12.0 * swaps
     done = threading.Event()
 
@@ -179,16 +196,36 @@ def rollout(spike: Spike, work_dir: Path, swaps: int) -> dict[str, float]:
 
 
 def _median(values: list[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return median(known) if known else math.nan
+    """Values not seen count as infinite."""
+    return median(math.inf if math.isnan(value) else value for value in values)
 
 
-def _kept(path: Path | None) -> tuple[dict[str, float], dict[str, Any]]:
-    """Figures and tables of a result of other parts."""
-    if path is None:
-        return {}, {}
-    result = json.loads(path.read_text(encoding="utf-8"))
-    return result["figures"], result["tables"]
+class Results:
+    """What was measured so far, by part; written after every part, so that a run that is cut loses one at most."""
+
+    def __init__(self, earlier: Path | None) -> None:
+        """`earlier` is a result of other parts, kept beside these."""
+        kept = {} if earlier is None else json.loads(earlier.read_text(encoding="utf-8"))
+        self.figures: dict[str, float] = kept.get("figures", {})
+        self.tables: dict[str, Any] = kept.get("tables", {})
+        self.parts: dict[str, Any] = kept.get("parts", {})
+
+    def take(self, part: str, figures: dict[str, float], capacity: float | None = None) -> None:
+        """Add the figures of a part, measured at a full-width capacity."""
+        self.figures |= figures
+        today = datetime.date.today().isoformat()
+        self.parts[part] = {"date": today, "commit": commit(), "command": command("spike"), "capacity_rps": capacity}
+        write("spike", self.figures, self.extra())
+
+    def extra(self) -> dict[str, Any]:
+        """What goes beside the figures."""
+        return {
+            "deadline_ms": DEADLINE_MS,
+            "parts": self.parts,
+            "tables": self.tables,
+            "autoscale_decode": "emulated",
+            "sim": "simulated",
+        }
 
 
 def main() -> None:
@@ -203,32 +240,36 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short spans: for trying the benchmark, not for citing")
     given = parser.parse_args()
     parts = [part for part in PARTS if part in given.only.split(",")]
+    if "traces" in parts and given.traces is None:
+        parser.error("the part traces needs --traces DIR; leave it out with --only")
     short = given.quick
-    figures, tables = _kept(given.add)
-    live = [part for part in parts if part not in ("faults", "tax", "autoscale")]
-    if live:
+    results = Results(given.add)
+    if "sim" in parts:
+        results.take("sim", simulated_step())
+    live: dict[str, Callable[[Spike], dict[str, float]]] = {
+        "step": lambda spike: step10(spike, 15.0 if short else 60.0, results.tables),
+        "traces": lambda spike: traces(spike, given.traces, 30.0 if short else given.window_seconds, results.tables),
+        "reaction": lambda spike: reaction(spike, 2 if short else 20),
+        "steady": lambda spike: steady(spike, 20.0 if short else 120.0),
+        "rollout": lambda spike: rollout(spike, given.work_dir, 2 if short else 10),
+    }
+    if any(part in live for part in parts):
         with serving(given.work_dir, given.port) as spike:
-            figures["full_width_capacity_rps"] = spike.measure_capacity()
+            results.figures["full_width_capacity_rps"] = spike.measure_capacity()
             print(f"full-width capacity {spike.capacity:.1f} requests/s", flush=True)
-            if "step" in live:
-                figures |= step10(spike, 15.0 if short else 60.0, tables)
-            if "traces" in live and given.traces is not None:
-                figures |= traces(spike, given.traces, 30.0 if short else given.window_seconds, tables)
-            if "reaction" in live:
-                figures |= reaction(spike, 2 if short else 20)
-            if "steady" in live:
-                figures |= steady(spike, 20.0 if short else 120.0)
-            if "rollout" in live:
-                figures |= rollout(spike, given.work_dir, 2 if short else 10)
+            for part in (part for part in parts if part in live):
+                results.take(part, live[part](spike), spike.capacity)
     if "faults" in parts:
         with serving(given.work_dir, given.port, REPLICAS) as spike:
-            figures |= faults(spike, given.work_dir, BASE_SHARE, FACTOR, tables)
+            figures = faults(spike, given.work_dir, BASE_SHARE, FACTOR, results.tables)
+            results.take("faults", figures, spike.capacity)
     with tempfile.TemporaryDirectory() as folder:
         if "tax" in parts:
-            figures |= platform_tax(Path(folder), given.port, 5.0 if short else 20.0)
+            results.take("tax", platform_tax(Path(folder), given.port, 5.0 if short else 20.0))
         if "autoscale" in parts:
-            figures |= autoscaling(Path(folder), given.port, 60.0 if short else 180.0, tables)
-    report("spike", figures, {"deadline_ms": DEADLINE_MS, "tables": tables, "autoscale_decode": "emulated"})
+            seconds = 60.0 if short else 180.0
+            results.take("autoscale", autoscaling(Path(folder), given.port, seconds, results.tables))
+    report("spike", results.figures, results.extra())
 
 
 if __name__ == "__main__":

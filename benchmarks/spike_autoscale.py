@@ -10,6 +10,7 @@ import math
 import os
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ import yaml
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.controller import Controller
 from adbeam.beams.ladder import Ladder
+from adbeam.beams.simulate import SimulationConfig
 from adbeam.serving import arrivals
 from adbeam.serving.launch import start
 from adbeam.serving.loadtest import LoadRun, LoadTarget, bodies, run_load
 from benchmarks.emulated import COST, FULL
 from benchmarks.replicas import write_tokenized_bundle
 from benchmarks.spike_endpoint import ROOT
+from benchmarks.spike_simulated import ongoing_at
 
 TARGET, BASE_SHARE, FACTOR, MOST = 0.7, 0.5, 5.0, 4
 BEFORE_SECONDS, AFTER_SECONDS = 15.0, 90.0
@@ -41,8 +44,8 @@ def autoscaling(folder: Path, port: int, seconds: float, tables: dict[str, Any])
     policy = BeamPolicyConfig.load(ROOT / "serving" / "policies" / "deadline.yaml")
     ladder = Ladder.build(FULL, COST, config=policy.ladder)
     capacity = Controller(ladder, COST, policy, lambda: 0.0).full_width_capacity()
-    batch_s = COST.batch_ms([1 + sum(FULL)]) / 1000
-    ongoing = max(1.0, TARGET * capacity * batch_s * 1.5)  # a request waits for half a batch, then for its own
+    world = SimulationConfig(full_widths=FULL, deadline_ms=DEADLINE_MS, **asdict(COST))
+    ongoing = max(1.0, ongoing_at(world, policy, TARGET * capacity))
     planned_ms = arrivals.step(BASE_SHARE * capacity, FACTOR, BEFORE_SECONDS, seconds, AFTER_SECONDS, seed=5)
     scalings: dict[str, dict[str, Any]] = {
         "demand": {
@@ -124,14 +127,12 @@ def _figures(prefix: str, run: LoadRun, timeline: Timeline, seconds: float) -> d
 
 
 def width_after_seconds(run: LoadRun, begin: float, end: float) -> float:
-    """From `begin` until 95 % of the decoded answers of every later second are at full width; nan if never."""
-    full_by_second: dict[int, list[bool]] = {}
+    """From `begin` until every later second has decoded answers, 95 % of them at full width; nan if never."""
+    full_by_second: dict[int, list[bool]] = {second: [] for second in range(int(end - begin))}
     for entry in run.requests:
         if entry.widths and begin * 1000 <= entry.planned_ms < end * 1000:
-            full_by_second.setdefault(int(entry.planned_ms / 1000 - begin), []).append(
-                entry.widths == entry.full_widths
-            )
-    narrow = [second for second, full in full_by_second.items() if sum(full) < 0.95 * len(full)]
+            full_by_second[int(entry.planned_ms / 1000 - begin)].append(entry.widths == entry.full_widths)
+    narrow = [second for second, full in full_by_second.items() if not full or sum(full) < 0.95 * len(full)]
     after = float(max(narrow) + 1) if narrow else 0.0
     return after if after < end - begin - 2 else math.nan
 

@@ -45,8 +45,12 @@ class Spike:
         return LoadTarget(url=f"{self.endpoint.url}/v1/ads", deadline_ms=DEADLINE_MS, timestamp=self.now_ms)
 
     def use(self, policy: str) -> None:
-        """Put a shipped policy in force and let the replica come to rest."""
-        settings = BeamPolicyConfig.load(ROOT / "serving" / "policies" / f"{policy}.yaml")
+        """Put a shipped policy in force and let the replica come to rest; NAME_early is NAME with the fallback in
+        time."""
+        name = policy.removesuffix("_early")
+        settings = BeamPolicyConfig.load(ROOT / "serving" / "policies" / f"{name}.yaml")
+        if name != policy:
+            settings = settings.model_copy(update={"answer_late_early": True})
         put_in_force(self.endpoint, settings.model_dump(mode="json"))
         time.sleep(SETTLE_SECONDS)
 

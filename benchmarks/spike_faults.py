@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +59,19 @@ def faults(spike: Spike, work_dir: Path, share: float, factor: float, tables: di
 
 def _send(spike: Spike, planned_ms: np.ndarray, at_ms: float, cause: Callable[[], Callable[[], None]]) -> LoadRun:
     """Send the load, cause the fault `at_ms` into it and undo what is to be undone at its end."""
-    undo: list[Callable[[], None]] = []
-    timer = threading.Timer(at_ms / 1000, lambda: undo.append(cause()))
-    lift = threading.Timer(CALM_SECONDS + STEP_SECONDS, lambda: undo[0]())
-    timer.start()
-    lift.start()
-    try:
-        return spike.send(planned_ms, {"fault": at_ms, "end": 1000 * (CALM_SECONDS + STEP_SECONDS)})
-    finally:
-        timer.join()
-        lift.join()
+    with ThreadPoolExecutor(1) as pool:
+        injected = pool.submit(_inject, cause, at_ms / 1000, CALM_SECONDS + STEP_SECONDS)
+        run = spike.send(planned_ms, {"fault": at_ms, "end": 1000 * (CALM_SECONDS + STEP_SECONDS)})
+        injected.result()
+    return run
+
+
+def _inject(cause: Callable[[], Callable[[], None]], at_seconds: float, until_seconds: float) -> None:
+    """Cause the fault and lift it, at these times from now; what goes wrong here fails the benchmark."""
+    time.sleep(at_seconds)
+    lift = cause()
+    time.sleep(until_seconds - at_seconds)
+    lift()
 
 
 def _figures(requests: list[Sent], at_ms: float) -> dict[str, float]:

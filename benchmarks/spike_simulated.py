@@ -52,6 +52,11 @@ def with_fixed_share(world: SimulationConfig, share: float) -> SimulationConfig:
     return world.model_copy(update={"c0_ms": share * request_ms, "c1_ms_per_row": (1 - share) * request_ms / rows})
 
 
+def ten_fold_step(capacity: float) -> np.ndarray:
+    """Arrival times in ms: 30 s at 30 % of capacity, 60 s at ten times that, 30 s as before."""
+    return arrivals.step(0.3 * capacity, 10, 30, 60, 30, SEED)
+
+
 def compare(world: SimulationConfig, policies: dict[str, BeamPolicyConfig], planned_ms: np.ndarray) -> dict[str, dict]:
     """Figures of each policy on the same arrivals."""
     table = {}
@@ -88,10 +93,7 @@ def autoscaling(world: SimulationConfig, policy: BeamPolicyConfig, capacity: flo
     """Five-fold load for 180 s, 1 -> at most 8 replicas: by demand at full width, and by ongoing requests."""
     planned_ms = arrivals.step(0.5 * capacity, 5, 30, 180, 90, SEED)
     scale = AutoscaleConfig(max_replicas=8, target_utilisation=0.7, downscale_cooldown_seconds=30)
-    at_target = Simulation(world, policy.model_copy(update={"policy": "static"})).run(
-        arrivals.poisson(0.7 * capacity, 60, SEED)
-    )
-    ongoing = 0.7 * capacity * float(np.mean(at_target.answered_ms_N - at_target.planned_ms_N)) / 1000.0
+    ongoing = ongoing_at(world, policy, 0.7 * capacity)
     figures = {"autoscale_ongoing_at_target": ongoing}
     for name, signal in (("demand", None), ("ongoing", ongoing)):
         config = world.model_copy(update={"ongoing_at_target": signal})
@@ -107,6 +109,13 @@ def autoscaling(world: SimulationConfig, policy: BeamPolicyConfig, capacity: flo
         figures[f"autoscale_{name}_replicas_at_end"] = result.replicas[-1][1]
         figures[f"autoscale_{name}_in_deadline"] = result.figures()["in_deadline"]
     return figures
+
+
+def ongoing_at(world: SimulationConfig, policy: BeamPolicyConfig, rate: float) -> float:
+    """Mean requests in a replica at full width under `rate` requests a second (Little's law)."""
+    static = policy.model_copy(update={"policy": "static"})
+    run = Simulation(world, static).run(arrivals.poisson(rate, 60, SEED))
+    return rate * float(np.mean(run.answered_ms_N - run.planned_ms_N)) / 1000.0
 
 
 def fleet(world: SimulationConfig, policy: BeamPolicyConfig, capacity: float, replicas: int) -> dict[str, float]:
@@ -151,12 +160,12 @@ def main() -> None:
     capacity = capacity_per_second(world, policies["deadline"])
     print(f"full-width capacity {capacity:.1f} requests/s")
     figures: dict[str, float] = {"full_width_capacity_rps": capacity}
-    tables = {"step10": compare(world, policies, arrivals.step(0.3 * capacity, 10, 30, 60, 30, SEED))}
+    tables = {"step10": compare(world, policies, ten_fold_step(capacity))}
     for name, row in tables["step10"].items():
         figures |= {f"step10_{name}_{key}": row[key] for key in ("in_deadline", "model_in_deadline", "value")}
     for percent in (25, 40):
         fixed = with_fixed_share(world, percent / 100)
-        step_ms = arrivals.step(0.3 * capacity_per_second(fixed, policies["deadline"]), 10, 30, 60, 30, SEED)
+        step_ms = ten_fold_step(capacity_per_second(fixed, policies["deadline"]))
         print(f"step10 where {percent} % of a full-width request does not depend on its beams")
         tables[f"step10_fixed{percent}"] = compare(fixed, policies, step_ms)
         for name, row in tables[f"step10_fixed{percent}"].items():

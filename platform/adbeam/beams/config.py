@@ -46,7 +46,9 @@ class BeamPolicyConfig(Section):
     margin_ms: float = Field(8.0, ge=0, description="Time kept for the way back of an answer.")
     max_queue: int = Field(1024, ge=1, description="Requests that may wait in one replica; the next one is shed.")
     answer_late_early: bool = Field(
-        True, description="Requests that can no longer make it get the cache or the fallback at once."
+        True,
+        description="Requests that cannot make it get the cache or the fallback in time; if false they wait until they "
+        "are decoded, however late, and a full queue sheds.",
     )
 
     rate_windows_seconds: tuple[float, ...] = Field(

@@ -80,9 +80,11 @@ class Controller:
     ) -> None:
         """Take a new policy, ladder or cost model between two batches; the measured arrival rate is kept."""
         now_ms = self._clock_ms()
-        if ladder is not None or cost is not None:
-            self.ladder = ladder or self.ladder
-            self._cost = CorrectedCost(cost or self._cost.base, len(self.ladder), config.correction_gain)
+        if cost is not None:
+            self._cost = CorrectedCost(cost, len(ladder or self.ladder), config.correction_gain)
+        elif ladder is not None and ladder.rungs != self.ladder.rungs:
+            self._cost = self._cost.for_rungs(len(ladder))
+        self.ladder = ladder or self.ladder
         if self._rate_windows(config) != self._rate_windows(self.config):
             self._rate = ArrivalRate(self._rate_windows(config), now_ms)
         self._rung = min(self._rung, self.ladder.floor)
@@ -110,10 +112,11 @@ class Controller:
         self._busy_until_ms = now_ms + plan.predicted_ms
         return plan
 
-    def finished(self, plan: BatchPlan, measured_ms: float) -> None:
-        """Report that the batch of `plan` took `measured_ms` in the decoder."""
+    def finished(self, plan: BatchPlan, measured_ms: float | None) -> None:
+        """Report that the batch of `plan` took `measured_ms` in the decoder; None, from which nothing is learnt, for
+        one that failed."""
         self._finished_ms = self._busy_until_ms = self._clock_ms()
-        if plan.batch:
+        if plan.batch and measured_ms is not None:
             self._cost.observe(plan.uncorrected_ms, plan.rung, measured_ms)
 
     def late(self, queue: Sequence[QueuedRequest]) -> tuple[int, ...]:

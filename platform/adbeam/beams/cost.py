@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from statistics import median
 from typing import Self
@@ -71,6 +72,12 @@ class CorrectedCost:
         self._rung_factor = [1.0] * rungs
         self._recent: deque[float] = deque(maxlen=STALL_WINDOW)
         self._recent_pauses: deque[float] = deque(maxlen=STALL_WINDOW)
+
+    def for_rungs(self, rungs: int) -> CorrectedCost:
+        """What was learnt about all rungs alike, for another ladder."""
+        cost = copy(self)
+        cost._rung_factor = [1.0] * rungs
+        return cost
 
     def request_ms(self, rows: float, rung: int, steady: bool = False) -> float:
         """Corrected cost of one more request at `rung`: as of the last batches, or `steady`, as of the last seconds."""

@@ -7,7 +7,7 @@ is the strongest reading of it, the same law allowed down to the lowest rung. `s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from adbeam.beams.backlog import Backlog, Pace
@@ -76,6 +76,7 @@ class DeadlinePolicy:
 
     def choose(self, load: Load) -> int:
         """The rung after at most one cut or one widening (more only after a pause without batches)."""
+        load = self._without_hopeless(load)
         idle_ms, self._seen_ms = load.now_ms - self._seen_ms, load.now_ms
         needed = next((rung for rung in range(self._rung, len(self._ladder)) if self._holds(load, rung)), None)
         if needed is None:
@@ -86,6 +87,11 @@ class DeadlinePolicy:
         elif load.now_ms - self._changed_ms >= self._config.widen_interval_ms:
             self._widen(load, 1 + int(idle_ms / self._config.widen_interval_ms))
         return self._rung
+
+    def _without_hopeless(self, load: Load) -> Load:
+        """The load less requests that no rung can answer in time: they must not narrow the beams of the others."""
+        hopeless = load.backlog.surely_late(load.cautious_paces[self._ladder.floor])
+        return replace(load, backlog=load.backlog.without(hopeless)) if hopeless else load
 
     def _holds(self, load: Load, rung: int) -> bool:
         in_bound = load.utilisation(rung) <= self._config.utilisation_bound

@@ -59,8 +59,10 @@ class AwaitedDecoding:
         waiting = Waiting(query, queued, self._loop.create_future())
         if not self.decoding.submit(waiting):
             return "queue_full"
-        expires_s = arrived_s + (granted_ms - self._policy.margin_ms) / 1000.0
-        timer = self._loop.call_at(expires_s, self._expire, waiting, expires_s)
+        timer = None
+        if self._policy.answer_late_early:
+            expires_s = arrived_s + (granted_ms - self._policy.margin_ms) / 1000.0
+            timer = self._loop.call_at(expires_s, self._expire, waiting, expires_s)
         try:
             outcome = await waiting.future
         except asyncio.CancelledError:
@@ -68,7 +70,8 @@ class AwaitedDecoding:
             self._metrics.add("adbeam_cancelled")
             raise
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
         return "late" if outcome is None else outcome
 
     def _expire(self, waiting: Waiting, due_s: float) -> None:

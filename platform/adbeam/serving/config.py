@@ -83,7 +83,9 @@ class LimitsConfig(Section):
     filter_max: int = Field(1000, ge=1, description="Values in one filter list.")
     events_max: int = Field(1000, ge=1, description="Events in one POST /v1/events.")
     impressions_max: int = Field(20, ge=1, description="Impressions of one OpenRTB bid request.")
-    requests_per_second: float | None = Field(None, gt=0, description="Limit of each key (or of all, without keys).")
+    requests_per_second: float | None = Field(
+        None, gt=0, description="Limit of each key (or of all, without keys) in each replica."
+    )
     burst_requests: int = Field(200, ge=1, description="Requests a key may send at once under requests_per_second.")
 
 
@@ -143,6 +145,9 @@ class EngineConfig(Section):
     device: str = Field("cpu", description="cpu or cuda.")
     precision: Literal["float32", "bfloat16", "int8"] = "float32"
     compiled: bool = Field(False, description="torch.compile the decoder's layers; costs a minute at start.")
+    cuda_graphs: bool = Field(
+        False, description="Record what the GPU computes when a model is loaded and replay it; needs device cuda."
+    )
     threads: int = Field(1, ge=1, description="Threads that share the requests of a batch; 1 on a GPU.")
     own_process: bool = Field(
         True, description="Decode in a child process: the event loop and the decoder do not share an interpreter lock."
@@ -153,6 +158,12 @@ class EngineConfig(Section):
     order_by: Literal["log_probability", "expected_ecpm", "expected_value"] = "expected_value"
     calibration_seconds: float = Field(2.0, gt=0, description="Time for timed decodes when a model is loaded.")
     stuck_seconds: float = Field(20.0, gt=0, description="A decode that takes longer fails the health check.")
+
+    @model_validator(mode="after")
+    def _graphs_on_a_gpu(self) -> Self:
+        if self.cuda_graphs and not self.device.startswith("cuda"):
+            raise ValueError(f"cuda_graphs needs device cuda, not {self.device}")
+        return self
 
 
 class ServingConfig(Section):

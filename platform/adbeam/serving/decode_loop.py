@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from adbeam.beams.config import BeamPolicyConfig
@@ -85,11 +86,19 @@ class DecodeLoop:
         self._engine.close()
 
     def submit(self, waiting: Waiting) -> bool:
-        """Queue a request; false when the queue is full or nobody decodes."""
+        """Queue a request; false when nobody decodes, or the queue is full of requests worth as much or more.
+
+        A request worth more than the least valuable in a full queue takes its place."""
         with self._changed:
             self._controller.arrived()
-            if len(self._queue) >= self._controller.config.max_queue or not self._thread.is_alive():
+            if not self._thread.is_alive():
                 return False
+            if len(self._queue) >= self._controller.config.max_queue:
+                least = min(self._queue, key=lambda entry: entry.queued.value)
+                if least.queued.value >= waiting.queued.value:
+                    return False
+                del self._queue[least]
+                self._deliver([least], None)
             self._queue[waiting] = None
             self._changed.notify()
         return True
@@ -190,26 +199,39 @@ class DecodeLoop:
 
     def _decode(self, engine: Engine, batch: list[Waiting], plan: BatchPlan, full_widths: Widths) -> None:
         started_ms = self._busy_since_ms = clock_ms()
+        answers: Sequence[Answer | None]
         try:
             answers = engine.answer([entry.query for entry in batch], plan.schedules)
-            self._failures = 0
+            failed = False
         except Exception:
             logger.exception("a batch of %d could not be decoded", len(batch))
-            self._failures += 1
-            answers = None
+            failed = True
+            answers = self._one_by_one(engine, batch, plan.schedules)
         finally:
             self._busy_since_ms = None
+        self._failures = 0 if any(answer is not None for answer in answers) else self._failures + 1
         decode_ms = clock_ms() - started_ms
         with self._changed:
-            self._controller.finished(plan, decode_ms)
-        if answers is None:
-            self._deliver(batch, None)
-            return
-        decoded = [
-            Decoded(answer, engine.version, rung, widths, full_widths, started_ms - entry.queued.arrived_ms, decode_ms)
+            self._controller.finished(plan, None if failed else decode_ms)
+        given_up = [entry for entry, answer in zip(batch, answers, strict=True) if answer is None]
+        if given_up:
+            self._deliver(given_up, None)
+        found = [
+            (entry, Decoded(answer, engine.version, rung, widths, full_widths, started_ms - entry.queued.arrived_ms,
+                            decode_ms))
             for entry, answer, rung, widths in zip(batch, answers, plan.rungs, plan.schedules, strict=True)
-        ]
-        self._deliver(batch, decoded)
+            if answer is not None
+        ]  # fmt: skip
+        if found:
+            self._deliver([entry for entry, _ in found], [decoded for _, decoded in found])
+
+    def _one_by_one(self, engine: Engine, batch: list[Waiting], schedules: Sequence[Widths]) -> list[Answer | None]:
+        """The answers of a batch that failed, each request alone: one that cannot be decoded takes no other with it."""
+        answers: list[Answer | None] = [None] * len(batch)
+        for place, entry in enumerate(batch if len(batch) > 1 else ()):
+            with suppress(Exception):
+                answers[place] = engine.answer([entry.query], [schedules[place]])[0]
+        return answers
 
     def _full_widths(self) -> Widths:
         ladder = self._controller.ladder

@@ -89,7 +89,11 @@ def rung_changes(requests: Sequence[Sent]) -> int:
 
 
 def reaction_ms(requests: Sequence[Sent], step_ms: float) -> float:
-    """From the first request planned at or after `step_ms` to the start of the first narrower decode; nan if none."""
+    """From the first request planned at or after `step_ms` to the start of the first narrower decode; nan if none, or
+    if the last decode before was narrower already."""
+    before = [e for e in requests if e.planned_ms < step_ms and e.widths]
+    if before and before[-1].widths != before[-1].full_widths:
+        return math.nan
     after = [entry for entry in requests if entry.planned_ms >= step_ms]
     narrow = [e.answered_ms - e.decode_ms for e in after if e.widths and e.full_widths and e.widths < e.full_widths]
     return min(narrow) - after[0].planned_ms if narrow else math.nan

@@ -67,10 +67,20 @@ class Recommender:
         return build_api(self.service)
 
     async def reconfigure(self, user_config: dict[str, Any] | None) -> None:
-        """Take a new policy or bundle without a restart; a bundle that fails its checks leaves the old one in force."""
+        """Take a new policy or bundle without a restart; one that fails its checks leaves the old one in force.
+
+        Raises UserError for a bad policy only when the replica starts: later Serve would end it, and its successors."""
+        starting = not self._tasks
         self._ensure_started()
-        options = ReplicaOptions.parse(user_config or {}, source="user_config")
-        self.service.take_policy(read_policy(self.config.policy if options.policy is None else options.policy))
+        try:
+            options = ReplicaOptions.parse(user_config or {}, source="user_config")
+            policy = read_policy(self.config.policy if options.policy is None else options.policy)
+        except UserError as error:
+            if starting:
+                raise
+            logger.error("user_config is refused, what was in force stays: %s", error)
+            return
+        self.service.take_policy(policy)
         await self._follower.follow(options.bundle or self.config.bundle)
 
     async def check_health(self) -> None:

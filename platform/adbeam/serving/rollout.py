@@ -59,6 +59,7 @@ class BundleFollower:
         self._service, self._loader, self._metrics = service, loader, metrics
         self._path = service.config.bundle
         self._refused: Path | None = None
+        self._taken: Path | None = None
         self._swapping = asyncio.Lock()
 
     async def follow(self, path: Path) -> bool:
@@ -80,7 +81,7 @@ class BundleFollower:
             except Exception as error:
                 logger.warning("the bundle pointer cannot be read, %s stays: %s", self._service.model.version, error)
                 return False
-            if folder.name == self._service.model.version:
+            if folder == self._taken or folder.name == self._service.model.version:
                 return True
             return folder != self._refused and await self._swap(folder)
 
@@ -96,6 +97,7 @@ class BundleFollower:
             self._refused = folder
             return False
         logger.info("bundle %s replaces %s", model.version, service.model.version)
+        self._taken = folder
         service.take_model(model)
         self._metrics.add("adbeam_bundle_swaps", result="taken")
         return True

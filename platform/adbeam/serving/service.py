@@ -245,7 +245,6 @@ class RecommenderService:
     async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
         request_id = request.request_id or self._next_id()
         if self.config.cache.answer_repeats and (found := self._cached(query)) is not None:
-            self.decoding.arrived()
             return decoded_body(request_id, found, source="cache", degraded=False)
         outcome = await self._awaited.decoded(query, request.value, deadline_ms, arrived_s)
         if isinstance(outcome, str):
@@ -259,6 +258,8 @@ class RecommenderService:
         """The cached or popular answer for a request that was not decoded; raises Problem 503 when there is neither."""
         if reason == "late":
             self.metrics.add("adbeam_deadline_misses")
+        if reason == "queue_full" and not self.policy.answer_late_early:
+            raise self._overloaded(reason)
         found = self._cached(query)
         if found is not None:
             self.metrics.add("adbeam_degraded", reason=reason)
