@@ -1,13 +1,14 @@
 """Traffic spikes on a live endpoint: all beam policies in one run, on the machine it runs on.
 
-    python -m benchmarks.spike --work-dir runs/quickstart [--traces DIR] [--only step,traces,...] [--add FILE] [--quick]
+    python -m benchmarks.spike --work-dir runs/quickstart [--traces DIR] [--only step,...] [--add FILE] [--quick]
 
 Parts: `sim` (the step below in the simulator, 100 ms; more in benchmarks.spike_simulated), `step` (ten-fold for
 60 s from 30 % of the measured full-width capacity), `reaction` (20 steps), `steady` (changes of the rung at 50, 80,
-95 % of capacity), `rollout` (10 new bundles under load), `traces` (needs --traces, a folder with
-`traffic_worldcup98/requests_per_minute.csv.gz` and `traffic_azure_llm/AzureLLMInferenceTrace_*.csv.gz`; one interval a
-second, the busiest at 3 x capacity), `faults` (spike_faults.py), `tax` (HTTP against the bare engine) and `autoscale`
-(1 to 4 replicas with an EMULATED decode: two cores cannot hold four busy replicas). 150 ms deadline, result cache off,
+95 % of capacity), `rollout` (10 new bundles under load), `worldcup_burst`, `worldcup_match`, `azure_conv`, `azure_code`
+(need --traces, a folder with `traffic_worldcup98/requests_per_minute.csv.gz` and
+`traffic_azure_llm/AzureLLMInferenceTrace_*.csv.gz`; one interval a second, the busiest at 3 x capacity), `faults`
+(spike_faults.py), `tax` (HTTP against the bare engine) and `autoscale` (1 to 4 replicas with an EMULATED decode: two
+cores cannot hold four busy replicas). 150 ms deadline, result cache off,
 open loop; every share has all requests sent as its denominator. Late requests of the baselines wait, as their policies
 say; `tabs_floor_early` is the strongest of them with the fallback in time. `value` weighs an answer in time by the
 measured quality of its widths relative to full width, at most 1, a popular one by the Recall@10 of popular ads relative
@@ -26,6 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,7 +46,8 @@ from benchmarks.spike_faults import REPLICAS, faults
 from benchmarks.spike_simulated import SEED, capacity_per_second, compare, read_policies, ten_fold_step
 from benchmarks.spike_tax import platform_tax
 
-PARTS = ("sim", "step", "reaction", "steady", "rollout", "traces", "faults", "tax", "autoscale")
+TRACES = ("worldcup_burst", "worldcup_match", "azure_conv", "azure_code")
+PARTS = ("sim", "step", "reaction", "steady", "rollout", *TRACES, "faults", "tax", "autoscale")
 BASE_SHARE, FACTOR = 0.3, 10.0
 SHOWN = (
     "in_deadline", "model_in_deadline", "degraded", "shed", "value", "model_value", "mean_width", "p50_ms", "p99_ms"
@@ -80,36 +83,31 @@ def step10(spike: Spike, seconds: float, tables: dict[str, Any]) -> dict[str, fl
     return figures
 
 
-def traces(spike: Spike, folder: Path, seconds: float, tables: dict[str, Any]) -> dict[str, float]:
-    """Windows of recorded traffic through every policy."""
-    figures: dict[str, float] = {}
-    for name, planned_ms in trace_windows(folder, spike.capacity, seconds).items():
-        rows = {}
-        for policy in POLICIES:
-            spike.use(policy)
-            rows[policy] = spike.figures(spike.send(planned_ms))
-            for figure in ("in_deadline", "model_in_deadline", "value", "model_value"):
-                figures[f"trace_{name}_{policy}_{figure}"] = rows[policy][figure]
-        printed(f"{name}: {len(planned_ms)} requests in {planned_ms[-1] / 1000:.0f} s", rows, SHOWN)
-        tables[name] = rows
+def trace(spike: Spike, folder: Path, name: str, seconds: float, tables: dict[str, Any]) -> dict[str, float]:
+    """A window of recorded traffic through every policy."""
+    planned_ms = trace_window(folder, name, spike.capacity, seconds)
+    figures, rows = {}, {}
+    for policy in POLICIES:
+        spike.use(policy)
+        rows[policy] = spike.figures(spike.send(planned_ms))
+        for figure in ("in_deadline", "model_in_deadline", "value", "model_value"):
+            figures[f"trace_{name}_{policy}_{figure}"] = rows[policy][figure]
+    printed(f"{name}: {len(planned_ms)} requests in {planned_ms[-1] / 1000:.0f} s", rows, SHOWN)
+    tables[name] = rows
     return figures
 
 
-def trace_windows(folder: Path, capacity: float, seconds: float) -> dict[str, np.ndarray]:
-    """Arrival times in ms, one interval of the trace a second, around the busiest interval of each window."""
-    counts = {
-        name: arrivals.read_counts(folder / "traffic_worldcup98" / "requests_per_minute.csv.gz", *window)
-        for name, window in WINDOWS.items()
-    }
-    for kind in ("conv", "code"):
+def trace_window(folder: Path, name: str, capacity: float, seconds: float) -> np.ndarray:
+    """Arrival times in ms, one interval of the trace a second, around the busiest interval of the window."""
+    if name in WINDOWS:
+        counts = arrivals.read_counts(folder / "traffic_worldcup98" / "requests_per_minute.csv.gz", *WINDOWS[name])
+    else:
+        kind = name.removeprefix("azure_")
         times_ms = arrivals.read_times(folder / "traffic_azure_llm" / f"AzureLLMInferenceTrace_{kind}.csv.gz")
-        counts[f"azure_{kind}"] = np.bincount((times_ms // 1000).astype(int)).astype(float)
-    planned = {}
-    for name, all_counts in counts.items():
-        length = min(int(seconds), len(all_counts))
-        start = int(np.clip(all_counts.argmax() - length // 2, 0, len(all_counts) - length))
-        planned[name] = arrivals.replay_counts(all_counts[start : start + length], 1.0, 3 * capacity, seed=0)
-    return planned
+        counts = np.bincount((times_ms // 1000).astype(int)).astype(float)
+    length = min(int(seconds), len(counts))
+    start = int(np.clip(counts.argmax() - length // 2, 0, len(counts) - length))
+    return arrivals.replay_counts(counts[start : start + length], 1.0, 3 * capacity, seed=0)
 
 
 def reaction(spike: Spike, steps: int) -> dict[str, float]:
@@ -240,19 +238,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short spans: for trying the benchmark, not for citing")
     given = parser.parse_args()
     parts = [part for part in PARTS if part in given.only.split(",")]
-    if "traces" in parts and given.traces is None:
-        parser.error("the part traces needs --traces DIR; leave it out with --only")
+    if given.traces is None and set(parts) & set(TRACES):
+        parser.error(f"{', '.join(TRACES)} need --traces DIR; leave them out with --only")
     short = given.quick
     results = Results(given.add)
     if "sim" in parts:
         results.take("sim", simulated_step())
     live: dict[str, Callable[[Spike], dict[str, float]]] = {
         "step": lambda spike: step10(spike, 15.0 if short else 60.0, results.tables),
-        "traces": lambda spike: traces(spike, given.traces, 30.0 if short else given.window_seconds, results.tables),
         "reaction": lambda spike: reaction(spike, 2 if short else 20),
         "steady": lambda spike: steady(spike, 20.0 if short else 120.0),
         "rollout": lambda spike: rollout(spike, given.work_dir, 2 if short else 10),
     }
+    for name in TRACES:
+        seconds = 30.0 if short else given.window_seconds
+        live[name] = partial(trace, folder=given.traces, name=name, seconds=seconds, tables=results.tables)
     if any(part in live for part in parts):
         with serving(given.work_dir, given.port) as spike:
             results.figures["full_width_capacity_rps"] = spike.measure_capacity()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from adbeam.beams.arrival_rate import ArrivalRate
 from adbeam.beams.backlog import Backlog, Pace, QueuedRequest, finish_ms
-from adbeam.beams.config import BeamPolicyConfig
+from adbeam.beams.config import BeamPolicyConfig, LadderConfig, Policy
 from adbeam.beams.controller import BatchPlan, Controller
 from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Ladder
@@ -17,6 +19,7 @@ from adbeam.beams.value_split import split_by_value
 from adbeam.errors import UserError
 
 FULL = (32, 64, 128)
+POLICIES = Path(__file__).parents[2] / "serving" / "policies"
 COST = BatchCost(a_ms=1.0, c0_ms=1.0, c1_ms_per_row=0.04)  # 10 ms a request at full width
 
 
@@ -270,6 +273,43 @@ def test_a_slow_core_is_noticed_within_a_few_batches() -> None:
     assert predicted[0] == pytest.approx(1.0)
     assert predicted[6] > 1.7
     assert world.controller.full_width_capacity() == pytest.approx(97.0 / 2, rel=0.15)
+
+
+def test_a_request_that_nobody_could_answer_narrows_nothing() -> None:
+    world = World()
+    world.run(rate_per_second=30, seconds=5)
+    world.queue = [QueuedRequest(world.now_ms, world.now_ms + 6.0), QueuedRequest(world.now_ms, world.now_ms + 100.0)]
+    plan = world.serve()
+    assert (plan.late, plan.batch, plan.rung) == ((0,), (1,), 0)
+
+
+def test_nothing_is_learnt_from_a_batch_that_failed() -> None:
+    world = World()
+    for _ in range(20):
+        world.arrive(1)
+        world.controller.finished(world.serve(), None)
+    assert world.controller.signals().cost_factor == 1.0
+
+
+def test_what_was_learnt_of_the_machine_outlives_a_new_policy_and_ladder() -> None:
+    world = World()
+    for _ in range(40):
+        world.arrive(1)
+        plan = world.serve()
+        world.now_ms += 2 * plan.uncorrected_ms
+        world.controller.finished(plan, 2 * plan.uncorrected_ms)
+    learnt = world.controller.signals().cost_factor
+    assert learnt > 1.5
+    for ladder in (world.ladder, Ladder.build(FULL, COST, config=LadderConfig(max_rungs=3))):
+        world.controller.reconfigure(BeamPolicyConfig(), ladder)
+        assert world.controller.signals().cost_factor == learnt
+    world.controller.reconfigure(BeamPolicyConfig(), world.ladder, COST)
+    assert world.controller.signals().cost_factor == 1.0
+
+
+def test_a_policy_by_name_is_the_shipped_file() -> None:
+    for name in get_args(Policy):
+        assert BeamPolicyConfig.named(name) == BeamPolicyConfig.load(POLICIES / f"{name}.yaml")
 
 
 def test_a_policy_can_be_replaced_between_batches() -> None:

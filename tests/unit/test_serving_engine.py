@@ -166,6 +166,11 @@ async def test_following_takes_a_new_bundle_and_refuses_a_broken_one(tmp_path: P
         assert not await follower.update()
         point_current(root, first.name)
         assert await follower.update() and await served() == first.name
+        first.rename(root / "renamed")
+        point_current(root, "renamed")
+        assert await follower.update() and await served() == first.name
+        loads = service.model
+        assert await follower.update() and service.model is loads  # not loaded again at every look
         (root / "CURRENT").write_text("../elsewhere")
         assert not await follower.update() and await served() == first.name
     finally:

@@ -43,6 +43,7 @@ class GatedEngine:
         self.gate.set()
         self.batches: list[list[Query]] = []
         self.fails = False
+        self.poison = ""
 
     def prepare_thread(self) -> None:
         pass
@@ -55,6 +56,8 @@ class GatedEngine:
         self.gate.wait(10)
         if self.fails:
             raise RuntimeError("no luck")
+        if self.poison and any(query.user_id == self.poison for query in queries):
+            raise RuntimeError("bad request")
         return [Answer([] if query.scene == "empty" else [ad(f"{self.version}-ad")], True, 2.0) for query in queries]
 
 
@@ -165,6 +168,63 @@ async def test_the_queue_is_bounded_and_so_are_requests_in_flight(tmp_path: Path
         answers = await asyncio.gather(first, *waiting, hanging)
         assert all(answer is not None for answer in answers)
         assert service.in_flight == 0
+
+
+async def test_without_early_answers_late_requests_wait_and_a_full_queue_sheds(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    policy = {"policy": "static", "max_queue": 1, "max_batch": 1, "answer_late_early": False}
+    async with running(tmp_path, engine, policy=policy) as service:
+        engine.gate.clear()
+        late = [asyncio.create_task(ask(service, deadline_ms=40, user_id="a"))]
+        await until(lambda: len(engine.batches) == 1)
+        late.append(asyncio.create_task(ask(service, deadline_ms=40, user_id="b")))
+        await until(lambda: service.decoding.depth == 1)
+        with pytest.raises(Problem) as refused:
+            await ask(service, user_id="c")
+        assert refused.value.status == 503 and "Retry-After" in refused.value.headers
+        await asyncio.sleep(0.1)
+        assert not any(task.done() for task in late)
+        engine.gate.set()
+        assert [answer["served"]["source"] for answer in await asyncio.gather(*late) if answer] == ["model"] * 2
+
+
+async def test_a_full_queue_gives_up_its_least_valuable_request_for_a_better_one(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    async with running(tmp_path, engine, policy={"policy": "deadline", "max_queue": 2, "max_batch": 1}) as service:
+        engine.gate.clear()
+        first = asyncio.create_task(ask(service, user_id="first"))
+        await until(lambda: len(engine.batches) == 1)
+        cheap = asyncio.create_task(ask(service, user_id="cheap", value=0.5))
+        dear = asyncio.create_task(ask(service, user_id="dear", value=5))
+        await until(lambda: service.decoding.depth == 2)
+        same = await ask(service, user_id="same", value=0.5)
+        assert same is not None and same["served"]["source"] == "fallback"
+        better = asyncio.create_task(ask(service, user_id="better", value=2))
+        given_up = await cheap
+        assert given_up is not None and given_up["served"]["source"] == "fallback"
+        engine.gate.set()
+        answers = await asyncio.gather(first, dear, better)
+        assert [answer["served"]["source"] for answer in answers if answer] == ["model"] * 3
+
+
+async def test_a_request_that_cannot_be_decoded_takes_no_other_with_it(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    engine.poison = "bad"
+    async with running(tmp_path, engine, cost=BatchCost(1.0, 1.0, 0.001)) as service:
+        engine.gate.clear()
+        first = asyncio.create_task(ask(service, user_id="first"))
+        await until(lambda: len(engine.batches) == 1)
+        crowd = [asyncio.create_task(ask(service, user_id=user)) for user in ("a", "bad", "b")]
+        await until(lambda: service.decoding.depth == 3)
+        engine.gate.set()
+        answers = await asyncio.gather(first, *crowd)
+        assert [a["served"]["source"] for a in answers if a] == ["model", "model", "fallback", "model"]
+        assert max(len(batch) for batch in engine.batches) == 3
+        for _ in range(5):
+            await ask(service, user_id="bad")
+        assert "decodes failed" in str(service.health())
+        await ask(service)
+        assert service.health() is None
 
 
 async def test_a_cancelled_request_leaves_the_queue(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -89,6 +89,14 @@ class BeamPolicyConfig(Section):
         if self.margin_ms >= self.default_deadline_ms:
             raise ValueError("margin_ms must be below default_deadline_ms")
         return self
+
+    @classmethod
+    def named(cls, policy: Policy) -> Self:
+        """The shipped settings of a policy, those of serving/policies/NAME.yaml."""
+        baseline: dict[str, Any] = {} if policy == "deadline" else {"answer_late_early": False}
+        if policy in ("tabs", "tabs_floor"):
+            baseline["ladder"] = {"off_peak_bonus": 1.6}
+        return cls.parse({"policy": policy, **baseline}, source="policy")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -18,20 +18,21 @@ RAMP_SECONDS, WINDOW_MS = 15.0, 3000.0
 FIRST_SHARE, LAST_SHARE = 0.2, 1.5
 """The ramp begins and ends at these shares of what the replica's cost model expects."""
 KEPT_SHARE = 0.95
+RISES = 2
 FORCE_SECONDS = 60.0
 
 
 def measure_capacity(endpoint: Endpoint, users: Sequence[str], target: LoadTarget) -> float:
     """Requests a second, by a rising load while the policy is `static`; that stays in force.
 
-    The highest rate of a WINDOW_MS in which KEPT_SHARE of the requests are answered at full width inside the deadline.
-    Raises UserError where none is.
+    The highest rate of a WINDOW_MS in which KEPT_SHARE of the requests are answered at full width inside the deadline,
+    the better of two rises: what else runs on the machine for a moment must not count. Raises UserError where none is.
     """
     put_in_force(endpoint, "static")
     expected = float(call(endpoint.url, "GET", "/v1/status")[1]["full_width_capacity_per_second"])
     planned_ms = ramp(FIRST_SHARE * expected, LAST_SHARE * expected, RAMP_SECONDS)
-    run = run_load(planned_ms, bodies(users, target, len(planned_ms)), target)
-    found = best_rate(run.requests, target.deadline_ms)
+    runs = [run_load(planned_ms, bodies(users, target, len(planned_ms)), target) for _ in range(RISES)]
+    found = max(best_rate(run.requests, target.deadline_ms) for run in runs)
     if found == 0.0:
         raise UserError("at full width no load is answered inside the deadline", field="deadline_ms",
                         value=target.deadline_ms, remedy="allow more time, or fewer beams")  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from adbeam.beams.config import BeamPolicyConfig, Policy
 from adbeam.errors import UserError
@@ -15,7 +15,7 @@ def read_policy(policy: str | dict[str, Any], base: Path | None = None) -> BeamP
     if isinstance(policy, dict):
         return BeamPolicyConfig.parse(policy, source="policy")
     if policy in get_args(Policy):
-        return BeamPolicyConfig.parse({"policy": policy}, source="policy")
+        return BeamPolicyConfig.named(cast(Policy, policy))
     path = (base or Path.cwd()) / policy
     if not path.is_file():
         names = ", ".join(get_args(Policy))
