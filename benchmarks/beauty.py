@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,13 @@ from adbeam import artifacts
 from adbeam.model.lazyar import parameter_count
 from benchmarks import beauty_data, beauty_lazyar, beauty_sasrec
 from benchmarks.beauty_data import Beauty
-from benchmarks.beauty_lazyar import BATCH_TARGETS, VARIANTS, WIDE, LazyARRow
+from benchmarks.beauty_lazyar import BATCH_TARGETS, VARIANTS, LazyARRow
 from benchmarks.beauty_sasrec import SASRecRow
-from benchmarks.report import report
+from benchmarks.report import commit, report
 
 ROWS = ("lazyar-0", "sasrec-0", "ar-0", "lazyar-1", "lazyar-2")
 FURTHER = tuple(f"{name}-0" for name in VARIANTS if name not in ("lazyar", "ar"))
-"""One seed each of what was left out or changed; run when they are named."""
+"""One seed each of what was left out or changed, judged on validation; run when they are named."""
 PUBLISHED = {
     "SASRec": (0.0605, 0.0318),
     "S3-Rec": (0.0647, 0.0327),
@@ -43,6 +44,7 @@ PUBLISHED = {
 """Recall@10 and NDCG@10 on the same files."""
 
 Row = dict[str, Any]
+ROW = "row.json"
 
 
 def main() -> None:
@@ -52,13 +54,13 @@ def main() -> None:
     began = time.monotonic()
     data = beauty_data.read(options.data, options.model_dir, options.keep, options.users)
     stop_at = began + options.minutes * 60 if options.minutes else float("inf")
-    found: dict[str, Row] = {}
     for name in options.rows:
-        row = _row(name, data, options, stop_at)
-        if row is not None:
-            found[name] = row
-        if time.monotonic() > stop_at:
-            break
+        if time.monotonic() < stop_at:
+            _row(name, data, options, stop_at)
+    if options.epochs or options.users:
+        print("a look with other settings: judged on validation only, no result written", flush=True)
+        return
+    found = {name: row for name in ROWS + FURTHER if (row := _finished(name, data, options)) is not None}
     left_out = [name for name in ROWS if name not in found]
     if left_out:
         print(f"not finished: {', '.join(left_out)}; run the same command again", flush=True)
@@ -66,26 +68,47 @@ def main() -> None:
         report("beauty", _figures(found), _extra(data, found, left_out, options))
 
 
-def _row(name: str, data: Beauty, options: argparse.Namespace, stop_at: float) -> Row | None:
-    """The finished row, or None when time was up before."""
-    folder = options.keep / name
-    path, row = folder / "row.json", _open(name, data, folder, options.epochs)
-    if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["key"] == row.fit.key:
-            return kept
+def _row(name: str, data: Beauty, options: argparse.Namespace, stop_at: float) -> None:
+    """Go on with a row: train until `stop_at`, and when training is over fill what its table still lacks.
+
+    The test split is read for ROWS with their own recipe alone; what is only looked at is judged on validation.
+    """
+    looked_at = bool(options.epochs or options.users)
+    folder = options.keep / (f"look-{name}-{options.epochs}-{options.users}" if looked_at else name)
+    row = _open(name, data, folder, options.epochs)
     if not row.run(stop_at):
-        return None
-    result = _facts(row) | {
-        "key": row.fit.key,
-        "validation": row.table("validation"),
-        "test": row.table("test"),
-        "test_new_only": row.table("test", new_only=True),
-    }
+        return
+    result = _kept(folder, row.fit.key) or _facts(row) | {"key": row.fit.key, "commit": commit()}
+    tables: dict[str, Callable[[], dict[str, float]]] = {"validation": lambda: row.table("validation")}
+    if name in ROWS and not looked_at:
+        tables |= {"test": lambda: row.table("test"), "test_new_only": lambda: row.table("test", new_only=True)}
+    else:
+        tables["validation_new_only"] = lambda: row.table("validation", new_only=True)
     if isinstance(row, LazyARRow):
-        result["validation_wide_beams"] = row.table("validation", widths=WIDE)
-    artifacts.write_json(path, result)
-    return result
+        tables["validation_wide_beams"] = row.wide_beams
+    for table, judge in tables.items():
+        if table not in result:
+            began = time.monotonic()
+            result[table] = judge()
+            result["table_minutes"] = result.get("table_minutes", 0.0) + (time.monotonic() - began) / 60
+            artifacts.write_json(folder / ROW, result)
+            print(name, table, json.dumps(result[table]), flush=True)
+
+
+def _kept(folder: Path, key: str) -> Row | None:
+    """What is known of a row of these settings."""
+    path = folder / ROW
+    kept: Row | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return kept if kept is not None and kept["key"] == key else None
+
+
+def _finished(name: str, data: Beauty, options: argparse.Namespace) -> Row | None:
+    """A row whose tables are there."""
+    folder = options.keep / name
+    if not (folder / ROW).is_file():
+        return None
+    row = _kept(folder, _open(name, data, folder, None).fit.key)
+    return row if row is not None and ("test" in row or name in FURTHER) else None
 
 
 def _open(name: str, data: Beauty, folder: Path, epochs: int | None) -> LazyARRow | SASRecRow:
@@ -133,7 +156,7 @@ def _figures(found: dict[str, Row]) -> dict[str, float | None]:
         "beauty_recall10_new_only": float(np.mean([row["test_new_only"]["recall@10"] for row in lazy]))
         if lazy
         else None,
-        "beauty_minutes": float(np.mean([row["minutes"] for row in lazy])) if lazy else None,
+        "beauty_minutes": float(np.mean([row["minutes"] + row["table_minutes"] for row in lazy])) if lazy else None,
         "beauty_seeds": len(lazy),
     }
 

@@ -85,7 +85,7 @@ def read(folder: Path, model_dir: Path | None, keep: Path, users: int | None = N
             model_dir is not None,
         )
     }  # fmt: skip
-    target = keep / "sids"
+    target = keep / ("sids" if users is None else f"sids-{users}")
     if not artifacts.is_current(target, details):
         with artifacts.publish(target, details) as staging:
             sids_NT = _tokenize(folder, model_dir, sequences)

@@ -32,6 +32,7 @@ HISTORY = 50
 WIDTHS = (48, 64, 64)
 """Beams: enough that wider ones give the same ten items (checked when the row is finished)."""
 WIDE = (256, 384, 384)
+WIDE_SHARE = 4
 JUDGED_TOGETHER = 128
 
 
@@ -90,9 +91,18 @@ class LazyARRow:
         """Train; true when training is over."""
         return self.fit.run(self._batches, self._loss, self._judge, stop_at)
 
-    def table(self, split: Split, *, new_only: bool = False, widths: tuple[int, ...] = WIDTHS) -> dict[str, float]:
+    def table(self, split: Split, *, new_only: bool = False) -> dict[str, float]:
         """Metrics of the best epoch over all users; `new_only` leaves out what the user had before."""
-        return self._metrics(self.fit.best_model(), split, None, new_only, widths)
+        return self._metrics(self.fit.best_model(), split, None, new_only, WIDTHS)
+
+    def wide_beams(self) -> dict[str, float]:
+        """Validation metrics of some users, at the row's beams and far wider ones."""
+        users, model = self.data.validation_users[::WIDE_SHARE], self.fit.best_model()
+        found = {}
+        for name, widths in (("as_is", WIDTHS), ("wide", WIDE)):
+            metrics = self._metrics(model, "validation", users, False, widths)
+            found |= {f"{name}_{key}": value for key, value in metrics.items()}
+        return found
 
     def flops_per_target(self) -> float:
         """Multiply-adds times two of a forward pass over one batch, a target of it; training takes three times that."""
@@ -120,7 +130,8 @@ class LazyARRow:
     ) -> dict[str, float]:
         assert isinstance(model, LazyAR)
         histories, target_U = self.data.judged(split, users)
-        decoder = Decoder(model, self.ranking.trie(model), order_by="log_probability")
+        trie, threads = self.ranking.trie(model), torch.get_num_threads()
+        decoder = Decoder(model, trie, order_by="log_probability", ecpm_step=False, threads=threads)
         ranked: list[list[int]] = []
         # Histories of similar length share a batch: less padding.
         order = np.argsort([min(len(history), HISTORY) for history in histories], kind="stable")

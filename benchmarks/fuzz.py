@@ -26,7 +26,10 @@ import psutil
 from benchmarks.replicas import start_replicas, stop_replicas, write_tokenized_bundle
 from benchmarks.report import report
 
+MOST_GROWTH_MIB = 64.0
+ADMIN_KEY = "fuzz-admin-key"
 GOOD = {"user_id": "u", "count": 3, "deadline_ms": 1000}
+HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}
 CORPUS: dict[str, tuple[Any, ...]] = {
     "/v1/ads": (
         GOOD,
@@ -106,7 +109,7 @@ class Sender(threading.Thread):
         for _ in range(self._bodies):
             route, body = mutated(self._rng)
             try:
-                connection.request("POST", route, body)
+                connection.request("POST", route, body, HEADERS)
                 answer = connection.getresponse()
                 answer.read()
             except (OSError, http.client.HTTPException) as error:
@@ -141,21 +144,26 @@ def fuzz(port: int, process: psutil.Process, bodies: int, workers: int) -> tuple
         figures[f"fuzz_{name}_memory_mib"] = memory_mib(process)
         figures["fuzz_bodies_per_second"] = bodies * share / (time.perf_counter() - started)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/healthz")
+    health = connection.getresponse()
+    health.read()
     connection.request("POST", "/v1/ads", json.dumps(GOOD))
+    good = connection.getresponse()
+    source = json.loads(good.read())["served"]["source"] if good.status == 200 else None
     figures |= {
         "fuzz_bodies": float(sum(statuses.values())),
         "fuzz_5xx": float(len(wrong)),
         "fuzz_503_with_retry_after": float(statuses[503]),
         "fuzz_accepted_share": sum(statuses[status] for status in (200, 202, 204)) / max(sum(statuses.values()), 1),
         "fuzz_dead_processes": float(len(children - {child.pid for child in process.children()})),
-        "fuzz_good_request_after": float(connection.getresponse().status == 200),
+        "fuzz_good_request_after": float(source == "model" and health.status == 200),
         "fuzz_memory_growth_mib": figures["fuzz_rest_memory_mib"] - figures["fuzz_first_memory_mib"],
     }
     return figures, [[route, body.decode("latin-1"), what] for route, body, what in wrong[:100]]
 
 
 def main() -> None:
-    """Start a replica, fuzz it and write fuzz.json; exits with 1 when anything was answered wrongly."""
+    """Start a replica, fuzz it and write fuzz.json; exits with 1 when an answer was wrong or the replica suffered."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bodies", type=int, default=200_000)
     parser.add_argument("--workers", type=int, default=4)
@@ -165,15 +173,18 @@ def main() -> None:
         write_tokenized_bundle(Path(folder) / "bundles", 300)
         args = {
             "bundle": f"{folder}/bundles", "store": {"path": f"{folder}/h.sqlite"},
-            "event_log": {"folder": f"{folder}/events"},
+            "event_log": {"folder": f"{folder}/events"}, "admin": {"mode": "bearer", "keys_file": f"{folder}/keys"},
         }  # fmt: skip
+        Path(folder, "keys").write_text(ADMIN_KEY + "\n", encoding="utf-8")
         processes = start_replicas(args, [given.port])
         try:
             figures, wrong = fuzz(given.port, psutil.Process(processes[0].pid), given.bodies, given.workers)
         finally:
             stop_replicas(processes)
     report("fuzz", figures, {"wrong": wrong})
-    raise SystemExit(1 if wrong else 0)
+    growth_mib, alive = figures["fuzz_memory_growth_mib"], not figures["fuzz_dead_processes"]
+    healthy = alive and figures["fuzz_good_request_after"] and growth_mib < MOST_GROWTH_MIB
+    raise SystemExit(0 if healthy and not wrong else 1)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ def main() -> None:
         mean, low, high = interval(lifts)
         figures |= {f"revenue_{row.name}": mean, f"revenue_{row.name}_lo": low, f"revenue_{row.name}_hi": high}
         figures[f"requests_per_second_{row.name}"] = float(np.median([r[row.name]["per_second"] for r in results]))
+    figures |= rspo_gains(results, [row.name for row in chosen])
     for name in ("random", "best"):
         figures[f"revenue_{name}"] = float(np.mean([r[name]["revenue"] / r["cascade"]["revenue"] - 1 for r in results]))
     figures |= {**step_cost(seeds[0]), **simulation_speed(seeds[0])}
@@ -89,6 +90,17 @@ def _seed(bench: Bench, rows: list[str]) -> dict[str, dict[str, float]]:
             print(f"seed {bench.seed} {name}: {revenue / known['cascade']['revenue'] - 1:+.2%}", flush=True)
             artifacts.write_json(path, known)
     return dict(known)
+
+
+def rspo_gains(results: list[dict[str, dict[str, float]]], rows: list[str]) -> dict[str, float]:
+    """`rspo_over_<row>` with its interval: the difference of both lifts, seed by seed, since rows share a market."""
+    figures: dict[str, float] = {}
+    for row in rows if "rspo" in rows else []:
+        if row != "rspo":
+            lifts = [(r["rspo"]["revenue"] - r[row]["revenue"]) / r["cascade"]["revenue"] for r in results]
+            names = (f"rspo_over_{row}", f"rspo_over_{row}_lo", f"rspo_over_{row}_hi")
+            figures |= dict(zip(names, interval(np.array(lifts)), strict=True))
+    return figures
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:

@@ -147,7 +147,9 @@ class Bench:
         model, _ = train_plain(job, stream)
         path.parent.mkdir(parents=True, exist_ok=True)
         artifacts.write_json(path.with_suffix(".json"), job.maker.buckets.means.tolist())
-        save_file(model.state_dict(), path)
+        partial = path.with_name(f".{path.name}.partial")
+        save_file(model.state_dict(), partial)
+        partial.rename(path)
         return path
 
     def _means(self, row: Row) -> list[float]:
@@ -196,8 +198,9 @@ class Bench:
         """(expected revenue a request on the day after the log, decoded requests a second)."""
         requests = world.requests(self.market.days, self.requests)
         feed = Feed(Market(world), audience_of(self.sequences()), self.root / "feed")
+        ranker = self.ranker(row)  # trains what is missing
         began = time.process_time()
-        shown = feed.answer(self.ranker(row), requests, row.widths, self.market.slots)
+        shown = feed.answer(ranker, requests, row.widths, self.market.slots)
         seconds = time.process_time() - began
         return float(Market(world).expected_revenue(requests, shown).mean()), self.requests / seconds
 

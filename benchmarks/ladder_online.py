@@ -7,13 +7,14 @@ answers the same requests of the same day, for comparison only.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adbeam import artifacts
-from adbeam.bundle import load_bundle, resolve
+from adbeam.bundle import load_bundle
 from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import read_sequences
@@ -32,13 +33,16 @@ def play_online(
     """Rounds done, events lost and samples duplicated, mean lift over the frozen model, and the table of all rounds."""
     bench = Bench(root, seed, steps, 0, requests, market)
     row = named("lazyar_start")
+    done = root / f"done-{rounds}-{requests}-{seed}-{steps}.json"
+    if done.is_file():
+        return dict(json.loads(done.read_text(encoding="utf-8")))
     world = bench.prepare()
     config = bench.config(row, **UVR, **{"online.workers": 0, "online.lists_per_round": 256})
     bundles = config.work_dir / "bundles"
-    if not bundles.is_dir():
-        bench._write_bundle(row, bench.config(row), row.name)
-        (root / "frozen").write_text(resolve(bundles).name, encoding="utf-8")
-    frozen = Ranker.of(load_bundle(bundles / (root / "frozen").read_text(encoding="utf-8")), order_by="expected_value")
+    for part in (bundles, config.work_dir / "online", config.work_dir / "serving"):
+        shutil.rmtree(part, ignore_errors=True)  # days that were cut short begin again from the first model
+    bench._write_bundle(row, bench.config(row), row.name)
+    frozen = Ranker.of(load_bundle(bundles), order_by="expected_value")
     shards = PreparedLog.open(config.work_dir / "prepared", verify=False).sequences()
     feed = Feed(Market(world), audience_of([s for shard in shards for s in read_sequences(shard)]), config.work_dir)
     table = []
@@ -51,15 +55,15 @@ def play_online(
             Market(world).expected_revenue(asked, feed.answer(frozen, asked, BY_LEVEL, bench.market.slots)).mean()
         )
         earned = feed.play_day(live, asked, BY_LEVEL, bench.market.slots, bundle.version)
-        done = run_rounds(config, 1)
-        verdict = done[0].verdict if done else "nothing new"
+        played = run_rounds(config, 1)
+        verdict = played[0].verdict if played else "nothing new"
         table.append({"day": day, "revenue": earned, "frozen": still, "verdict": verdict})
         print(json.dumps(table[-1]), flush=True)
         artifacts.write_json(root / "rounds.json", table)
     found = account(config)
     lift = np.array([line["revenue"] / line["frozen"] - 1 for line in table])
     below = [line for line in history(config) if line["verdict"] == "published" and line.get("published") is False]
-    return {
+    result = {
         "online_rounds": len(table),
         "online_published": sum(line["verdict"] == "published" for line in table),
         "online_published_below_gate": len(below),
@@ -70,3 +74,5 @@ def play_online(
         "online_lift_last_quarter": float(lift[-max(1, len(lift) // 4) :].mean()),
         "rounds_table": table,
     }
+    artifacts.write_json(done, result)
+    return result

@@ -34,6 +34,9 @@ from benchmarks.training_setup import config_of, job_of, random_store
 PARTS = ("speed", "ingest", "padding", "memory", "paper")
 WARM_UP = 5
 INGEST_STEPS = 400
+MEASURED = ("benchmarks/training.py", "benchmarks/training_setup.py", "benchmarks/training_memory.py",
+            "platform/adbeam/training", "platform/adbeam/model", "platform/adbeam/objectives")  # fmt: skip
+"""What the figures depend on."""
 
 Part = dict[str, Any]
 """{"figures": {name: number}, ...}."""
@@ -52,7 +55,11 @@ def main() -> None:
         "memory": lambda: memory(options.size, options.workers),
         "paper": paper,
     }
-    found = {name: _once(options.keep / f"{name}.json", name, run[name]) for name in PARTS if name in options.parts}
+    asked = {name: getattr(options, name) for name in ("size", "batch", "steps", "zero_stage", "workers")}
+    asked |= {"rows_of": str(options.rows_of)}
+    found = {
+        name: _once(options.keep / f"{name}.json", name, run[name], asked) for name in PARTS if name in options.parts
+    }
     figures = {key: value for part in found.values() for key, value in part.pop("figures").items()}
     if {"ray_requests_per_second", "ingest_requests_per_second"} <= figures.keys():
         figures["ingest_over_train"] = figures["ingest_requests_per_second"] / figures["ray_requests_per_second"]
@@ -201,16 +208,17 @@ def _child(name: str, **arguments: Any) -> Part:
     return found
 
 
-def _once(path: Path, name: str, run: Callable[[], Part]) -> Part:
-    """What `run` finds, or found before at this commit."""
+def _once(path: Path, name: str, run: Callable[[], Part], asked: dict[str, Any]) -> Part:
+    """What `run` finds, or found before with the same arguments and the same code."""
+    key = {"commit": commit(*MEASURED), "asked": asked}
     if path.is_file():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["commit"] == commit():
+        if kept["key"] == key:
             return kept["part"]
     print(f"part {name}", flush=True)
     part = run()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"commit": commit(), "part": part}), encoding="utf-8")
+    path.write_text(json.dumps({"key": key, "part": part}), encoding="utf-8")
     return part
 
 

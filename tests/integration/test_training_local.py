@@ -191,6 +191,7 @@ def test_a_finished_run_becomes_a_bundle_once(configure: Callable[..., Config]) 
     assert bundle.catalogue["sid"].null_count == 0
     full = next(e for e in bundle.ladder_quality["schedules"] if tuple(e["widths"]) == config.decoding.widths)
     assert bundle.manifest["metrics"]["validation_recall@10"] == full["quality"] > 0
+    assert all(schedule["expected_ecpm"] > 0 for schedule in bundle.ladder_quality["schedules"])
     assert list((Path(config.work_dir) / "training_runs").glob("*/tensorboard/events*"))
 
 

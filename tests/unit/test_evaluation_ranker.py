@@ -13,6 +13,7 @@ from adbeam.bundle import Bundle, load_bundle
 from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.requests import Request, UserSequence, requests_in
 from adbeam.logs.trending import WINDOWS_HOURS, TrendTable
+from adbeam.model import build_model
 from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine import ModelEngine
 from adbeam.serving.metrics import Metrics
@@ -69,6 +70,18 @@ def test_popularity_breaks_ties_where_it_is_given(bundle: Bundle) -> None:
     popularity = {f"item-{row}": 3 for row in range(0, 40, 2)}
     ranked = Ranker.of(bundle, popularity=popularity).rank([request()], (16, 64, 64), 40)[0]
     assert all(ranked.index(f"item-{row}") == ranked.index(f"item-{row + 1}") - 1 for row in range(0, 40, 2))
+
+
+def test_ads_come_with_their_expected_ecpm_where_it_is_asked_for(bundle: Bundle) -> None:
+    model = build_model(bundle.model_config)
+    model.load_state_dict(bundle.weights)
+    ranker = Ranker(model, bundle.catalogue, bundle.settings["ecpm_means"], ecpm=True)
+    asked = ([request()], (16, 64, 64), 10)
+    (answer,) = ranker.valued(*asked)
+    assert [ad for ad, _ in answer] == Ranker.of(bundle).rank(*asked)[0]
+    means = bundle.settings["ecpm_means"]
+    assert all(min(means) <= ecpm <= max(means) for _, ecpm in answer)
+    assert all(np.isnan(ecpm) for _, ecpm in Ranker.of(bundle).valued(*asked)[0])
 
 
 def test_the_history_is_what_has_a_sid(bundle: Bundle) -> None:

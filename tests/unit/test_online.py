@@ -13,11 +13,13 @@ import pytest
 from adbeam.logs.requests import AD, UserSequence
 from adbeam.online.config import GateConfig
 from adbeam.online.gate import judge, lower_bound
+from adbeam.online.histories import HELD_OUT, NEW, PAST
 from adbeam.online.join import JoinTask, audit, join_shard, samples_of
 from adbeam.online.ledger import Ledger
-from adbeam.online.rows import is_held_out, marked
+from adbeam.online.rows import corrections_of, fresh_samples, is_held_out, marked, requests_of, user_value
 from adbeam.records import ACTIONS, EVENT_SCHEMA, HOUR_MS, REQUEST_SCHEMA
 
+DEEP = ACTIONS[ACTIONS.index("click") + 1]
 WEEK_MS = 168 * HOUR_MS
 
 
@@ -152,3 +154,34 @@ def test_too_few_held_out_requests_publish_nothing() -> None:
     verdict = judge(none, none, pa.table({"x": [1]}), none, [], GateConfig(), (1,))
     assert not verdict.published and "only 1 held-out" in verdict.reason
     assert verdict.as_dict()["ndcg"] is None
+
+
+def test_what_lies_between_click_and_conversion_is_learnt_as_one_click(rounds: Rounds) -> None:
+    rounds.run([request("r1", 1000, ["a", "b"])], [event("e1", "r1", "a", "click", 2000)])
+    rounds.run([], [event("e2", "r1", "a", DEEP, 3000), event("e3", "r1", "b", DEEP, 3000)])
+    found = fresh_samples([rounds.state], 2, 0)[0]
+    assert [(sample.item_id, ACTIONS[sample.action]) for sample in found["u"]] == [("b", "click")]
+    rounds.run([], [event("e4", "r1", "b", "conversion", 4000, price=3.0)])
+    assert corrections_of([rounds.state], 3) == {("r1", "b")}
+
+
+def test_a_request_whose_click_and_conversion_came_together_is_judged_and_asked(rounds: Rounds) -> None:
+    both = sequence(["r1", "r1", "r2", "r3"], ["conversion", "click", "conversion", "click"], [NEW, NEW, NEW, HELD_OUT])
+    assert [found.request_id for found in requests_of(both, NEW, "click")] == ["r1", "r2"]
+    assert [found.request_id for found in requests_of(both, HELD_OUT, "click")] == ["r3"]
+    assert [found.request_id for found in requests_of(both, NEW, "conversion")] == ["r1", "r2"]
+
+
+def test_a_users_worth_is_all_that_may_be_learnt_from() -> None:
+    marks = [PAST, NEW, HELD_OUT, NEW]
+    assert user_value(sequence(["r"] * 4, ["conversion"] * 3 + ["click"], marks)) == 1.0 + 2.0
+
+
+def sequence(requests: list[str], actions: list[str], marks: list[int]) -> UserSequence:
+    """Events one after the other, worth 1, 2, 3, ..."""
+    n = len(requests)
+    return UserSequence(
+        "u", np.array(marks, np.int8), np.array(requests, object), np.arange(n, dtype=np.int64),
+        np.array([f"i{place}" for place in range(n)], object), np.full(n, AD, np.int8), np.array(["feed"] * n, object),
+        np.array([ACTIONS.index(action) for action in actions], np.int8), np.arange(1, n + 1).astype(np.float32),
+    )  # fmt: skip

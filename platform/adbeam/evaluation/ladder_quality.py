@@ -16,17 +16,20 @@ from adbeam.logs.requests import Request
 def measure_ladder(
     ranker: Ranker, requests: Sequence[Request], full_widths: Sequence[int], *, k: int = 10
 ) -> dict[str, Any]:
-    """The bundle's `ladder_quality.json`: recall@k and the share of converted money found, by schedule.
+    """The bundle's `ladder_quality.json`: recall@k, the share of converted money found, and the expected eCPM of an
+    answered ad (of a ranker that finds it), by schedule.
 
     `quality` is recall@k, what the ladder's Pareto rungs are chosen by.
     """
     schedules = []
     for widths in generate_schedules(full_widths):
-        ranked = ranker.rank(requests, widths, k)
-        pairs = [(answer, request.ad_targets()) for answer, request in zip(ranked, requests, strict=True)]
+        valued = ranker.valued(requests, widths, k)
+        pairs = [([ad for ad, _ in answer], r.ad_targets()) for answer, r in zip(valued, requests, strict=True)]
         recall = float(np.mean([recall_at(answer, targets, k) for answer, targets in pairs]))
         value = float(np.mean([value_recall_at(answer, targets, k) for answer, targets in pairs]))
-        schedules.append({"widths": list(widths), "quality": recall, "value_recall": value})
+        ecpm = float(np.mean([ecpm for answer in valued for _, ecpm in answer] or [0.0]))
+        entry = {"widths": list(widths), "quality": recall, "value_recall": value, "expected_ecpm": ecpm}
+        schedules.append(entry)
     return {
         "metric": f"recall@{k}",
         "split": "validation",

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adbeam.bundle import SID_COLUMN, Bundle
-from adbeam.decoding import Decoder, ItemFilter, Trie
+from adbeam.decoding import Decoder, DecodeResult, ItemFilter, Trie
 from adbeam.decoding.results import OrderBy
 from adbeam.logs.requests import Request
 from adbeam.logs.trending import TrendTable
@@ -45,7 +45,9 @@ class Ranker:
         order_by: OrderBy = "log_probability",
         popularity: Mapping[str, float] | None = None,
         trends: TrendTable | None = None,
+        ecpm: bool = False,
     ) -> None:
+        """`ecpm` also finds the expected eCPM where the order does not need it."""
         ads = catalogue.filter(
             pc.and_(pc.is_valid(catalogue.column(SID_COLUMN)), pc.equal(catalogue.column("kind"), "ad"))
         )
@@ -59,8 +61,8 @@ class Ranker:
             self.trends = EncodedTrends(trends, self.sids, self.spec)
         self.model = model
         trie = Trie.build(self.sids.lookup(self.ads)[0], model.config.codebooks)
-        by_value = order_by != "log_probability"
-        self.decoder = Decoder(model.eval(), trie, ecpm_means, order_by, ecpm_step=by_value)
+        step = ecpm or order_by != "log_probability"
+        self.decoder = Decoder(model.eval(), trie, ecpm_means, order_by, ecpm_step=step)
 
     @classmethod
     def of(
@@ -85,7 +87,19 @@ class Ranker:
         live: Sequence[np.ndarray | None] | None = None,
     ) -> list[list[str]]:
         """The first k ads of each request; `new_only` leaves out what the user had before, `live` [N] masks ads."""
-        ranked: list[list[str]] = []
+        return [[ad for ad, _ in answer] for answer in self.valued(requests, widths, k, new_only=new_only, live=live)]
+
+    def valued(
+        self,
+        requests: Sequence[Request],
+        widths: tuple[int, ...],
+        k: int,
+        *,
+        new_only: bool = False,
+        live: Sequence[np.ndarray | None] | None = None,
+    ) -> list[list[tuple[str, float]]]:
+        """As rank, each ad with its expected eCPM; not a number where neither the order nor `ecpm` asks for it."""
+        ranked: list[list[tuple[str, float]]] = []
         for start in range(0, len(requests), BATCH):
             part = requests[start : start + BATCH]
             masks = live[start : start + BATCH] if live else [None] * len(part)
@@ -96,7 +110,7 @@ class Ranker:
             ]
             results = self.decoder.decode(self.contexts(part), [widths] * len(part), filters)
             for result, items, mask in zip(results, seen, masks, strict=True):
-                ranked.append(self._expand(result.sids_nT.tolist(), items, mask, k))
+                ranked.append(self._expand(result, items, mask, k))
         return ranked
 
     def contexts(self, requests: Sequence[Request]) -> ContextBatch:
@@ -121,12 +135,12 @@ class Ranker:
         """int32 [N, T], SIDs of all ads."""
         return self.sids.lookup(self.ads)[0]
 
-    def _expand(self, sids: list[list[int]], seen: Set[str], mask: np.ndarray | None, k: int) -> list[str]:
-        ads: list[str] = []
-        for sid in sids:
+    def _expand(self, result: DecodeResult, seen: Set[str], mask: np.ndarray | None, k: int) -> list[tuple[str, float]]:
+        ads: list[tuple[str, float]] = []
+        for sid, ecpm in zip(result.sids_nT.tolist(), result.expected_ecpm_n.tolist(), strict=True):
             for ad in self._index.items(sid):
                 if ad not in seen and (mask is None or mask[self.row_of[ad]]):
-                    ads.append(ad)
+                    ads.append((ad, ecpm))
             if len(ads) >= k:
                 break
         return ads[:k]

@@ -68,12 +68,12 @@ class Pairs:
 
 
 def click_pairs(sequences: Iterable[UserSequence], reward: RewardModel) -> Pairs:
-    """All clicks and conversions of the training split."""
+    """All clicks of the training split. A conversion follows its click at once: the towers would learn to repeat."""
     users, recents, ads = [], [], []
     nobody = len(reward.items.ids)
     for sequence in sequences:
         row_H = reward.items.rows(sequence.item_H)
-        acted = np.flatnonzero((sequence.action_H >= CLICK) & (row_H >= 0))
+        acted = np.flatnonzero((sequence.action_H == CLICK) & (row_H >= 0))
         recent = np.full(RECENT, nobody)
         for place in acted.tolist():
             if sequence.split_H[place] == SPLITS.index("train"):

@@ -35,7 +35,7 @@ class Round:
 
 
 class Ledger:
-    """Opened by one loop at a time; SQLite's lock refuses a second writer."""
+    """Written by one loop at a time (rounds.run_rounds holds a lock); others may read."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from adbeam import artifacts
 from adbeam.bundle import load_bundle, resolve
 from adbeam.logs.prepared import PreparedLog
-from adbeam.logs.requests import UserSequence, requests_in
+from adbeam.logs.requests import UserSequence
 from adbeam.model.spec import FeatureSpec
 from adbeam.objectives.ecpm import EcpmBuckets, SlidingEcpm
 from adbeam.online.histories import NEW, Fresh, Histories
-from adbeam.online.rows import RowMaker, corrections_of, fresh_samples, marked
+from adbeam.online.rows import RowMaker, corrections_of, fresh_samples, requests_of
 from adbeam.rewards.lists import Ask
 from adbeam.serving.eventlog import user_key
 from adbeam.tokens.encoder import version_in
@@ -66,8 +66,7 @@ def sequences_of(loop: Loop, numbers: Iterable[int]) -> list[UserSequence]:
 def asks_of(loop: Loop, number: int) -> Iterator[Ask]:
     """The requests that are trained on, as asks for candidate lists; the ads that followed are exposed."""
     for sequence in sequences_of(loop, loop.carried(number)):
-        action = loop.config.training.target_action
-        for request in requests_in(marked(sequence, NEW, action, None, False), "train", action):
+        for request in requests_of(sequence, NEW, loop.config.training.target_action):
             yield Ask.of(request, exposed=loop.config.lists.exposed)
 
 
@@ -129,6 +128,10 @@ def training_job(
     )
     files = RowFiles(loop.folder(number, "rows"), (NEW_ROWS,), (count,))
     reading: dict[str, Any] = {"use_ray": not training.local, "task_cpus": training.ingest_cpus}
+    total_steps = config.online.passes * (count // batch)
+    rails = training.rails
+    checks = {"interval_steps": max(1, min(rails.interval_steps, total_steps // (2 * rails.patience_checks)))}
+    training = training.model_copy(update={"rails": rails.model_copy(update=checks)})
     order = RequestOrder(count, batch, lanes, training.shuffle_steps, config.seed + number)
     of_lists = None
     if candidates is not None:

@@ -8,10 +8,11 @@ by the next round, together with that round's own, so every sample is in exactly
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -109,7 +110,7 @@ def run_rounds(config: OnlineSettings, limit: int | None = None, hook: Hook | No
     """
     results: list[RoundResult] = []
     folder = Path(config.work_dir).resolve() / FOLDER
-    with closing(Ledger(folder)) as ledger:
+    with _alone(folder), closing(Ledger(folder)) as ledger:
         loop = Loop(config, ledger)
         _check_shards(folder, config.online.shards)
         while limit is None or len(results) < limit:
@@ -121,6 +122,19 @@ def run_rounds(config: OnlineSettings, limit: int | None = None, hook: Hook | No
             print(f"round {result.number}: {result.verdict} ({result.reason}); in force: {result.bundle}", flush=True)
             ledger.clean(config.online.keep_rounds)
     return results
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the loop's lock, which ends with the process; a second loop waits here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("another loop works in %s; waiting until it ends", folder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _finish(loop: Loop, item: Round, hook: Hook) -> RoundResult:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from adbeam.logs.requests import UserSequence
+from adbeam.logs.requests import AD, Request, UserSequence, requests_in
 from adbeam.model.spec import FeatureSpec
 from adbeam.online.histories import HELD_OUT, NEW, Fresh
 from adbeam.online.join import samples_of
@@ -39,14 +39,16 @@ def is_held_out(request_id: str, percent: int) -> bool:
 
 
 def fresh_samples(states: Sequence[Path], number: int, percent: int) -> list[dict[str, list[Fresh]]]:
-    """The round's clicks and conversions of every shard, by user; impressions teach the reward model only."""
+    """The round's clicks and conversions of every shard, by user; impressions teach the reward model only. What lies
+    between a click and a conversion is learnt as a click, unless its click has been."""
     found = []
     for state in states:
         by_user: dict[str, list[Fresh]] = {}
         for row in samples_of(state, number).to_pylist():
-            if row["action"] >= CLICK:
+            action = CLICK if CLICK < row["action"] < CONVERSION else row["action"]
+            if action >= CLICK and action > row["before"]:
                 mark = HELD_OUT if is_held_out(row["request_id"], percent) else NEW
-                sample = Fresh(row["request_id"], row["item_id"], row["action"], row["timestamp"], row["scene"],
+                sample = Fresh(row["request_id"], row["item_id"], action, row["timestamp"], row["scene"],
                                row["value"], mark)  # fmt: skip
                 by_user.setdefault(row["user_id"], []).append(sample)
         found.append(by_user)
@@ -78,16 +80,17 @@ class RowMaker:
     def rows(self, sequences: Sequence[UserSequence], mark: int) -> Iterator[np.ndarray]:
         """Rows whose targets are the events with this mark: conversions, and clicks where they are targets."""
         for sequence in sequences:
+            worth = user_value(sequence)
             if self.target_action == "click":
-                yield self._builder("click", self.weights).rows(marked(sequence, mark, "click", None, False))
+                yield self._builder("click", self.weights).rows(marked(sequence, mark, "click", None, False), worth)
             full, part = (
                 marked(sequence, mark, "conversion", self.corrections, corrected) for corrected in (False, True)
             )
-            yield self._builder("conversion", self.weights).rows(full)
+            yield self._builder("conversion", self.weights).rows(full, worth)
             if self.target_action == "click" and (part.split_H == NEW).any():
-                yield self._builder("conversion", self._difference()).rows(part)
+                yield self._builder("conversion", self._difference()).rows(part, worth)
             elif (part.split_H == NEW).any():
-                yield self._builder("conversion", self.weights).rows(part)
+                yield self._builder("conversion", self.weights).rows(part, worth)
 
     def _difference(self) -> BehaviorWeights:
         weights = self.weights
@@ -100,6 +103,22 @@ class RowMaker:
 
     def _builder(self, action: str, weights: BehaviorWeights) -> RowBuilder:
         return RowBuilder(self.sids, self.spec, self.format, action, weights, SEED, self.trends)
+
+
+def user_value(sequence: UserSequence) -> float:
+    """Money that the user's ad conversions brought, as far as they may be learnt from."""
+    counts = (sequence.kind_H == AD) & (sequence.action_H == CONVERSION) & (sequence.split_H != HELD_OUT)
+    return float(np.nan_to_num(sequence.value_H[counts]).sum())
+
+
+def requests_of(sequence: UserSequence, mark: int, target_action: str) -> list[Request]:
+    """The sequence's requests with events of this mark: with clicks where those are targets, and with conversions,
+    which is all that is known of an ad whose click and conversion came in one round. Each request once."""
+    found: dict[str, Request] = {}
+    for action in dict.fromkeys((target_action, "conversion")):
+        for request in requests_in(marked(sequence, mark, action, None, False), "train", action):
+            found.setdefault(request.request_id, request)
+    return list(found.values())
 
 
 def marked(

@@ -20,7 +20,6 @@ from adbeam import artifacts
 from adbeam.bundle import EMBEDDER, load_bundle, resolve, write_bundle
 from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.prepared import PreparedLog
-from adbeam.logs.requests import requests_in
 from adbeam.logs.runners import InProcessRunner, ray_runner
 from adbeam.model import build_model
 from adbeam.online.gate import judge
@@ -37,7 +36,7 @@ from adbeam.online.round_data import (
     sequences_of,
     training_job,
 )
-from adbeam.online.rows import marked, replay
+from adbeam.online.rows import replay, requests_of
 from adbeam.records import LIST_SAMPLE_SCHEMA
 from adbeam.rewards.lists import ListMaker
 from adbeam.rewards.scoring import FOLDER as REWARD
@@ -49,6 +48,7 @@ from adbeam.training.launch import fit, ray_for
 from adbeam.training.trainer import ECPM, open_record, stopped
 
 if TYPE_CHECKING:
+    from adbeam.logs.requests import UserSequence
     from adbeam.online.rounds import Loop
 
 HOUR_MS = 3_600_000
@@ -96,9 +96,9 @@ def rows(loop: Loop, number: int) -> Step:
     if count < config.online.min_samples:
         return Step("done", "waiting", f"only {count} new samples, fewer than {config.online.min_samples}")
     judged = range(max(1, number - config.online.gate.rounds + 1), number + 1)
-    held_N = [part for part in maker.rows(sequences_of(loop, judged), HELD_OUT) if len(part)]
-    share = config.online.replay_share
-    old_N = replay(base.files, round(count * share / (1 - share)), number, base.format)
+    by_moment = sorted(sequences_of(loop, judged), key=_newest_held_out)
+    held_N = [part for part in maker.rows(by_moment, HELD_OUT) if len(part)]
+    old_N = replay(base.files, _replayed(loop, count), number, base.format)
     with artifacts.publish(
         target, {"round": number, "samples_of": learnt, "new": count, "replayed": len(old_N)}
     ) as out:
@@ -108,6 +108,19 @@ def rows(loop: Loop, number: int) -> Step:
         values = np.concatenate([part["value_M"][part["weight_M"] > 0] for part in new_N])
         np.save(out / "values.npy", values, allow_pickle=False)
     return Step("lists")
+
+
+def _newest_held_out(sequence: UserSequence) -> int:
+    return int(sequence.timestamp_H[sequence.split_H == HELD_OUT].max(initial=0))
+
+
+def _replayed(loop: Loop, new: int) -> int:
+    """Rows of the first training beside `new` ones: their share, and as many more as fill the last batch, so that no
+    new row is left out of a pass."""
+    training, share = loop.config.training, loop.config.online.replay_share
+    old = round(new * share / (1 - share))
+    unit = training.batch_requests if new + old >= training.batch_requests else training.lanes
+    return old + -(new + old) % unit
 
 
 def lists(loop: Loop, number: int) -> Step:
@@ -170,11 +183,10 @@ def gate(loop: Loop, number: int) -> Step:
     old = Ranker.of(bundle, order_by="expected_value", trends=prepared.trends())
     new = Ranker(new_model.eval(), bundle.catalogue, means, order_by="expected_value", trends=prepared.trends())
     judged = range(max(1, number - config.online.gate.rounds + 1), number + 1)
-    action = config.training.target_action
     requests = [
         request
         for sequence in sequences_of(loop, judged)
-        for request in requests_in(marked(sequence, HELD_OUT, action, None, False), "train", action)
+        for request in requests_of(sequence, HELD_OUT, config.training.target_action)
     ]
     requests.sort(key=lambda request: request.now_ms)
     table = pq.read_table(loop.folder(number, "rows") / HELD_ROWS)

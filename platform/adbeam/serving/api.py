@@ -14,6 +14,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -23,6 +24,9 @@ from adbeam.serving.openapi import openapi_document
 from adbeam.serving.problems import Problem
 
 logger = logging.getLogger(__name__)
+
+CLIENT_LEFT = 499
+"""Counted for a client that left before its body had come."""
 
 
 class AdsApi(FastAPI):
@@ -89,6 +93,8 @@ async def _answered(service: AdService, route: str, answer: Any, request: Reques
         response: Response = await answer(request)
     except Problem as problem:
         response = problem.response()
+    except ClientDisconnect:
+        response = Response(status_code=CLIENT_LEFT)  # nobody reads it: for the count
     except Exception:
         logger.exception("request to /v1/%s failed", route)
         response = Problem(500, "the request failed inside the replica; its log says why").response()

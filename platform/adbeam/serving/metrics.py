@@ -97,12 +97,19 @@ class Metrics:
         with self._lock:
             self._gauges[name, tuple(tags.items())] = value
 
-    def flush(self) -> None:
-        """Hand everything gathered to Ray's metrics."""
+    def take(
+        self,
+    ) -> tuple[dict[tuple[str, Tags], float], list[tuple[str, Tags, float]], dict[tuple[str, Tags], float]]:
+        """Counts, observations and gauges gathered since the last time; they are kept no longer."""
         with self._lock:
             counts, self._counts = self._counts, defaultdict(float)
             observed, self._observed = self._observed, []
             gauges, self._gauges = self._gauges, {}
+        return counts, observed, gauges
+
+    def flush(self) -> None:
+        """Hand everything gathered to Ray's metrics."""
+        counts, observed, gauges = self.take()
         for (name, tags), value in counts.items():
             self._metric(name).inc(value, tags=dict(tags))
         for name, tags, value in observed:

@@ -112,8 +112,14 @@ class RecommenderService:
         """The JSON of a BidResponse, None for no bid; raises Problem 503 when nothing can be answered."""
         parts = slots(request, self.model.scenes, self.config.openrtb, self.config.limits.count_max)
         asked = [self.request_type.model_validate(part.fields) for part in parts]
-        bodies = await asyncio.gather(*(self._answered(each, deadline_ms, arrived_s) for each in asked))
-        found = bids(request.id, zip(parts, bodies, strict=True))
+        answers = await asyncio.gather(
+            *(self._answered(each, deadline_ms, arrived_s) for each in asked), return_exceptions=True
+        )
+        refused = [answer for answer in answers if isinstance(answer, BaseException)]
+        if refused and (len(refused) == len(answers) or any(not isinstance(error, Problem) for error in refused)):
+            raise refused[0]
+        answered = [(part, body) for part, body in zip(parts, answers, strict=True) if isinstance(body, dict)]
+        found = bids(request.id, answered)
         if not found:
             return None
         seat = SeatBid(bid=found, seat=self.config.openrtb.seat)

@@ -85,7 +85,7 @@ def export(config: ExportSettings) -> Path:
     encoder = LazyTokenizer(token_settings, codebooks)
     if updates is not None:
         catalogue, watermark = fold_updates(catalogue, updates, encoder)
-    quality = _ladder_quality(config, prepared, Ranker(model, catalogue, means, trends=prepared.trends()))
+    quality = _ladder_quality(config, prepared, Ranker(model, catalogue, means, trends=prepared.trends(), ecpm=True))
     full = next((entry for entry in quality["schedules"] if tuple(entry["widths"]) == config.decoding.widths), None)
     return write_bundle(
         bundles,

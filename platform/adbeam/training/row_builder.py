@@ -38,11 +38,12 @@ class RowBuilder:
     scenes: set[str] = field(default_factory=set)
     """Of the requests seen so far."""
 
-    def rows(self, sequence: UserSequence) -> np.ndarray:
-        """One row a request of the training split that has a target with a SID."""
+    def rows(self, sequence: UserSequence, user_value: float | None = None) -> np.ndarray:
+        """One row a request of the training split that has a target with a SID. `user_value` is what the user is worth;
+        by default the money of the training split's ad conversions."""
         code_HT, known_H = self.sids.lookup(sequence.item_H)
         history = History.of(sequence, code_HT[known_H], known_H)
-        user_value = _ad_value(sequence)
+        user_value = _ad_value(sequence) if user_value is None else user_value
         requests = requests_in(sequence, "train", self.target_action)
         self.scenes.update(request.scene for request in requests)
         chosen = [(request, self._choose(request, known_H)) for request in requests]
