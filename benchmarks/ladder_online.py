@@ -23,6 +23,7 @@ from adbeam.market.feed import Feed, audience_of
 from adbeam.market.play import Market
 from adbeam.online.rounds import account, history, run_rounds
 from benchmarks.ladder_market import BY_LEVEL, MARKET, UVR, Bench, named
+from benchmarks.report import commit
 
 STEPS = 500
 
@@ -33,7 +34,7 @@ def play_online(
     """Rounds done, events lost and samples duplicated, mean lift over the frozen model, and the table of all rounds."""
     bench = Bench(root, seed, steps, 0, requests, market)
     row = named("lazyar_start")
-    done = root / f"done-{rounds}-{requests}-{seed}-{steps}.json"
+    done = root / f"done-{commit('platform/adbeam')}-{rounds}-{requests}-{seed}-{steps}.json"
     if done.is_file():
         return dict(json.loads(done.read_text(encoding="utf-8")))
     world = bench.prepare()

@@ -194,8 +194,8 @@ def rollout(spike: Spike, work_dir: Path, swaps: int) -> dict[str, float]:
 
 
 def _median(values: list[float]) -> float:
-    """Values not seen count as infinite."""
-    return median(math.inf if math.isnan(value) else value for value in values)
+    """Values not seen count as infinite; nan for none at all."""
+    return median(math.inf if math.isnan(value) else value for value in values) if values else math.nan
 
 
 class Results:

@@ -169,6 +169,7 @@ def test_a_request_whose_click_and_conversion_came_together_is_judged_and_asked(
     both = sequence(["r1", "r1", "r2", "r3"], ["conversion", "click", "conversion", "click"], [NEW, NEW, NEW, HELD_OUT])
     assert [found.request_id for found in requests_of(both, NEW, "click")] == ["r1", "r2"]
     assert [found.request_id for found in requests_of(both, HELD_OUT, "click")] == ["r3"]
+    assert requests_of(both, NEW, "click")[0].target_positions.tolist() == [0, 1]
     assert [found.request_id for found in requests_of(both, NEW, "conversion")] == ["r1", "r2"]
 
 

@@ -90,6 +90,8 @@ class DeadlinePolicy:
 
     def _without_hopeless(self, load: Load) -> Load:
         """The load less requests that no rung can answer in time: they must not narrow the beams of the others."""
+        if not self._config.answer_late_early:
+            return load  # they will be decoded all the same
         hopeless = load.backlog.surely_late(load.cautious_paces[self._ladder.floor])
         return replace(load, backlog=load.backlog.without(hopeless)) if hopeless else load
 

@@ -169,7 +169,8 @@ def _lazyar_engine(model: LazyAR, precision: Precision, compiled: bool, cuda_gra
 
 
 def _wanted(widths: Schedule, count: int | None) -> Wanted:
-    return widths, widths[-1] if count is None else min(count, widths[-1])
+    """Fewer ads than the narrowest level has beams make no difference to the search."""
+    return widths, widths[-1] if count is None else max(min(count, widths[-1]), min(widths))
 
 
 def _rows(context: ContextBatch, chosen: list[int]) -> ContextBatch:

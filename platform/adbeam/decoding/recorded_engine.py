@@ -37,7 +37,8 @@ class RecordedEngine(LazyAREngine):
         state.key_BLGSd = self._buffers.keep("key", state.key_BLGSd)
         state.value_BLGSd = state.key_BLGSd if tied else self._buffers.keep("value", state.value_BLGSd)
         run = super()._trunk
-        return self.recordings.run(("trunk", len(state.trunk_BTD)), lambda: run(state), _inputs(state), self._memory)
+        key = ("trunk", len(state.trunk_BTD))
+        return self.recordings.run(key, lambda: self._buffers.keep("trunk", run(state)), _inputs(state), self._memory)
 
     def _tail(self, x_RD: Tensor, row_tR: Tensor, state: LazyARState, layout: Layout) -> Tensor:
         run = super()._tail
@@ -46,7 +47,11 @@ class RecordedEngine(LazyAREngine):
         x_RD, group = self._buffers.keep("x", x_RD), layout.groups[0]
         key = ("tail", group.requests, group.width, len(row_tR), self._store.used)
         inputs = [x_RD, row_tR, *_inputs(state)]
-        return self.recordings.run(key, lambda: run(x_RD, row_tR, state, layout), inputs, self._memory)
+
+        def tail() -> Tensor:
+            return self._buffers.keep("h", run(x_RD, row_tR, state, layout))
+
+        return self.recordings.run(key, tail, inputs, self._memory)
 
     def _memory(self) -> tuple[int, int]:
         return self._buffers.moves, self._store.moves

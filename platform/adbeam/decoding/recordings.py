@@ -112,18 +112,24 @@ class CudaGraphs:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream()
+        self._first: torch.cuda.CUDAGraph | None = None
+        """Kept for good: a pool ends with the last of its graphs."""
 
     def __call__(self, function: Function) -> Function:
-        """Warm up on a stream of its own, as capturing asks for, then capture."""
-        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        """Warm up on a stream of its own, as capturing asks for, then capture there. The answer of `function` must lie
+        in memory that it did not make: other graphs of the pool may write over that."""
+        stream, current = self._stream, torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             for _ in range(2):
                 function()
         current.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        capture = torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local")
+        with torch.cuda.stream(current), capture:  # the outer one comes back to this stream where capturing fails
             answer = function()
+        self._first = self._first or graph
 
         def replay() -> Tensor:
             graph.replay()

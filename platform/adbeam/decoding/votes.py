@@ -37,7 +37,8 @@ class BeamVotes:
 
     def follow(self, parent_R: Tensor, code_R: Tensor, level: int, size: int) -> None:
         """Move every token to the beam that took its code of `level`; drop those whose code no beam took."""
-        key_R, order_R = (parent_R * size + code_R).sort()
+        # A row that only fills its group may have the key of a live one, which stands before it.
+        key_R, order_R = (parent_R * size + code_R).sort(stable=True)
         wanted_N = self.row_N * size + self.code_NT[:, level]
         place_N = torch.searchsorted(key_R, wanted_N).clamp_max_(len(key_R) - 1)
         kept = (key_R[place_N] == wanted_N).nonzero()[:, 0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,9 @@ def requests_of(sequence: UserSequence, mark: int, target_action: str) -> list[R
     found: dict[str, Request] = {}
     for action in dict.fromkeys((target_action, "conversion")):
         for request in requests_in(marked(sequence, mark, action, None, False), "train", action):
-            found.setdefault(request.request_id, request)
+            known = found.setdefault(request.request_id, request)
+            places = np.union1d(known.target_positions, request.target_positions)
+            found[request.request_id] = replace(known, target_positions=places)
     return list(found.values())
 
 

@@ -10,7 +10,7 @@ import time
 
 from adbeam.beams.backlog import QueuedRequest
 from adbeam.beams.config import BeamPolicyConfig
-from adbeam.serving.decode_loop import DecodeLoop
+from adbeam.serving.decode_loop import DecodeLoop, Refusal
 from adbeam.serving.engine import LoadedModel
 from adbeam.serving.metrics import Recorder
 from adbeam.serving.query import Decoded, Query, Waiting
@@ -72,29 +72,29 @@ class AwaitedDecoding:
         finally:
             if timer is not None:
                 timer.cancel()
-        return "late" if outcome is None else outcome
+        return outcome
 
     def _expire(self, waiting: Waiting, due_s: float) -> None:
         self._lag.observe(due_s)
         self.decoding.withdraw(waiting)
         if not waiting.future.done():
-            waiting.future.set_result(None)
+            waiting.future.set_result("late")
 
-    def _delivered(self, batch: list[Waiting], decoded: list[Decoded] | None) -> None:
+    def _delivered(self, batch: list[Waiting], decoded: list[Decoded] | Refusal) -> None:
         """Called in the decode thread: one wake-up of the event loop a batch."""
         assert self._loop is not None
         if self._loop.is_closed():
             return
-        outcomes: list[Decoded | None] = [None] * len(batch) if decoded is None else list(decoded)
+        outcomes: list[Decoded | str] = [decoded] * len(batch) if isinstance(decoded, str) else list(decoded)
         self._loop.call_soon_threadsafe(self._resolve, batch, outcomes, time.monotonic())
-        if decoded:
+        if decoded and not isinstance(decoded, str):
             self._metrics.observe("adbeam_decode_seconds", decoded[0].decode_ms / 1000)
             self._metrics.observe("adbeam_batch_size", len(decoded))
             for entry in decoded:
                 self._metrics.observe("adbeam_queue_delay_seconds", entry.queue_ms / 1000)
                 self._metrics.observe("adbeam_beam_width", entry.widths[-1])
 
-    def _resolve(self, batch: list[Waiting], outcomes: list[Decoded | None], posted_s: float) -> None:
+    def _resolve(self, batch: list[Waiting], outcomes: list[Decoded | str], posted_s: float) -> None:
         self._lag.observe(posted_s)
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if not waiting.future.done():

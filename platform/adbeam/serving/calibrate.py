@@ -42,12 +42,12 @@ def check(engine: ModelEngine) -> None:
         )
 
 
-def record(engine: ModelEngine, ladder: Ladder, max_batch: int) -> None:
+def record(engine: ModelEngine, ladder: Ladder, max_batch: int, count_max: int) -> None:
     """Answer batches of every size and rung that traffic will bring, twice: then their CUDA graphs are recorded.
 
     The largest come first, so that no buffer moves once recordings read it.
     """
-    queries, started = probe_queries(engine, max_batch), time.perf_counter()
+    queries, started = probe_queries(engine, max_batch, count_max), time.perf_counter()
     sizes = {min(rounded_up(size, RecordedEngine.multiple), max_batch) for size in range(1, max_batch + 1)}
     for size in sorted(sizes, reverse=True):
         for rung in ladder.rungs:
@@ -79,8 +79,8 @@ def calibrate(engine: ModelEngine, ladder: Ladder, max_batch: int, seconds: floa
     return BatchCost(found.a_ms, max(found.c0_ms, LEAST_MS), max(found.c1_ms_per_row, LEAST_MS / 100))
 
 
-def probe_queries(engine: ModelEngine, count: int) -> list[Query]:
-    """Queries with full-length histories drawn from the catalogue."""
+def probe_queries(engine: ModelEngine, count: int, ads: int = 10) -> list[Query]:
+    """Queries with full-length histories drawn from the catalogue, each for so many ads."""
     rng = np.random.default_rng(0)
     now_ms = int(time.time() * 1000)
     items = engine.catalogue.item_ids
@@ -92,7 +92,7 @@ def probe_queries(engine: ModelEngine, count: int) -> list[Query]:
             HistoryEvent(item_id=items[row], timestamp=now_ms - (length - place) * HOUR_MS, value=1.0)
             for place, row in enumerate(drawn)
         )
-        queries.append(Query(None, history, engine.scenes[0], 10, now_ms, Blocked()))
+        queries.append(Query(None, history, engine.scenes[0], ads, now_ms, Blocked()))
     return queries
 
 

@@ -13,6 +13,7 @@ from adbeam.serving.arrivals import ramp
 from adbeam.serving.client import call
 from adbeam.serving.launch import Endpoint
 from adbeam.serving.loadtest import LoadTarget, Sent, bodies, run_load
+from adbeam.serving.policy import read_policy
 
 RAMP_SECONDS, WINDOW_MS = 15.0, 3000.0
 FIRST_SHARE, LAST_SHARE = 0.2, 1.5
@@ -56,10 +57,10 @@ def best_rate(requests: Sequence[Sent], deadline_ms: float) -> float:
 
 def put_in_force(endpoint: Endpoint, policy: str | Mapping[str, Any]) -> None:
     """Put a beam policy in force and wait until the replica says so; raises UserError when it does not."""
-    name = policy if isinstance(policy, str) else policy["policy"]
+    wanted = read_policy(policy if isinstance(policy, str) else dict(policy))
     endpoint.reconfigure(policy=policy)
     end = time.monotonic() + FORCE_SECONDS
-    while call(endpoint.url, "GET", "/v1/status")[1]["policy"] != name:
+    while call(endpoint.url, "GET", "/v1/status")[1]["policy_settings"] != wanted.model_dump(mode="json"):
         if time.monotonic() > end:
-            raise UserError("the policy does not come into force", field="policy", value=name)
+            raise UserError("the policy does not come into force", field="policy", value=wanted.policy)
         time.sleep(0.2)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Literal, Protocol
 
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.controller import BatchPlan, Controller, ControllerSignals
@@ -47,11 +47,12 @@ class Engine(Protocol):
         """How the live catalogue narrows along a semantic ID; raises UserError when it does not fit the codebooks."""
 
 
-Deliver = Callable[[list[Waiting], list[Decoded] | None], None]
+Refusal = Literal["late", "queue_full"]
+Deliver = Callable[[list[Waiting], list[Decoded] | Refusal], None]
 
 
 class DecodeLoop:
-    """The queue and the thread behind it; the thread calls `deliver(waiting, decoded)`: None is not in time."""
+    """The queue and the thread behind it, which calls `deliver(waiting, decoded or why not)`."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class DecodeLoop:
                 if least.queued.value >= waiting.queued.value:
                     return False
                 del self._queue[least]
-                self._deliver([least], None)
+                self._deliver([least], "queue_full")
             self._queue[waiting] = None
             self._changed.notify()
         return True
@@ -167,21 +168,26 @@ class DecodeLoop:
 
     def _run(self) -> None:
         self._engine.prepare_thread()
+        try:
+            self._decode_until_closed()
+        finally:  # also where the thread dies: nobody else would answer them
+            self._deliver(list(self._queue), "late")
+
+    def _decode_until_closed(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._closing or self._pending)
                 if self._closing:
-                    break
+                    return
                 self._apply_pending()
                 if not self._queue:
                     continue
                 engine, full_widths = self._engine, self._full_widths()
                 batch, late, plan = self._next()
             if late:
-                self._deliver(late, None)
+                self._deliver(late, "late")
             if batch:
                 self._decode(engine, batch, plan, full_widths)
-        self._deliver(list(self._queue), None)
 
     def _apply_pending(self) -> None:
         changes, self._pending = self._pending, []
@@ -215,7 +221,7 @@ class DecodeLoop:
             self._controller.finished(plan, None if failed else decode_ms)
         given_up = [entry for entry, answer in zip(batch, answers, strict=True) if answer is None]
         if given_up:
-            self._deliver(given_up, None)
+            self._deliver(given_up, "late")
         found = [
             (entry, Decoded(answer, engine.version, rung, widths, full_widths, started_ms - entry.queued.arrived_ms,
                             decode_ms))
@@ -229,6 +235,8 @@ class DecodeLoop:
         """The answers of a batch that failed, each request alone: one that cannot be decoded takes no other with it."""
         answers: list[Answer | None] = [None] * len(batch)
         for place, entry in enumerate(batch if len(batch) > 1 else ()):
+            if entry.future.done():
+                continue
             with suppress(Exception):
                 answers[place] = engine.answer([entry.query], [schedules[place]])[0]
         return answers

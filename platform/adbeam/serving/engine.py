@@ -210,12 +210,14 @@ def load_model(
     widths = engine.full_widths
     ladder = Ladder.build(widths, None, quality, policy.ladder)
     if config.engine.cuda_graphs:
-        record(engine, ladder, policy.max_batch)
+        record(engine, ladder, policy.max_batch, config.limits.count_max)
     if cost is None:
         cost = calibrate(engine, ladder, policy.max_batch, config.engine.calibration_seconds)
         logger.info(
             "decoding costs %.2f ms + a request (%.2f ms + rows x %.4f ms)", cost.a_ms, cost.c0_ms, cost.c1_ms_per_row
         )
+    if config.engine.cuda_graphs:  # what it costs has a say in which rungs there are
+        record(engine, Ladder.build(widths, cost, quality, policy.ladder), policy.max_batch, config.limits.count_max)
     popular = engine.catalogue.popular(config.fallback.size)
     live = follow(engine, config, metrics)
     return LoadedModel(engine, cost, widths, quality, engine.scenes, popular, time.monotonic(), live)

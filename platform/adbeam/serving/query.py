@@ -88,9 +88,9 @@ class Decoded:
 
 @dataclass(eq=False, slots=True)
 class Waiting:
-    """A query in the queue. `future` gets a Decoded, or None when there will be none in time."""
+    """A query in the queue. `future` gets a Decoded, or why there will be none ("late", "queue_full")."""
 
     query: Query
     queued: QueuedRequest
-    future: asyncio.Future[Decoded | None]
+    future: asyncio.Future[Decoded | str]
     history: UserHistory | None = field(default=None)

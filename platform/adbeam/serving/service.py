@@ -116,8 +116,9 @@ class RecommenderService:
             *(self._answered(each, deadline_ms, arrived_s) for each in asked), return_exceptions=True
         )
         refused = [answer for answer in answers if isinstance(answer, BaseException)]
-        if refused and (len(refused) == len(answers) or any(not isinstance(error, Problem) for error in refused)):
-            raise refused[0]
+        faults = [error for error in refused if not isinstance(error, Problem)]
+        if faults or (refused and len(refused) == len(answers)):
+            raise (faults or refused)[0]
         answered = [(part, body) for part, body in zip(parts, answers, strict=True) if isinstance(body, dict)]
         found = bids(request.id, answered)
         if not found:
