@@ -20,16 +20,18 @@ FIRST_SHARE, LAST_SHARE = 0.2, 1.5
 """The ramp begins and ends at these shares of what the replica's cost model expects."""
 KEPT_SHARE = 0.95
 RISES = 2
+FULL_WIDTH = {"policy": "static", "answer_late_early": True}
 FORCE_SECONDS = 60.0
 
 
 def measure_capacity(endpoint: Endpoint, users: Sequence[str], target: LoadTarget) -> float:
-    """Requests a second, by a rising load while the policy is `static`; that stays in force.
+    """Requests a second, by a rising load at full width; a policy for that stays in force.
 
     The highest rate of a WINDOW_MS in which KEPT_SHARE of the requests are answered at full width inside the deadline,
-    the better of two rises: what else runs on the machine for a moment must not count. Raises UserError where none is.
+    the better of two rises: what else runs on the machine for a moment must not count, nor do decodes of requests that
+    are late already. Raises UserError where none is.
     """
-    put_in_force(endpoint, "static")
+    put_in_force(endpoint, FULL_WIDTH)
     expected = float(call(endpoint.url, "GET", "/v1/status")[1]["full_width_capacity_per_second"])
     planned_ms = ramp(FIRST_SHARE * expected, LAST_SHARE * expected, RAMP_SECONDS)
     runs = [run_load(planned_ms, bodies(users, target, len(planned_ms)), target) for _ in range(RISES)]
