@@ -42,6 +42,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ar": {"lazy_layers": 0},
     "without_recency_bias": {"recency_bias": False},
     "without_path_codes": {"path_codes": False},
+    "history_layers": {"history_layers": 2},
+    "primes": {"item_buckets": 65537, "prefix_buckets": 65537},
+    "separate_values": {"separate_values": True},
     "narrow": {"width": 64},
     "wide": {"width": 192},
 }

@@ -72,6 +72,7 @@ def decoders(record: Any = tape, **changes: Any) -> tuple[Decoder, Decoder, Reco
         {"recency_bias": True},
         {"path_codes": True},
         {"separate_values": True},
+        {"history_layers": 2},
     ],
 )
 def test_replays_give_the_answers_of_the_engine(changes: dict[str, Any]) -> None:

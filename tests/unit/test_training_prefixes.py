@@ -37,9 +37,10 @@ def one_sample_a_target(users: list[np.ndarray]) -> TrainBatch:
 
 @pytest.mark.parametrize("lazy_layers", [0, 2])
 @pytest.mark.parametrize("lambda_mtp", [0.0, 0.3])
-def test_one_pass_is_one_sample_a_target(lazy_layers: int, lambda_mtp: float) -> None:
+@pytest.mark.parametrize("history_layers", [0, 2])
+def test_one_pass_is_one_sample_a_target(lazy_layers: int, lambda_mtp: float, history_layers: int) -> None:
     torch.manual_seed(0)
-    model = LazyAR(CONFIG.model_copy(update={"lazy_layers": lazy_layers}))
+    model = LazyAR(CONFIG.model_copy(update={"lazy_layers": lazy_layers, "history_layers": history_layers}))
     users = histories([5, 2, 9, 3])
     found = []
     for batch in (prefix_batch(users, SPEC), one_sample_a_target(users)):

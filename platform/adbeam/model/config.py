@@ -40,6 +40,9 @@ class ModelConfig(Section):
         False,
         description="Embed the previous code together with its hashed path (not in GR4AD): level 3 sees (s_1, s_2).",
     )
+    history_layers: int = Field(
+        0, ge=0, description="Causal self-attention layers over the newest events before their keys (not in GR4AD)."
+    )
     recency_bias: bool = Field(
         False,
         description="Attention to the newest events fades by a learnt bias for each age and head (not in GR4AD); for "

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from adbeam.model.batch import ContextBatch
 from adbeam.model.config import ModelConfig
+from adbeam.model.history_layers import HistoryLayers
 from adbeam.model.history_prior import HistoryPrior
 from adbeam.model.history_tokens import SHORT
 from adbeam.model.recency import ages
@@ -115,6 +116,7 @@ class ContextProcessor(nn.Module):
         self.static_embedding = nn.EmbeddingBag(self.spec.static_rows, config.width, mode="sum")
         self.token_embedding = nn.EmbeddingBag(self.spec.token_rows, config.width, mode="sum")
         self.pathways = nn.ModuleList(nn.Linear(config.width, self.slices * self.group_width) for _ in range(3))
+        self.history = HistoryLayers(config) if config.history_layers else None
         self.norm = GroupedRMSNorm(self.slices, self.group_width)
         self.dropout = nn.Dropout(config.dropout)
         self.priors = nn.ModuleDict()
@@ -129,6 +131,8 @@ class ContextProcessor(nn.Module):
         token = self.dropout(self._tokens(context, codes))
         split = config.short_length if context.short_places is None else context.short_places
         short, long = token[:, :split], token[:, split:]
+        if self.history is not None:
+            short = self.history(short, context.mask_BS[:, 1 : 1 + split])
         parts = [self.dropout(self._static(context)), short, long]
         joined = torch.cat([path(part) for path, part in zip(self.pathways, parts, strict=True)], dim=1)
         joined = self.norm(joined.view(B, -1, self.slices, self.group_width))
