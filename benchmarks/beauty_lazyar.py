@@ -43,6 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without_recency_bias": {"recency_bias": False},
     "without_path_codes": {"path_codes": False},
     "history_layers": {"history_layers": 2},
+    "without_copying": {"copy_at_start": False},
     "primes": {"item_buckets": 65537, "prefix_buckets": 65537},
     "separate_values": {"separate_values": True},
     "narrow": {"width": 64},

@@ -276,3 +276,21 @@ def test_it_learns_to_copy(lazy_layers: int) -> None:
         loss.backward()
         optimiser.step()
     assert loss.item() < 1.0, f"chance is {sum(torch.log(torch.tensor(config.codebooks).float())):.1f} nats"
+
+
+@torch.no_grad()
+def test_it_begins_by_copying_unless_told_not_to() -> None:
+    """Before any training the first code of the one history item is likelier than chance; without copying it is not."""
+    gains = {}
+    for copies in (True, False):
+        model = model_of(copy_at_start=copies, width=64, lazy_layers=0)
+        context = random_context(model.config, 256)
+        context.mask_BS[:, 2:] = False
+        first_B = context.code_BST[:, 1, 0]
+        kept_B = context.mask_BS[:, 1] & (first_B >= 0)
+        state = model.encode(context)
+        h, _ = model.step(0, model.trunk(state), state)
+        log_p_BV = F.log_softmax(model.head(0, h)[:, 0], dim=-1)
+        own_B = log_p_BV.gather(1, first_B.clamp_min(0)[:, None])[:, 0]
+        gains[copies] = float((own_B - log_p_BV.mean(1))[kept_B].mean())
+    assert gains[True] > 0.1 > abs(gains[False]), gains

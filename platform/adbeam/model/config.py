@@ -48,6 +48,9 @@ class ModelConfig(Section):
         description="Attention to the newest events fades by a learnt bias for each age and head (not in GR4AD); for "
         "logs without times.",
     )
+    copy_at_start: bool = Field(
+        True, description="Begin with weights that copy codes of the history; false for logs without repeats."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Of residual branches and context tokens.")
 
     @model_validator(mode="after")

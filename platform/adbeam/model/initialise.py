@@ -50,7 +50,8 @@ def initialise(model: LazyAR | MtpDecoder) -> None:
             nn.init.normal_(module.weight, std=FEATURE_SCALE * CODE_SCALE * config.width**-0.5)
     nn.init.normal_(model.steps.position, std=POSITION_STD)
     nn.init.normal_(model.steps.bos, std=CODE_SCALE * config.width**-0.5)
-    _read_aloud(model)
+    if config.copy_at_start:
+        _read_aloud(model)
 
 
 def _read_aloud(model: LazyAR | MtpDecoder) -> None:

@@ -96,10 +96,12 @@ def _universal(state: Path, local_rank: int) -> Iterator[Path]:
         shutil.rmtree(target, ignore_errors=True)
         _convert(state, target)
     torch.distributed.barrier()
-    yield target
-    torch.distributed.barrier()
-    if local_rank == 0:
-        shutil.rmtree(target, ignore_errors=True)
+    try:
+        yield target
+        torch.distributed.barrier()
+    finally:
+        if local_rank == 0:
+            shutil.rmtree(target, ignore_errors=True)
 
 
 def _convert(source: Path, target: Path) -> None:
