@@ -283,6 +283,18 @@ def test_a_request_that_nobody_could_answer_narrows_nothing() -> None:
     assert (plan.late, plan.batch, plan.rung) == ((0,), (1,), 0)
 
 
+def test_under_overload_whole_batches_go_before_a_few_urgent_requests() -> None:
+    pace = Pace(fixed_ms=10.0, request_ms=1.0, batch=20)
+    queue = [QueuedRequest(0.0, 15.0)] * 3 + [QueuedRequest(0.0, 32.0)] * 30
+    backlog = Backlog.of(queue, 0.0, 0.0, True)
+    assert not backlog.drains(pace)
+    dropped = backlog.unservable(pace)
+    assert dropped >= {0, 1, 2} and len(dropped) == 13  # a batch of 20 ends after 30 ms, the next one too late
+    assert backlog.without(dropped).first_batch(pace) == 20
+    alone = Backlog.of([QueuedRequest(0.0, 5.0)], 0.0, 0.0, True)
+    assert alone.unservable(pace) == {0}
+
+
 def test_nothing_is_learnt_from_a_batch_that_failed() -> None:
     world = World()
     for _ in range(20):

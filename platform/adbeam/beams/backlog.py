@@ -96,10 +96,22 @@ class Backlog:
         """Places of requests too late even if decoded alone once the running batch ends in `busy_ms`."""
         return set(np.flatnonzero(self.slack_ms_Q < busy_ms + pace.batch_ms(1)).tolist())
 
+    def _whole_batch_ms(self, pace: Pace) -> float:
+        """Time of the largest batch that the queue can fill with requests that have so long; of one where none has."""
+        ms_n = pace.fixed_ms + pace.request_ms * np.arange(1, min(pace.batch, len(self)) + 1)
+        patient_n = len(self) - np.searchsorted(self.slack_ms_Q, ms_n)
+        filled = np.flatnonzero(patient_n >= np.arange(1, len(ms_n) + 1))
+        return float(ms_n[filled[-1] if len(filled) else 0])
+
     def unservable(self, pace: Pace) -> set[int]:
-        """Places to give up so that all others are in time: the least valuable ones (Moore and Hodgson's rule for jobs
-        of equal length, which keeps the largest total value). Needs the order by deadline."""
-        dropped = self.surely_late(pace)
+        """Places to give up so that all others are in time: first those too urgent for a whole batch, then the least
+        valuable ones (Moore and Hodgson's rule for jobs of equal length, which keeps the largest total value). Needs
+        the order by deadline.
+
+        Small batches for urgent requests cost throughput, which makes the next ones urgent: under overload a replica
+        would never leave them again.
+        """
+        dropped = set(np.flatnonzero(self.slack_ms_Q < self._whole_batch_ms(pace)).tolist())
         places = [place for place in range(len(self)) if place not in dropped]
         if not places:
             return dropped
