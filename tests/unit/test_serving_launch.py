@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from adbeam.serving.launch import _reason
+from pathlib import Path
+
+import pytest
+import ray
+import yaml
+from tests.bundles import write_random_bundle
+
+from adbeam.errors import UserError
+from adbeam.serving.launch import _reason, start
+
+SERVING = Path(__file__).parents[2] / "serving"
 
 
 def test_a_deployment_that_fails_is_explained_by_what_the_replica_said() -> None:
@@ -11,3 +21,14 @@ def test_a_deployment_that_fails_is_explained_by_what_the_replica_said() -> None
     )
     assert _reason("Failed to update", "fine", quoted) == "again"
     assert _reason(" Failed to update ", "OOM") == "Failed to update"
+
+
+def test_a_bad_user_config_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    write_random_bundle(tmp_path / "bundles", 20)
+    values = yaml.safe_load((SERVING / "ads.yaml").read_text(encoding="utf-8"))
+    policy = {"policy": "deadline", "utilisation_bound": 0.5, "widen_utilisation": 0.9}
+    values["applications"][0]["deployments"][0]["user_config"] = {"policy": policy}
+    (tmp_path / "ads.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match="the rung oscillates"):
+        start(tmp_path / "ads.yaml", {"bundle": str(tmp_path / "bundles")})
+    assert not ray.is_initialized()

@@ -71,12 +71,14 @@ def start(
         os.environ.setdefault(name, value)
     import ray
 
-    from adbeam.serving.replica import validated_args
+    from adbeam.serving.replica import validated_args, validated_options
     from adbeam.serving.serve_config import read_serve_config
 
     values = read_serve_config(config, overrides=overrides, port=port)
     application = values["applications"][0]
     application["args"] = validated_args(application["args"])
+    for deployment in application.get("deployments", ()):  # a replica would refuse it at every try to start
+        validated_options(deployment.get("user_config"), application["args"]["policy"])
     owns_ray = not ray.is_initialized()
     if owns_ray:
         refuse_taken(port)

@@ -12,10 +12,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 
+from adbeam.beams.config import BeamPolicyConfig
 from adbeam.errors import UserError
 from adbeam.serving.api import build_api
 from adbeam.serving.config import ReplicaOptions, ServingConfig
@@ -73,15 +75,14 @@ class Recommender:
         starting = not self._tasks
         self._ensure_started()
         try:
-            options = ReplicaOptions.parse(user_config or {}, source="user_config")
-            policy = read_policy(self.config.policy if options.policy is None else options.policy)
+            policy, bundle = validated_options(user_config, self.config.policy)
         except UserError as error:
             if starting:
                 raise
             logger.error("user_config is refused, what was in force stays: %s", error)
             return
         self.service.take_policy(policy)
-        await self._follower.follow(options.bundle or self.config.bundle)
+        await self._follower.follow(bundle or self.config.bundle)
 
     async def check_health(self) -> None:
         """Raise when the decode thread is dead, stuck or failing, so that Serve replaces this replica."""
@@ -130,6 +131,14 @@ def warn_about_switches() -> None:
             "Start Ray and Serve with the variables of serving/serve.env, or use `adbeam serve`.",
             ", ".join(missing),
         )
+
+
+def validated_options(
+    user_config: dict[str, Any] | None, policy: str | dict[str, Any]
+) -> tuple[BeamPolicyConfig, Path | None]:
+    """The policy (that of the args by default) and the bundle that `user_config` asks for; raises UserError."""
+    options = ReplicaOptions.parse(user_config or {}, source="user_config")
+    return read_policy(policy if options.policy is None else options.policy), options.bundle
 
 
 def validated_args(args: dict[str, Any]) -> dict[str, Any]:
