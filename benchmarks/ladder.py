@@ -49,8 +49,7 @@ def main() -> None:
     figures: dict[str, float] = {}
     for row in chosen:
         lifts = np.array([result[row.name]["revenue"] / result["cascade"]["revenue"] - 1 for result in results])
-        mean, low, high = interval(lifts)
-        figures |= {f"revenue_{row.name}": mean, f"revenue_{row.name}_lo": low, f"revenue_{row.name}_hi": high}
+        figures |= with_interval(f"revenue_{row.name}", lifts)
         figures[f"requests_per_second_{row.name}"] = float(np.median([r[row.name]["per_second"] for r in results]))
     figures |= rspo_gains(results, [row.name for row in chosen])
     for name in ("random", "best"):
@@ -98,9 +97,13 @@ def rspo_gains(results: list[dict[str, dict[str, float]]], rows: list[str]) -> d
     for row in rows if "rspo" in rows else []:
         if row != "rspo":
             lifts = [(r["rspo"]["revenue"] - r[row]["revenue"]) / r["cascade"]["revenue"] for r in results]
-            names = (f"rspo_over_{row}", f"rspo_over_{row}_lo", f"rspo_over_{row}_hi")
-            figures |= dict(zip(names, interval(np.array(lifts)), strict=True))
+            figures |= with_interval(f"rspo_over_{row}", np.array(lifts))
     return figures
+
+
+def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
+    """The mean by `name`, its bounds by NAME_lo and NAME_hi."""
+    return dict(zip((name, f"{name}_lo", f"{name}_hi"), interval(values), strict=True))
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:

@@ -38,12 +38,9 @@ import torch, uvicorn
 torch.set_num_threads(1)
 from adbeam.serving.replica import Recommender
 args, port = json.loads(sys.argv[1]), int(sys.argv[2])
-class Quiet(Recommender):
-    def _flush(self):  # there is no Ray to hand them to
-        while not self._stopping.wait(0.5):
-            self._metrics.take()
 async def main():
-    replica = Quiet(args)
+    replica = Recommender(args)
+    replica._metrics.flush = replica._metrics.take  # there is no Ray to hand them to
     replica.service.fleet = dict  # Serve is not there to ask
     await replica.reconfigure({})
     await uvicorn.Server(uvicorn.Config(replica.__serve_build_asgi_app__(), port=port, log_level="warning")).serve()

@@ -140,12 +140,12 @@ def test_a_recording_that_fails_or_differs_is_said_once_and_done_without(
 
 
 def test_recordings_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    recordings = Recordings(tape, most=2)
+    recordings = Recordings(tape, lambda: None, most=2)
     x = torch.zeros(1)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             for key in range(4):
-                assert recordings.run(key, lambda: x + 1, [], lambda: None).item() == 1
+                assert recordings.run(key, lambda: x + 1, []).item() == 1
     assert len(recordings) == 2
     assert len(caplog.records) == 1
 

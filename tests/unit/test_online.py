@@ -16,8 +16,9 @@ from adbeam.online.gate import judge, lower_bound
 from adbeam.online.histories import HELD_OUT, NEW, PAST
 from adbeam.online.join import JoinTask, audit, join_shard, samples_of
 from adbeam.online.ledger import Ledger
-from adbeam.online.rows import corrections_of, fresh_samples, is_held_out, marked, requests_of, user_value
+from adbeam.online.rows import corrections_of, fresh_samples, is_held_out, marked, requests_of
 from adbeam.records import ACTIONS, EVENT_SCHEMA, HOUR_MS, REQUEST_SCHEMA
+from adbeam.training.row_builder import ad_value
 
 DEEP = ACTIONS[ACTIONS.index("click") + 1]
 WEEK_MS = 168 * HOUR_MS
@@ -175,7 +176,8 @@ def test_a_request_whose_click_and_conversion_came_together_is_judged_and_asked(
 
 def test_a_users_worth_is_all_that_may_be_learnt_from() -> None:
     marks = [PAST, NEW, HELD_OUT, NEW]
-    assert user_value(sequence(["r"] * 4, ["conversion"] * 3 + ["click"], marks)) == 1.0 + 2.0
+    known = sequence(["r"] * 4, ["conversion"] * 3 + ["click"], marks)
+    assert ad_value(known, known.split_H != HELD_OUT) == 1.0 + 2.0
 
 
 def sequence(requests: list[str], actions: list[str], marks: list[int]) -> UserSequence:

@@ -94,7 +94,10 @@ class Backlog:
 
     def surely_late(self, pace: Pace, busy_ms: float = 0.0) -> set[int]:
         """Places of requests too late even if decoded alone once the running batch ends in `busy_ms`."""
-        return set(np.flatnonzero(self.slack_ms_Q < busy_ms + pace.batch_ms(1)).tolist())
+        return self._with_less_than(busy_ms + pace.batch_ms(1))
+
+    def _with_less_than(self, slack_ms: float) -> set[int]:
+        return set(np.flatnonzero(self.slack_ms_Q < slack_ms).tolist())
 
     def _whole_batch_ms(self, pace: Pace) -> float:
         """Time of the largest batch that the queue can fill with requests that have so long; of one where none has."""
@@ -111,7 +114,7 @@ class Backlog:
         Small batches for urgent requests cost throughput, which makes the next ones urgent: under overload a replica
         would never leave them again.
         """
-        dropped = set(np.flatnonzero(self.slack_ms_Q < self._whole_batch_ms(pace)).tolist())
+        dropped = self._with_less_than(self._whole_batch_ms(pace))
         places = [place for place in range(len(self)) if place not in dropped]
         if not places:
             return dropped

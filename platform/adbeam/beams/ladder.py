@@ -118,8 +118,8 @@ def quality_by_widths(ladder_quality: Mapping[str, Any] | None) -> dict[Widths, 
 
 def _known(full: Widths, quality: Mapping[Widths, float] | None, config: LadderConfig) -> Iterable[Widths]:
     """Schedules within the bounds of `config`: of those measured, if any were."""
-    allowed = generate_schedules(full, config)
-    return allowed if quality is None else [widths for widths in quality if widths in set(allowed)]
+    allowed = dict.fromkeys(generate_schedules(full, config))
+    return allowed if quality is None else [widths for widths in quality if widths in allowed]
 
 
 def _rung(widths: Widths, cost: BatchCost, full: Widths, quality: Mapping[Widths, float] | None) -> Rung:

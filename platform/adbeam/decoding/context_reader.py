@@ -8,6 +8,7 @@ Shapes: B requests, S context, N tokens, T levels, L groups of layers, G context
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -19,6 +20,13 @@ from adbeam.model.context import ContextState
 from adbeam.model.lazyar import LazyAR
 
 
+def reader_of(model: LazyAR) -> Callable[[ContextBatch, bool], ContextState]:
+    """`ContextReader.read`; the model's own `encode`, always whole, where tokens know each other and are no sums."""
+    if model.config.history_layers:
+        return lambda context, whole: model.encode(context)
+    return ContextReader(model).read
+
+
 class ContextReader:
     """`LazyAR.encode` without gradients."""
 
@@ -27,7 +35,6 @@ class ContextReader:
         """Later changes of the model are not seen."""
         config, context = model.config, model.context
         self.config, self.processor = config, context
-        self._encode = model.encode if config.history_layers else None  # tokens that know each other are no sums
         static, short, long = (cast(nn.Linear, path) for path in context.pathways)
         tables = [cast(Tensor, table.weight) for table in model.codes]
         rows = torch.cat([context.token_embedding.weight, *tables]).float()
@@ -41,8 +48,6 @@ class ContextReader:
     def read(self, context: ContextBatch, whole: bool = False) -> ContextState:
         """Keys and values [B, L, G, S, d] over the places where any request has a token (all places if `whole`), and
         what votes."""
-        if self._encode is not None:
-            return self._encode(context)
         config, B = self.config, context.size
         code_BST, feature_BSC, mask_BS = context.code_BST, context.feature_BSC, context.mask_BS
         split = 1 + config.short_length

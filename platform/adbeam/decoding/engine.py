@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adbeam.decoding.buffers import Buffers, StepStore
-from adbeam.decoding.context_reader import ContextReader
+from adbeam.decoding.context_reader import reader_of
 from adbeam.decoding.layout import Group, Layout
 from adbeam.decoding.own_past import attend_own_past, compiled_or_plain, in_blocks
 from adbeam.decoding.precision import Precision, dtype_of
@@ -82,7 +82,7 @@ class LazyAREngine:
         self.config, self.precision = model.config, precision
         self.device = next(model.parameters()).device
         self.weights = SearchWeights.of(model, precision)
-        self._reader = ContextReader(model)
+        self._read_contexts = reader_of(model)
         self._attend = compiled_or_plain(attend_own_past) if compiled else attend_own_past
         self._take_memory()
 
@@ -100,7 +100,7 @@ class LazyAREngine:
     def begin(self, context: ContextBatch) -> LazyARState:
         """Read the contexts and run the trunk for all steps."""
         whole = self.multiple > 1
-        state = self._reader.read(context, whole)
+        state = self._read_contexts(context, whole)
         dtype = dtype_of(self.precision)
         bias_BS = None
         if whole or not bool(state.mask_BS.all()):

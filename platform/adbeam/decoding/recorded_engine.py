@@ -30,7 +30,8 @@ class RecordedEngine(LazyAREngine):
 
     def _take_memory(self) -> None:
         super()._take_memory()
-        self.recordings = Recordings(self._record)
+        buffers, store = self._buffers, self._store
+        self.recordings = Recordings(self._record, lambda: (buffers.moves, store.moves))
 
     def _trunk(self, state: LazyARState) -> Tensor:
         tied = state.value_BLGSd is state.key_BLGSd
@@ -38,7 +39,7 @@ class RecordedEngine(LazyAREngine):
         state.value_BLGSd = state.key_BLGSd if tied else self._buffers.keep("value", state.value_BLGSd)
         run = super()._trunk
         key = ("trunk", len(state.trunk_BTD))
-        return self.recordings.run(key, lambda: self._buffers.keep("trunk", run(state)), _inputs(state), self._memory)
+        return self.recordings.run(key, lambda: self._buffers.keep("trunk", run(state)), _inputs(state))
 
     def _tail(self, x_RD: Tensor, row_tR: Tensor, state: LazyARState, layout: Layout) -> Tensor:
         run = super()._tail
@@ -51,10 +52,7 @@ class RecordedEngine(LazyAREngine):
         def tail() -> Tensor:
             return self._buffers.keep("h", run(x_RD, row_tR, state, layout))
 
-        return self.recordings.run(key, tail, inputs, self._memory)
-
-    def _memory(self) -> tuple[int, int]:
-        return self._buffers.moves, self._store.moves
+        return self.recordings.run(key, tail, inputs)
 
 
 def _inputs(state: LazyARState) -> list[Tensor]:

@@ -41,8 +41,9 @@ class Recording:
 class Recordings:
     """The recordings of one engine, by key. A function is recorded when its key comes for the second time."""
 
-    def __init__(self, record: Record, most: int = 1024) -> None:
-        self._record, self._most = record, most
+    def __init__(self, record: Record, memory: Callable[[], Hashable], most: int = 1024) -> None:
+        """What functions read beside their inputs keeps its place while `memory()` is the same."""
+        self._record, self._memory_now, self._most = record, memory, most
         self._kept: dict[Hashable, Recording] = {}
         self._seen: set[Hashable] = set()
         self._memory: Hashable = None
@@ -52,14 +53,12 @@ class Recordings:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def run(
-        self, key: Hashable, function: Function, inputs: Sequence[Tensor], memory: Callable[[], Hashable]
-    ) -> Tensor:
-        """The answer of `function`, which reads `inputs` (it may write over them) and memory that keeps its place while
-        `memory()` is the same. Everything else that it depends on is in `key`."""
+    def run(self, key: Hashable, function: Function, inputs: Sequence[Tensor]) -> Tensor:
+        """The answer of `function`, which reads `inputs` (it may write over them) and memory. Everything else that it
+        depends on is in `key`."""
         if self._broken:
             return function()
-        self._forget_what_moved(memory())
+        self._forget_what_moved()
         recording = self._kept.get(key)
         if recording is not None:
             return recording.run(inputs)
@@ -71,20 +70,19 @@ class Recordings:
         if len(self._kept) >= self._most:
             self._say(f"{self._most} recordings are kept; other shapes run without")
             return function()
-        return self._recorded(key, function, inputs, memory)
+        return self._recorded(key, function, inputs)
 
-    def _forget_what_moved(self, memory: Hashable) -> None:
+    def _forget_what_moved(self) -> None:
+        memory = self._memory_now()
         if memory != self._memory:
             self._kept.clear()
             self._memory = memory
 
-    def _recorded(
-        self, key: Hashable, function: Function, inputs: Sequence[Tensor], memory: Callable[[], Hashable]
-    ) -> Tensor:
+    def _recorded(self, key: Hashable, function: Function, inputs: Sequence[Tensor]) -> Tensor:
         """Run, record, replay and compare; the answer is the replay's."""
         before = [given.clone() for given in inputs]
         expected = function().clone()
-        self._forget_what_moved(memory())
+        self._forget_what_moved()
         try:
             recording = Recording(inputs, self._record(function))
             answer = recording.run(before)

@@ -87,23 +87,20 @@ class Ranker:
         live: Sequence[np.ndarray | None] | None = None,
     ) -> list[list[str]]:
         """The first k ads of each request; `new_only` leaves out what the user had before, `live` [N] masks ads."""
-        return [[ad for ad, _ in answer] for answer in self.valued(requests, widths, k, new_only=new_only, live=live)]
+        hidden = [set(request.history_items()) for request in requests] if new_only else None
+        return [[ad for ad, _ in answer] for answer in self.valued(requests, widths, k, hidden, live)]
 
     def valued(
-        self,
-        requests: Sequence[Request],
-        widths: tuple[int, ...],
-        k: int,
-        *,
-        new_only: bool = False,
-        live: Sequence[np.ndarray | None] | None = None,
-    ) -> list[list[tuple[str, float]]]:
-        """As rank, each ad with its expected eCPM; not a number where neither the order nor `ecpm` asks for it."""
+        self, requests: Sequence[Request], widths: tuple[int, ...], k: int,
+        hidden: Sequence[Set[str]] | None = None, live: Sequence[np.ndarray | None] | None = None,
+    ) -> list[list[tuple[str, float]]]:  # fmt: skip
+        """The first k ads of each request but its `hidden` ones, each with its expected eCPM, which is not a number
+        where neither the order nor `ecpm` asks for it."""
         ranked: list[list[tuple[str, float]]] = []
         for start in range(0, len(requests), BATCH):
             part = requests[start : start + BATCH]
             masks = live[start : start + BATCH] if live else [None] * len(part)
-            seen = [set(request.history_items()) if new_only else set() for request in part]
+            seen = hidden[start : start + BATCH] if hidden else [frozenset[str]()] * len(part)
             filters = [
                 ItemFilter(allow=mask, deny=[self.row_of[item] for item in items if item in self.row_of])
                 for items, mask in zip(seen, masks, strict=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from adbeam.model.config import ModelConfig
 from adbeam.model.layers import FeedForward
-from adbeam.model.recency import AGES
+from adbeam.model.recency import AGES, fading
 
 
 class HistoryLayers(nn.Module):
@@ -49,8 +49,7 @@ class HistoryLayer(nn.Module):
         self.ffn_norm = nn.LayerNorm(config.width)
         self.ffn = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
-        slope_H = 2.0 ** -(1 + torch.arange(self.heads) * 4 / max(1, self.heads - 1))
-        self.distance = nn.Parameter(-torch.arange(AGES)[:, None] * slope_H)
+        self.distance = nn.Parameter(fading(self.heads))
         """[AGES, H], beginning as in ALiBi."""
 
     def forward(self, x_BSD: Tensor, seen_BSS: Tensor, distance_SS: Tensor) -> Tensor:

@@ -25,16 +25,19 @@ class RecencyBias(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         heads = config.context_kv_heads
-        slope_G = 2.0 ** -(1 + torch.arange(heads) * 4 / max(1, heads - 1))
-        weight = -torch.arange(AGES + 1)[:, None] * slope_G
-        weight[AGES] = 0.0
-        self.weight = nn.Parameter(weight)
+        self.weight = nn.Parameter(torch.cat([fading(heads), torch.zeros(1, heads)]))
         """[AGES + 1, G]; the last row is of tokens without an age."""
 
     def forward(self, age_BPS: Tensor, queries: int = 1) -> Tensor:
         """[B, G, P * queries, S]; `queries` rows in a row belong to one prefix."""
         bias_BGPS = F.embedding(age_BPS, self.weight).permute(0, 3, 1, 2)
         return bias_BGPS.repeat_interleave(queries, dim=2) if queries > 1 else bias_BGPS
+
+
+def fading(heads: int) -> Tensor:
+    """[AGES, heads], biases to begin with, a slope a head."""
+    slope_H = 2.0 ** -(1 + torch.arange(heads) * 4 / max(1, heads - 1))
+    return -torch.arange(AGES)[:, None] * slope_H
 
 
 def ages(order_BS: Tensor, visible_BP: Tensor | None = None) -> Tensor:

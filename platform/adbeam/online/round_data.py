@@ -117,8 +117,13 @@ def training_job(
     count = pq.ParquetFile(loop.folder(number, "rows") / NEW_ROWS).metadata.num_rows
     lanes = config.training.lanes
     batch = min(config.training.batch_requests, max(lanes, count // lanes * lanes))
+    order = RequestOrder(count, batch, lanes, config.training.shuffle_steps, config.seed + number)
+    total_steps = config.online.passes * order.steps_per_epoch
+    rails = config.training.rails
+    often = max(1, min(rails.interval_steps, total_steps // (2 * rails.patience_checks)))
     training = config.training.model_copy(
         update={
+            "rails": rails.model_copy(update={"interval_steps": often}),
             "batch_requests": batch,
             "learning_rate": config.training.learning_rate * config.online.learning_rate_share,
             "schedule": "constant",
@@ -128,11 +133,6 @@ def training_job(
     )
     files = RowFiles(loop.folder(number, "rows"), (NEW_ROWS,), (count,))
     reading: dict[str, Any] = {"use_ray": not training.local, "task_cpus": training.ingest_cpus}
-    total_steps = config.online.passes * (count // batch)
-    rails = training.rails
-    checks = {"interval_steps": max(1, min(rails.interval_steps, total_steps // (2 * rails.patience_checks)))}
-    training = training.model_copy(update={"rails": rails.model_copy(update=checks)})
-    order = RequestOrder(count, batch, lanes, training.shuffle_steps, config.seed + number)
     of_lists = None
     if candidates is not None:
         list_order = RequestOrder(
@@ -145,7 +145,7 @@ def training_job(
         training=training,
         maker=maker,
         seed=config.seed + number,
-        total_steps=config.online.passes * order.steps_per_epoch,
+        total_steps=total_steps,
         run_folder=loop.folder(number, f"run-{loop.version()}"),
         initial=resolve(loop.bundles) / WEIGHTS,
         sids=loop.work_dir / "tokens" / "sids.parquet",

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from adbeam.logs.requests import AD, Request, UserSequence, requests_in
+from adbeam.logs.requests import Request, UserSequence, requests_in
 from adbeam.model.spec import FeatureSpec
 from adbeam.online.histories import HELD_OUT, NEW, Fresh
 from adbeam.online.join import samples_of
@@ -26,7 +26,7 @@ from adbeam.tokens.sid_table import SidTable
 from adbeam.tokens.trends import EncodedTrends
 from adbeam.training.config import BehaviorWeights
 from adbeam.training.order import RowFiles
-from adbeam.training.row_builder import RowBuilder
+from adbeam.training.row_builder import RowBuilder, ad_value
 from adbeam.training.rows import RowFormat
 
 CLICK, CONVERSION = ACTIONS.index("click"), ACTIONS.index("conversion")
@@ -80,17 +80,16 @@ class RowMaker:
     def rows(self, sequences: Sequence[UserSequence], mark: int) -> Iterator[np.ndarray]:
         """Rows whose targets are the events with this mark: conversions, and clicks where they are targets."""
         for sequence in sequences:
-            worth = user_value(sequence)
+            worth = ad_value(sequence, sequence.split_H != HELD_OUT)
             if self.target_action == "click":
                 yield self._builder("click", self.weights).rows(marked(sequence, mark, "click", None, False), worth)
             full, part = (
                 marked(sequence, mark, "conversion", self.corrections, corrected) for corrected in (False, True)
             )
             yield self._builder("conversion", self.weights).rows(full, worth)
-            if self.target_action == "click" and (part.split_H == NEW).any():
-                yield self._builder("conversion", self._difference()).rows(part, worth)
-            elif (part.split_H == NEW).any():
-                yield self._builder("conversion", self.weights).rows(part, worth)
+            if (part.split_H == NEW).any():
+                weights = self._difference() if self.target_action == "click" else self.weights
+                yield self._builder("conversion", weights).rows(part, worth)
 
     def _difference(self) -> BehaviorWeights:
         weights = self.weights
@@ -103,12 +102,6 @@ class RowMaker:
 
     def _builder(self, action: str, weights: BehaviorWeights) -> RowBuilder:
         return RowBuilder(self.sids, self.spec, self.format, action, weights, SEED, self.trends)
-
-
-def user_value(sequence: UserSequence) -> float:
-    """Money that the user's ad conversions brought, as far as they may be learnt from."""
-    counts = (sequence.kind_H == AD) & (sequence.action_H == CONVERSION) & (sequence.split_H != HELD_OUT)
-    return float(np.nan_to_num(sequence.value_H[counts]).sum())
 
 
 def requests_of(sequence: UserSequence, mark: int, target_action: str) -> list[Request]:

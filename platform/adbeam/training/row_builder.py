@@ -43,7 +43,8 @@ class RowBuilder:
         by default the money of the training split's ad conversions."""
         code_HT, known_H = self.sids.lookup(sequence.item_H)
         history = History.of(sequence, code_HT[known_H], known_H)
-        user_value = _ad_value(sequence) if user_value is None else user_value
+        if user_value is None:
+            user_value = ad_value(sequence, sequence.split_H == SPLITS.index("train"))
         requests = requests_in(sequence, "train", self.target_action)
         self.scenes.update(request.scene for request in requests)
         chosen = [(request, self._choose(request, known_H)) for request in requests]
@@ -89,10 +90,9 @@ class RowBuilder:
         return np.where(kind_M == AD, ad, organic)
 
 
-def _ad_value(sequence: UserSequence) -> float:
-    """Money that the user's ad conversions brought in the training split."""
-    counts = (sequence.kind_H == AD) & (sequence.split_H == SPLITS.index("train"))
-    counts &= sequence.action_H == ACTIONS.index("conversion")
+def ad_value(sequence: UserSequence, among_H: np.ndarray) -> float:
+    """Money that the user's ad conversions among these events brought."""
+    counts = among_H & (sequence.kind_H == AD) & (sequence.action_H == ACTIONS.index("conversion"))
     return float(sequence.value_H[counts].sum())
 
 
