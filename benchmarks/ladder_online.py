@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from adbeam import artifacts
 from adbeam.bundle import load_bundle
@@ -21,7 +22,9 @@ from adbeam.logs.requests import read_sequences
 from adbeam.market.config import MarketConfig
 from adbeam.market.feed import Feed, audience_of
 from adbeam.market.play import Market
-from adbeam.online.rounds import account, history, run_rounds
+from adbeam.online.join import samples_of
+from adbeam.online.rounds import FOLDER, OnlineSettings, account, history, run_rounds
+from adbeam.records import ACTIONS
 from benchmarks.ladder_market import BY_LEVEL, MARKET, UVR, Bench, named
 from benchmarks.report import commit
 
@@ -61,19 +64,53 @@ def play_online(
         table.append({"day": day, "revenue": earned, "frozen": still, "verdict": verdict})
         print(json.dumps(table[-1]), flush=True)
         artifacts.write_json(root / "rounds.json", table)
-    found = account(config)
+    found = account(config) | recount(config)
     lift = np.array([line["revenue"] / line["frozen"] - 1 for line in table])
     below = [line for line in history(config) if line["verdict"] == "published" and line.get("published") is False]
     result = {
         "online_rounds": len(table),
         "online_published": sum(line["verdict"] == "published" for line in table),
         "online_published_below_gate": len(below),
-        "online_lost": found["lost"],
-        "online_duplicated": found["duplicated"],
+        "online_lost": found["lost"] + found["outcomes_lost"],
+        "online_duplicated": found["duplicated"] + found["outcomes_without_event"],
         "online_events": found["stored"],
+        "online_outcomes": found["outcomes"],
         "online_lift_mean": float(lift.mean()),
         "online_lift_last_quarter": float(lift[-max(1, len(lift) // 4) :].mean()),
         "rounds_table": table,
     }
     artifacts.write_json(done, result)
     return result
+
+
+def recount(config: OnlineSettings) -> dict[str, int]:
+    """The furthest action of each (request, ad) by the two logs alone, against the loop's samples.
+
+    Counted here without the join: {"outcomes", "outcomes_lost", "outcomes_without_event"}. Every log file must still be
+    there, and a round must have followed the last one.
+    """
+    window_ms = round(config.online.attribution_hours * 3_600_000)
+    serving, online = Path(config.work_dir) / "serving", Path(config.work_dir) / FOLDER
+    asked = {
+        (row["request_id"], item): row["timestamp"]
+        for path in sorted((serving / "requests").glob("*.parquet"))
+        for row in pq.read_table(path, columns=["request_id", "item_ids", "timestamp"]).to_pylist()
+        for item in row["item_ids"]
+    }
+    told: dict[tuple[str, str], int] = {}
+    for path in sorted((serving / "events").glob("*.parquet")):
+        for row in pq.read_table(path, columns=["request_id", "item_id", "timestamp", "action"]).to_pylist():
+            pair = row["request_id"], row["item_id"]
+            if pair in asked and row["timestamp"] <= asked[pair] + window_ms:
+                told[pair] = max(told.get(pair, 0), ACTIONS.index(row["action"]))
+    learnt: dict[tuple[str, str], int] = {}
+    for state in (online / "state").glob("*.sqlite"):
+        for number in range(1, account(config)["rounds"] + 1):
+            for row in samples_of(state, number).to_pylist():
+                pair = row["request_id"], row["item_id"]
+                learnt[pair] = max(learnt.get(pair, 0), row["action"])
+    return {
+        "outcomes": len(told),
+        "outcomes_lost": sum(learnt.get(pair) != action for pair, action in told.items()),
+        "outcomes_without_event": len(learnt.keys() - told.keys()),
+    }

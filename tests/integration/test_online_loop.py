@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from benchmarks.ladder_online import recount
 from tests.market_samples import MARKET, feed_of, make_market, market_config, play
 
 from adbeam.bundle import load_bundle, resolve
@@ -18,7 +19,7 @@ from adbeam.market.world import World
 from adbeam.online.ledger import STAGES
 from adbeam.online.rounds import account, history, run_rounds
 
-LENIENT = {"likelihood_margin": 50.0, "ndcg_margin": 1.0}
+LENIENT = {"likelihood_margin": 50.0, "ndcg_margin_share": 1.0}
 
 
 def unified(work_dir: Path) -> Config:
@@ -65,6 +66,8 @@ def test_a_round_that_is_killed_at_every_stage_is_finished_once(work_dir: Path) 
     found = account(config)
     assert (found["lost"], found["duplicated"], found["pending"]) == (0, 0, 0)
     assert found["used"] > 100 and found["rounds"] == 1
+    told = recount(config)
+    assert told["outcomes"] > 100 and (told["outcomes_lost"], told["outcomes_without_event"]) == (0, 0)
     assert run_rounds(config) == [], "no file is new"
     assert history(config)[0]["parent"] == before
     rows = json.loads((work_dir / "online" / "rounds" / "00001" / "rows" / "manifest.json").read_text())
@@ -91,3 +94,5 @@ def test_what_the_gate_refuses_is_learnt_again_and_a_rail_stops_a_round(work_dir
     rows = json.loads((work_dir / "online" / "rounds" / f"{number:05d}" / "rows" / "manifest.json").read_text())
     assert rows["samples_of"] == [number - 2, number - 1, number]
     assert account(lenient)["duplicated"] == 0 and account(lenient)["lost"] == 0
+    told = recount(lenient)
+    assert (told["outcomes_lost"], told["outcomes_without_event"]) == (0, 0)

@@ -12,7 +12,7 @@ import pytest
 
 from adbeam.logs.requests import AD, UserSequence
 from adbeam.online.config import GateConfig
-from adbeam.online.gate import judge, lower_bound
+from adbeam.online.gate import decide, judge, lower_bound
 from adbeam.online.histories import HELD_OUT, NEW, PAST
 from adbeam.online.join import JoinTask, audit, join_shard, samples_of
 from adbeam.online.ledger import Ledger
@@ -155,6 +155,19 @@ def test_too_few_held_out_requests_publish_nothing() -> None:
     verdict = judge(none, none, pa.table({"x": [1]}), none, [], GateConfig(), (1,))
     assert not verdict.published and "only 1 held-out" in verdict.reason
     assert verdict.as_dict()["ndcg"] is None
+
+
+def test_small_losses_of_ndcg_do_not_add_up_over_rounds() -> None:
+    gained_B, before_B = np.full(400, 0.1), np.full(400, 0.5)
+    config, owed, published = GateConfig(ndcg_margin_share=0.1), 0.0, []
+    for change in (-0.02, -0.02, -0.02, +0.03, -0.02):
+        verdict = decide(gained_B, before_B, before_B + change, config, owed)
+        published.append(verdict.published)
+        owed = verdict.ndcg_owed if verdict.published else owed
+    assert published == [True, True, False, True, True], "0.05 may be lost, and won back"
+    assert owed == pytest.approx(0.03)
+    assert "value NDCG@10" in decide(gained_B, before_B, before_B - 0.06, config).reason
+    assert "log-likelihood" in decide(-gained_B, before_B, before_B + 0.1, config).reason
 
 
 def test_what_lies_between_click_and_conversion_is_learnt_as_one_click(rounds: Rounds) -> None:

@@ -20,9 +20,11 @@ class GateConfig(Section):
     likelihood_margin: float = Field(
         0.0, ge=0, description="The bound of the value-weighted log-likelihood may fall by this much, nats."
     )
-    ndcg_margin: float = Field(
-        0.02, ge=0, description="The bound of value-weighted NDCG may fall by this much: rankings are noisier."
-    )
+    ndcg_margin_share: float = Field(
+        0.1, ge=0,
+        description="The bound of value-weighted NDCG may fall by this share of what the model in force has: rankings "
+        "are noisier. What published rounds before it have lost counts.",
+    )  # fmt: skip
     cutoff: int = Field(10, ge=1, description="K of value-weighted NDCG@K.")
 
 

@@ -3,7 +3,8 @@ not worse.
 
 Two figures are compared request by request: the value-weighted log-likelihood of what followed, and value-weighted
 NDCG of the ranking over the live catalogue. The first has the power to see small changes, the second is what the ads
-are shown by. Both lower confidence bounds (paired bootstrap) must hold.
+are shown by. Both lower confidence bounds (paired bootstrap) must hold. The second has a margin, since rankings are
+noisy; what a published round has lost of it is owed by those after it, so that small losses do not add up.
 
 Shapes: B requests, M targets.
 """
@@ -41,6 +42,8 @@ class Verdict:
     ndcg_lower: float = float("nan")
     old_ndcg: float = float("nan")
     new_ndcg: float = float("nan")
+    ndcg_owed: float = float("nan")
+    """NDCG lost by published rounds, this one with them, and not yet won back."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; what was not measured is null."""
@@ -55,21 +58,30 @@ def judge(
     requests: Sequence[Request],
     config: GateConfig,
     widths: tuple[int, ...],
+    owed: float = 0.0,
 ) -> Verdict:
-    """Compare two models on held-out rows and requests."""
+    """Compare two models on held-out rows and requests; `owed` is the old model's `ndcg_owed`."""
     if len(table) < config.min_requests or len(requests) < 2:
         return Verdict(False, f"only {len(table)} held-out requests, fewer than {config.min_requests}", len(table))
     gained_B = likelihoods(new.model, table, maker) - likelihoods(old.model, table, maker)
     if not np.isfinite(gained_B).all():
-        return Verdict(False, "the new model's likelihoods are not finite", len(table))
+        return Verdict(False, "the new model's likelihoods are not finite", len(gained_B))
     before_B, after_B = (_ndcg(ranker, requests, config.cutoff, widths) for ranker in (old, new))
+    return decide(gained_B, before_B, after_B, config, owed)
+
+
+def decide(
+    gained_B: np.ndarray, before_B: np.ndarray, after_B: np.ndarray, config: GateConfig, owed: float = 0.0
+) -> Verdict:
+    """The verdict from log-likelihoods gained by rows and NDCG by requests, of the old model and of the new."""
     likelihood_lower = lower_bound(gained_B, config.confidence)
     ndcg_lower = lower_bound(after_B - before_B, config.confidence)
+    ndcg_margin = config.ndcg_margin_share * float(before_B.mean()) - owed
     reason = ""
     if likelihood_lower < -config.likelihood_margin:
         reason = f"log-likelihood may be worse: bound {likelihood_lower:.4g} nats below -{config.likelihood_margin:.4g}"
-    elif ndcg_lower < -config.ndcg_margin:
-        reason = f"value NDCG@{config.cutoff} may be worse: bound {ndcg_lower:.4g} below -{config.ndcg_margin:.4g}"
+    elif ndcg_lower < -ndcg_margin:
+        reason = f"value NDCG@{config.cutoff} may be worse: bound {ndcg_lower:.4g} below {-ndcg_margin:.4g}"
     figures = {
         "likelihood": float(gained_B.mean()),
         "likelihood_lower": likelihood_lower,
@@ -77,8 +89,9 @@ def judge(
         "ndcg_lower": ndcg_lower,
         "old_ndcg": float(before_B.mean()),
         "new_ndcg": float(after_B.mean()),
+        "ndcg_owed": max(0.0, owed - float((after_B - before_B).mean())),
     }
-    return Verdict(not reason, reason or "not worse on held-out requests", len(table), **figures)
+    return Verdict(not reason, reason or "not worse on held-out requests", len(gained_B), **figures)
 
 
 @torch.inference_mode()

@@ -190,8 +190,9 @@ def gate(loop: Loop, number: int) -> Step:
     ]
     requests.sort(key=lambda request: request.now_ms)
     table = pq.read_table(loop.folder(number, "rows") / HELD_ROWS)
+    owed = float(bundle.manifest.get("metrics", {}).get("ndcg_owed", 0.0))
     verdict = judge(old, new, table, maker, requests[-config.online.gate.max_requests :], config.online.gate,
-                    config.decoding.widths)  # fmt: skip
+                    config.decoding.widths, owed)  # fmt: skip
     with artifacts.publish(loop.folder(number, "gate"), {"round": number}) as out:
         artifacts.write_json(out / "verdict.json", {**verdict.as_dict(), "parent": bundle.version})
     return Step("publish") if verdict.published else Step("done", "refused", verdict.reason)
