@@ -37,8 +37,7 @@ def lost_steps(steps: list[int]) -> int:
     return max([0, *(before - after + 1 for before, after in pairwise(steps) if after <= before)])
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("zero_stage", range(4))
+@pytest.mark.parametrize("zero_stage", [1, *(pytest.param(stage, marks=pytest.mark.full) for stage in (0, 2, 3))])
 def test_a_killed_worker_is_replaced(tmp_path: Path, zero_stage: int) -> None:
     write_training_sample(tmp_path)
     driver = start(write_settings(tmp_path, zero_stage=zero_stage), tmp_path / "first.log")
@@ -52,8 +51,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, zero_stage: int) -> None:
     assert_curve_is_that_of_one_process(tmp_path)
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("zero_stage", [1, 3])
+@pytest.mark.parametrize("zero_stage", [1, pytest.param(3, marks=pytest.mark.full)])
 def test_a_run_survives_the_loss_of_a_node_on_fewer_workers(tmp_path: Path, zero_stage: int) -> None:
     told = train_on_two_nodes("kill", tmp_path, zero_stage=zero_stage)
     assert told["worlds"] == [1, 2], "the run did not go on with one worker after two"
