@@ -20,12 +20,13 @@ import torch
 from scipy import stats
 
 from adbeam import artifacts
-from benchmarks.ladder_market import ROWS, Bench
+from benchmarks.ladder_market import ROWS, Bench, named
 from benchmarks.ladder_online import play_online
 from benchmarks.ladder_step import simulation_speed, step_cost
 from benchmarks.report import report
 
 ROOT = Path("runs/benchmark-ladder")
+RSPO = named("vsl_rspo").name
 
 
 def main() -> None:
@@ -83,8 +84,7 @@ def _seed(bench: Bench, rows: list[str]) -> dict[str, dict[str, float]]:
         known |= {name: {"revenue": value} for name, value in bench.bounds(world).items()}
     for name in rows:
         if name not in known:
-            row = next(row for row in ROWS if row.name == name)
-            revenue, per_second = bench.judge(row, world)
+            revenue, per_second = bench.judge(named(name), world)
             known[name] = {"revenue": revenue, "per_second": per_second}
             print(f"seed {bench.seed} {name}: {revenue / known['cascade']['revenue'] - 1:+.2%}", flush=True)
             artifacts.write_json(path, known)
@@ -94,9 +94,9 @@ def _seed(bench: Bench, rows: list[str]) -> dict[str, dict[str, float]]:
 def rspo_gains(results: list[dict[str, dict[str, float]]], rows: list[str]) -> dict[str, float]:
     """`rspo_over_<row>` with its interval: the difference of both lifts, seed by seed, since rows share a market."""
     figures: dict[str, float] = {}
-    for row in rows if "rspo" in rows else []:
-        if row != "rspo":
-            lifts = [(r["rspo"]["revenue"] - r[row]["revenue"]) / r["cascade"]["revenue"] for r in results]
+    for row in rows if RSPO in rows else []:
+        if row != RSPO:
+            lifts = [(r[RSPO]["revenue"] - r[row]["revenue"]) / r["cascade"]["revenue"] for r in results]
             figures |= with_interval(f"rspo_over_{row}", np.array(lifts))
     return figures
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from benchmarks.ladder import interval
+from benchmarks.ladder import interval, rspo_gains
 from benchmarks.ladder_market import ROWS, Bench, named
 from benchmarks.value_offline import paired_interval
 
@@ -13,6 +13,18 @@ def test_intervals_over_seeds_are_students() -> None:
     mean, low, high = interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
     assert mean == 3 and high - mean == pytest.approx(2.776 * np.sqrt(2.5 / 5), rel=1e-3) == mean - low
     assert interval(np.array([0.2])) == (0.2, 0.2, 0.2)
+
+
+def test_what_rspo_gains_on_a_row_is_paired_by_seed() -> None:
+    rows = [row.name for row in ROWS if row.shown]
+    markets = (100.0, 300.0, 250.0)  # revenue a request goes with the market; the lift over its cascade does not
+    results = [
+        {row: {"revenue": market * (1.3 if "rspo" in row else 1.1)} for row in rows} | {"cascade": {"revenue": market}}
+        for market in markets
+    ]
+    gains = rspo_gains(results, rows)
+    assert [gains[f"rspo_over_vsl_dpo{end}"] for end in ("", "_lo", "_hi")] == pytest.approx([0.2] * 3)
+    assert "rspo_over_vsl_rspo" not in gains and rspo_gains(results, ["vsl"]) == {}
 
 
 def test_intervals_over_requests_are_paired() -> None:
