@@ -1,6 +1,8 @@
 """Off-policy estimates on the Open Bandit data: do their intervals cover the other policy's known value?
 
-    python -m benchmarks.off_policy [--data ../shared/data/open_bandit]
+    python -m benchmarks.off_policy DATA
+
+DATA holds `bts_<campaign>.csv.gz` and `random_<campaign>.csv.gz` of the Open Bandit Dataset.
 
 Thompson sampling and a uniform policy ran side by side on the same traffic. From the first one's log (true
 propensities) the uniform policy's click rate is estimated; its own log says what that is. Figures are shares of clicks;
@@ -26,7 +28,7 @@ PRIOR_SHOWN = 200.0
 def main() -> None:
     """Write off_policy.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/open_bandit"))
+    parser.add_argument("data", type=Path, help="folder of the Open Bandit logs")
     folder = parser.parse_args().data
     figures: dict[str, float] = {}
     covered = []

@@ -47,12 +47,13 @@ def evaluate(config: Config, split: str = "test") -> dict[str, dict[str, float]]
     prepared = PreparedLog.open(work_dir / "prepared")
     bundle = load_bundle(work_dir / "bundles")
     popularity = popularity_before(prepared, split)
-    ranker = Ranker.of(bundle, trends=prepared.trends())
+    ranker = Ranker.of(bundle, config.evaluation.order_by, trends=prepared.trends())
     requests = judged_requests(prepared, split, config.evaluation.max_requests)
     began = time.monotonic()
     rows = list(_judge(requests, ranker, popularity, config.decoding.widths, config.evaluation.cutoffs))
     table = summarise(rows)
-    details = {"step": "evaluate", "split": split, "bundle": bundle.version, "requests": len(requests)}
+    details = {"step": "evaluate", "split": split, "bundle": bundle.version, "requests": len(requests),
+               "order_by": config.evaluation.order_by}  # fmt: skip
     target = work_dir / FOLDER / split
     with artifacts.publish(target, details) as staging:
         pq.write_table(pa.Table.from_pylist(rows), staging / "requests.parquet")
