@@ -146,9 +146,10 @@ def table_row(ranked: list[list[int]], target_U: np.ndarray) -> dict[str, float]
 
 
 def popularity_row(data: Beauty, split: Split) -> dict[str, float]:
-    """The most popular training items, own history left out: a check of the protocol (README: HR@10 0.0135)."""
-    order = np.argsort(-data.popularity_N, kind="stable")[:300].tolist()
+    """The items most popular before the targets, own history left out: a check of the protocol, since it learns
+    nothing (0.0077 Recall@5, 0.0135 Recall@10 and 0.0061 NDCG@10 on the test split)."""
     histories, target_U = data.judged(split)
+    order = np.argsort(-np.bincount(np.concatenate(histories), minlength=data.items), kind="stable")[:300].tolist()
     ranked = []
     for history in histories:
         seen = set(history.tolist())
