@@ -4,26 +4,30 @@
 
 Every figure is **simulated**: the market of adbeam.market. Each row is trained anew for every seed (a market of its
 own) and judged by the expected revenue of its lists on the day after the log; `revenue_<row>` is the mean lift over the
-cascade (two-tower recall, DLRM ranking), with a 95 % Student interval over the seeds. Finished models are kept in
-runs/benchmark-ladder and not trained again. Interrupted, it goes on where it was.
+cascade (two-tower recall, DLRM ranking), with a 95 % Student interval over the seeds; `rspo_over_<row>` compares seed
+by seed. Finished models are kept in runs/benchmark-ladder and not trained again. Interrupted, it goes on where it was;
+seeds can be done beside each other with `--seeds 0 1 --online-rounds 0` before the call that reads all.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import stats
 
 from adbeam import artifacts
-from benchmarks.ladder_market import ROWS, Bench, named
+from benchmarks.ladder_market import Bench
 from benchmarks.ladder_online import play_online
+from benchmarks.ladder_rows import ROWS, Row, named
 from benchmarks.ladder_step import simulation_speed, step_cost
-from benchmarks.report import report
+from benchmarks.report import commit, report
 
 ROOT = Path("runs/benchmark-ladder")
 RSPO = named("vsl_rspo").name
@@ -46,7 +50,7 @@ def main() -> None:
     seeds = [
         Bench(asked.root / f"seed-{seed}", seed, asked.steps, asked.more_steps, asked.requests) for seed in asked.seeds
     ]
-    results = [_seed(bench, [row.name for row in chosen]) for bench in seeds]
+    results = [judged(bench, chosen) for bench in seeds]
     figures: dict[str, float] = {}
     for row in chosen:
         lifts = np.array([result[row.name]["revenue"] / result["cascade"]["revenue"] - 1 for result in results])
@@ -74,24 +78,24 @@ def main() -> None:
     _plot(figures, [row.name for row in chosen])
 
 
-def _seed(bench: Bench, rows: list[str]) -> dict[str, dict[str, float]]:
+def judged(bench: Bench, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Revenue and speed of every row on one market; what was judged before is read back."""
-    path = bench.root / f"judged-{bench.steps}-{bench.more_steps}-{bench.requests}.json"
+    path = bench.root / f"judged-{bench.requests}-{commit('platform/adbeam')}.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     world = bench.prepare()
     if "cascade" not in known:
         known["cascade"] = {"revenue": bench.judge_cascade(world)}
         known |= {name: {"revenue": value} for name, value in bench.bounds(world).items()}
-    for name in rows:
-        if name not in known:
-            revenue, per_second = bench.judge(named(name), world)
-            known[name] = {"revenue": revenue, "per_second": per_second}
-            print(f"seed {bench.seed} {name}: {revenue / known['cascade']['revenue'] - 1:+.2%}", flush=True)
+    for row in rows:
+        if row.name not in known or known[row.name]["weights"] != bench.weights(row).stem:
+            known[row.name] = bench.judge(row, world)
+            lift = known[row.name]["revenue"] / known["cascade"]["revenue"] - 1
+            print(f"seed {bench.seed} {row.name}: {lift:+.2%}", flush=True)
             artifacts.write_json(path, known)
     return dict(known)
 
 
-def rspo_gains(results: list[dict[str, dict[str, float]]], rows: list[str]) -> dict[str, float]:
+def rspo_gains(results: list[dict[str, dict[str, Any]]], rows: list[str]) -> dict[str, float]:
     """`rspo_over_<row>` with its interval: the difference of both lifts, seed by seed, since rows share a market."""
     figures: dict[str, float] = {}
     for row in rows if RSPO in rows else []:

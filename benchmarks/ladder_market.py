@@ -1,9 +1,6 @@
-"""The rows of the ladder: how each is trained on the simulated market's log, and the revenue it brings there.
+"""One seed of the ladder: its market, log, lists and models, and the revenue that each row brings there.
 
-Every row of one seed sees the same market, log and requests. Rows that learn from lists go on from the VSL model for
-the same number of steps as VSL itself does, on lists that the VSL model generated. Every method has the weight that was
-best for it on a small market of another size: RSPO's Lambda weights sum to less than 1 and are a hundredth of that for
-neighbours in rank, so its weight is large; UVR takes each list's ideal DCG for Z_max, which cancels the Z inside them.
+Every row of one seed sees the same market, log and requests.
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from adbeam import artifacts
 from adbeam.bundle import load_bundle, write_bundle
 from adbeam.config import Config
+from adbeam.decoding.results import OrderBy
 from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence, read_sequences
@@ -37,63 +36,11 @@ from adbeam.training.bundling import catalogue_with_sids
 from adbeam.training.ingest import build_rows
 from adbeam.training.plain import train_plain
 from adbeam.training.trainer import build_job, lists_for
+from benchmarks.ladder_rows import BASE, FULL, Row, named
+from benchmarks.report import commit
 
 MARKET = MarketConfig()
-FULL, BY_LEVEL = (64, 64, 64), (16, 32, 64)
-NTP = {"objectives.lambda_ecpm": 0.0, "objectives.lambda_mtp": 0.0, "training.user_value_weights": False,
-       "training.behavior_weights": {"ad_conversion": 1.0, "ad_click": 1.0}}  # fmt: skip
-BASE: dict[str, Any] = {
-    "model.width": 64, "model.layers": 6, "model.lazy_layers": 0, "model.heads": 4, "model.context_kv_groups": 2,
-    "model.codebooks": (64, 32, 64), "model.ecpm_buckets": 16, "model.short_length": 24, "model.long_length": 8,
-    "model.item_buckets": 4096, "model.prefix_buckets": 2048, "decoding.widths": FULL,
-    "training.batch_requests": 64, "training.batch_lists": 32, "training.workers": 0, "training.warmup_steps": 30,
-    "training.learning_rate": 0.003, "training.target_action": "click", "training.schedule": "linear",
-    "training.final_learning_rate_share": 0.1, "rewards.workers": 0, "lists.workers": 0, "lists.max_requests": 2000,
-    "lists.requests_per_user": 4,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the ladder. `goes_on` names the row whose model it continues; `uses` whose model it is."""
-
-    name: str
-    unified_sids: bool = True
-    settings: tuple[tuple[str, Any], ...] = ()
-    goes_on: str | None = None
-    uses: str | None = None
-    widths: tuple[int, ...] = FULL
-    order_by: str = "expected_value"
-    shown: bool = True
-
-
-def _row(name: str, settings: dict[str, Any], **rest: Any) -> Row:
-    return Row(name, settings=tuple(settings.items()), **rest)
-
-
-def _preference(method: str, **rest: Any) -> dict[str, Any]:
-    return {"objectives.preference": {"method": method, **rest}}
-
-
-LAZY, MTP = {"model.lazy_layers": 4}, {"model.decoder": "mtp"}
-UVR = {**_preference("rspo", unified=True), "objectives.uvr": {"z_max": "ideal_dcg"}}
-ROWS: tuple[Row, ...] = (
-    _row("gr_base", NTP, unified_sids=False, order_by="log_probability"),
-    _row("ua_sid", NTP, order_by="log_probability"),
-    _row("vsl_start", {}, shown=False),
-    _row("vsl", {}, goes_on="vsl_start"),
-    _row("vsl_dpo", _preference("dpo"), goes_on="vsl_start"),
-    _row("vsl_grpo", _preference("grpo", weight=5.0), goes_on="vsl_start"),
-    _row("vsl_sdpo", _preference("sdpo"), goes_on="vsl_start"),
-    _row("vsl_ndcg_loss2", _preference("ndcg_loss2", weight=3.0), goes_on="vsl_start"),
-    _row("vsl_rspo", _preference("rspo", weight=40.0), goes_on="vsl_start"),
-    _row("uvr", UVR, goes_on="vsl_start"),
-    _row("uvr_dbs", {}, uses="uvr", widths=BY_LEVEL),
-    _row("mtp_start", MTP, shown=False),
-    _row("uvr_dbs_mtp", {**MTP, **UVR}, goes_on="mtp_start", widths=BY_LEVEL),
-    _row("lazyar_start", LAZY, shown=False),
-    _row("uvr_dbs_lazyar", {**LAZY, **UVR}, goes_on="lazyar_start", widths=BY_LEVEL),
-)
+ORDERS: tuple[OrderBy, ...] = ("expected_value", "log_probability")
 
 
 @dataclass(frozen=True)
@@ -115,29 +62,36 @@ class Bench:
     def prepare(self) -> World:
         """The market, its log, both kinds of SIDs and the reward model."""
         world = World(self.market, self.seed)
-        for row in (ROWS[0], ROWS[1]):
+        for row in (named("gr_base"), named("ua_sid")):
             config = self.config(row)
             if not (config.work_dir / "prepared").exists():
                 prepare_market(world, config.work_dir)
             if not (config.work_dir / "tokens").exists():
                 tokenize_market(world, config.work_dir, config.model.codebooks, unified=row.unified_sids)
-            reward(config)
+            if row.unified_sids:  # lists are made of these alone
+                reward(config)
         return world
 
     def weights(self, row: Row) -> Path:
-        """The trained weights of a row; trains them, and what they go on from, where they are not there."""
+        """The trained weights of a row; trains them, and what they go on from, where they are not there.
+
+        The name is made of all that decides them: settings, market, start and the platform's commit.
+        """
         if row.uses is not None:
             return self.weights(named(row.uses))
-        path = self.root / "weights" / f"{row.name}-{self.steps}-{self.more_steps}.safetensors"
+        start = None if row.goes_on is None else self.weights(named(row.goes_on))
+        if start is None:
+            more: dict[str, Any] = {"training.max_steps": self.steps}
+        else:
+            more = {"training.max_steps": self.more_steps, "training.learning_rate": 0.001, "training.warmup_steps": 0}
+        decided_by = self.config(row, **more).model_dump(mode="json", exclude={"work_dir"})
+        key = artifacts.fingerprint(
+            decided_by, row.unified_sids, self.market.model_dump(), start and start.name, commit("platform/adbeam")
+        )
+        path = self.root / "weights" / f"{row.name}-{key}.safetensors"
         if path.is_file():
             return path
-        start = None if row.goes_on is None else self.weights(named(row.goes_on))
-        more: dict[str, Any] = {"training.max_steps": self.more_steps if start or not row.shown else self.steps}
-        if start is None:
-            more["training.max_steps"] = self.steps + (self.more_steps if row.shown else 0)
-        else:
-            more |= {"training.start_from": str(start), "training.learning_rate": 0.001, "training.warmup_steps": 0}
-        config = self.config(row, **more)
+        config = self.config(row, **more, **({"training.start_from": str(start)} if start else {}))
         if config.objectives.preference.method != "none":
             assert row.goes_on is not None
             self._lists(named(row.goes_on), config)
@@ -159,13 +113,13 @@ class Bench:
     def _lists(self, row: Row, config: Config) -> None:
         """Lists by the model that `row` trained, in the work_dir of `config`; current ones are kept."""
         bundles = config.work_dir / "bundles"
-        made_by = f"{row.name}-{self.steps}-{self.more_steps}"
-        if not bundles.is_dir() or load_bundle(bundles).manifest.get("row") != made_by:
-            self._write_bundle(row, self.config(row), made_by)
+        if not bundles.is_dir() or load_bundle(bundles).manifest.get("row") != self.weights(row).stem:
+            self.write_bundle(row)
         generate_lists(config)
 
-    def _write_bundle(self, row: Row, config: Config, made_by: str) -> None:
-        prepared = PreparedLog.open(config.work_dir / "prepared", verify=False)
+    def write_bundle(self, row: Row) -> None:
+        """Put the trained row in force in its work_dir."""
+        config = self.config(row)
         write_bundle(
             config.work_dir / "bundles",
             model_config=config.model,
@@ -173,40 +127,51 @@ class Bench:
             weights=load_file(self.weights(row)),
             codebooks={"level_0": torch.zeros(1, 1)},
             ladder_quality={"metric": "none", "full_widths": list(FULL), "schedules": []},
-            catalogue=catalogue_with_sids(prepared.catalogue(), pq.read_table(config.work_dir / "tokens/sids.parquet")),
-            details={"row": made_by},
+            catalogue=self._catalogue(config),
+            details={"row": self.weights(row).stem},
         )
 
-    def ranker(self, row: Row) -> Ranker:
+    def ranker(self, row: Row, order_by: OrderBy) -> Ranker:
         """What a row answers with."""
         from adbeam.model import build_model
 
         source = named(row.uses) if row.uses else row
         config = self.config(source)
-        prepared = PreparedLog.open(config.work_dir / "prepared", verify=False)
         model = build_model(config.model)
         model.load_state_dict(load_file(self.weights(source)))
-        catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(config.work_dir / "tokens/sids.parquet"))
-        return Ranker(model.eval(), catalogue, self._means(source), order_by=row.order_by)  # type: ignore[arg-type]
+        return Ranker(model.eval(), self._catalogue(config), self._means(source), order_by=order_by)
+
+    @staticmethod
+    def _catalogue(config: Config) -> pa.Table:
+        prepared = PreparedLog.open(config.work_dir / "prepared", verify=False)
+        return catalogue_with_sids(prepared.catalogue(), pq.read_table(config.work_dir / "tokens" / "sids.parquet"))
 
     def sequences(self) -> list[UserSequence]:
         """All users of the log."""
-        shards = PreparedLog.open(self.config(ROWS[1]).work_dir / "prepared", verify=False).sequences()
+        shards = PreparedLog.open(self.config(named("ua_sid")).work_dir / "prepared", verify=False).sequences()
         return [sequence for shard in shards for sequence in read_sequences(shard)]
 
-    def judge(self, row: Row, world: World) -> tuple[float, float]:
-        """(expected revenue a request on the day after the log, decoded requests a second)."""
+    def judge(self, row: Row, world: World) -> dict[str, Any]:
+        """The day after the log: expected revenue a request in the row's own order ("revenue") and in every order that
+        it can be asked for ("by_order"), and decoded requests a second."""
         requests = world.requests(self.market.days, self.requests)
         feed = Feed(Market(world), audience_of(self.sequences()), self.root / "feed")
-        ranker = self.ranker(row)  # trains what is missing
-        began = time.process_time()
-        shown = feed.answer(ranker, requests, row.widths, self.market.slots)
-        seconds = time.process_time() - began
-        return float(Market(world).expected_revenue(requests, shown).mean()), self.requests / seconds
+        knows_values = self.config(named(row.uses) if row.uses else row).objectives.lambda_ecpm > 0
+        found: dict[str, float] = {}
+        per_second = 0.0
+        for order in ORDERS if knows_values else (row.order_by,):
+            ranker = self.ranker(row, order)  # trains what is missing
+            began = time.process_time()
+            shown = feed.answer(ranker, requests, row.widths, self.market.slots)
+            if order == row.order_by:
+                per_second = self.requests / (time.process_time() - began)
+            found[order] = float(Market(world).expected_revenue(requests, shown).mean())
+        return {"revenue": found[row.order_by], "per_second": per_second, "by_order": found,
+                "weights": self.weights(row).stem}  # fmt: skip
 
     def judge_cascade(self, world: World) -> float:
         """Expected revenue a request of two-tower recall and DLRM ranking."""
-        work_dir = self.config(ROWS[1]).work_dir
+        work_dir = self.config(named("ua_sid")).work_dir
         catalogue = PreparedLog.open(work_dir / "prepared", verify=False).catalogue()
         judge = RewardModel.open(work_dir / "reward", catalogue)
         sequences = self.sequences()
@@ -239,8 +204,3 @@ class Bench:
         best = np.argsort(-world.ecpm(requests.user_R, every, requests.day), axis=1)[:, : self.market.slots]
         shown = {"random": random, "best": live[best]}
         return {name: float(Market(world).expected_revenue(requests, ads).mean()) for name, ads in shown.items()}
-
-
-def named(name: str | None) -> Row:
-    """The row called `name`."""
-    return next(row for row in ROWS if row.name == name)

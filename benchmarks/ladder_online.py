@@ -1,7 +1,8 @@
 """The online loop on the simulated market under drift, against a model that never learns again.
 
 Every day the bundle in force answers that day's requests, the feed writes both logs, and a round runs. The frozen model
-answers the same requests of the same day, for comparison only.
+answers the same requests of the same day, for comparison only. Both begin as the model that the loop's own objective
+(UVR) made of the log, so that what they differ in is what was learnt since. The reward model stays that of the log.
 """
 
 from __future__ import annotations
@@ -25,28 +26,36 @@ from adbeam.market.play import Market
 from adbeam.online.join import samples_of
 from adbeam.online.rounds import FOLDER, OnlineSettings, account, history, run_rounds
 from adbeam.records import ACTIONS
-from benchmarks.ladder_market import BY_LEVEL, MARKET, UVR, Bench, named
+from benchmarks.ladder_market import MARKET, Bench
+from benchmarks.ladder_rows import BY_LEVEL, named
 from benchmarks.report import commit
 
-STEPS = 500
+STEPS, MORE_STEPS = 500, 200
 
 
 def play_online(
-    root: Path, rounds: int, requests: int, seed: int = 0, steps: int = STEPS, market: MarketConfig = MARKET
+    root: Path,
+    rounds: int,
+    requests: int,
+    seed: int = 0,
+    steps: int = STEPS,
+    more_steps: int = MORE_STEPS,
+    market: MarketConfig = MARKET,
 ) -> dict[str, Any]:
     """Rounds done, events lost and samples duplicated, mean lift over the frozen model, and the table of all rounds."""
-    bench = Bench(root, seed, steps, 0, requests, market)
-    row = named("lazyar_start")
-    done = root / f"done-{commit('platform/adbeam')}-{rounds}-{requests}-{seed}-{steps}.json"
+    bench = Bench(root, seed, steps, more_steps, requests, market)
+    row = named("uvr_dbs_lazyar")
+    done = root / f"done-{commit('platform/adbeam')}-{rounds}-{requests}-{seed}-{steps}-{more_steps}.json"
     if done.is_file():
         return dict(json.loads(done.read_text(encoding="utf-8")))
     world = bench.prepare()
-    config = bench.config(row, **UVR, **{"online.workers": 0, "online.lists_per_round": 256})
+    config = bench.config(row, **{"online.workers": 0, "online.lists_per_round": 256})
+    bench.weights(row)
     bundles = config.work_dir / "bundles"
     for part in (bundles, config.work_dir / "online", config.work_dir / "serving"):
         shutil.rmtree(part, ignore_errors=True)  # days that were cut short begin again from the first model
-    bench._write_bundle(row, bench.config(row), row.name)
-    frozen = Ranker.of(load_bundle(bundles), order_by="expected_value")
+    bench.write_bundle(row)
+    frozen = Ranker.of(load_bundle(bundles), order_by=row.order_by)
     shards = PreparedLog.open(config.work_dir / "prepared", verify=False).sequences()
     feed = Feed(Market(world), audience_of([s for shard in shards for s in read_sequences(shard)]), config.work_dir)
     table = []
@@ -54,7 +63,7 @@ def play_online(
         day = bench.market.days + number
         bundle = load_bundle(bundles)
         asked = world.requests(day, requests)
-        live = Ranker.of(bundle, order_by="expected_value")
+        live = Ranker.of(bundle, order_by=row.order_by)
         still = float(
             Market(world).expected_revenue(asked, feed.answer(frozen, asked, BY_LEVEL, bench.market.slots)).mean()
         )

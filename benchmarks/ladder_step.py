@@ -15,7 +15,8 @@ from adbeam.objectives.vsl import vsl_loss
 from adbeam.training.ingest import build_rows
 from adbeam.training.list_learner import lists_of
 from adbeam.training.trainer import build_job, lists_for
-from benchmarks.ladder_market import UVR, Bench, _preference, named
+from benchmarks.ladder_market import Bench
+from benchmarks.ladder_rows import UVR, named, preference
 
 REPEATS = 30
 
@@ -39,7 +40,7 @@ def step_cost(bench: Bench) -> dict[str, float]:
     bench.weights(row)
     configs = {
         "vsl": bench.config(row),
-        "rspo": bench.config(row, **_preference("rspo")),
+        "rspo": bench.config(row, **preference("rspo")),
         "uvr": bench.config(row, **UVR),
     }
     store = build_rows(configs["rspo"], use_ray=False)

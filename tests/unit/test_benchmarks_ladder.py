@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from benchmarks.ladder import interval, rspo_gains
-from benchmarks.ladder_market import ROWS, Bench, named
+from benchmarks.ladder_market import Bench
+from benchmarks.ladder_rows import ROWS, named
+from benchmarks.ladder_tune import weighed
 from benchmarks.value_offline import paired_interval
 
 
@@ -42,3 +46,11 @@ def test_every_row_is_a_configuration_and_builds_on_one_of_its_shape(row, tmp_pa
         assert start.model == config.model and not named(row.goes_on).shown
     if config.objectives.preference.method != "none":
         assert row.goes_on, "lists come from the model it goes on from"
+
+
+def test_a_tried_weight_is_a_row_of_its_own(tmp_path: Path) -> None:
+    bench, row = Bench(tmp_path, 0, 10, 5, 10), weighed("vsl_rspo", 3.0)
+    assert row.name == "vsl_rspo_120"
+    tried, shipped = bench.config(row).objectives, bench.config(named("vsl_rspo")).objectives
+    assert (tried.preference.method, tried.preference.weight) == ("rspo", 120.0)
+    assert shipped.preference.weight == 40.0
