@@ -191,6 +191,8 @@ def test_a_users_worth_is_all_that_may_be_learnt_from() -> None:
     marks = [PAST, NEW, HELD_OUT, NEW]
     known = sequence(["r"] * 4, ["conversion"] * 3 + ["click"], marks)
     assert ad_value(known, known.split_H != HELD_OUT) == 1.0 + 2.0
+    known.value_H[0] = np.nan
+    assert ad_value(known, known.split_H != HELD_OUT) == 2.0
 
 
 def sequence(requests: list[str], actions: list[str], marks: list[int]) -> UserSequence:

@@ -93,7 +93,7 @@ class RowBuilder:
 def ad_value(sequence: UserSequence, among_H: np.ndarray) -> float:
     """Money that the user's ad conversions among these events brought."""
     counts = among_H & (sequence.kind_H == AD) & (sequence.action_H == ACTIONS.index("conversion"))
-    return float(sequence.value_H[counts].sum())
+    return float(np.nan_to_num(sequence.value_H[counts]).sum())
 
 
 def _value(sequence: UserSequence, targets: np.ndarray) -> np.ndarray:
