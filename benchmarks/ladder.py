@@ -23,11 +23,11 @@ import torch
 from scipy import stats
 
 from adbeam import artifacts
-from benchmarks.ladder_market import Bench
+from benchmarks.ladder_market import Bench, folder_of_commit
 from benchmarks.ladder_online import play_online
 from benchmarks.ladder_rows import ROWS, Row, named
 from benchmarks.ladder_step import simulation_speed, step_cost
-from benchmarks.report import commit, report
+from benchmarks.report import report
 
 ROOT = Path("runs/benchmark-ladder")
 RSPO = named("vsl_rspo").name
@@ -47,9 +47,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     chosen = [row for row in ROWS if row.shown and (not asked.rows or row.name in asked.rows)]
-    seeds = [
-        Bench(asked.root / f"seed-{seed}", seed, asked.steps, asked.more_steps, asked.requests) for seed in asked.seeds
-    ]
+    root = folder_of_commit(asked.root)
+    seeds = [Bench(root / f"seed-{seed}", seed, asked.steps, asked.more_steps, asked.requests) for seed in asked.seeds]
     results = [judged(bench, chosen) for bench in seeds]
     figures: dict[str, float] = {}
     for row in chosen:
@@ -60,9 +59,7 @@ def main() -> None:
     for name in ("random", "best"):
         figures[f"revenue_{name}"] = float(np.mean([r[name]["revenue"] / r["cascade"]["revenue"] - 1 for r in results]))
     figures |= {**step_cost(seeds[0]), **simulation_speed(seeds[0])}
-    online = (
-        play_online(asked.root / "online", asked.online_rounds, asked.online_requests) if asked.online_rounds else {}
-    )
+    online = play_online(root / "online", asked.online_rounds, asked.online_requests) if asked.online_rounds else {}
     figures |= {name: value for name, value in online.items() if isinstance(value, int | float)}
     report(
         "ladder",
@@ -80,7 +77,7 @@ def main() -> None:
 
 def judged(bench: Bench, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Revenue and speed of every row on one market; what was judged before is read back."""
-    path = bench.root / f"judged-{bench.requests}-{commit('platform/adbeam')}.json"
+    path = bench.root / f"judged-{bench.requests}.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     world = bench.prepare()
     if "cascade" not in known:

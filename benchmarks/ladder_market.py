@@ -36,11 +36,15 @@ from adbeam.training.bundling import catalogue_with_sids
 from adbeam.training.ingest import build_rows
 from adbeam.training.plain import train_plain
 from adbeam.training.trainer import build_job, lists_for
-from benchmarks.ladder_rows import BASE, FULL, Row, named
+from benchmarks.ladder_rows import BASE, FULL, ORDERS, Row, named
 from benchmarks.report import commit
 
 MARKET = MarketConfig()
-ORDERS: tuple[OrderBy, ...] = ("expected_value", "log_probability")
+
+
+def folder_of_commit(folder: Path) -> Path:
+    """Where the ladder keeps what this commit of the platform made: none of it is used by another."""
+    return folder / commit("platform/adbeam")
 
 
 @dataclass(frozen=True)
@@ -75,23 +79,22 @@ class Bench:
     def weights(self, row: Row) -> Path:
         """The trained weights of a row; trains them, and what they go on from, where they are not there.
 
-        The name is made of all that decides them: settings, market, start and the platform's commit.
+        The name is made of what decides them beside the platform's code: settings, market and start.
         """
-        if row.uses is not None:
-            return self.weights(named(row.uses))
+        row = row.source
         start = None if row.goes_on is None else self.weights(named(row.goes_on))
         if start is None:
             more: dict[str, Any] = {"training.max_steps": self.steps}
         else:
             more = {"training.max_steps": self.more_steps, "training.learning_rate": 0.001, "training.warmup_steps": 0}
-        decided_by = self.config(row, **more).model_dump(mode="json", exclude={"work_dir"})
-        key = artifacts.fingerprint(
-            decided_by, row.unified_sids, self.market.model_dump(), start and start.name, commit("platform/adbeam")
-        )
+        config = self.config(row, **more)
+        decided_by = config.model_dump(mode="json", exclude={"work_dir"})
+        key = artifacts.fingerprint(decided_by, row.unified_sids, self.market.model_dump(), start and start.name)
         path = self.root / "weights" / f"{row.name}-{key}.safetensors"
         if path.is_file():
             return path
-        config = self.config(row, **more, **({"training.start_from": str(start)} if start else {}))
+        training = config.training.model_copy(update={"start_from": start})
+        config = config.model_copy(update={"training": training})
         if config.objectives.preference.method != "none":
             assert row.goes_on is not None
             self._lists(named(row.goes_on), config)
@@ -135,11 +138,10 @@ class Bench:
         """What a row answers with."""
         from adbeam.model import build_model
 
-        source = named(row.uses) if row.uses else row
-        config = self.config(source)
+        config = self.config(row.source)
         model = build_model(config.model)
-        model.load_state_dict(load_file(self.weights(source)))
-        return Ranker(model.eval(), self._catalogue(config), self._means(source), order_by=order_by)
+        model.load_state_dict(load_file(self.weights(row)))
+        return Ranker(model.eval(), self._catalogue(config), self._means(row), order_by=order_by)
 
     @staticmethod
     def _catalogue(config: Config) -> pa.Table:
@@ -156,7 +158,7 @@ class Bench:
         it can be asked for ("by_order"), and decoded requests a second."""
         requests = world.requests(self.market.days, self.requests)
         feed = Feed(Market(world), audience_of(self.sequences()), self.root / "feed")
-        knows_values = self.config(named(row.uses) if row.uses else row).objectives.lambda_ecpm > 0
+        knows_values = self.config(row.source).objectives.lambda_ecpm > 0
         found: dict[str, float] = {}
         per_second = 0.0
         for order in ORDERS if knows_values else (row.order_by,):

@@ -28,7 +28,6 @@ from adbeam.online.rounds import FOLDER, OnlineSettings, account, history, run_r
 from adbeam.records import ACTIONS
 from benchmarks.ladder_market import MARKET, Bench
 from benchmarks.ladder_rows import BY_LEVEL, named
-from benchmarks.report import commit
 
 STEPS, MORE_STEPS = 500, 200
 
@@ -45,12 +44,12 @@ def play_online(
     """Rounds done, events lost and samples duplicated, mean lift over the frozen model, and the table of all rounds."""
     bench = Bench(root, seed, steps, more_steps, requests, market)
     row = named("uvr_dbs_lazyar")
-    done = root / f"done-{commit('platform/adbeam')}-{rounds}-{requests}-{seed}-{steps}-{more_steps}.json"
+    done = root / f"done-{rounds}-{requests}-{seed}-{steps}-{more_steps}.json"
     if done.is_file():
         return dict(json.loads(done.read_text(encoding="utf-8")))
     world = bench.prepare()
     config = bench.config(row, **{"online.workers": 0, "online.lists_per_round": 256})
-    bench.weights(row)
+    bench.weights(row)  # before the bundles are cleared: lists are made by one of its own
     bundles = config.work_dir / "bundles"
     for part in (bundles, config.work_dir / "online", config.work_dir / "serving"):
         shutil.rmtree(part, ignore_errors=True)  # days that were cut short begin again from the first model

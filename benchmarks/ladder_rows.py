@@ -15,6 +15,7 @@ from typing import Any
 from adbeam.decoding.results import OrderBy
 
 FULL, BY_LEVEL = (64, 64, 64), (16, 32, 64)
+ORDERS: tuple[OrderBy, ...] = ("expected_value", "log_probability")
 NTP = {"objectives.lambda_ecpm": 0.0, "objectives.lambda_mtp": 0.0, "training.user_value_weights": False,
        "training.behavior_weights": {"ad_conversion": 1.0, "ad_click": 1.0}}  # fmt: skip
 BASE: dict[str, Any] = {
@@ -40,6 +41,11 @@ class Row:
     widths: tuple[int, ...] = FULL
     order_by: OrderBy = "expected_value"
     shown: bool = True
+
+    @property
+    def source(self) -> Row:
+        """The row whose model this one answers with."""
+        return self if self.uses is None else named(self.uses)
 
 
 def _row(name: str, settings: dict[str, Any], **rest: Any) -> Row:
@@ -74,6 +80,6 @@ ROWS: tuple[Row, ...] = (
 )
 
 
-def named(name: str | None) -> Row:
+def named(name: str) -> Row:
     """The row called `name`."""
     return next(row for row in ROWS if row.name == name)

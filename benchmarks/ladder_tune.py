@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from benchmarks.ladder import judged
-from benchmarks.ladder_market import ORDERS, Bench
-from benchmarks.ladder_rows import Row, named
+from benchmarks.ladder_market import Bench, folder_of_commit
+from benchmarks.ladder_rows import ORDERS, Row, named
 from benchmarks.report import report
 
 GRID = (1.0, 3.0, 10.0)
 SCALES = {"vsl_dpo": 1.0, "vsl_grpo": 1.0, "vsl_sdpo": 1.0, "vsl_ndcg_loss2": 1.0, "vsl_rspo": 40.0}
-"""The weight at which a method begins its grid: where its pull on the log-probabilities of a list is about VSL's on a
-request, and a third of that for GRPO and NDCG-Loss2, whose terms are many."""
+"""The weight at which a method begins its grid: where its pull on the log-probabilities of a list is 0.5 to 1 of VSL's
+on those of a request."""
 
 
 def main() -> None:
@@ -37,8 +37,9 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     rows = [named("vsl"), *(weighed(name, factor) for name in SCALES for factor in GRID), named("uvr")]
+    root = folder_of_commit(asked.root)
     results = [
-        judged(Bench(asked.root / f"seed-{seed}", seed, asked.steps, asked.more_steps, asked.requests), rows)
+        judged(Bench(root / f"seed-{seed}", seed, asked.steps, asked.more_steps, asked.requests), rows)
         for seed in asked.seeds
     ]
     figures = {

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from adbeam.rewards import generate_lists, reward
 from adbeam.tokens import tokenize
 from adbeam.training import export, train
 from adbeam.training.launch import ray_for
+from benchmarks.ladder_rows import ORDERS
 from benchmarks.report import commit, report
 
 CONFIG = Path("jobs/quickstart.yaml")
@@ -49,7 +48,6 @@ PREFERENCES: dict[str, dict[str, Any]] = {
     "uvr": {"method": "rspo", "unified": True},
 }
 OBJECTIVES = ("ntp", "vsl", "vsl_rspo", "uvr")
-ORDERS: tuple[OrderBy, ...] = ("expected_value", "log_probability")
 PerOrder = dict[OrderBy, dict[str, np.ndarray]]
 """Metric -> value of each test request, by the order of the lists."""
 METRICS = (f"value_ndcg@{K}", f"value_recall@{K}", f"recall@{K}", f"ndcg@{K}")
@@ -155,7 +153,7 @@ def _train(asked: argparse.Namespace, name: str, seed: int, kept: Path) -> None:
     train(config)
     bundle = export(config)
     judged = Path(config.work_dir) / "evaluation" / "test" / "requests.parquet"
-    with _whole(kept) as staging:
+    with artifacts.publish(kept, {"objective": name, "seed": seed}) as staging:
         for order in _orders(name):
             ordered = config.evaluation.model_copy(update={"order_by": order})
             evaluate(config.model_copy(update={"evaluation": ordered}), "test")
@@ -172,7 +170,7 @@ def _start(asked: argparse.Namespace, name: str, seed: int, settings: dict[str, 
         tokenize(config)
         train(config)
         bundle = export(config)
-        with _whole(kept) as staging:
+        with artifacts.publish(kept, {"start": name, "seed": seed}) as staging:
             shutil.copytree(bundle, staging / "bundle")
     return kept
 
@@ -184,16 +182,6 @@ def _put_in_force(start: Path, config: Config) -> None:
     if not target.is_dir():
         shutil.copytree(start / "bundle", target)
     point_current(target.parent, version)
-
-
-@contextmanager
-def _whole(kept: Path) -> Iterator[Path]:
-    """A folder to fill, which is `kept` when it is full."""
-    staging = kept.with_name(f".{kept.name}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    yield staging
-    staging.rename(kept)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 from benchmarks.ladder import judged, rspo_gains
-from benchmarks.ladder_market import ORDERS, Bench
+from benchmarks.ladder_market import Bench
 from benchmarks.ladder_online import play_online
-from benchmarks.ladder_rows import named
+from benchmarks.ladder_rows import ORDERS, named
 from benchmarks.ladder_tune import weighed
 from tests.market_samples import MARKET
 
