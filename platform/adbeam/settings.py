@@ -34,7 +34,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises UserError when it is missing, malformed, or not a mapping."""
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", remedy="check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -44,6 +44,25 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold a mapping of settings", value=type(values).__name__)
     return values
+
+
+def load_yaml(text: str) -> Any:
+    """What `text` says, as yaml.safe_load; raises yaml.YAMLError, also for a key that stands twice in one mapping."""
+    return yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
+
+
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader that refuses what YAML forbids and PyYAML overlooks: the same key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        seen: set[str] = set()
+        for key in keys:
+            if key.value in seen:
+                problem = f"the key {key.value!r} stands twice; keep one"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _explain(section: type[BaseModel], error: ValidationError, source: str) -> str:

@@ -153,7 +153,7 @@ def test_of_two_replicas_that_fill_the_store_one_does_and_the_other_waits(open_o
 
     def fill() -> None:
         store = open_one()
-        written.append(store.fill("a log", iter(many)))
+        written.append(store.fill("a log", iter(many), [(0, "i1", 1)]))
         assert all(history is not None for history in store.recent_many([user for user, _ in many]))
 
     threads = [threading.Thread(target=fill) for _ in range(3)]
@@ -162,6 +162,7 @@ def test_of_two_replicas_that_fill_the_store_one_does_and_the_other_waits(open_o
     for thread in threads:
         thread.join()
     assert sorted(written) == [0, 0, 1200]
+    assert open_one().conversions(1)[0] == {"i1": 1}
 
 
 def test_event_ids_are_forgotten_beyond_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import LockError
 from redis.retry import Retry
 
 from adbeam.errors import UserError
@@ -37,7 +39,7 @@ CONFLICT_SECONDS = 30.0
 REST_SECONDS = 1.0
 """After a read that failed, reads fail at once for so long: a dead server must not cost every batch its time-out."""
 FILL_USERS = 500
-FILL_LOCK_MS = 15_000
+FILL_LOCK_SECONDS = 15
 LAYOUT = (("<i8", 8), ("<f4", 4), ("<i1", 1), ("<i1", 1))
 """Timestamps, values, actions, kinds; the item ids follow as JSON."""
 Answer = TypeVar("Answer")
@@ -104,18 +106,21 @@ class RedisStore:
 
         The others wait. What a user has done since is never overwritten.
         """
-        first, facts, lock = self._writers[0], f"{self.config.key_prefix}:facts", f"{self.config.key_prefix}:loading"
-        while first.hget(facts, "loaded_from") is None:
-            if first.set(lock, uuid.uuid4().hex, nx=True, px=FILL_LOCK_MS):
-                users = self._fill(histories, lambda: first.pexpire(lock, FILL_LOCK_MS))
-                done = first.pipeline()  # the counts and the note that they are in: both or neither
-                self._count(done, conversions)
-                done.hset(facts, "loaded_from", source)
-                done.execute()
-                first.delete(lock)
+        first, facts = self._writers[0], f"{self.config.key_prefix}:facts"
+        lock = first.lock(f"{self.config.key_prefix}:loading", timeout=FILL_LOCK_SECONDS)
+        while True:
+            with suppress(LockError, redis.WatchError), lock:  # a lock that ran out: another replica may be at it
+                if first.hget(facts, "loaded_from") is not None:
+                    return 0
+                users = self._fill(histories, lock.reacquire)
+                with first.pipeline() as done:  # the counts and the note that they are in: both or neither, and once
+                    done.watch(facts)
+                    lock.reacquire()
+                    done.multi()
+                    self._count(done, conversions)
+                    done.hset(facts, "loaded_from", source)
+                    done.execute()
                 return users
-            time.sleep(0.2)
-        return 0
 
     def close(self) -> None:
         """Close the connections."""
