@@ -1,6 +1,6 @@
 """The paper's ladder in simulated revenue over a cascade, what an RSPO step costs, and the online loop under drift.
 
-    python -m benchmarks.ladder [--seeds 0 1 2 3 4] [--steps 500] [--more-steps 200] [--online-rounds 20]
+    python -m benchmarks.ladder [--seeds 0 1 2 3 4] [--steps 1000] [--more-steps 400] [--online-rounds 20]
 
 Every figure is **simulated**: the market of adbeam.market. Each row is trained anew for every seed (a market of its
 own) and judged by the expected revenue of its lists on the day after the log; `revenue_<row>` is the mean lift over the
@@ -37,8 +37,8 @@ def main() -> None:
     """Write ladder.json and ladder.png."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--more-steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--more-steps", type=int, default=400)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--online-rounds", type=int, default=20)
     parser.add_argument("--online-requests", type=int, default=1000)

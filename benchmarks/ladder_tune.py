@@ -1,6 +1,6 @@
 """Weights and orders of the methods that learn from lists, on markets that the ladder does not judge.
 
-    python -m benchmarks.ladder_tune [--seeds 100 101] [--steps 500] [--more-steps 200]
+    python -m benchmarks.ladder_tune [--seeds 100 101] [--steps 1000] [--more-steps 400]
 
 Every method has the same grid around its own scale, for the scales of the losses differ, and both orders. Figures are
 lifts of **simulated** revenue over the cascade, means over the seeds. Finished models are kept as the ladder's are.
@@ -20,7 +20,7 @@ from benchmarks.ladder_market import Bench, folder_of_commit
 from benchmarks.ladder_rows import ORDERS, Row, named
 from benchmarks.report import report
 
-GRID = (1.0, 3.0, 10.0)
+GRID = (1.0, 3.0, 10.0, 30.0)
 SCALES = {"vsl_dpo": 1.0, "vsl_grpo": 1.0, "vsl_sdpo": 1.0, "vsl_ndcg_loss2": 1.0, "vsl_rspo": 40.0}
 """The weight at which a method begins its grid: where its pull on the log-probabilities of a list is 0.5 to 1 of VSL's
 on those of a request."""
@@ -30,8 +30,8 @@ def main() -> None:
     """Write ladder_tune.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101])
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--more-steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--more-steps", type=int, default=400)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--root", type=Path, default=Path("runs/benchmark-ladder"))
     asked = parser.parse_args()

@@ -34,11 +34,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises UserError when it is missing, malformed, or not a mapping."""
     path = Path(path)
     try:
-        values = load_yaml(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", remedy="check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
+    values = parse_yaml(text, str(path))
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -46,9 +47,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def load_yaml(text: str) -> Any:
-    """What `text` says, as yaml.safe_load; raises yaml.YAMLError, also for a key that stands twice in one mapping."""
-    return yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
+def parse_yaml(text: str, source: str) -> Any:
+    """What `text` says; raises UserError when it is malformed or names a key twice in one mapping."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{source} is not valid YAML: {error}") from None
 
 
 class _Loader(yaml.SafeLoader):

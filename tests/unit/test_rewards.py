@@ -18,11 +18,11 @@ from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import AD, UserSequence, read_sequences
-from adbeam.records import ACTIONS, ListSample
+from adbeam.records import ACTIONS, DAY_MS, ListSample
 from adbeam.rewards import calibration
 from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.exposures import COLUMNS, exposures_of, write_exposures
-from adbeam.rewards.features import CATEGORICAL, DENSE, ItemTable, Past, pair_features
+from adbeam.rewards.features import CATEGORICAL, DENSE, NEVER_DAYS, ItemTable, Past, pair_features
 from adbeam.rewards.model import RewardNet, reward_loss
 from adbeam.rewards.scoring import Calibration, Question, RewardModel
 from adbeam.rewards.trainer import reward
@@ -57,12 +57,22 @@ def _items() -> ItemTable:
 
 def test_features_count_only_what_was_before() -> None:
     items = _items()
-    past = Past.of(np.array([0, 0, 1]), np.array([1000, 2000, 3000]), np.ones(3, bool))
-    rows = np.array([0, 1, 2])
-    _, dense = pair_features(past.before(3000), 3000, "s", "user", rows, items, SMALL)
-    place = DENSE.index("item_count")
-    np.testing.assert_allclose(np.expm1(dense[:, place]), [2, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(np.expm1(dense[:, DENSE.index("category_count")]), [2, 2, 0], atol=1e-6)
+    actions = [ACTIONS.index(name) for name in ("conversion", "click", "impression", "conversion")]
+    past = Past(np.array([0, 0, 1, 1]), np.array([10, 20, 25, 30]) * DAY_MS, np.array(actions))
+    rows, now_ms = np.array([0, 1, 2]), 30 * DAY_MS
+    _, dense = pair_features(past.before(now_ms), now_ms, "s", "user", rows, items, SMALL)
+
+    def feature(name: str) -> np.ndarray:
+        return np.expm1(dense[:, DENSE.index(name)])
+
+    np.testing.assert_allclose(feature("item_seen_count"), [2, 1, 0], atol=1e-5)
+    np.testing.assert_allclose(feature("item_acted_count"), [2, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(feature("item_converted_count"), [1, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(feature("category_seen_count"), [3, 3, 0], atol=1e-5)
+    np.testing.assert_allclose(feature("advertiser_converted_count"), [1, 1, 0], atol=1e-5)
+    ages = np.expm1(3 * dense[:, DENSE.index("item_acted_age")])
+    np.testing.assert_allclose(ages, [10, NEVER_DAYS, NEVER_DAYS], rtol=1e-4)
+    assert np.expm1(4 * dense[0, DENSE.index("log_acted")]) == pytest.approx(2)
     none, _ = pair_features(past.before(0), 0, "s", None, rows, items, SMALL)
     assert none[0, 0] == 0, "the unknown user has a bucket of its own"
     assert none[2, CATEGORICAL.index("category")] == 0, "so has an unknown category"
@@ -77,7 +87,7 @@ def test_one_exposure_an_ad_and_request_with_its_furthest_action() -> None:
     assert table.column_names == list(COLUMNS)
     assert table["converted"].to_pylist() == [1, 0, 1] and table["clicked"].to_pylist() == [1, 0, 1]
     assert table["weight"].to_pylist() == [1, 7, 1], "what converted was not sampled"
-    counted = np.expm1(table["item_count"].to_numpy())
+    counted = np.expm1(table["item_seen_count"].to_numpy())
     np.testing.assert_allclose(counted, 0, atol=1e-6, err_msg="a request's own conversions are not its past")
 
 
@@ -154,7 +164,7 @@ def test_it_learns_what_converts_and_publishes_its_calibration(work_dir: Path) -
     prepared = PreparedLog.open(work_dir / "prepared")
     model = RewardModel.open(folder, prepared.catalogue())
     sequence = next(read_sequences(prepared.sequences()[0]))
-    past = Past.of(model.items.rows(sequence.item_H), sequence.timestamp_H, sequence.action_H == 3)
+    past = Past.of(sequence, model.items)
     now = int(sequence.timestamp_H[-1])
     rows = np.arange(40)
     money, again = model.judge([Question(past.before(now), now, "display", "user0", rows)] * 2)

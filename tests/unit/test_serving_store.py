@@ -24,7 +24,7 @@ from adbeam.model.config import ModelConfig
 from adbeam.model.spec import FeatureSpec
 from adbeam.records import ACTIONS, HOUR_MS, Event
 from adbeam.serving.config import StoreConfig
-from adbeam.serving.store import HistoryStore, event_row, user_history
+from adbeam.serving.store import HistoryStore, UserHistory, event_row, user_history
 from adbeam.serving.store_load import load_histories, open_store
 from adbeam.serving.store_redis import RedisStore, pack, unpack
 from adbeam.serving.store_sqlite import SqliteStore
@@ -288,6 +288,20 @@ def test_event_ids_in_redis_are_forgotten_after_their_time(redis_url: str) -> No
     assert store.append([event(1), event(1)]) == [True, False]
     (client,) = store._writers
     assert 0 < client.pttl("ids:event:e1") <= 1000
+
+
+def test_a_fill_whose_lock_ran_out_counts_nothing_twice(redis_url: str) -> None:
+    one, two = (open_store(redis_settings(redis_url, key_prefix="lost")) for _ in range(2))
+    assert isinstance(one, RedisStore)
+    (client,), rows = one._writers, [("u", user_history([("i1", 1, 3, 0, 1.0)]))]
+
+    def stalls() -> Iterator[tuple[str, UserHistory]]:
+        yield from rows
+        client.delete("lost:loading")
+        assert two.fill("a log", iter(rows), [(0, "i1", 1)]) == 1
+
+    assert one.fill("a log", stalls(), [(0, "i1", 1)]) == 0
+    assert two.conversions(1)[0] == {"i1": 1}
 
 
 def ad_conversion(number: int, item: str, hour: int, **changes: object) -> Event:

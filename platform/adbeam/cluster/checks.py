@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from adbeam.errors import UserError
-from adbeam.settings import load_yaml, read_yaml
+from adbeam.settings import parse_yaml, read_yaml
 
 RECOMMENDER = "adbeam.serving.app:build"
 
@@ -112,7 +112,7 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def _parse_block(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    block = load_yaml((values.get("spec") or {}).get("serveConfigV2") or "")
+    block = parse_yaml((values.get("spec") or {}).get("serveConfigV2") or "", f"{path}: spec.serveConfigV2")
     if not isinstance(block, dict) or "applications" not in block:
         raise UserError("spec.serveConfigV2 holds no applications", field=str(path))
     return block

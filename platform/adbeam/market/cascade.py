@@ -22,7 +22,7 @@ from adbeam.records import ACTIONS, SPLITS
 from adbeam.rewards.features import KEYS, Past, hash_buckets
 from adbeam.rewards.scoring import Question, RewardModel
 
-CLICK, CONVERSION = ACTIONS.index("click"), ACTIONS.index("conversion")
+CLICK = ACTIONS.index("click")
 RECENT = 20
 USER_BUCKETS = 8192
 WIDTH = 32
@@ -131,12 +131,9 @@ class Cascade:
         return [[self.ads[row] for row in row_n[np.argsort(-money_n)[:count]]] for row_n, money_n in answers]
 
     def _past(self, request: Request) -> tuple[np.ndarray, Past]:
-        """(rows of the ads clicked before, conversions before)."""
-        sequence, end = request.sequence, request.end
-        row_H = self.reward.items.rows(sequence.item_H[:end])
-        acted = (sequence.action_H[:end] >= CLICK) & (row_H >= 0)
-        past = Past.of(row_H, sequence.timestamp_H[:end], sequence.action_H[:end] == CONVERSION)
-        return row_H[acted], past
+        """(rows of the ads clicked before, all events before)."""
+        past = Past.of(request.sequence, self.reward.items).before(request.now_ms)
+        return past.row_H[past.action_H >= CLICK], past
 
 
 def _recent(row_H: np.ndarray, nobody: int) -> np.ndarray:

@@ -1,9 +1,10 @@
 """What the reward model is told about showing an item to a user: one function for training and for judging lists.
 
-Counts and ages come from the user's conversions strictly before the request. Numpy only.
+Counts and ages come from the user's events strictly before the request: what was seen at all, what was clicked or
+converted, what was converted. Numpy only.
 
-Shapes: N items of the catalogue, H past conversions of the user, n candidates, C categorical and D dense features,
-K item keys (item, category, brand, advertiser).
+Shapes: N items of the catalogue, H past events of the user, n candidates, C categorical and D dense features,
+K item keys (item, category, brand, advertiser), G groups of past events.
 """
 
 from __future__ import annotations
@@ -16,12 +17,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from adbeam.records import DAY_MS, HOUR_MS
+from adbeam.logs.requests import UserSequence
+from adbeam.records import ACTIONS, DAY_MS, HOUR_MS
 from adbeam.rewards.config import RewardConfig
 
 KEYS = ("item", "category", "brand", "advertiser")
 CATEGORICAL = ("user", "scene", "hour", "weekday", *KEYS)
-DENSE = ("log_price", "log_past", *(f"{key}_count" for key in KEYS), *(f"{key}_age" for key in KEYS))
+GROUPS = {"seen": 0, "acted": ACTIONS.index("click"), "converted": ACTIONS.index("conversion")}
+"""Groups of past events: the least action of each."""
+DENSE = (
+    "log_price",
+    *(f"log_{group}" for group in GROUPS),
+    *(f"{key}_{group}_count" for group in GROUPS for key in KEYS),
+    *(f"{key}_{group}_age" for group in GROUPS for key in KEYS),
+)
 SCENES = 256
 NEVER_DAYS = 365.0
 _COLUMNS = {"item": "item_id", "category": "category", "brand": "brand", "advertiser": "advertiser"}
@@ -68,21 +77,23 @@ class ItemTable:
 
 @dataclass(frozen=True)
 class Past:
-    """A user's conversions, oldest first: rows of the item table and times."""
+    """A user's events, oldest first: rows of the item table, times, actions (index into ACTIONS)."""
 
     row_H: np.ndarray
     timestamp_H: np.ndarray
+    action_H: np.ndarray
 
     @classmethod
-    def of(cls, row_H: np.ndarray, timestamp_H: np.ndarray, converted_H: np.ndarray) -> Self:
-        """The conversions of known items among a user's events."""
-        kept = converted_H & (row_H >= 0)
-        return cls(row_H[kept], timestamp_H[kept])
+    def of(cls, sequence: UserSequence, items: ItemTable) -> Self:
+        """A user's events with known items."""
+        row_H = items.rows(sequence.item_H)
+        kept = row_H >= 0
+        return cls(row_H[kept], sequence.timestamp_H[kept], sequence.action_H[kept])
 
     def before(self, now_ms: int) -> Self:
         """Those strictly before a moment."""
         end = int(np.searchsorted(self.timestamp_H, now_ms, side="left"))
-        return type(self)(self.row_H[:end], self.timestamp_H[:end])
+        return type(self)(self.row_H[:end], self.timestamp_H[:end], self.action_H[:end])
 
 
 def pair_features(
@@ -90,7 +101,7 @@ def pair_features(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(categorical int32 [n, C], dense float32 [n, D]) of showing items `row_n` at `now_ms`.
 
-    `past` must hold nothing from `now_ms` on (see `Past.before`).
+    `past` must hold nothing from `now_ms` on (see `Past.before`). D is len(DENSE), in that order.
     """
     n = len(row_n)
     sizes = vocabulary(config)
@@ -101,14 +112,17 @@ def pair_features(
     categorical[:, 4:] = items.bucket_NK[row_n]
     same_KHn = items.key_NK[past.row_H].T[:, :, None] == items.key_NK[row_n].T[:, None, :]
     same_KHn &= items.key_NK[row_n].T[:, None, :] >= 0
-    count_Kn = same_KHn.sum(1)
     age_days_H = (now_ms - past.timestamp_H) / DAY_MS
-    age_Kn = np.where(same_KHn, age_days_H[None, :, None], NEVER_DAYS).min(1, initial=NEVER_DAYS)
     dense = np.empty((n, len(DENSE)), dtype=np.float32)
     dense[:, 0] = np.log1p(items.price_N[row_n])
-    dense[:, 1] = np.log1p(len(past.row_H)) / 4
-    dense[:, 2 : 2 + len(KEYS)] = np.log1p(count_Kn).T
-    dense[:, 2 + len(KEYS) :] = np.log1p(age_Kn).T / 3
+    counts, ages = 1 + len(GROUPS), 1 + len(GROUPS) * (1 + len(KEYS))
+    for place, least in enumerate(GROUPS.values()):
+        chosen_h = np.flatnonzero(past.action_H >= least)
+        same_Khn, keys = same_KHn[:, chosen_h], slice(place * len(KEYS), (place + 1) * len(KEYS))
+        age_Kn = np.where(same_Khn, age_days_H[chosen_h][None, :, None], NEVER_DAYS).min(1, initial=NEVER_DAYS)
+        dense[:, 1 + place] = np.log1p(len(chosen_h)) / 4
+        dense[:, counts:ages][:, keys] = np.log1p(same_Khn.sum(1)).T
+        dense[:, ages:][:, keys] = np.log1p(age_Kn).T / 3
     return categorical, dense
 
 

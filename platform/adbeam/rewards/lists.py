@@ -24,12 +24,10 @@ from adbeam.model import build_model
 from adbeam.model.batch import ContextBatch, TrainBatch
 from adbeam.model.contexts import Contexts, Moment, build_contexts
 from adbeam.model.features import History
-from adbeam.records import ACTIONS
 from adbeam.rewards.config import ListsConfig
 from adbeam.rewards.features import Past
 from adbeam.rewards.scoring import Question, RewardModel
 
-CONVERSION = ACTIONS.index("conversion")
 Sid = tuple[int, ...]
 
 
@@ -146,11 +144,9 @@ class ListMaker:
         return [-sid_Bn[b, : len(part)] for b, part in enumerate(chosen)]
 
     def _question(self, ask: Ask, part: dict[Sid, str]) -> Question:
-        events, items = ask.events, self.reward.items
-        past = Past.of(items.rows(events.item_H), events.timestamp_H, events.action_H == CONVERSION)
-        now_ms = ask.moment.now_ms
-        row_n = items.rows(list(part.values()))
-        return Question(past.before(now_ms), now_ms, ask.moment.scene, ask.moment.user_id, row_n)
+        items, now_ms = self.reward.items, ask.moment.now_ms
+        past = Past.of(ask.events, items).before(now_ms)
+        return Question(past, now_ms, ask.moment.scene, ask.moment.user_id, items.rows(list(part.values())))
 
     def _row(
         self, ask: Ask, contexts: Contexts, b: int, part: dict[Sid, str], reward_n: np.ndarray, log_p_n: np.ndarray

@@ -58,7 +58,7 @@ class Question:
     """One request and the items that are to be judged for it."""
 
     past: Past
-    """Conversions strictly before `now_ms`."""
+    """Events strictly before `now_ms`."""
     now_ms: int
     scene: str
     user_id: str | None

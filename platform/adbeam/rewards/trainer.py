@@ -34,7 +34,7 @@ from adbeam.rewards.model import RewardNet, probabilities, reward_loss
 from adbeam.rewards.scoring import FOLDER, REPORT, SETTINGS, WEIGHTS, Calibration, build_net
 
 DATASET = "exposures"
-FORMAT = 2
+FORMAT = 3
 """Of the folder; a change of it trains anew."""
 SHUFFLE_ROWS = 65_536
 LAST_DECAY = 0.1

@@ -12,7 +12,6 @@ import logging
 import os
 import random
 import time
-import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
