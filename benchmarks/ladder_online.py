@@ -29,7 +29,7 @@ from adbeam.records import ACTIONS
 from benchmarks.ladder_market import MARKET, Bench
 from benchmarks.ladder_rows import BY_LEVEL, named
 
-STEPS, MORE_STEPS = 500, 200
+STEPS, MORE_STEPS = 1000, 400
 
 
 def play_online(

@@ -20,11 +20,13 @@ from typing import Any
 
 from adbeam.errors import UserError
 from adbeam.serving.switches import LOCAL_SWITCHES, SWITCHES
+from adbeam.signals import signal_event
 
 logger = logging.getLogger(__name__)
 
 READY_SECONDS = 180.0
 POLL_SECONDS = 0.2
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -64,6 +66,8 @@ def start(
 ) -> Endpoint:
     """Deploy a Serve config file on 127.0.0.1:`port` and wait until it answers.
 
+    Interrupted meanwhile (INTERRUPTS), it stops what it started and raises KeyboardInterrupt.
+
     `overrides` go into the application's args ({"bundle": ..., "store.path": ...}). Uses the Ray that runs in this
     process, else starts one with `ray_options`. Raises UserError when the file, the bundle or the deployment is wrong.
     """
@@ -84,12 +88,14 @@ def start(
         refuse_taken(port)
         ray.init(**{"include_dashboard": False, "log_to_driver": False, **(ray_options or {})})
     endpoint = Endpoint(f"http://127.0.0.1:{port}", application.get("name", "default"), owns_ray, values)
-    try:
-        _deploy(values)
-        _wait_until_ready(endpoint, time.monotonic() + ready_seconds)
-    except BaseException:
-        endpoint.stop()
-        raise
+    # A Serve that is cut off while it starts leaves its HAProxy behind: what interrupts waits until it can be stopped.
+    with signal_event(*INTERRUPTS) as interrupted:
+        try:
+            _deploy(values)
+            _wait_until_ready(endpoint, time.monotonic() + ready_seconds, interrupted)
+        except BaseException:
+            endpoint.stop()
+            raise
     return endpoint
 
 
@@ -138,10 +144,8 @@ def serve_until_interrupted(
     endpoint = start(config, overrides, port, **options)
     print(f"serving ads on {endpoint.url}/v1/ads; console: {endpoint.url}/console, documentation: {endpoint.url}/docs")
     print("Ctrl-C stops it", flush=True)
-    done = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: done.set())
-    done.wait()
+    with signal_event(*INTERRUPTS) as interrupted:
+        interrupted.wait()
     endpoint.stop()
 
 
@@ -165,12 +169,14 @@ def _deploy(values: dict[str, Any]) -> None:
     client.deploy_apps(schema, _blocking=False)
 
 
-def _wait_until_ready(endpoint: Endpoint, until_s: float) -> None:
+def _wait_until_ready(endpoint: Endpoint, until_s: float, interrupted: threading.Event | None = None) -> None:
     from ray import serve
 
     from adbeam.serving.client import call
 
     while time.monotonic() < until_s:
+        if interrupted is not None and interrupted.is_set():
+            raise KeyboardInterrupt
         status = serve.status().applications.get(endpoint.application)
         if status is not None and status.status == "DEPLOY_FAILED":
             messages = [deployment.message for deployment in status.deployments.values()]

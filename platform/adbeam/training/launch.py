@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from adbeam.signals import signal_event
 from adbeam.training.checkpoint import newest_local
 from adbeam.training.config import TrainingConfig
 from adbeam.training.job import Outcome, TrainJob
 from adbeam.training.loop import DATASET, train_worker
-from adbeam.training.preemption import sigterm_event
 from adbeam.training.progress import Follower, Post, Printer, Row
 from adbeam.training.run_record import RunRecord
 from adbeam.training.stream import RequestStream
@@ -32,7 +33,7 @@ def fit(job: TrainJob, stream: RequestStream, record: RunRecord) -> tuple[Outcom
         show(row)
 
     try:
-        with sigterm_event() as told:
+        with signal_event(signal.SIGTERM) as told:
             outcome, folder = (
                 _fit_here(replace(job, post=post, stop=told.is_set), stream)
                 if job.training.local

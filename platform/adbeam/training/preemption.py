@@ -6,11 +6,8 @@ costs the steps since, not an interval, and the driver's SIGTERM ends the run so
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -61,17 +58,3 @@ class NoticeBoard:
         fresh = node and not self._node_known
         self._node_known = self._node_known or node
         return Notice(fresh, stop)
-
-
-@contextmanager
-def sigterm_event() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets while the block runs; outside the main thread nothing sets it."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,29 @@
+"""Reading YAML: what is malformed is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adbeam.errors import UserError
+from adbeam.settings import parse_yaml, read_yaml
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("model:\n  width: 64\n  layers: 2\n  width: 128\n")
+    with pytest.raises(UserError, match=r"job\.yaml is not valid YAML: .*'width' stands twice.*\n.*line 4"):
+        read_yaml(path)
+
+
+def test_the_same_key_in_two_mappings_and_a_merged_one_are_read() -> None:
+    text = "a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  x: 3\nc: [{x: 1}, {x: 2}]\n"
+    assert parse_yaml(text, "text") == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}, "c": [{"x": 1}, {"x": 2}]}
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"a: [1", "not valid YAML"), (b"\xff\xfe\x00", "not valid YAML")])
+def test_a_malformed_file_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=rf"x\.yaml is {message}"):
+        read_yaml(tmp_path / "x.yaml")
