@@ -39,7 +39,9 @@ from adbeam.training.trainer import build_job, lists_for
 from benchmarks.ladder_rows import BASE, FULL, ORDERS, Row, named
 from benchmarks.report import commit
 
-MARKET = MarketConfig()
+MARKET = MarketConfig(users=1000, ads=1000, requests_per_user_day=3.0)
+"""As many requests as the default market's, of fewer users for fewer ads: the log says enough of each that the reward
+model's order is worth learning (benchmarks/results: ladder_tune)."""
 
 
 def folder_of_commit(folder: Path) -> Path:
