@@ -89,6 +89,7 @@ def judged(bench: Bench, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
             lift = known[row.name]["revenue"] / known["cascade"]["revenue"] - 1
             print(f"seed {bench.seed} {row.name}: {lift:+.2%}", flush=True)
             artifacts.write_json(path, known)
+        known[row.name]["revenue"] = known[row.name]["by_order"][row.order_by]  # the order may have changed since
     return dict(known)
 
 
