@@ -59,7 +59,7 @@ def preference(method: str, **rest: Any) -> dict[str, Any]:
 
 
 LAZY, MTP = {"model.lazy_layers": 4}, {"model.decoder": "mtp"}
-UVR = {**preference("rspo", unified=True), "objectives.uvr": {"z_max": "ideal_dcg"}}
+UVR = {**preference("rspo", unified=True, weight=9.0), "objectives.uvr": {"z_max": "ideal_dcg"}}
 ROWS: tuple[Row, ...] = (
     _row("gr_start", NTP, unified_sids=False, shown=False),
     _row("gr_base", NTP, unified_sids=False, order_by="log_probability", goes_on="gr_start"),
