@@ -21,7 +21,7 @@ from benchmarks.ladder_rows import ORDERS, Row, named
 from benchmarks.report import report
 
 GRID = (1.0, 3.0, 10.0, 30.0)
-SCALES = {"vsl_dpo": 1.0, "vsl_grpo": 1.0, "vsl_sdpo": 0.3, "vsl_ndcg_loss2": 1.0, "vsl_rspo": 100.0, "uvr": 3.0}
+SCALES = {"vsl_dpo": 1.0, "vsl_grpo": 10.0, "vsl_sdpo": 0.3, "vsl_ndcg_loss2": 10.0, "vsl_rspo": 100.0, "uvr": 3.0}
 """The weight at which a method begins its grid: about where its pull on the log-probabilities of a list is VSL's on
 those of a request."""
 
