@@ -4,7 +4,8 @@ Every row is trained in two legs: `steps` from nothing, and `more_steps` from th
 from VSL at the second, on lists that the VSL model of the first generated. Targets are clicks: VSL differs from NTP by
 the users' weights, the value step and the loss of MTP. RSPO's Lambda weights sum to less than 1 and are a hundredth of
 that for neighbours in rank, so its weight is large; UVR takes each list's ideal DCG for Z_max, which cancels the Z
-inside them. `benchmarks.ladder_tune` looks for weights and orders.
+inside them. Weights and orders are those that were best on the two markets of `benchmarks.ladder_tune`; of nearly equal
+ones the smaller weight.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ ROWS: tuple[Row, ...] = (
     _row("vsl_start", {}, shown=False),
     _row("vsl", {}, goes_on="vsl_start"),
     _row("vsl_dpo", preference("dpo"), goes_on="vsl_start"),
-    _row("vsl_grpo", preference("grpo", weight=30.0), goes_on="vsl_start"),
+    _row("vsl_grpo", preference("grpo", weight=100.0), goes_on="vsl_start"),
     _row("vsl_sdpo", preference("sdpo", weight=0.3), goes_on="vsl_start"),
-    _row("vsl_ndcg_loss2", preference("ndcg_loss2", weight=30.0), goes_on="vsl_start"),
+    _row("vsl_ndcg_loss2", preference("ndcg_loss2", weight=30.0), goes_on="vsl_start", order_by="log_probability"),
     _row("vsl_rspo", preference("rspo", weight=1000.0), goes_on="vsl_start"),
     _row("uvr", UVR, goes_on="vsl_start"),
     _row("uvr_dbs", {}, uses="uvr", widths=BY_LEVEL),
