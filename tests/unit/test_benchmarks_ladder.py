@@ -50,7 +50,7 @@ def test_every_row_is_a_configuration_and_builds_on_one_of_its_shape(row, tmp_pa
 
 def test_a_tried_weight_is_a_row_of_its_own(tmp_path: Path) -> None:
     bench, row = Bench(tmp_path, 0, 10, 5, 10), weighed("vsl_rspo", 3.0)
-    assert row.name == "vsl_rspo_120"
+    assert row.name == "vsl_rspo_300"
     tried, shipped = bench.config(row).objectives, bench.config(named("vsl_rspo")).objectives
-    assert (tried.preference.method, tried.preference.weight) == ("rspo", 120.0)
-    assert shipped.preference.weight == 40.0
+    assert (tried.preference.method, tried.preference.weight) == ("rspo", 300.0)
+    assert shipped.preference.weight not in (0.0, 300.0)
