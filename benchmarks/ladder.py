@@ -23,7 +23,7 @@ import torch
 from scipy import stats
 
 from adbeam import artifacts
-from benchmarks.ladder_market import Bench, folder_of_commit
+from benchmarks.ladder_market import MORE_STEPS, STEPS, Bench, folder_of_commit
 from benchmarks.ladder_online import play_online
 from benchmarks.ladder_rows import ROWS, Row, named
 from benchmarks.ladder_step import simulation_speed, step_cost
@@ -37,8 +37,8 @@ def main() -> None:
     """Write ladder.json and ladder.png."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--more-steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--more-steps", type=int, default=MORE_STEPS)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--online-rounds", type=int, default=20)
     parser.add_argument("--online-requests", type=int, default=1000)
@@ -84,12 +84,13 @@ def judged(bench: Bench, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
         known["cascade"] = {"revenue": bench.judge_cascade(world)}
         known |= {name: {"revenue": value} for name, value in bench.bounds(world).items()}
     for row in rows:
-        if row.name not in known or known[row.name]["weights"] != bench.weights(row).stem:
-            known[row.name] = bench.judge(row, world)
-            lift = known[row.name]["revenue"] / known["cascade"]["revenue"] - 1
-            print(f"seed {bench.seed} {row.name}: {lift:+.2%}", flush=True)
+        found = known.get(row.name)
+        if found is None or found["weights"] != bench.weights(row).stem:
+            found = known[row.name] = bench.judge(row, world)
             artifacts.write_json(path, known)
-        known[row.name]["revenue"] = known[row.name]["by_order"][row.order_by]  # the order may have changed since
+            lift = found["by_order"][row.order_by] / known["cascade"]["revenue"] - 1
+            print(f"seed {bench.seed} {row.name}: {lift:+.2%}", flush=True)
+        found["revenue"] = found["by_order"][row.order_by]
     return dict(known)
 
 

@@ -41,7 +41,9 @@ from benchmarks.report import commit
 
 MARKET = MarketConfig(users=1000, ads=1000, requests_per_user_day=3.0)
 """As many requests as the default market's, of fewer users for fewer ads: the log says enough of each that the reward
-model's order is worth learning (benchmarks/results: ladder_tune)."""
+model's order is worth learning (docs/measurements.md)."""
+STEPS, MORE_STEPS = 1000, 400
+"""Of a row's first leg and of its second, two and a half passes over the log's requests together."""
 
 
 def folder_of_commit(folder: Path) -> Path:
@@ -156,8 +158,8 @@ class Bench:
         return [sequence for shard in shards for sequence in read_sequences(shard)]
 
     def judge(self, row: Row, world: World) -> dict[str, Any]:
-        """The day after the log: expected revenue a request in the row's own order ("revenue") and in every order that
-        it can be asked for ("by_order"), and decoded requests a second."""
+        """The day after the log: expected revenue a request in every order that the row can be asked for ("by_order"),
+        decoded requests a second in its own, and the name of its weights."""
         requests = world.requests(self.market.days, self.requests)
         feed = Feed(Market(world), audience_of(self.sequences()), self.root / "feed")
         knows_values = self.config(row.source).objectives.lambda_ecpm > 0
@@ -170,8 +172,7 @@ class Bench:
             if order == row.order_by:
                 per_second = self.requests / (time.process_time() - began)
             found[order] = float(Market(world).expected_revenue(requests, shown).mean())
-        return {"revenue": found[row.order_by], "per_second": per_second, "by_order": found,
-                "weights": self.weights(row).stem}  # fmt: skip
+        return {"per_second": per_second, "by_order": found, "weights": self.weights(row).stem}
 
     def judge_cascade(self, world: World) -> float:
         """Expected revenue a request of two-tower recall and DLRM ranking."""

@@ -26,10 +26,8 @@ from adbeam.market.play import Market
 from adbeam.online.join import samples_of
 from adbeam.online.rounds import FOLDER, OnlineSettings, account, history, run_rounds
 from adbeam.records import ACTIONS
-from benchmarks.ladder_market import MARKET, Bench
+from benchmarks.ladder_market import MARKET, MORE_STEPS, STEPS, Bench
 from benchmarks.ladder_rows import BY_LEVEL, named
-
-STEPS, MORE_STEPS = 1000, 400
 
 
 def play_online(

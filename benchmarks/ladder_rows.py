@@ -26,8 +26,7 @@ BASE: dict[str, Any] = {
     "training.batch_requests": 64, "training.batch_lists": 32, "training.workers": 0, "training.warmup_steps": 30,
     "training.learning_rate": 0.003, "training.target_action": "click", "training.schedule": "linear",
     "training.final_learning_rate_share": 0.1, "rewards.workers": 0, "rewards.user_buckets": 1,
-    "rewards.epochs": 4, "lists.workers": 0, "lists.max_requests": 2000,
-    "lists.requests_per_user": 2,
+    "rewards.epochs": 4, "lists.workers": 0, "lists.max_requests": 2000, "lists.requests_per_user": 2,
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.ladder import judged
-from benchmarks.ladder_market import Bench, folder_of_commit
+from benchmarks.ladder_market import MORE_STEPS, STEPS, Bench, folder_of_commit
 from benchmarks.ladder_rows import ORDERS, Row, named
 from benchmarks.report import report
 
@@ -30,8 +30,8 @@ def main() -> None:
     """Write ladder_tune.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101])
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--more-steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--more-steps", type=int, default=MORE_STEPS)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--root", type=Path, default=Path("runs/benchmark-ladder"))
     asked = parser.parse_args()

@@ -164,7 +164,7 @@ def test_it_learns_what_converts_and_publishes_its_calibration(work_dir: Path) -
     prepared = PreparedLog.open(work_dir / "prepared")
     model = RewardModel.open(folder, prepared.catalogue())
     sequence = next(read_sequences(prepared.sequences()[0]))
-    past = Past.of(sequence, model.items)
+    past = Past.of(sequence, model.items.rows(sequence.item_H))
     now = int(sequence.timestamp_H[-1])
     rows = np.arange(40)
     money, again = model.judge([Question(past.before(now), now, "display", "user0", rows)] * 2)

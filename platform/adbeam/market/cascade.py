@@ -132,7 +132,8 @@ class Cascade:
 
     def _past(self, request: Request) -> tuple[np.ndarray, Past]:
         """(rows of the ads clicked before, all events before)."""
-        past = Past.of(request.sequence, self.reward.items).before(request.now_ms)
+        sequence = request.sequence
+        past = Past.of(sequence, self.reward.items.rows(sequence.item_H)).before(request.now_ms)
         return past.row_H[past.action_H >= CLICK], past
 
 

@@ -70,7 +70,7 @@ def _user_parts(shard: Path, weight_E: np.ndarray, items: ItemTable, config: Rew
 def exposures_of(sequence: UserSequence, weight_H: np.ndarray, items: ItemTable, config: RewardConfig) -> pa.Table:
     """One user's exposures: for each request and ad the furthest action, features as of the request's first event."""
     row_H = items.rows(sequence.item_H)
-    past = Past.of(sequence, items)
+    past = Past.of(sequence, row_H)
     shown_h = np.flatnonzero((sequence.kind_H == AD) & (row_H >= 0))
     by_request: dict[str, list[int]] = {}
     for place in shown_h.tolist():

@@ -84,9 +84,8 @@ class Past:
     action_H: np.ndarray
 
     @classmethod
-    def of(cls, sequence: UserSequence, items: ItemTable) -> Self:
-        """A user's events with known items."""
-        row_H = items.rows(sequence.item_H)
+    def of(cls, sequence: UserSequence, row_H: np.ndarray) -> Self:
+        """A user's events with known items; `row_H` are the rows of all his events, -1 where unknown."""
         kept = row_H >= 0
         return cls(row_H[kept], sequence.timestamp_H[kept], sequence.action_H[kept])
 

@@ -145,7 +145,7 @@ class ListMaker:
 
     def _question(self, ask: Ask, part: dict[Sid, str]) -> Question:
         items, now_ms = self.reward.items, ask.moment.now_ms
-        past = Past.of(ask.events, items).before(now_ms)
+        past = Past.of(ask.events, items.rows(ask.events.item_H)).before(now_ms)
         return Question(past, now_ms, ask.moment.scene, ask.moment.user_id, items.rows(list(part.values())))
 
     def _row(
