@@ -6,6 +6,7 @@ LazyAR with three seeds, plain AR (K = 0) and SASRec with sampled softmax. The t
 training is over; the answer is kept. The headline has no history filter, a second row has one.
 
 Everything is kept in `--keep` after each epoch: run the same command again to go on. `--minutes` ends a call early.
+`--also RESULT` takes finished rows of the same recipe from an earlier beauty.json, of whatever machine.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from benchmarks import beauty_data, beauty_lazyar, beauty_sasrec
 from benchmarks.beauty_data import Beauty
 from benchmarks.beauty_lazyar import BATCH_TARGETS, VARIANTS, LazyARRow
 from benchmarks.beauty_sasrec import SASRecRow
-from benchmarks.report import commit, report
+from benchmarks.report import commit, hardware, report
 
 ROWS = ("lazyar-0", "sasrec-0", "ar-0", "lazyar-1", "lazyar-2")
 FURTHER = tuple(f"{name}-0" for name in VARIANTS if name not in ("lazyar", "ar"))
@@ -54,13 +55,14 @@ def main() -> None:
     began = time.monotonic()
     data = beauty_data.read(options.data, options.model_dir, options.keep, options.users)
     stop_at = began + options.minutes * 60 if options.minutes else float("inf")
+    known, looked_at = _earlier(options.also), bool(options.epochs or options.users)
     for name in options.rows:
-        if time.monotonic() < stop_at:
+        if time.monotonic() < stop_at and (looked_at or _finished(name, data, options.keep, known) is None):
             _row(name, data, options, stop_at)
-    if options.epochs or options.users:
+    if looked_at:
         print("a look with other settings: judged on validation only, no result written", flush=True)
         return
-    found = {name: row for name in ROWS + FURTHER if (row := _finished(name, data, options)) is not None}
+    found = {name: row for name in ROWS + FURTHER if (row := _finished(name, data, options.keep, known)) is not None}
     left_out = [name for name in ROWS if name not in found]
     if left_out:
         print(f"not finished: {', '.join(left_out)}; run the same command again", flush=True)
@@ -78,7 +80,20 @@ def _row(name: str, data: Beauty, options: argparse.Namespace, stop_at: float) -
     row = _open(name, data, folder, options.epochs)
     if not row.run(stop_at):
         return
-    result = _kept(folder, row.fit.key) or _facts(row) | {"key": row.fit.key, "commit": commit()}
+    result = _kept(folder, row.fit.key)
+    if result is None:
+        result = _facts(row) | {"key": row.fit.key, "commit": commit(), "hardware": hardware()}
+    for table, judge in _tables(row, name, looked_at).items():
+        if table not in result:
+            began = time.monotonic()
+            result[table] = judge()
+            result["table_minutes"] = result.get("table_minutes", 0.0) + (time.monotonic() - began) / 60
+            artifacts.write_json(folder / ROW, result)
+            print(name, table, json.dumps(result[table]), flush=True)
+
+
+def _tables(row: LazyARRow | SASRecRow, name: str, looked_at: bool) -> dict[str, Callable[[], dict[str, float]]]:
+    """What is told of a row: table name -> its maker."""
     tables: dict[str, Callable[[], dict[str, float]]] = {"validation": lambda: row.table("validation")}
     if name in ROWS and not looked_at:
         tables |= {"test": lambda: row.table("test"), "test_new_only": lambda: row.table("test", new_only=True)}
@@ -86,13 +101,7 @@ def _row(name: str, data: Beauty, options: argparse.Namespace, stop_at: float) -
         tables["validation_new_only"] = lambda: row.table("validation", new_only=True)
     if isinstance(row, LazyARRow):
         tables["validation_wide_beams"] = row.wide_beams
-    for table, judge in tables.items():
-        if table not in result:
-            began = time.monotonic()
-            result[table] = judge()
-            result["table_minutes"] = result.get("table_minutes", 0.0) + (time.monotonic() - began) / 60
-            artifacts.write_json(folder / ROW, result)
-            print(name, table, json.dumps(result[table]), flush=True)
+    return tables
 
 
 def _kept(folder: Path, key: str) -> Row | None:
@@ -102,13 +111,24 @@ def _kept(folder: Path, key: str) -> Row | None:
     return kept if kept is not None and kept["key"] == key else None
 
 
-def _finished(name: str, data: Beauty, options: argparse.Namespace) -> Row | None:
-    """A row whose tables are there."""
-    folder = options.keep / name
-    if not (folder / ROW).is_file():
+def _earlier(results: list[Path]) -> dict[str, Row]:
+    """Rows of earlier results by name."""
+    known: dict[str, Row] = {}
+    for path in results:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        known |= {name: {"hardware": result["hardware"], **row} for name, row in result["rows"].items()}
+    return known
+
+
+def _finished(name: str, data: Beauty, keep: Path, known: dict[str, Row]) -> Row | None:
+    """A row whose tables are there: its own, or an earlier result's of the same recipe."""
+    if not (keep / name / ROW).is_file() and name not in known:
         return None
-    row = _kept(folder, _open(name, data, folder, None).fit.key)
-    return row if row is not None and ("test" in row or name in FURTHER) else None
+    row = _open(name, data, keep / name, None)
+    for found in (_kept(keep / name, row.fit.key), known.get(name)):
+        if found is not None and found["key"] == row.fit.key and _tables(row, name, False).keys() <= found.keys():
+            return found
+    return None
 
 
 def _open(name: str, data: Beauty, folder: Path, epochs: int | None) -> LazyARRow | SASRecRow:
@@ -179,6 +199,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="folder with sequences.txt.gz and items.csv.gz")
     parser.add_argument("--model-dir", type=Path, help="folder of all-MiniLM-L6-v2; without it texts become TF-IDF")
     parser.add_argument("--keep", type=Path, default=Path("runs/benchmark-beauty"), help="where everything is kept")
+    parser.add_argument("--also", type=Path, nargs="+", default=[], help="earlier results whose rows are taken over")
     parser.add_argument("--rows", nargs="+", choices=ROWS + FURTHER, default=list(ROWS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--minutes", type=float, help="start no further epoch after so long")

@@ -27,7 +27,7 @@ def write(name: str, figures: Mapping[str, float | int | None], extra: Mapping[s
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
         "command": command(name),
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "figures": dict(figures),
         **(extra or {}),
     }
@@ -50,7 +50,8 @@ def commit(*paths: str) -> str:
     return answer.stdout.strip() + ("-dirty" if dirty.stdout.strip() else "")
 
 
-def _hardware() -> str:
+def hardware() -> str:
+    """Cores, processor, memory, system and Python of this machine."""
     model = next(
         (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from benchmarks import beauty_lazyar
+from benchmarks import beauty, beauty_lazyar, beauty_sasrec
 from benchmarks.beauty_data import Beauty, table_row
 from benchmarks.beauty_fit import Recipe
 from benchmarks.beauty_lazyar import ItemRanking, LazyARRow
@@ -82,3 +83,14 @@ def test_lazyar_learns_and_leaves_out_what_was_bought(
     assert row.flops_per_target() > 0 and row.order.padding_share(0) < 0.3
     new_only = row.table("test", new_only=True)["recall@10"]
     assert new_only >= row.table("test")["recall@10"] - 0.05, "targets were left out with what was bought"
+
+
+def test_rows_of_an_earlier_result_count_when_their_recipe_is_the_same(data: Beauty, tmp_path: Path) -> None:
+    key = SASRecRow(data, 0, tmp_path / "any", beauty_sasrec.RECIPE).fit.key
+    row = {"key": key, "validation": {}, "test": {}, "test_new_only": {}}
+    found = {}
+    for name, earlier in {"same": row, "other recipe": row | {"key": "0"}, "unfinished": {"key": key}}.items():
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps({"hardware": "another machine", "rows": {"sasrec-0": earlier}}), encoding="utf-8")
+        found[name] = beauty._finished("sasrec-0", data, tmp_path / "keep", beauty._earlier([path]))
+    assert found == {"same": row | {"hardware": "another machine"}, "other recipe": None, "unfinished": None}
