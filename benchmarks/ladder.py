@@ -34,14 +34,14 @@ RSPO = named("vsl_rspo").name
 
 
 def main() -> None:
-    """Write ladder.json and ladder.png."""
+    """Write ladder.json, ladder.png and, where rounds were played, ladder-online.png."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--more-steps", type=int, default=MORE_STEPS)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--online-rounds", type=int, default=20)
-    parser.add_argument("--online-requests", type=int, default=1000)
+    parser.add_argument("--online-requests", type=int, default=3000, help="a day; the market's users ask as often")
     parser.add_argument("--root", type=Path, default=ROOT)
     parser.add_argument("--rows", nargs="*", help="only these rows, for a look")
     asked = parser.parse_args()
@@ -73,6 +73,8 @@ def main() -> None:
         },
     )
     _plot(figures, [row.name for row in chosen])
+    if online:
+        _plot_online(online["rounds_table"])
 
 
 def judged(bench: Bench, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
@@ -119,15 +121,10 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, flo
 
 
 def _plot(figures: dict[str, float], rows: list[str]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     mean = np.array([100 * figures[f"revenue_{row}"] for row in rows])
     low = np.array([100 * figures[f"revenue_{row}_lo"] for row in rows])
     high = np.array([100 * figures[f"revenue_{row}_hi"] for row in rows])
-    figure, axes = plt.subplots(figsize=(7, 0.4 * len(rows) + 1.2))
+    figure, axes = _axes(0.4 * len(rows) + 1.2)
     axes.errorbar(mean, np.arange(len(rows)), xerr=[mean - low, high - mean], fmt="o", capsize=3)
     axes.set_yticks(np.arange(len(rows)), rows)
     axes.invert_yaxis()
@@ -136,6 +133,32 @@ def _plot(figures: dict[str, float], rows: list[str]) -> None:
     axes.grid(axis="x", alpha=0.3)
     figure.tight_layout()
     figure.savefig("ladder.png", dpi=120)
+
+
+def _plot_online(table: list[dict[str, Any]]) -> None:
+    days = [line["day"] for line in table]
+    figure, axes = _axes(3.2)
+    for name, label in (("revenue", "online loop"), ("frozen", "frozen model")):
+        axes.plot(days, [line[name] for line in table], label=label)
+    for line in table:
+        if line["verdict"] == "published":
+            axes.axvline(line["day"] + 0.5, color="grey", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("day of the simulated market (dotted: a round is published)")
+    axes.set_ylabel("expected revenue a request")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig("ladder-online.png", dpi=120)
+
+
+def _axes(height: float) -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(7, height))
 
 
 if __name__ == "__main__":
