@@ -145,6 +145,7 @@ def _plot_online(table: list[dict[str, Any]]) -> None:
             axes.axvline(line["day"] + 0.5, color="grey", linewidth=0.8, linestyle=":")
     axes.set_xlabel("day of the simulated market (dotted: a round is published)")
     axes.set_ylabel("expected revenue a request")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(bottom=0)
     axes.legend()
     axes.grid(alpha=0.3)
