@@ -6,7 +6,8 @@ LazyAR with three seeds, plain AR (K = 0) and SASRec with sampled softmax. The t
 training is over; the answer is kept. The headline has no history filter, a second row has one.
 
 Everything is kept in `--keep` after each epoch: run the same command again to go on. `--minutes` ends a call early.
-`--also RESULT` takes finished rows of the same recipe from an earlier beauty.json, of whatever machine.
+`--also RESULT` takes finished rows of the same recipe from an earlier beauty.json; if that is another machine's, their
+semantic IDs were made there, from the same texts and events.
 """
 
 from __future__ import annotations
@@ -55,11 +56,12 @@ def main() -> None:
     began = time.monotonic()
     data = beauty_data.read(options.data, options.model_dir, options.keep, options.users)
     stop_at = began + options.minutes * 60 if options.minutes else float("inf")
-    known, looked_at = _earlier(options.also), bool(options.epochs or options.users)
+    known = _earlier(options.also)
     for name in options.rows:
-        if time.monotonic() < stop_at and (looked_at or _finished(name, data, options.keep, known) is None):
+        done = not _looked_at(options) and _finished(name, data, options.keep, known) is not None
+        if time.monotonic() < stop_at and not done:
             _row(name, data, options, stop_at)
-    if looked_at:
+    if _looked_at(options):
         print("a look with other settings: judged on validation only, no result written", flush=True)
         return
     found = {name: row for name in ROWS + FURTHER if (row := _finished(name, data, options.keep, known)) is not None}
@@ -75,7 +77,7 @@ def _row(name: str, data: Beauty, options: argparse.Namespace, stop_at: float) -
 
     The test split is read for ROWS with their own recipe alone; what is only looked at is judged on validation.
     """
-    looked_at = bool(options.epochs or options.users)
+    looked_at = _looked_at(options)
     folder = options.keep / (f"look-{name}-{options.epochs}-{options.users}" if looked_at else name)
     row = _open(name, data, folder, options.epochs)
     if not row.run(stop_at):
@@ -90,6 +92,11 @@ def _row(name: str, data: Beauty, options: argparse.Namespace, stop_at: float) -
             result["table_minutes"] = result.get("table_minutes", 0.0) + (time.monotonic() - began) / 60
             artifacts.write_json(folder / ROW, result)
             print(name, table, json.dumps(result[table]), flush=True)
+
+
+def _looked_at(options: argparse.Namespace) -> bool:
+    """Whether this is a quick look and not the benchmark."""
+    return bool(options.epochs or options.users)
 
 
 def _tables(row: LazyARRow | SASRecRow, name: str, looked_at: bool) -> dict[str, Callable[[], dict[str, float]]]:

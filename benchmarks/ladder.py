@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -124,42 +125,42 @@ def _plot(figures: dict[str, float], rows: list[str]) -> None:
     mean = np.array([100 * figures[f"revenue_{row}"] for row in rows])
     low = np.array([100 * figures[f"revenue_{row}_lo"] for row in rows])
     high = np.array([100 * figures[f"revenue_{row}_hi"] for row in rows])
-    figure, axes = _axes(0.4 * len(rows) + 1.2)
-    axes.errorbar(mean, np.arange(len(rows)), xerr=[mean - low, high - mean], fmt="o", capsize=3)
-    axes.set_yticks(np.arange(len(rows)), rows)
-    axes.invert_yaxis()
-    axes.axvline(0, color="grey", linewidth=0.8)
-    axes.set_xlabel("simulated revenue over the cascade, % (95 % interval over seeds)")
-    axes.grid(axis="x", alpha=0.3)
-    figure.tight_layout()
-    figure.savefig("ladder.png", dpi=120)
+    with _picture("ladder.png", 0.4 * len(rows) + 1.2) as axes:
+        axes.errorbar(mean, np.arange(len(rows)), xerr=[mean - low, high - mean], fmt="o", capsize=3)
+        axes.set_yticks(np.arange(len(rows)), rows)
+        axes.invert_yaxis()
+        axes.axvline(0, color="grey", linewidth=0.8)
+        axes.set_xlabel("simulated revenue over the cascade, % (95 % interval over seeds)")
+        axes.grid(axis="x", alpha=0.3)
 
 
 def _plot_online(table: list[dict[str, Any]]) -> None:
     days = [line["day"] for line in table]
-    figure, axes = _axes(3.2)
-    for name, label in (("revenue", "online loop"), ("frozen", "frozen model")):
-        axes.plot(days, [line[name] for line in table], label=label)
-    for line in table:
-        if line["verdict"] == "published":
-            axes.axvline(line["day"] + 0.5, color="grey", linewidth=0.8, linestyle=":")
-    axes.set_xlabel("day of the simulated market (dotted: a round is published)")
-    axes.set_ylabel("expected revenue a request")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_ylim(bottom=0)
-    axes.legend()
-    axes.grid(alpha=0.3)
+    with _picture("ladder-online.png", 3.2) as axes:
+        for name, label in (("revenue", "online loop"), ("frozen", "frozen model")):
+            axes.plot(days, [line[name] for line in table], label=label)
+        for line in table:
+            if line["verdict"] == "published":
+                axes.axvline(line["day"] + 0.5, color="grey", linewidth=0.8, linestyle=":")
+        axes.set_xlabel("day of the simulated market (dotted: a round is published)")
+        axes.set_ylabel("expected revenue a request")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_ylim(bottom=0)
+        axes.legend()
+        axes.grid(alpha=0.3)
+
+
+@contextmanager
+def _picture(path: str, height: float) -> Iterator[Any]:
+    """Axes of a picture that is written when they are filled."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, height))
+    FigureCanvasAgg(figure)
+    yield figure.subplots()
     figure.tight_layout()
-    figure.savefig("ladder-online.png", dpi=120)
-
-
-def _axes(height: float) -> tuple[Any, Any]:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(7, height))
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":
