@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from adbeam import artifacts
+from adbeam.errors import UserError
 from adbeam.model.lazyar import parameter_count
 from benchmarks import beauty_data, beauty_lazyar, beauty_sasrec
 from benchmarks.beauty_data import Beauty
@@ -54,9 +55,9 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     began = time.monotonic()
+    known = _earlier(options.also)  # first: a wrong file is told before minutes of tokenizing
     data = beauty_data.read(options.data, options.model_dir, options.keep, options.users)
     stop_at = began + options.minutes * 60 if options.minutes else float("inf")
-    known = _earlier(options.also)
     for name in options.rows:
         done = not _looked_at(options) and _finished(name, data, options.keep, known) is not None
         if time.monotonic() < stop_at and not done:
@@ -122,8 +123,12 @@ def _earlier(results: list[Path]) -> dict[str, Row]:
     """Rows of earlier results by name."""
     known: dict[str, Row] = {}
     for path in results:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        known |= {name: {"hardware": result["hardware"], **row} for name, row in result["rows"].items()}
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            known |= {name: {"hardware": result["hardware"], **row} for name, row in result["rows"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"not a result of this benchmark ({error!r})", field="--also", value=str(path),
+                            remedy="give a beauty.json") from error  # fmt: skip
     return known
 
 

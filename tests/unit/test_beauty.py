@@ -14,6 +14,8 @@ from benchmarks.beauty_fit import Recipe
 from benchmarks.beauty_lazyar import ItemRanking, LazyARRow
 from benchmarks.beauty_sasrec import SASRecRow, right_aligned
 
+from adbeam.errors import UserError
+
 ITEMS, CODEBOOKS = 48, (8, 8, 4)
 
 
@@ -94,3 +96,9 @@ def test_rows_of_an_earlier_result_count_when_their_recipe_is_the_same(data: Bea
         path.write_text(json.dumps({"hardware": "another machine", "rows": {"sasrec-0": earlier}}), encoding="utf-8")
         found[name] = beauty._finished("sasrec-0", data, tmp_path / "keep", beauty._earlier([path]))
     assert found == {"same": row | {"hardware": "another machine"}, "other recipe": None, "unfinished": None}
+    for text in ("{", "[]", '{"rows": {}, "hardware"', '{"hardware": "x", "rows": {"sasrec-0": 1}}'):
+        (tmp_path / "wrong.json").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match="--also"):
+            beauty._earlier([tmp_path / "wrong.json"])
+    with pytest.raises(UserError, match="--also"):
+        beauty._earlier([tmp_path / "missing.json"])
