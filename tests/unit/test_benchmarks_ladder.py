@@ -33,8 +33,13 @@ def test_what_rspo_gains_on_a_row_is_paired_by_seed() -> None:
 
 def test_intervals_over_requests_are_paired() -> None:
     rng = np.random.default_rng(0)
-    low, high = paired_interval(rng.normal(0.1, 0.2, size=(3, 400)))
+    difference_N = rng.normal(0.1, 0.2, size=(3, 400)).mean(axis=0)
+    low, high = paired_interval(difference_N, np.ones(400))
     assert 0.08 < low < 0.1 < high < 0.12
+    assert paired_interval(difference_N, np.full(400, 7.0)) == pytest.approx((low, high)), "only shares count"
+    counts_N = np.where(np.arange(400) < 200, 1.0, 0.0)
+    low, high = paired_interval(np.where(counts_N > 0, 0.3, -5.0), counts_N)
+    assert (low, high) == pytest.approx((0.3, 0.3)), "a request without money says nothing of money"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

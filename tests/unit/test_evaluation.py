@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from adbeam.evaluation.baselines import count_conversions, rank_popularity
-from adbeam.evaluation.metrics import bootstrap_ratio, measure, ndcg_at, recall_at, value_ndcg_at, value_recall_at
+from adbeam.evaluation.evaluate import summarise
+from adbeam.evaluation.metrics import (
+    bootstrap_ratio,
+    measure,
+    money_weighted_mean,
+    ndcg_at,
+    recall_at,
+    value_ndcg_at,
+    value_recall_at,
+)
 from adbeam.logs.requests import UserSequence, requests_in
 from adbeam.records import ACTIONS, ITEM_KINDS, SPLITS
 
@@ -48,6 +57,20 @@ def test_ndcg_counts_places():
 
 def test_measure_names_metric_and_cutoff():
     assert set(measure(["a"], {"a": 1.0}, (1, 5))) >= {"recall@1", "ndcg@5", "value_recall@5"}
+
+
+def test_weighted_by_money_a_recall_is_the_share_of_all_money():
+    answers = [(["a"], {"a": 1.0, "b": 9.0}), (["c"], {"c": 90.0}), (["d"], {"e": 0.0})]
+    rows = [
+        {"question": "all", "method": "model", "money": sum(targets.values()), **measure(ranked, targets, (1,))}
+        for ranked, targets in answers
+    ]
+    means = summarise(rows)["all/model"]
+    assert means["value_recall@1"] == pytest.approx((0.1 + 1 + 0) / 3)
+    assert means["money_recall@1"] == pytest.approx((1 + 90) / 100)
+    assert means["money_ndcg@1"] == pytest.approx((10 * (1 / 9) + 90) / 100)
+    assert means["requests"] == 3
+    assert money_weighted_mean(np.array([0.2, 0.4]), np.zeros(2)) == pytest.approx(0.3), "no money at all"
 
 
 def test_a_request_knows_only_what_came_strictly_before_it():

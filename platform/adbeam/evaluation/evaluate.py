@@ -25,7 +25,7 @@ from adbeam.bundle import load_bundle
 from adbeam.config import Config
 from adbeam.errors import UserError
 from adbeam.evaluation.baselines import BASELINES, Popularity, count_conversions, rank_popularity
-from adbeam.evaluation.metrics import measure
+from adbeam.evaluation.metrics import measure, money_weighted_mean
 from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import Request, UserSequence, read_sequences, requests_in
@@ -36,7 +36,7 @@ PART = 64
 
 
 def evaluate(config: Config, split: str = "test") -> dict[str, dict[str, float]]:
-    """{"all/model": {"recall@10": ...}, "new/popularity": ...}: means over the requests of `split`.
+    """{"all/model": {"recall@10": ...}, "new/popularity": ...}: means over the requests of `split`, see `summarise`.
 
     Also writes `work_dir/evaluation/<split>/` with the table and one row a request. Raises UserError when a step before
     it has not run or the split holds no request with an ad conversion.
@@ -116,25 +116,32 @@ def _rows(
     answers = {name: getattr(popularity, name)(request, banned, max(cutoffs)) for name in BASELINES}
     for method, answer in {MODEL: ranked, **answers}.items():
         place = {"request_id": request.request_id, "question": question, "method": method}
-        yield {**place, **measure(answer, targets, cutoffs)}
+        yield {**place, "money": sum(targets.values()), **measure(answer, targets, cutoffs)}
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Means over requests, by question and method."""
+    """Means over requests, by question and method; `money_*` are those of `value_*` weighted by the requests' money."""
     held: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         held.setdefault(f"{row['question']}/{row['method']}", []).append(row)
-    metrics = [name for name in rows[0] if "@" in name]
-    return {
-        name: {metric: float(np.mean([row[metric] for row in group])) for metric in metrics} | {"requests": len(group)}
-        for name, group in held.items()
-    }
+    return {name: _means(group) for name, group in held.items()}
+
+
+def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    money_N = np.array([row["money"] for row in rows])
+    means: dict[str, float] = {"requests": len(rows)}
+    for metric in (name for name in rows[0] if "@" in name):
+        metric_N = np.array([row[metric] for row in rows])
+        means[metric] = float(metric_N.mean())
+        if metric.startswith("value_"):
+            means[metric.replace("value_", "money_")] = money_weighted_mean(metric_N, money_N)
+    return means
 
 
 def print_table(table: dict[str, dict[str, float]], cutoffs: Sequence[int], title: str) -> None:
     """The means, best recall first within each question."""
     k = max(cutoffs)
-    columns = [f"recall@{k}", f"ndcg@{k}", f"value_recall@{k}"]
+    columns = [f"recall@{k}", f"ndcg@{k}", f"value_recall@{k}", f"money_recall@{k}"]
     shown = Table(title=title, title_justify="left")
     for name in ("targets", "ranking", *columns):
         shown.add_column(name, justify="left" if name in ("targets", "ranking") else "right")

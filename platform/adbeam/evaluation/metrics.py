@@ -37,6 +37,15 @@ def value_ndcg_at(ranked: Sequence[str], targets: Mapping[str, float], k: int) -
     return float(gained / ideal)
 
 
+def money_weighted_mean(metric_N: np.ndarray, money_N: np.ndarray) -> float:
+    """Mean over requests, each counting by the money of its targets; the plain mean when none brought any.
+
+    Of `value_recall_at` it is the share of all money that the lists caught. The plain means ask another question: there
+    a request counts once however much it brought, and one with a single target is blind to value.
+    """
+    return float(np.average(metric_N, weights=money_N if money_N.sum() > 0 else None))
+
+
 METRICS = {
     "recall": recall_at,
     "ndcg": ndcg_at,
