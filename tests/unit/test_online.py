@@ -10,12 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from adbeam.config import Config
+from adbeam.errors import UserError
 from adbeam.logs.requests import AD, UserSequence
 from adbeam.online.config import GateConfig
 from adbeam.online.gate import decide, judge, lower_bound
 from adbeam.online.histories import HELD_OUT, NEW, PAST
 from adbeam.online.join import JoinTask, audit, join_shard, samples_of
 from adbeam.online.ledger import Ledger
+from adbeam.online.rounds import run_rounds
 from adbeam.online.rows import corrections_of, fresh_samples, is_held_out, marked, requests_of
 from adbeam.records import ACTIONS, EVENT_SCHEMA, HOUR_MS, REQUEST_SCHEMA
 from adbeam.training.row_builder import ad_value
@@ -203,3 +206,17 @@ def sequence(requests: list[str], actions: list[str], marks: list[int]) -> UserS
         np.array([f"i{place}" for place in range(n)], object), np.full(n, AD, np.int8), np.array(["feed"] * n, object),
         np.array([ACTIONS.index(action) for action in actions], np.int8), np.arange(1, n + 1).astype(np.float32),
     )  # fmt: skip
+
+
+def test_a_loop_without_new_logs_says_so_and_without_any_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Config.parse({"work_dir": tmp_path})
+    with pytest.raises(UserError, match=r"online\.events.*nothing was ever logged there"):
+        run_rounds(config)
+    (tmp_path / "serving" / "events").mkdir(parents=True)
+    (tmp_path / "bundles").mkdir()
+    (tmp_path / "bundles" / "CURRENT").write_text("v7\n")
+    assert run_rounds(config) == []
+    told = capsys.readouterr().out
+    assert "no log file is new" in told and str(tmp_path / "serving" / "events") in told and "in force: v7" in told

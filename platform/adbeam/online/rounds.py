@@ -106,7 +106,8 @@ Hook = Callable[[int, str], None]
 def run_rounds(config: OnlineSettings, limit: int | None = None, hook: Hook | None = None) -> list[RoundResult]:
     """Finish the open round, then run rounds until no new log file is left; at most `limit` rounds.
 
-    `hook` is called with (round, stage) when a stage begins. Raises UserError when a step before this one has not run.
+    `hook` is called with (round, stage) when a stage begins. Raises UserError when a step before this one has not run,
+    or when nothing was ever logged where the logs should be.
     """
     results: list[RoundResult] = []
     folder = Path(config.work_dir).resolve() / FOLDER
@@ -116,6 +117,8 @@ def run_rounds(config: OnlineSettings, limit: int | None = None, hook: Hook | No
         while limit is None or len(results) < limit:
             open_round = ledger.open_round() or ledger.claim({"events": loop.events, "requests": loop.requests})
             if open_round is None:
+                if not results:
+                    _say_idle(loop)
                 break
             result = _finish(loop, open_round, hook or _no_hook)
             results.append(result)
@@ -148,6 +151,14 @@ def _finish(loop: Loop, item: Round, hook: Hook) -> RoundResult:
             logger.warning("round %d: %s: %s", item.number, step.verdict, step.reason)
         item = loop.ledger.advance(item.number, step.stage, step.verdict, step.reason)
     return RoundResult(item.number, item.verdict or "published", item.reason or "", loop.version())
+
+
+def _say_idle(loop: Loop) -> None:
+    """Tell that there is nothing to learn from, and where it was looked for."""
+    if not loop.events.is_dir() and not loop.requests.is_dir():
+        raise UserError("nothing was ever logged there", field="online.events", value=str(loop.events),
+                        remedy="serve from this work_dir first, or say where the logs are")  # fmt: skip
+    print(f"no log file is new in {loop.events} or {loop.requests}; in force: {loop.version()}", flush=True)
 
 
 def _check_shards(folder: Path, shards: int) -> None:
