@@ -72,8 +72,13 @@ def plain_curve(config: Config) -> list[float]:
 
 @pytest.mark.parametrize(
     "training",
-    [{"zero_stage": 1}, {"zero_stage": 2, "gradient_accumulation": 2}],
-    ids=["zero1", "zero2-accumulated"],
+    [
+        {"zero_stage": 0},
+        {"zero_stage": 0, "gradient_accumulation": 2},
+        {"zero_stage": 1},
+        {"zero_stage": 2, "gradient_accumulation": 2},
+    ],
+    ids=["zero0", "zero0-accumulated", "zero1", "zero2-accumulated"],
 )
 def test_deepspeed_takes_the_steps_that_plain_torch_takes(
     configure: Callable[..., Config], training: dict[str, Any]

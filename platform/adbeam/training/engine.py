@@ -65,6 +65,8 @@ def build_engine(model: nn.Module, training: TrainingConfig, world: int) -> Any:
         model_parameters=parameter_groups(model, training) if own_optimizer else None,
         config=config,
     )
+    if world == 1 and not training.zero_stage and training.dtype == "fp32":
+        engine.enable_backward_allreduce = False  # copies every gradient twice, to agree with nobody
     return engine
 
 
