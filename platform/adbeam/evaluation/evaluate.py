@@ -141,7 +141,7 @@ def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 def print_table(table: dict[str, dict[str, float]], cutoffs: Sequence[int], title: str) -> None:
     """The means, best recall first within each question."""
     k = max(cutoffs)
-    columns = [f"recall@{k}", f"ndcg@{k}", f"value_recall@{k}", f"money_recall@{k}"]
+    columns = [f"recall@{k}", f"ndcg@{k}", f"money_recall@{k}"]
     shown = Table(title=title, title_justify="left")
     for name in ("targets", "ranking", *columns):
         shown.add_column(name, justify="left" if name in ("targets", "ranking") else "right")
