@@ -1,7 +1,8 @@
 """`python -m benchmarks.training`: what Ray Train and DeepSpeed cost, how fast data comes, what ZeRO saves, padding.
 
 speed: the same model, rows and steps in a plain PyTorch loop and in one Ray Train + DeepSpeed worker, reports and
-checkpoints included; the plain loop runs before and after. ingest: what Ray Data delivers to one worker that does not
+checkpoints included; the plain loop runs before and after, and the worker's loop once in a process without Ray, which
+tells DeepSpeed's share of the difference from Ray's. ingest: what Ray Data delivers to one worker that does not
 train. memory: peak of each worker by ZeRO stage. paper: one optimiser step of the largest size under ZeRO-3. padding:
 share of the places of batches that hold nothing.
 
@@ -74,17 +75,20 @@ def speed(size: str, batch: int, steps: int, zero_stage: int) -> Part:
     half = steps // 2
     plain = [_child("plain", **settings, steps=half)]
     ray = _child("ray", **settings, steps=steps)
+    without_ray = _child("without_ray", **settings, steps=half)
     plain.append(_child("plain", **settings, steps=half))
     plain_rate = batch * sum(one["steps"] for one in plain) / sum(one["seconds"] for one in plain)
-    ray_rate = batch * ray["steps"] / ray["seconds"]
+    ray_rate, without_ray_rate = (batch * one["steps"] / one["seconds"] for one in (ray, without_ray))
     figures = {
         "ray_over_plain_tokens": ray_rate / plain_rate,
+        "without_ray_over_plain_tokens": without_ray_rate / plain_rate,
         "plain_requests_per_second": plain_rate,
         "ray_requests_per_second": ray_rate,
         "ray_tokens_per_second": ray_rate * ray["tokens_per_request"],
     }
     shares = {f"{what}_share": ray[f"{what}_seconds"] / ray["seconds"] for what in ("data", "checkpoint")}
-    return {"figures": figures, "zero_stage": zero_stage, "plain": plain, "ray": ray, "where_the_time_goes": shares}
+    runs = {"plain": plain, "without_ray": without_ray, "ray": ray}
+    return {"figures": figures, "zero_stage": zero_stage, **runs, "where_the_time_goes": shares}
 
 
 def ingest(size: str, batch: int) -> Part:
@@ -137,21 +141,32 @@ def train_plain_child(size: str, batch: int, steps: int, zero_stage: int) -> Non
 
 
 def train_ray_child(size: str, batch: int, steps: int, zero_stage: int) -> None:
-    """Child process: one Ray Train worker with DeepSpeed, a report every tenth and a checkpoint every half."""
-    from adbeam.training.launch import build_trainer, ray_for
+    """Child process: one Ray Train worker with DeepSpeed."""
+    _train_worker(size, batch, steps, zero_stage, workers=1)
+
+
+def train_without_ray_child(size: str, batch: int, steps: int, zero_stage: int) -> None:
+    """Child process: the worker's loop with DeepSpeed in this process, without a cluster."""
+    _train_worker(size, batch, steps, zero_stage, workers=0)
+
+
+def _train_worker(size: str, batch: int, steps: int, zero_stage: int, workers: int) -> None:
+    """As `adbeam train` runs it, with a report every tenth and a checkpoint every half of the steps."""
+    from adbeam.training.launch import fit, ray_for
+    from adbeam.training.trainer import open_record
 
     os.environ.setdefault("RAY_worker_niceness", "0")  # the plain loop runs at this process's niceness too
     every = max(1, steps // 10)
     with tempfile.TemporaryDirectory(prefix="adbeam-ray-") as folder:
         config = config_of(
-            size, Path(folder), batch_requests=batch, workers=1, zero_stage=zero_stage, epochs=99,
+            size, Path(folder), batch_requests=batch, workers=workers, zero_stage=zero_stage, epochs=99,
             max_steps=steps + every, report_interval_steps=every, checkpoint_interval_steps=max(1, steps // 2),
         )  # fmt: skip
         store = random_store(Path(folder) / "rows", config, 64 * batch)
         job, stream = job_of(config, store, "ray")
         sizes = store.format.sizes(store.files.take(np.arange(store.files.rows)))
         with ray_for(config.training):
-            rows = build_trainer(job, stream).fit().return_value.history
+            rows = fit(job, stream, open_record(config, job.run_folder))[0].history
     # The first interval warms up; the last row stands before the last checkpoint.
     found = {
         "steps": int(rows[-1]["step"] - rows[0]["step"]),
@@ -184,6 +199,7 @@ def ingest_child(size: str, batch: int) -> None:
 CHILDREN: dict[str, Callable[..., None]] = {
     "plain": train_plain_child,
     "ray": train_ray_child,
+    "without_ray": train_without_ray_child,
     "ingest": ingest_child,
 }
 
@@ -226,9 +242,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--size", default="base", choices=("tiny", "small", "base", "paper"))
-    parser.add_argument("--batch", type=int, default=128, help="requests in a step; the size base has 512")
+    parser.add_argument("--batch", type=int, default=64, help="requests in a step; the size base has 512")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--zero-stage", type=int, default=1, choices=range(4))
+    parser.add_argument("--zero-stage", type=int, default=0, choices=range(4), help="of the worker whose speed is told")
     parser.add_argument("--workers", type=int, default=2, help="of the memory part")
     parser.add_argument("--rows-of", type=Path, help="a training_rows folder whose padding is measured")
     parser.add_argument("--keep", type=Path, default=Path("runs/benchmark-training"))

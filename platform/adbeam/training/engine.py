@@ -45,7 +45,7 @@ def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> d
     own = {
         "train_micro_batch_size_per_gpu": part,
         "gradient_accumulation_steps": training.gradient_accumulation,
-        "gradient_clipping": training.gradient_clipping,
+        "gradient_clipping": 0.0 if clips_here(training) else training.gradient_clipping,
         "bf16": {"enabled": training.dtype == "bf16"},
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
@@ -68,6 +68,20 @@ def build_engine(model: nn.Module, training: TrainingConfig, world: int) -> Any:
     if world == 1 and not training.zero_stage and training.dtype == "fp32":
         engine.enable_backward_allreduce = False  # copies every gradient twice, to agree with nobody
     return engine
+
+
+def clips_here(training: TrainingConfig) -> bool:
+    """Whether the loop clips: without ZeRO in float32 DeepSpeed hands any gradient to the optimiser, NaN too."""
+    return training.zero_stage == 0 and training.dtype == "fp32"
+
+
+def clip_gradients(module: nn.Module, largest: float) -> float:
+    """The norm of all gradients; those of a larger norm than `largest` are scaled to it (0: never)."""
+    gradients = [weight.grad for weight in module.parameters() if weight.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if 0 < largest < float(norm):
+        torch.nn.utils.clip_grads_with_norm_(module.parameters(), largest, norm)
+    return float(norm)
 
 
 def import_deepspeed() -> Any:

@@ -23,6 +23,7 @@ from adbeam.objectives.vsl import vsl_loss
 from adbeam.training import checkpoint
 from adbeam.training.anomaly import AnomalyGuard, LossNotFinite
 from adbeam.training.checkpoint import RunState
+from adbeam.training.engine import clip_gradients, clips_here
 from adbeam.training.job import Outcome, TrainJob, start
 from adbeam.training.list_learner import ListLearner
 from adbeam.training.meter import Meter
@@ -154,14 +155,16 @@ class _Worker:
         """Move the weights, unless the step is anomalous; tells whether they moved."""
         rate = learning_rate(self.training, step, progress)
         set_learning_rate(self.engine.optimizer, rate)
-        if self._takes_any_gradient and (fault or not math.isfinite(self._gradient_norm())):
-            norm = None if fault else self._gradient_norm()
+        here, limit = clips_here(self.training), self.training.gradient_clipping
+        norm = clip_gradients(self.engine.module, limit) if here and not fault else None
+        if here and (norm is None or not math.isfinite(norm)):
             self.engine.zero_grad()
             self.engine.micro_steps += 1
             moved = False
         else:
             self.engine.step()
-            norm, moved = self.engine.get_global_grad_norm(), self.engine.was_step_applied()
+            norm = self.engine.get_global_grad_norm() if norm is None else norm
+            moved = self.engine.was_step_applied()
         if not moved:
             if not fault:
                 self.guard.of_gradient(step, math.nan if norm is None else float(norm))
@@ -169,15 +172,6 @@ class _Worker:
         self.guard.good(loss)
         self.meter.done(loss, rate, 0.0 if norm is None else float(norm))
         return True
-
-    @property
-    def _takes_any_gradient(self) -> bool:
-        """Whether DeepSpeed hands gradients to the optimiser unseen: it does without ZeRO in float32."""
-        return self.training.zero_stage == 0 and self.training.dtype == "fp32"
-
-    def _gradient_norm(self) -> float:
-        gradients = [weight.grad for weight in self.engine.module.parameters() if weight.grad is not None]
-        return float(torch.nn.utils.get_total_norm(gradients))
 
     def _progress(self, step: int) -> float:
         """How much of the run will be done after this step: by steps, or by the clock where that is further."""
