@@ -89,7 +89,15 @@ def train_on_two_nodes(mode: str, work_dir: Path, **training: Any) -> dict[str, 
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("before", "after"),
-    [((2, 1), (1, 2)), ((1, 3), (2, 1)), ((2, 2), (1, 3)), ((1, 0), (2, 0)), ((2, 3), (2, 1))],
+    [
+        ((2, 1), (1, 2)),
+        ((1, 3), (2, 1)),
+        ((2, 2), (1, 3)),
+        ((1, 0), (2, 0)),
+        ((2, 3), (2, 1)),
+        ((1, 0), (2, 1)),
+        ((2, 2), (1, 0)),
+    ],
     ids=str,
 )
 def test_another_world_and_stage_take_over_after_sigterm(

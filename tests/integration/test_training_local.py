@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -157,7 +158,7 @@ class _Recorder:
         pass
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (1, 3), (3, 1)])
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (1, 3), (3, 1), (0, 1), (0, 3), (2, 0), (3, 0)])
 def test_another_zero_stage_takes_over_a_run(
     configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, before: int, after: int
 ) -> None:
@@ -172,8 +173,22 @@ def test_another_zero_stage_takes_over_a_run(
         patched.setattr(progress.Printer, "__call__", stop_at_seven)
         with pytest.raises(KeyboardInterrupt):
             train(config)
+    steps: list[float] = []
+    monkeypatch.setattr(launch, "Printer", lambda total: _Recorder(steps))
     changed = configure({"zero_stage": after, "checkpoint_interval_steps": 100, "max_steps": 12})
     assert curve(changed) == pytest.approx(plain_curve(config), rel=CURVE_TOLERANCE)
+    assert steps == list(range(7, 13))
+
+
+def test_in_bf16_stage_zero_is_not_taken_over(configure: Callable[..., Config]) -> None:
+    """DeepSpeed keeps its float32 copies there in a form of its own; the setting to change is named."""
+    config = configure({"zero_stage": 0, "dtype": "bf16", "checkpoint_interval_steps": 3, "max_steps": 6})
+    train(config)
+    (Path(config.work_dir) / "training" / "manifest.json").unlink()
+    last = max((Path(config.work_dir) / "training_runs").glob("*/checkpoints/step_*"))
+    shutil.rmtree(last)
+    with pytest.raises(UserError, match=r"training\.zero_stage: .*in bf16 stage 0 cannot be changed"):
+        train(configure({"zero_stage": 1, "dtype": "bf16", "checkpoint_interval_steps": 3, "max_steps": 6}))
 
 
 def test_a_finished_run_becomes_a_bundle_once(configure: Callable[..., Config]) -> None:

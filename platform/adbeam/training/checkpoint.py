@@ -3,9 +3,9 @@
 Every worker lists the hashes of its files beside them. A checkpoint that lacks a file, or holds one that differs, is
 passed over for the one before it.
 
-`meta.json` says who wrote it. The same world size and ZeRO stage resume exactly; another world size or stage goes
-through DeepSpeed's universal form (resharding.py). The last checkpoint of a run also holds the whole model as
-safetensors, so nothing after training reads a pickle.
+`meta.json` says who wrote it. The same world size and ZeRO stage resume exactly; another world size or stage takes
+whole tensors over (resharding.py). The last checkpoint of a run also holds the whole model as safetensors, so nothing
+after training reads a pickle.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ def restore(model: torch.nn.Module, training: TrainingConfig, folder: Path, loca
         engine = build_engine(model, training, world)
         engine.load_checkpoint(str(folder), tag="state")
     else:
-        _refuse_stage_zero(meta, training)
+        _refuse_bf16_stage_zero(meta, training)
         steps = meta["step"] - meta.get("skipped", 0)
-        engine = resharded(model, training, folder / "state", local_rank, steps)
+        engine = resharded(model, training, folder / "state", local_rank, steps, meta["zero_stage"])
     history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
     fixed = {key: meta[key] for key in ("step", "elapsed_seconds", "finished", "losses", "skipped") if key in meta}
     return engine, RunState(**fixed, history=history)
@@ -154,10 +154,10 @@ def publish_local(folder: Path, engine: Any, state: RunState, training: Training
     return target
 
 
-def _refuse_stage_zero(meta: dict[str, Any], training: TrainingConfig) -> None:
-    if 0 in (meta["zero_stage"], training.zero_stage):
+def _refuse_bf16_stage_zero(meta: dict[str, Any], training: TrainingConfig) -> None:
+    if 0 in (meta["zero_stage"], training.zero_stage) and training.dtype == "bf16":
         raise UserError(
-            f"the run's checkpoint is of ZeRO stage {meta['zero_stage']}, and stage 0 cannot be changed in a run",
+            f"the run's checkpoint is of ZeRO stage {meta['zero_stage']}; in bf16 stage 0 cannot be changed in a run",
             field="training.zero_stage",
             value=training.zero_stage,
             remedy="go on with the old stage, or start a new run with another seed or work_dir",

@@ -1,8 +1,9 @@
-"""Checkpoints of another world size or ZeRO stage: DeepSpeed's universal form, and how any engine takes it over.
+"""Checkpoints of another world size or ZeRO stage: whole tensors, and how any engine takes them over.
 
-The universal form is one folder a parameter with the whole float32 weight and whole optimiser states. DeepSpeed's own
-loader of it does not go between ZeRO-3 and the other stages, and gives every parameter group the settings of the first;
-so an engine of this run's layout is built as for a new run, and every worker puts its part of each tensor into it.
+Of a sharded run DeepSpeed's universal form is read, one folder a parameter with the whole float32 weight and whole
+optimiser states; without ZeRO every worker's file holds them. DeepSpeed's own loader of the universal form does not go
+between ZeRO-3 and the other stages, and gives every parameter group the settings of the first; so an engine of this
+run's layout is built as for a new run, and every worker puts its part of each tensor into it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,32 +24,58 @@ from torch import Tensor, nn
 
 from adbeam.training.config import TrainingConfig
 from adbeam.training.engine import build_engine
+from adbeam.training.optimizer import parameter_groups
 
 WEIGHT, STEP = "fp32", "step"
+Whole = Callable[[str, str], Tensor]
+"""(parameter, WEIGHT or the name of an optimiser state) -> the whole tensor; zeros where there was no state."""
 
 
-def resharded(model: nn.Module, training: TrainingConfig, state: Path, local_rank: int, steps: int) -> Any:
-    """An engine for `model` with the weights and the optimiser, `steps` steps old, that some other layout saved into
-    `state`."""
+def resharded(
+    model: nn.Module, training: TrainingConfig, state: Path, local_rank: int, steps: int, saved_stage: int
+) -> Any:
+    """An engine for `model` with the weights and the optimiser, `steps` steps old, that some other layout of ZeRO stage
+    `saved_stage` saved into `state`; without ZeRO in float32 only."""
+    if saved_stage == 0:
+        return _engine(model, training, steps, *_unsharded(model, training, state))
     with _universal(state, local_rank) as folder:
-        return _engine(model, training, folder / "zero", steps)
+        states = sorted({path.stem for path in next((folder / "zero").glob("*/")).glob("*.pt")} - {WEIGHT, STEP})
+        return _engine(model, training, steps, states, lambda name, kind: _read(folder / "zero" / name / f"{kind}.pt"))
 
 
-def _engine(model: nn.Module, training: TrainingConfig, folder: Path, steps: int) -> Any:
+def _engine(model: nn.Module, training: TrainingConfig, steps: int, states: Sequence[str], whole: Whole) -> Any:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(_read(folder / name / f"{WEIGHT}.pt").view_as(parameter))
+            parameter.copy_(whole(name, WEIGHT).view_as(parameter))
     engine = build_engine(model, training, torch.distributed.get_world_size())
-    states = sorted({path.stem for path in next(folder.glob("*/")).glob("*.pt")} - {WEIGHT, STEP})
     _begin_states(engine.optimizer, training.zero_stage, states, steps)
     for name, parameter in engine.module.named_parameters():
+        if training.zero_stage == 0:
+            for kind in states:
+                engine.optimizer.state[parameter][kind].copy_(whole(name, kind).view_as(parameter))
+            continue
         for kind in (WEIGHT, *states):  # the weight again: of a bf16 model the engine took it over rounded
-            _put(parameter, kind, _read(folder / name / f"{kind}.pt"), training.zero_stage)
+            _put(parameter, kind, whole(name, kind), training.zero_stage)
     return engine
 
 
+def _unsharded(model: nn.Module, training: TrainingConfig, state: Path) -> tuple[list[str], Whole]:
+    """(names of the optimiser's states, the tensors) of a run without ZeRO; its optimiser knows parameters by place."""
+    saved = torch.load(state / "mp_rank_00_model_states.pt", weights_only=True, mmap=True, map_location="cpu")
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    ordered = [names[id(parameter)] for group in parameter_groups(model, training) for parameter in group["params"]]
+    of_name = {name: saved["optimizer"]["state"].get(place, {}) for place, name in enumerate(ordered)}
+    states = sorted({kind for values in of_name.values() for kind in values} - {STEP})
+
+    def whole(name: str, kind: str) -> Tensor:
+        weight: Tensor = saved["module"][name]
+        return weight if kind == WEIGHT else of_name[name].get(kind, torch.zeros_like(weight))
+
+    return states, whole
+
+
 def _put(parameter: Any, kind: str, value: Tensor, zero_stage: int) -> None:
-    """Write this worker's part of a whole weight or optimiser state."""
+    """Write this worker's part of a whole weight or optimiser state into a sharded engine."""
     from deepspeed import utils
 
     if zero_stage < 3 and kind == WEIGHT:
@@ -63,14 +90,18 @@ def _put(parameter: Any, kind: str, value: Tensor, zero_stage: int) -> None:
 
 def _begin_states(optimizer: Any, zero_stage: int, names: Sequence[str], steps: int) -> None:
     """States of zeros, `steps` steps old, as an optimiser has them from its first step on."""
-    parts = optimizer.fp32_partitioned_groups_flat if zero_stage == 3 else optimizer.single_partition_of_fp32_groups
+    inner = optimizer.optimizer if zero_stage else optimizer
+    if zero_stage == 0:
+        parts = [parameter for group in inner.param_groups for parameter in group["params"]]
+    else:
+        parts = optimizer.fp32_partitioned_groups_flat if zero_stage == 3 else optimizer.single_partition_of_fp32_groups
     # PyTorch counts steps in a tensor beside the states, DeepSpeed's own optimisers in a number.
-    of_torch = isinstance(optimizer.optimizer, torch.optim.Adam)
+    of_torch = isinstance(inner, torch.optim.Adam)
     for part in parts:
         state = {name: torch.zeros_like(part, requires_grad=False) for name in names}
         count = torch.tensor(float(steps), device=part.device) if of_torch else steps
-        optimizer.optimizer.state[part] = {STEP: count, **state}
-    if zero_stage < 3:
+        inner.state[part] = {STEP: count, **state}
+    if zero_stage in (1, 2):
         optimizer._lazy_init_hp_params_optimizer_state()
 
 
