@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from adbeam.errors import UserError
 from adbeam.tokens.behaviour import Interactions, read_interactions
 from adbeam.tokens.business import hash_business_fields
 from adbeam.tokens.config import CooccurrenceConfig, QuantizerConfig, TokensConfig
@@ -161,7 +162,9 @@ def sampled_users(users: int) -> np.ndarray:
 
 
 def read_sequences(path: Path) -> list[list[int]]:
-    """Item numbers (from 0) of each user, oldest first."""
+    """Item numbers (from 0) of each user, oldest first; raises UserError where there is no such file."""
+    if not path.is_file():
+        raise UserError(f"there is no {path}", remedy="give the folder that holds sequences.txt.gz and items.csv.gz")
     with gzip.open(path, "rt") as lines:
         return [[int(item) - 1 for item in line.split()[1:]] for line in lines]
 

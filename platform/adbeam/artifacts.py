@@ -14,12 +14,21 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from adbeam.errors import UserError
 
 MANIFEST = "manifest.json"
+WRITERS = {
+    "prepared": "adbeam prepare",
+    "tokens": "adbeam tokenize",
+    "training": "adbeam train",
+    "reward": "adbeam reward",
+    "lists": "adbeam generate-lists",
+}
+"""The command that writes a folder of a work_dir."""
 
 
 @contextmanager
@@ -50,19 +59,23 @@ def write_manifest(folder: Path, details: Mapping[str, Any]) -> None:
 def read_manifest(folder: str | Path, *, verify: bool = True) -> dict[str, Any]:
     """The manifest of a published folder; raises UserError naming the first file that is missing or differs."""
     folder = Path(folder)
+    writer = WRITERS.get(folder.name, "the step that writes it")
+    refuse = partial(UserError, remedy=f"run {writer} again")
+    if not folder.is_dir():
+        raise UserError(f"there is no {folder}", remedy=f"run {writer} with the same configuration first")
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]
     except OSError:
-        raise UserError(f"{folder} holds no {MANIFEST}", remedy="run the step that writes it again") from None
+        raise refuse(f"{folder} holds no {MANIFEST}") from None
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{folder / MANIFEST} is not a manifest", remedy="run the step that writes it again") from None
+        raise refuse(f"{folder / MANIFEST} is not a manifest") from None
     for name, expected in files.items() if verify else ():
         path = folder / name
         if not path.is_file():
-            raise UserError(f"{folder} lacks {name}", remedy="run the step that writes it again")
+            raise refuse(f"{folder} lacks {name}")
         if describe(path) != expected:
-            raise UserError(f"{path} differs from its manifest", remedy="run the step that writes it again")
+            raise refuse(f"{path} differs from its manifest")
     return manifest
 
 

@@ -6,6 +6,7 @@ An unknown key is refused with the nearest valid name, so a typing error in YAML
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adbeam.errors import UserError
+
+RULE = "Value error, "
+"""What pydantic writes before the words of our own validators."""
 
 
 class Section(BaseModel):
@@ -75,12 +79,22 @@ def _explain(section: type[BaseModel], error: ValidationError, source: str) -> s
 
 def _explain_one(section: type[BaseModel], item: Any, source: str) -> str:
     place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "value_error" and isinstance(item["input"], Mapping):
+        return _explain_rule(item, source)
     if item["type"] != "extra_forbidden":
-        return f"{source}: {place}: {item['msg']}; got {item.get('input')!r}"
+        return f"{source}: {place}: {item['msg'].removeprefix(RULE)}; got {item.get('input')!r}"
     names = _field_names(section, item["loc"][:-1])
     near = difflib.get_close_matches(str(item["loc"][-1]), names, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]!r}?" if near else "remove it"
     return f"{source}: unknown key {place!r}; {hint}"
+
+
+def _explain_rule(item: Any, source: str) -> str:
+    """A rule over several settings of a section: of what was given, those that it names."""
+    rule, words = item["msg"].removeprefix(RULE), set(re.findall(r"\w+", item["msg"]))
+    given = [f"{name} {item['input'][name]!r}" for name in item["input"] if name in words]
+    where = ": ".join([source, *([".".join(map(str, item["loc"]))] if item["loc"] else [])])
+    return f"{where}: {rule}" + (f"; got {', '.join(given)}" if given else "")
 
 
 def _field_names(section: type[BaseModel], place: tuple[Any, ...]) -> list[str]:

@@ -22,7 +22,7 @@ from adbeam.model.lazyar import LazyAR
 from adbeam.tokens.config import UpdatesConfig
 from adbeam.tokens.updates import AdUpdate, SqliteUpdateLog
 from adbeam.training import export, launch, loop, preemption, progress, train
-from adbeam.training.engine import deepspeed_config
+from adbeam.training.engine import deepspeed_config, with_deepspeed_file
 from adbeam.training.ingest import build_rows
 from adbeam.training.plain import train_plain
 from adbeam.training.runs import find_runs
@@ -289,11 +289,22 @@ def test_deepspeed_s_own_json_is_merged_below_our_settings(configure: Callable[.
     path = tmp_path / "deepspeed.json"
     path.write_text('{"zero_optimization": {"round_robin_gradients": true, "reduce_scatter": false}}')
     training = {"deepspeed_file": path, "deepspeed": {"zero_optimization": {"reduce_scatter": True}}}
-    parsed = deepspeed_config(configure(training).training, world=1, parameters=1000)["zero_optimization"]
+    settings = with_deepspeed_file(configure(training).training)
+    parsed = deepspeed_config(settings, world=1, parameters=1000)["zero_optimization"]
     assert parsed["round_robin_gradients"] and parsed["reduce_scatter"] and parsed["stage"] == 1
     path.write_text('{"bf16": {"enabled": true}}')
     with pytest.raises(UserError, match=r"training\.deepspeed_file.*bf16"):
-        deepspeed_config(configure(training).training, world=1, parameters=1000)
+        train(configure(training))
+
+
+@pytest.mark.parametrize("field", ["deepspeed_file", "start_from"])
+def test_a_file_that_is_not_there_is_named_before_the_rows_are_built(
+    configure: Callable[..., Config], tmp_path: Path, field: str
+) -> None:
+    config = configure({field: tmp_path / "no.json"})
+    with pytest.raises(UserError, match=rf"training\.{field}: .*no\.json"):
+        train(config)
+    assert not (Path(config.work_dir) / "training_rows").exists()
 
 
 def test_a_time_budget_ends_the_schedule_and_the_run(configure: Callable[..., Config]) -> None:

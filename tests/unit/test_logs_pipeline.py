@@ -176,7 +176,7 @@ def test_a_killed_run_leaves_nothing_to_read_and_the_next_cleans_up(tmp_path):
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     left = [path.name for path in tmp_path.iterdir() if path.is_dir()]
     assert len(left) == 1 and left[0].startswith(".prepared.")
-    with pytest.raises(UserError, match=r"manifest\.json"):
+    with pytest.raises(UserError, match=r"there is no .*prepared; run adbeam prepare"):
         PreparedLog.open(tmp_path / "prepared")
     prepared = _run(tmp_path, sample.settings)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["prepared"]

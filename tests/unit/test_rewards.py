@@ -178,7 +178,7 @@ def test_a_log_without_conversions_is_refused(work_dir: Path, tmp_path: Path) ->
     tables = [pq.read_table(path) for path in sorted((tmp_path / "exposures").glob("*.parquet"))]
     assert rows == sum(table.num_rows for table in tables) > 1000
     (tmp_path / "work").mkdir()
-    with pytest.raises(UserError, match="holds no manifest"):
+    with pytest.raises(UserError, match=r"there is no .*; run adbeam"):
         reward(SimpleNamespace(work_dir=tmp_path / "work", seed=0, rewards=SMALL))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from adbeam.config import Config
 from adbeam.errors import UserError
 from adbeam.settings import parse_yaml, read_yaml
 
@@ -27,3 +28,19 @@ def test_a_malformed_file_is_refused_by_name(tmp_path: Path, content: bytes, mes
     (tmp_path / "x.yaml").write_bytes(content)
     with pytest.raises(UserError, match=rf"x\.yaml is {message}"):
         read_yaml(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"workers": [3, 2], "dtype": "bf16"}, r"job\.yaml: training: workers must be .*; got workers \[3, 2\]$"),
+        (
+            {"deepspeed": {"gradient_clipping": 5}},
+            r"training: deepspeed\.gradient_clipping is set .*; got deepspeed \{'gradient_clipping': 5\}$",
+        ),
+        ({"schedule": "cosin"}, r"training\.schedule: .*; got 'cosin'$"),
+    ],
+)
+def test_a_rule_over_several_settings_tells_those_that_it_names(training: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Config.parse({"training": training}, "job.yaml")

@@ -183,7 +183,7 @@ def test_settings_that_do_not_fit_the_catalogue_are_named(tmp_path: Path, settin
 
 
 def test_a_missing_preparation_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="prepared holds no manifest"):
+    with pytest.raises(UserError, match=r"there is no .*prepared; run adbeam prepare"):
         tokenize(configure(tmp_path))
 
 

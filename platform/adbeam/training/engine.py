@@ -23,7 +23,7 @@ BUCKETS = 4
 
 
 def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> dict[str, Any]:
-    """DeepSpeed's configuration; `training.deepspeed_file`, then `training.deepspeed` are merged over it, key by key.
+    """DeepSpeed's configuration; `training.deepspeed` is merged over it, key by key.
 
     The batch numbers are nominal: the loop normalises its loss by the targets of the whole batch itself, so workers may
     hold unequal parts.
@@ -51,7 +51,7 @@ def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> d
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 1_000_000_000,
     }
-    return merge(merge(own, _of_file(training)), training.deepspeed)
+    return merge(own, training.deepspeed)
 
 
 def build_engine(model: nn.Module, training: TrainingConfig, world: int) -> Any:
@@ -134,11 +134,14 @@ def merge(own: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _of_file(training: TrainingConfig) -> dict[str, Any]:
-    """The keys of `training.deepspeed_file`; raises UserError where it cannot be read or sets what we set."""
+def with_deepspeed_file(training: TrainingConfig) -> TrainingConfig:
+    """The settings with what `deepspeed_file` holds below `deepspeed`: the driver reads it, workers may not have it.
+
+    Raises UserError where it cannot be read or sets what we set.
+    """
     path = training.deepspeed_file
     if path is None:
-        return {}
+        return training
     refuse = partial(UserError, field="training.deepspeed_file", value=str(path))
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -149,7 +152,7 @@ def _of_file(training: TrainingConfig) -> dict[str, Any]:
     taken = [key for key in OWNED_DEEPSPEED_KEYS if key in values]
     if taken:
         raise refuse(f"{taken[0]} is set by our own settings", remedy="remove it from the file")
-    return values
+    return training.model_copy(update={"deepspeed": merge(values, training.deepspeed), "deepspeed_file": None})
 
 
 def _optimizer(model: nn.Module, training: TrainingConfig) -> Any:

@@ -24,6 +24,8 @@ from adbeam.rewards.config import ListsConfig
 from adbeam.tokens.encoder import version_in
 from adbeam.training.batches import BatchMaker
 from adbeam.training.checkpoint import HISTORY, WEIGHTS
+from adbeam.training.config import TrainingConfig
+from adbeam.training.engine import with_deepspeed_file
 from adbeam.training.ingest import RowStore, TrainSettings, build_rows
 from adbeam.training.job import Outcome, TrainJob
 from adbeam.training.launch import fit, ray_for
@@ -76,6 +78,7 @@ def train(config: FitSettings) -> TrainingResult:
 
 
 def _train(config: FitSettings) -> TrainingResult:
+    _check_files(config.training)  # before the minutes that the rows may take
     store = build_rows(config, use_ray=not config.training.local)
     lists = lists_for(config, store)
     name = run_name(config, store, lists)
@@ -92,6 +95,12 @@ def _train(config: FitSettings) -> TrainingResult:
     with artifacts.publish(folder, details) as staging:
         details |= _write(staging, job, last)
     return _result(folder, reused=False)
+
+
+def _check_files(training: TrainingConfig) -> None:
+    with_deepspeed_file(training)
+    if training.start_from is not None and not training.start_from.is_file():
+        raise UserError("there is no such file", field="training.start_from", value=str(training.start_from))
 
 
 def lists_for(config: FitSettings, store: RowStore) -> ListStore | None:
@@ -126,7 +135,7 @@ def build_job(
     job = TrainJob(
         model=config.model,
         objectives=config.objectives,
-        training=training,
+        training=with_deepspeed_file(training),
         maker=maker,
         seed=config.seed,
         total_steps=min(total, training.max_steps or total),
