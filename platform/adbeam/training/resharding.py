@@ -50,12 +50,8 @@ def _engine(model: nn.Module, training: TrainingConfig, steps: int, states: Sequ
     engine = build_engine(model, training, torch.distributed.get_world_size())
     _begin_states(engine.optimizer, training.zero_stage, states, steps)
     for name, parameter in engine.module.named_parameters():
-        if training.zero_stage == 0:
-            for kind in states:
-                engine.optimizer.state[parameter][kind].copy_(whole(name, kind).view_as(parameter))
-            continue
         for kind in (WEIGHT, *states):  # the weight again: of a bf16 model the engine took it over rounded
-            _put(parameter, kind, whole(name, kind), training.zero_stage)
+            _put(engine.optimizer, parameter, kind, whole(name, kind), training.zero_stage)
     return engine
 
 
@@ -74,11 +70,14 @@ def _unsharded(model: nn.Module, training: TrainingConfig, state: Path) -> tuple
     return states, whole
 
 
-def _put(parameter: Any, kind: str, value: Tensor, zero_stage: int) -> None:
-    """Write this worker's part of a whole weight or optimiser state into a sharded engine."""
+def _put(optimizer: Any, parameter: Any, kind: str, value: Tensor, zero_stage: int) -> None:
+    """Write this worker's part of a whole weight or optimiser state."""
     from deepspeed import utils
 
-    if zero_stage < 3 and kind == WEIGHT:
+    if zero_stage == 0:
+        whole = parameter.data if kind == WEIGHT else optimizer.state[parameter][kind]
+        whole.copy_(value.view_as(parameter))
+    elif zero_stage < 3 and kind == WEIGHT:
         utils.safe_set_full_fp32_param(parameter, value)
     elif zero_stage < 3:
         utils.safe_set_full_optimizer_state(parameter, value, kind)
