@@ -89,10 +89,10 @@ def train_workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return found
 
 
-def assert_curve_is_that_of_one_process(work_dir: Path) -> None:
-    """The published losses against plain PyTorch without disturbance."""
+def assert_curve_is_that_of_one_process(work_dir: Path, **training: Any) -> None:
+    """The published losses against plain PyTorch without disturbance; `training` as in write_settings."""
     losses = pq.read_table(work_dir / "training" / "history.parquet")["loss"].to_pylist()
-    alone: Config = training_config(work_dir, {**TRAINING, "workers": 0})
+    alone: Config = training_config(work_dir, {**TRAINING, **training, "workers": 0})
     job, stream = build_job(alone, build_rows(alone, use_ray=False), work_dir / "plain")
     expected = [row["loss"] for row in train_plain(job, stream)[1]]
     assert losses == pytest.approx(expected, rel=CURVE_TOLERANCE)
