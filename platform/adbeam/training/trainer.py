@@ -73,12 +73,12 @@ def train(config: FitSettings) -> TrainingResult:
 
     Raises UserError when a step before it has not run, a setting does not fit, or the loss stopped being finite.
     """
+    _check_files(config.training)  # before the minutes that Ray and the rows may take
     with ray_for(config.training):
         return _train(config)
 
 
 def _train(config: FitSettings) -> TrainingResult:
-    _check_files(config.training)  # before the minutes that the rows may take
     store = build_rows(config, use_ray=not config.training.local)
     lists = lists_for(config, store)
     name = run_name(config, store, lists)
