@@ -74,8 +74,8 @@ def speed(size: str, batch: int, steps: int, zero_stage: int) -> Part:
     settings = {"size": size, "batch": batch, "zero_stage": zero_stage}
     half = steps // 2
     plain = [_child("plain", **settings, steps=half)]
-    ray = _child("ray", **settings, steps=steps)
-    without_ray = _child("without_ray", **settings, steps=half)
+    ray = _child("worker", **settings, steps=steps, workers=1)
+    without_ray = _child("worker", **settings, steps=half, workers=0)
     plain.append(_child("plain", **settings, steps=half))
     plain_rate = batch * sum(one["steps"] for one in plain) / sum(one["seconds"] for one in plain)
     ray_rate, without_ray_rate = (batch * one["steps"] / one["seconds"] for one in (ray, without_ray))
@@ -140,18 +140,11 @@ def train_plain_child(size: str, batch: int, steps: int, zero_stage: int) -> Non
     print(json.dumps({"steps": steps, "seconds": seconds, "loss": history[-1]["loss"]}))
 
 
-def train_ray_child(size: str, batch: int, steps: int, zero_stage: int) -> None:
-    """Child process: one Ray Train worker with DeepSpeed."""
-    _train_worker(size, batch, steps, zero_stage, workers=1)
+def train_worker_child(size: str, batch: int, steps: int, zero_stage: int, workers: int) -> None:
+    """Child process: one Ray Train worker with DeepSpeed, or (0) its loop in this process, as `adbeam train` runs it.
 
-
-def train_without_ray_child(size: str, batch: int, steps: int, zero_stage: int) -> None:
-    """Child process: the worker's loop with DeepSpeed in this process, without a cluster."""
-    _train_worker(size, batch, steps, zero_stage, workers=0)
-
-
-def _train_worker(size: str, batch: int, steps: int, zero_stage: int, workers: int) -> None:
-    """As `adbeam train` runs it, with a report every tenth and a checkpoint every half of the steps."""
+    A report every tenth and a checkpoint every half of the steps.
+    """
     from adbeam.training.launch import fit, ray_for
     from adbeam.training.trainer import open_record
 
@@ -198,8 +191,7 @@ def ingest_child(size: str, batch: int) -> None:
 
 CHILDREN: dict[str, Callable[..., None]] = {
     "plain": train_plain_child,
-    "ray": train_ray_child,
-    "without_ray": train_without_ray_child,
+    "worker": train_worker_child,
     "ingest": ingest_child,
 }
 

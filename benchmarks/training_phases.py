@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from adbeam.model import build_model
-from adbeam.training.engine import build_engine, clip_gradients, clips_here
+from adbeam.training.engine import build_engine, clip_gradients, leaves_gradients
 from adbeam.training.launch import single_process_group
 from adbeam.training.loop import seed_step, vsl_of
 from adbeam.training.optimizer import build_optimizer
@@ -27,7 +27,6 @@ from benchmarks.report import report
 from benchmarks.training_setup import config_of, job_of, random_store
 
 WARM_UP = 3
-LARGEST_NORM = 1.0
 
 
 class Clock:
@@ -92,7 +91,7 @@ def _plain_step(clock: Clock, model: Any, optimizer: torch.optim.Optimizer, batc
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
     with clock("plain_clipping"):
-        torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_NORM)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), job.training.gradient_clipping)
     with clock("plain_optimizer"):
         optimizer.step()
 
@@ -103,8 +102,8 @@ def _engine_step(clock: Clock, engine: Any, batch: Any, job: Any) -> None:
     with clock("deepspeed_backward"):
         engine.backward(loss)
     with clock("deepspeed_clipping"):
-        if clips_here(job.training):
-            clip_gradients(engine.module, LARGEST_NORM)
+        if leaves_gradients(job.training):
+            clip_gradients(engine.module, job.training.gradient_clipping)
     with clock("deepspeed_optimizer"):
         engine.step()
 

@@ -80,7 +80,7 @@ def _explain(section: type[BaseModel], error: ValidationError, source: str) -> s
 def _explain_one(section: type[BaseModel], item: Any, source: str) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] == "value_error" and isinstance(item["input"], Mapping):
-        return _explain_rule(item, source)
+        return _explain_rule(item, f"{source}: {place}" if place else source)
     if item["type"] != "extra_forbidden":
         return f"{source}: {place}: {item['msg'].removeprefix(RULE)}; got {item.get('input')!r}"
     names = _field_names(section, item["loc"][:-1])
@@ -89,11 +89,10 @@ def _explain_one(section: type[BaseModel], item: Any, source: str) -> str:
     return f"{source}: unknown key {place!r}; {hint}"
 
 
-def _explain_rule(item: Any, source: str) -> str:
+def _explain_rule(item: Any, where: str) -> str:
     """A rule over several settings of a section: of what was given, those that it names."""
     rule, words = item["msg"].removeprefix(RULE), set(re.findall(r"\w+", item["msg"]))
-    given = [f"{name} {item['input'][name]!r}" for name in item["input"] if name in words]
-    where = ": ".join([source, *([".".join(map(str, item["loc"]))] if item["loc"] else [])])
+    given = [f"{name} {value!r}" for name, value in item["input"].items() if name in words]
     return f"{where}: {rule}" + (f"; got {', '.join(given)}" if given else "")
 
 

@@ -45,7 +45,7 @@ def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> d
     own = {
         "train_micro_batch_size_per_gpu": part,
         "gradient_accumulation_steps": training.gradient_accumulation,
-        "gradient_clipping": 0.0 if clips_here(training) else training.gradient_clipping,
+        "gradient_clipping": 0.0 if leaves_gradients(training) else training.gradient_clipping,
         "bf16": {"enabled": training.dtype == "bf16"},
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
@@ -65,13 +65,14 @@ def build_engine(model: nn.Module, training: TrainingConfig, world: int) -> Any:
         model_parameters=parameter_groups(model, training) if own_optimizer else None,
         config=config,
     )
-    if world == 1 and not training.zero_stage and training.dtype == "fp32":
+    if world == 1 and leaves_gradients(training):
         engine.enable_backward_allreduce = False  # copies every gradient twice, to agree with nobody
     return engine
 
 
-def clips_here(training: TrainingConfig) -> bool:
-    """Whether the loop clips: without ZeRO in float32 DeepSpeed hands any gradient to the optimiser, NaN too."""
+def leaves_gradients(training: TrainingConfig) -> bool:
+    """Whether DeepSpeed leaves gradients as they are, NaN too, so that the loop judges and clips them itself: without
+    ZeRO in float32."""
     return training.zero_stage == 0 and training.dtype == "fp32"
 
 

@@ -23,7 +23,7 @@ from adbeam.objectives.vsl import vsl_loss
 from adbeam.training import checkpoint
 from adbeam.training.anomaly import AnomalyGuard, LossNotFinite
 from adbeam.training.checkpoint import RunState
-from adbeam.training.engine import clip_gradients, clips_here
+from adbeam.training.engine import clip_gradients, leaves_gradients
 from adbeam.training.job import Outcome, TrainJob, start
 from adbeam.training.list_learner import ListLearner
 from adbeam.training.meter import Meter
@@ -155,7 +155,7 @@ class _Worker:
         """Move the weights, unless the step is anomalous; tells whether they moved."""
         rate = learning_rate(self.training, step, progress)
         set_learning_rate(self.engine.optimizer, rate)
-        here, limit = clips_here(self.training), self.training.gradient_clipping
+        here, limit = leaves_gradients(self.training), self.training.gradient_clipping
         norm = clip_gradients(self.engine.module, limit) if here and not fault else None
         if here and (norm is None or not math.isfinite(norm)):
             self.engine.zero_grad()

@@ -89,11 +89,12 @@ def _put(optimizer: Any, parameter: Any, kind: str, value: Tensor, zero_stage: i
 
 def _begin_states(optimizer: Any, zero_stage: int, names: Sequence[str], steps: int) -> None:
     """States of zeros, `steps` steps old, as an optimiser has them from its first step on."""
-    inner = optimizer.optimizer if zero_stage else optimizer
     if zero_stage == 0:
-        parts = [parameter for group in inner.param_groups for parameter in group["params"]]
+        inner, parts = optimizer, [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    elif zero_stage == 3:
+        inner, parts = optimizer.optimizer, optimizer.fp32_partitioned_groups_flat
     else:
-        parts = optimizer.fp32_partitioned_groups_flat if zero_stage == 3 else optimizer.single_partition_of_fp32_groups
+        inner, parts = optimizer.optimizer, optimizer.single_partition_of_fp32_groups
     # PyTorch counts steps in a tensor beside the states, DeepSpeed's own optimisers in a number.
     of_torch = isinstance(inner, torch.optim.Adam)
     for part in parts:
