@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from adbeam.decoding import Decoder, ItemFilter, Trie
-from adbeam.model.batch import TrainBatch
+from adbeam.features.batch import TrainBatch
+from adbeam.features.spec import FeatureSpec
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
-from adbeam.model.spec import FeatureSpec
 from adbeam.tokens.index import SidIndex
 from adbeam.training.config import TrainingConfig
 from adbeam.training.optimizer import parameter_groups

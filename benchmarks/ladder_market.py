@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from adbeam import artifacts
 from adbeam.bundle import load_bundle, write_bundle
+from adbeam.bundle_settings import BundleSettings
 from adbeam.config import Config
-from adbeam.decoding.results import OrderBy
+from adbeam.decoding.config import OrderBy
 from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence, read_sequences
@@ -130,7 +131,7 @@ class Bench:
         write_bundle(
             config.work_dir / "bundles",
             model_config=config.model,
-            settings={"ecpm_means": self._means(row), "scenes": list(SCENES)},
+            settings=BundleSettings(ecpm_means=self._means(row), scenes=list(SCENES)),
             weights=load_file(self.weights(row)),
             codebooks={"level_0": torch.zeros(1, 1)},
             ladder_quality={"metric": "none", "full_widths": list(FULL), "schedules": []},

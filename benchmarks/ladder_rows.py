@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adbeam.decoding.results import OrderBy
+from adbeam.decoding.config import OrderBy
 
 FULL, BY_LEVEL = (64, 64, 64), (16, 32, 64)
 ORDERS: tuple[OrderBy, ...] = ("expected_value", "log_probability")

@@ -19,10 +19,11 @@ import pyarrow as pa
 import torch
 
 from adbeam.bundle import write_bundle
+from adbeam.bundle_settings import BundleSettings
 from adbeam.errors import UserError
+from adbeam.features.spec import FeatureSpec
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
-from adbeam.model.spec import FeatureSpec
 from adbeam.records import CATALOGUE_SCHEMA
 from adbeam.serving.client import call
 from adbeam.serving.switches import SWITCHES
@@ -67,13 +68,13 @@ def write_tokenized_bundle(
     return write_bundle(
         root,
         model_config=model,
-        settings={
-            "feature_spec": FeatureSpec.of(model).as_dict(),
-            "ecpm_means": np.geomspace(0.1, 20.0, model.ecpm_buckets).tolist(),
-            "tokens": {**settings, "version": tokenizer.version},
-            "updates_watermark": updates_watermark,
-            "scenes": ["display"],
-        },
+        settings=BundleSettings(
+            feature_spec=FeatureSpec.of(model).as_dict(),
+            ecpm_means=np.geomspace(0.1, 20.0, model.ecpm_buckets).tolist(),
+            tokens={**settings, "version": tokenizer.version},
+            updates_watermark=updates_watermark,
+            scenes=["display"],
+        ),
         weights=LazyAR(model).state_dict(),
         codebooks=tensors,
         ladder_quality={"metric": "none", "full_widths": list(full_widths), "schedules": []},

@@ -24,7 +24,8 @@ import pyarrow as pa
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost
 from adbeam.bundle import write_bundle
-from adbeam.model.spec import FeatureSpec
+from adbeam.bundle_settings import BundleSettings
+from adbeam.features.spec import FeatureSpec
 from adbeam.records import ACTIONS, CATALOGUE_SCHEMA, ITEM_KINDS
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine_process import ProcessEngine, load_in_process
@@ -72,10 +73,10 @@ def prepare(folder: Path) -> dict[str, Any]:
     write_bundle(
         folder / "bundles",
         model_config=model,
-        settings={
-            "feature_spec": FeatureSpec.of(model).as_dict(), "tokens": {}, "scenes": ["display"],
-            "ecpm_means": np.geomspace(0.1, 20.0, model.ecpm_buckets).tolist(),
-        },
+        settings=BundleSettings(
+            feature_spec=FeatureSpec.of(model).as_dict(), tokens={}, scenes=["display"],
+            ecpm_means=np.geomspace(0.1, 20.0, model.ecpm_buckets).tolist(),
+        ),
         weights=model_of(model).state_dict(),
         codebooks={},
         ladder_quality={"metric": "none", "full_widths": list(BY_LEVEL), "schedules": []},

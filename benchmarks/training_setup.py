@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adbeam.config import Config
-from adbeam.model.spec import FeatureSpec
+from adbeam.features.spec import FeatureSpec
 from adbeam.training.ingest import RowStore, write_rows
 from adbeam.training.job import TrainJob
 from adbeam.training.order import RowFiles

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from adbeam import artifacts
 from adbeam.bundle import point_current
 from adbeam.config import Config
-from adbeam.decoding.results import OrderBy
+from adbeam.decoding.config import OrderBy
 from adbeam.evaluation.evaluate import evaluate
 from adbeam.evaluation.metrics import money_weighted_mean
 from adbeam.logs import prepare

@@ -11,9 +11,10 @@ import torch
 
 from adbeam.beams.ladder import generate_schedules, prior_quality
 from adbeam.bundle import write_bundle
+from adbeam.bundle_settings import BundleSettings
+from adbeam.features.spec import FeatureSpec
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
-from adbeam.model.spec import FeatureSpec
 from adbeam.records import CATALOGUE_SCHEMA, ItemKind, Status
 
 SCENES = ("display", "mailer")
@@ -74,12 +75,12 @@ def write_random_bundle(
     return write_bundle(
         folder,
         model_config=config,
-        settings={
-            "feature_spec": FeatureSpec.of(config).as_dict(),
-            "ecpm_means": np.geomspace(0.1, 20.0, config.ecpm_buckets).round(4).tolist(),
-            "tokens": {},
-            "scenes": list(SCENES),
-        },
+        settings=BundleSettings(
+            feature_spec=FeatureSpec.of(config).as_dict(),
+            ecpm_means=np.geomspace(0.1, 20.0, config.ecpm_buckets).round(4).tolist(),
+            tokens={},
+            scenes=list(SCENES),
+        ),
         weights=model.state_dict(),
         codebooks={f"level_{level}": torch.randn(size, 4) for level, size in enumerate(config.codebooks)},
         ladder_quality={"metric": "prior", "full_widths": list(full_widths), "schedules": schedules},

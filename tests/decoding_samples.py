@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from adbeam.decoding import DecodeResult
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
+from adbeam.features.spec import FeatureSpec
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
-from adbeam.model.spec import FeatureSpec
 
 CONFIG = ModelConfig(
     width=32, layers=3, lazy_layers=2, heads=4, context_kv_heads=2, context_kv_groups=3, codebooks=(32, 24, 16),

@@ -10,10 +10,11 @@ import torch
 from tests.training_samples import training_config, write_training_sample
 
 from adbeam.bundle import write_bundle
+from adbeam.bundle_settings import BundleSettings
 from adbeam.config import Config
+from adbeam.features.spec import FeatureSpec
 from adbeam.logs.prepared import PreparedLog
 from adbeam.model.lazyar import LazyAR
-from adbeam.model.spec import FeatureSpec
 from adbeam.rewards import reward
 from adbeam.training.bundling import catalogue_with_sids
 
@@ -30,11 +31,11 @@ def write_untrained_bundle(work_dir: Path, config: Config) -> None:
     write_bundle(
         work_dir / "bundles",
         model_config=config.model,
-        settings={
-            "feature_spec": FeatureSpec.of(config.model).as_dict(),
-            "ecpm_means": [float(b) for b in range(config.model.ecpm_buckets)],
-            "tokens": {"version": "sample"},
-        },
+        settings=BundleSettings(
+            feature_spec=FeatureSpec.of(config.model).as_dict(),
+            ecpm_means=[float(b) for b in range(config.model.ecpm_buckets)],
+            tokens={"version": "sample"},
+        ),
         weights=LazyAR(config.model).state_dict(),
         codebooks={"level_0": torch.zeros(config.model.codebooks[0], 4)},
         ladder_quality={"metric": "none", "full_widths": list(config.decoding.widths), "schedules": []},

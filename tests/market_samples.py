@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 import torch
 
 from adbeam.bundle import load_bundle, write_bundle
+from adbeam.bundle_settings import BundleSettings
 from adbeam.config import Config
 from adbeam.evaluation.ranker import Ranker
+from adbeam.features.spec import FeatureSpec
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import read_sequences
 from adbeam.market.config import MarketConfig
@@ -18,7 +20,6 @@ from adbeam.market.feed import Feed, audience_of
 from adbeam.market.play import Market
 from adbeam.market.workdir import prepare_market, tokenize_market
 from adbeam.market.world import World
-from adbeam.model.spec import FeatureSpec
 from adbeam.rewards import reward
 from adbeam.training.bundling import catalogue_with_sids
 from adbeam.training.ingest import build_rows
@@ -70,7 +71,9 @@ def publish_model(
     write_bundle(
         work_dir / "bundles",
         model_config=config.model,
-        settings={"feature_spec": FeatureSpec.of(config.model).as_dict(), "ecpm_means": means, "scenes": list(scenes)},
+        settings=BundleSettings(
+            feature_spec=FeatureSpec.of(config.model).as_dict(), ecpm_means=means, scenes=list(scenes)
+        ),
         weights=weights,
         codebooks={"level_0": torch.zeros(1, 1)},
         ladder_quality={"metric": "none", "full_widths": list(config.decoding.widths), "schedules": []},

@@ -16,17 +16,19 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from adbeam import artifacts
+from adbeam.bundle_settings import BundleSettings
 from adbeam.errors import UserError
 from adbeam.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    import torch
 
 FORMAT = 1
 CURRENT = "CURRENT"
@@ -41,7 +43,7 @@ class Bundle:
 
     version: str
     model_config: ModelConfig
-    settings: dict[str, Any]
+    settings: BundleSettings
     weights: dict[str, torch.Tensor]
     codebooks: dict[str, torch.Tensor]
     ladder_quality: dict[str, Any]
@@ -55,7 +57,7 @@ def write_bundle(
     root: str | Path,
     *,
     model_config: ModelConfig,
-    settings: dict[str, Any],
+    settings: BundleSettings,
     weights: dict[str, torch.Tensor],
     codebooks: dict[str, torch.Tensor],
     ladder_quality: dict[str, Any],
@@ -68,13 +70,18 @@ def write_bundle(
     `settings` holds what serving must know beside the model's shape (feature vocabulary, eCPM bucket means, quantizer);
     `embedder_files` are the files of a pretrained embedder, with which replicas encode new ads.
     """
+    # Here, not above: `resolve` and the manifest are for light readers (adbeam/status.py); only tensors need torch.
+    from safetensors.torch import save_file
+
     version = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"
     target = Path(root) / version
     manifest = {**details, "format": FORMAT, "version": version}
     with artifacts.publish(target, manifest) as staging:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, staging / "model.safetensors")
         save_file({name: tensor.contiguous() for name, tensor in codebooks.items()}, staging / "codebooks.safetensors")
-        artifacts.write_json(staging / "config.json", {"model": model_config.model_dump(), "settings": settings})
+        artifacts.write_json(
+            staging / "config.json", {"model": model_config.model_dump(), "settings": settings.as_dict()}
+        )
         artifacts.write_json(staging / "ladder_quality.json", ladder_quality)
         pq.write_table(catalogue, staging / "catalogue.parquet")
         for path in embedder_files:
@@ -115,7 +122,13 @@ def earlier(path: str | Path) -> list[Path]:
 
 
 def load_bundle(path: str | Path) -> Bundle:
-    """Verify every hash and load; raises UserError naming the file that is missing, corrupt or of another format."""
+    """Verify every hash and load.
+
+    Raises UserError naming the file that is missing, corrupt or of another format, and for a model that learned from
+    other features than this version builds.
+    """
+    from safetensors.torch import load_file
+
     folder = resolve(path)
     manifest = artifacts.read_manifest(folder)
     if manifest.get("format") != FORMAT:
@@ -127,11 +140,11 @@ def load_bundle(path: str | Path) -> Bundle:
     if missing:
         raise UserError(f"{folder} lacks {', '.join(missing)}", remedy="export the bundle again")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model_config, settings = _read_config(folder / "config.json")
         return Bundle(
             version=manifest["version"],
-            model_config=ModelConfig.parse(config["model"], source=str(folder / "config.json")),
-            settings=config["settings"],
+            model_config=model_config,
+            settings=settings,
             weights=load_file(folder / "model.safetensors"),
             codebooks=load_file(folder / "codebooks.safetensors"),
             ladder_quality=json.loads((folder / "ladder_quality.json").read_text(encoding="utf-8")),
@@ -141,3 +154,17 @@ def load_bundle(path: str | Path) -> Bundle:
         )
     except (SafetensorError, pa.ArrowException, KeyError, json.JSONDecodeError) as error:
         raise UserError(f"{folder} cannot be loaded: {error}", remedy="export the bundle again") from None
+
+
+def _read_config(path: Path) -> tuple[ModelConfig, BundleSettings]:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    model_config = ModelConfig.parse(config["model"], source=str(path))
+    settings = BundleSettings.parse(config["settings"], source=str(path))
+    if not settings.fits(model_config):
+        raise UserError(
+            f"{path}: the model learned from other features than this version builds",
+            field="feature_spec",
+            value=settings.feature_spec,
+            remedy="serve it with the version that exported it, or train and export again",
+        )
+    return model_config, settings

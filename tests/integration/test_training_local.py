@@ -204,10 +204,10 @@ def test_a_finished_run_becomes_a_bundle_once(configure: Callable[..., Config]) 
     model = LazyAR(bundle.model_config)
     model.load_state_dict(bundle.weights)
     assert all(torch.isfinite(weight).all() for weight in bundle.weights.values())
-    assert bundle.settings["scenes"] == ["display", "mailer", "organic"]
-    assert bundle.settings["updates_watermark"] == 2
+    assert bundle.settings.scenes == ["display", "mailer", "organic"]
+    assert bundle.settings.updates_watermark == 2
     assert [row["item_id"] for row in bundle.catalogue.to_pylist() if row["status"] == "paused"] == ["item0"]
-    assert len(bundle.settings["ecpm_means"]) == config.model.ecpm_buckets
+    assert len(bundle.settings.ecpm_means) == config.model.ecpm_buckets
     assert bundle.catalogue["sid"].null_count == 0
     full = next(e for e in bundle.ladder_quality["schedules"] if tuple(e["widths"]) == config.decoding.widths)
     assert bundle.manifest["metrics"]["validation_recall@10"] == full["quality"] > 0

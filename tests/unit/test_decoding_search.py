@@ -9,7 +9,7 @@ from tests.decoding_samples import CONFIG, assert_same_answer, catalogue, contex
 
 from adbeam.decoding import Decoder, DecodeResult, ItemFilter, Trie, brute_force, score_all
 from adbeam.errors import UserError
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
 
 WIDE = (32, 768, 2000)
 

@@ -14,6 +14,7 @@ import torch
 
 from adbeam import artifacts
 from adbeam.bundle import write_bundle
+from adbeam.bundle_settings import BundleSettings
 from adbeam.doctor import Finding, examine
 from adbeam.errors import UserError
 from adbeam.model.config import ModelConfig
@@ -25,7 +26,7 @@ def bundle(tmp_path: Path) -> Path:
     return write_bundle(
         tmp_path / "bundles",
         model_config=ModelConfig(),
-        settings={},
+        settings=BundleSettings(ecpm_means=[]),
         weights={"w": torch.zeros(2)},
         codebooks={"level_0": torch.zeros(2, 2)},
         ladder_quality={},

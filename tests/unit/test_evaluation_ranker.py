@@ -75,11 +75,11 @@ def test_popularity_breaks_ties_where_it_is_given(bundle: Bundle) -> None:
 def test_ads_come_with_their_expected_ecpm_where_it_is_asked_for(bundle: Bundle) -> None:
     model = build_model(bundle.model_config)
     model.load_state_dict(bundle.weights)
-    ranker = Ranker(model, bundle.catalogue, bundle.settings["ecpm_means"], ecpm=True)
+    ranker = Ranker(model, bundle.catalogue, bundle.settings.ecpm_means, ecpm=True)
     asked = ([request()], (16, 64, 64), 10)
     (answer,) = ranker.valued(*asked)
     assert [ad for ad, _ in answer] == Ranker.of(bundle).rank(*asked)[0]
-    means = bundle.settings["ecpm_means"]
+    means = bundle.settings.ecpm_means
     assert all(min(means) <= ecpm <= max(means) for _, ecpm in answer)
     assert all(np.isnan(ecpm) for _, ecpm in Ranker.of(bundle).valued(*asked)[0])
 

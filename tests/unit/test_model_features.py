@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from adbeam.model.config import ModelConfig
-from adbeam.model.contexts import Contexts, Moment, build_contexts
-from adbeam.model.features import (
-    History,
+from adbeam.features.buckets import (
     count_bucket,
     due_bucket,
     recency_bucket,
     value_bucket,
 )
-from adbeam.model.spec import FeatureSpec
+from adbeam.features.contexts import Contexts, Moment, build_contexts
+from adbeam.features.history import History
+from adbeam.features.spec import FeatureSpec
+from adbeam.model.config import ModelConfig
 from adbeam.records import DAY_MS, HOUR_MS
 
 CONFIG = ModelConfig(width=16, codebooks=(8, 8, 8), short_length=4, long_length=3)

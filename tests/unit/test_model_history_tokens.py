@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adbeam.model import history_tokens
+from adbeam.features import tokens as history_tokens
+from adbeam.features.history import History
+from adbeam.features.spec import FeatureSpec
+from adbeam.features.tokens import HistoryTokens
 from adbeam.model.config import ModelConfig
-from adbeam.model.features import History
-from adbeam.model.history_tokens import HistoryTokens
-from adbeam.model.spec import FeatureSpec
 from adbeam.records import DAY_MS
 
 SPEC = FeatureSpec.of(ModelConfig(width=16, codebooks=(8, 8, 8), short_length=5, long_length=4))

@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from adbeam.model.batch import ContextBatch, TrainBatch
+from adbeam.features.batch import ContextBatch, TrainBatch
+from adbeam.features.spec import FeatureSpec
 from adbeam.model.codes import Fuse
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR, parameter_count
-from adbeam.model.spec import FeatureSpec
 
 SMALL = ModelConfig(
     width=32, layers=3, lazy_layers=2, heads=4, context_kv_heads=2, context_kv_groups=3, codebooks=(11, 7, 5),

@@ -8,8 +8,8 @@ from tests.decoding_samples import CONFIG, catalogue, context_of
 
 from adbeam.decoding import Decoder, Trie
 from adbeam.decoding.exhaustive import brute_force, score_all
+from adbeam.features.batch import TrainBatch
 from adbeam.model import build_model
-from adbeam.model.batch import TrainBatch
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR, parameter_count
 from adbeam.model.mtp import MtpDecoder

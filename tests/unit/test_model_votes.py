@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from adbeam.decoding import Decoder, Trie, brute_force
+from adbeam.features.buckets import encode_trending
+from adbeam.features.contexts import Moment, Trending, build_contexts
+from adbeam.features.history import History
+from adbeam.features.spec import SHARE, FeatureSpec
 from adbeam.model.config import ModelConfig
-from adbeam.model.contexts import Moment, Trending, build_contexts
-from adbeam.model.features import History, encode_trending
 from adbeam.model.lazyar import LazyAR
-from adbeam.model.spec import SHARE, FeatureSpec
 from adbeam.model.trend_prior import match_bucket
 from adbeam.model.votes import Votes, vote_logits
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adbeam.model.batch import ContextBatch, TrainBatch
+from adbeam.features.batch import ContextBatch, TrainBatch
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.ecpm import EcpmBuckets, SlidingEcpm
 from adbeam.objectives.vsl import vsl_loss

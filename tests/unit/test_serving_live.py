@@ -177,7 +177,7 @@ def test_the_bundle_is_enough_to_encode_with(bundles: Path) -> None:
     from adbeam.tokens.follower import encode_ad
 
     bundle = load_bundle(bundles)
-    encoder = LazyTokenizer(bundle.settings["tokens"], bundle.codebooks, bundle.embedder_dir)
+    encoder = LazyTokenizer(bundle.settings.tokens, bundle.codebooks, bundle.embedder_dir)
     rows = {row["item_id"]: row for row in bundle.catalogue.to_pylist()}
     again = {name: row.pop("sid") for name, row in rows.items()}
     assert all(list(encode_ad(encoder, CatalogueItem(**row))) == again[name] for name, row in rows.items())

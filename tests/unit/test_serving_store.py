@@ -19,9 +19,10 @@ from tests.redis_server import redis_server
 from tests.samples import TEST_FROM_MS, write_sample_prepared
 
 from adbeam.errors import UserError
+from adbeam.features.sid_table import SidTable
+from adbeam.features.spec import FeatureSpec
 from adbeam.logs.trending import count_by_hour, windows_of
 from adbeam.model.config import ModelConfig
-from adbeam.model.spec import FeatureSpec
 from adbeam.records import ACTIONS, HOUR_MS, Event
 from adbeam.serving.config import StoreConfig
 from adbeam.serving.store import HistoryStore, UserHistory, event_row, user_history
@@ -29,7 +30,6 @@ from adbeam.serving.store_load import load_histories, open_store
 from adbeam.serving.store_redis import RedisStore, pack, unpack
 from adbeam.serving.store_sqlite import SqliteStore
 from adbeam.serving.trends import FRESH_SECONDS, StoreTrends
-from adbeam.tokens.sid_table import SidTable
 
 PORT = 18810
 Open = Callable[..., HistoryStore]

@@ -12,15 +12,15 @@ from tests.training_samples import training_config, write_training_sample
 
 from adbeam.config import Config
 from adbeam.errors import UserError
+from adbeam.features.batch import TrainBatch
+from adbeam.features.contexts import Contexts, Moment, build_contexts
+from adbeam.features.history import History
+from adbeam.features.sid_table import SidTable
+from adbeam.features.spec import FeatureSpec
 from adbeam.logs.requests import AD, Request, UserSequence, read_sequences, requests_in
-from adbeam.model.batch import TrainBatch
-from adbeam.model.contexts import Contexts, Moment, build_contexts
-from adbeam.model.features import History
 from adbeam.model.lazyar import LazyAR
-from adbeam.model.spec import FeatureSpec
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.objectives.weights import user_weight
-from adbeam.tokens.sid_table import SidTable
 from adbeam.training.batches import BatchMaker
 from adbeam.training.ingest import FOLDER, RowStore, build_rows
 from adbeam.training.row_builder import RowBuilder

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from adbeam.model.batch import TrainBatch
+from adbeam.features.batch import TrainBatch
+from adbeam.features.spec import FeatureSpec
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
-from adbeam.model.spec import FeatureSpec
 from adbeam.training.prefixes import PrefixOrder, history_context, mean_over_targets, prefix_batch
 
 CONFIG = ModelConfig(

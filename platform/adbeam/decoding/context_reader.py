@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
 from adbeam.model.context import ContextState
 from adbeam.model.lazyar import LazyAR
 

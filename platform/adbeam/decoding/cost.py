@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from adbeam.decoding.decoder import Decoder
 from adbeam.decoding.search import Schedule
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
+from adbeam.features.spec import FeatureSpec
 from adbeam.model.config import ModelConfig
-from adbeam.model.spec import FeatureSpec
 
 
 @dataclass(frozen=True)

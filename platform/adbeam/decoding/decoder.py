@@ -18,17 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adbeam.decoding.config import OrderBy
 from adbeam.decoding.engine import LazyAREngine, StepModel
 from adbeam.decoding.filters import ItemFilter
 from adbeam.decoding.mtp_engine import MtpEngine
 from adbeam.decoding.precision import Precision
 from adbeam.decoding.recorded_engine import RecordedEngine
 from adbeam.decoding.recordings import CudaGraphs
-from adbeam.decoding.results import DecodeResult, OrderBy
+from adbeam.decoding.results import DecodeResult
 from adbeam.decoding.search import Schedule, Search, Wanted, rounded_up
 from adbeam.decoding.trie import Trie
 from adbeam.errors import UserError
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.mtp import MtpDecoder
 

@@ -24,7 +24,7 @@ from adbeam.decoding.own_past import attend_own_past, compiled_or_plain, in_bloc
 from adbeam.decoding.precision import Precision, dtype_of
 from adbeam.decoding.votes import BeamVotes
 from adbeam.decoding.weights import LayerWeights, SearchWeights
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.recency import ages

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
 from adbeam.model.context import ContextState
 from adbeam.model.lazyar import LazyAR
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adbeam.decoding.layout import Group, Layout
 from adbeam.decoding.votes import BeamVotes
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
 from adbeam.model.context import ContextState
 from adbeam.model.mtp import MtpDecoder
 

@@ -6,12 +6,11 @@ Shapes: n ads of one request, T levels, K eCPM buckets.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-OrderBy = Literal["log_probability", "expected_ecpm", "expected_value"]
+from adbeam.decoding.config import OrderBy
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adbeam.decoding.config import OrderBy
 from adbeam.decoding.constraint import NEVER, BatchConstraint, Candidates, Constraint
 from adbeam.decoding.engine import StepModel
 from adbeam.decoding.filters import ItemFilter
 from adbeam.decoding.layout import Layout
-from adbeam.decoding.results import DecodeResult, OrderBy, order
+from adbeam.decoding.results import DecodeResult, order
 from adbeam.decoding.trie import Trie
 from adbeam.errors import UserError
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
 
 Schedule = tuple[int, ...]
 Wanted = tuple[Schedule, int]

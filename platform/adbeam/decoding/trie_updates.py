@@ -5,20 +5,34 @@ Called with the trie held still (Trie._apply). Every change is noted in `trie.to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
-from adbeam.decoding.trie_level import TrieLevel
-
-if TYPE_CHECKING:
-    from adbeam.decoding.trie import Trie
+from adbeam.decoding.trie_items import ItemsBeside
+from adbeam.decoding.trie_level import Array, TrieLevel
 
 LEAF_N = -1
 """The level by which `touched` means `Trie.leaf_N`."""
 
 
-def take_out(trie: Trie, item: int) -> None:
+class Changing(Protocol):
+    """The parts of a `Trie` that an update reads and changes; see there."""
+
+    levels: list[TrieLevel]
+    leaf_N: Array
+    item_E: Array
+    beside: ItemsBeside
+    touched: list[tuple[int, str, int, int]]
+
+    @property
+    def depth(self) -> int: ...
+    def find(self, sid: Sequence[int]) -> list[int]: ...
+    def parents(self, level: int, entry_E: Array) -> Array: ...
+
+
+def take_out(trie: Changing, item: int) -> None:
     """Remove `item` from its leaf, if it is live."""
     if not 0 <= item < len(trie.leaf_N) or trie.leaf_N[item] < 0:
         return
@@ -32,7 +46,7 @@ def take_out(trie: Trie, item: int) -> None:
         _count(trie, leaf, -1)
 
 
-def put_in(trie: Trie, item: int, sid: tuple[int, ...]) -> None:
+def put_in(trie: Changing, item: int, sid: tuple[int, ...]) -> None:
     """Add `item` under `sid`, making the path where it does not exist."""
     entries = trie.find(sid)
     while len(entries) < trie.depth:
@@ -49,7 +63,7 @@ def put_in(trie: Trie, item: int, sid: tuple[int, ...]) -> None:
     trie.beside.put(item, first, _is_first(trie, item, first))
 
 
-def _is_first(trie: Trie, item: int, leaf: int) -> bool:
+def _is_first(trie: Changing, item: int, leaf: int) -> bool:
     """Whether the build put `item` on `leaf` before any other."""
     return leaf < len(trie.item_E) and int(trie.item_E[leaf]) == item
 
@@ -60,7 +74,7 @@ def _make_room(level: TrieLevel, entry: int) -> None:
         level.live = level.live.astype(np.int32)
 
 
-def _set_leaf(trie: Trie, item: int, leaf: int) -> None:
+def _set_leaf(trie: Changing, item: int, leaf: int) -> None:
     if item >= len(trie.leaf_N):
         room = np.full(max(1024, item + 1 - len(trie.leaf_N), len(trie.leaf_N) // 16), -1, trie.leaf_N.dtype)
         trie.leaf_N = np.concatenate([trie.leaf_N, room])
@@ -68,7 +82,7 @@ def _set_leaf(trie: Trie, item: int, leaf: int) -> None:
     trie.touched.append((LEAF_N, "leaf_N", item, item + 1))
 
 
-def _count(trie: Trie, leaf: int, change: int) -> None:
+def _count(trie: Changing, leaf: int, change: int) -> None:
     """Add to the number of live leaves below every prefix of `leaf`."""
     entry = leaf
     for level in range(trie.depth - 1, 0, -1):
@@ -78,7 +92,7 @@ def _count(trie: Trie, leaf: int, change: int) -> None:
         trie.touched.append((level - 1, "live", entry, entry + 1))
 
 
-def _add_child(trie: Trie, level: int, entry: int, code: int) -> int:
+def _add_child(trie: Changing, level: int, entry: int, code: int) -> int:
     """A dead child `code` of `entry`. A row that is full moves to the end, with room for as many again."""
     above, below = trie.levels[level], trie.levels[level + 1]
     assert above.length is not None
@@ -93,7 +107,7 @@ def _add_child(trie: Trie, level: int, entry: int, code: int) -> int:
     return child
 
 
-def _move_row(trie: Trie, level: int, entry: int) -> None:
+def _move_row(trie: Changing, level: int, entry: int) -> None:
     above, below = trie.levels[level], trie.levels[level + 1]
     old, length = above.row(entry)
     room = max(4, 2 * length)
@@ -109,7 +123,7 @@ def _move_row(trie: Trie, level: int, entry: int) -> None:
     _follow(trie, level + 1, old, new, length)
 
 
-def _note_row(trie: Trie, level: int, entry: int, row: tuple[int, int, int]) -> None:
+def _note_row(trie: Changing, level: int, entry: int, row: tuple[int, int, int]) -> None:
     """Write into the table of moved rows where the children of `entry` are now."""
     above = trie.levels[level]
     assert above.length is not None
@@ -128,7 +142,7 @@ def _note_row(trie: Trie, level: int, entry: int, row: tuple[int, int, int]) -> 
     trie.touched += [(level, "row_start", place, place + 1), (level, "row_length", place, place + 1)]
 
 
-def _follow(trie: Trie, level: int, old: int, new: int, length: int) -> None:
+def _follow(trie: Changing, level: int, old: int, new: int, length: int) -> None:
     """What names entries by number learns that they moved: items their leaf, appended children their parent."""
     here: TrieLevel = trie.levels[level]
     for offset in range(length):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from adbeam.decoding.results import OrderBy
+from adbeam.decoding.config import OrderBy
 from adbeam.settings import Section
 
 

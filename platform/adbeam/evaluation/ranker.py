@@ -13,19 +13,19 @@ import pyarrow.compute as pc
 
 from adbeam.bundle import SID_COLUMN, Bundle
 from adbeam.decoding import Decoder, DecodeResult, ItemFilter, Trie
-from adbeam.decoding.results import OrderBy
+from adbeam.decoding.config import OrderBy
+from adbeam.features.batch import ContextBatch
+from adbeam.features.contexts import Moment, build_contexts
+from adbeam.features.history import History
+from adbeam.features.sid_table import SidTable
+from adbeam.features.spec import FeatureSpec
+from adbeam.features.trends import EncodedTrends
 from adbeam.logs.requests import Request
 from adbeam.logs.trending import TrendTable
 from adbeam.model import build_model
-from adbeam.model.batch import ContextBatch
-from adbeam.model.contexts import Moment, build_contexts
-from adbeam.model.features import History
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.mtp import MtpDecoder
-from adbeam.model.spec import FeatureSpec
 from adbeam.tokens.index import SidIndex
-from adbeam.tokens.sid_table import SidTable
-from adbeam.tokens.trends import EncodedTrends
 
 BATCH = 16
 
@@ -75,7 +75,7 @@ class Ranker:
         """The ranker of a bundle."""
         model = build_model(bundle.model_config)
         model.load_state_dict(bundle.weights)
-        return cls(model, bundle.catalogue, bundle.settings["ecpm_means"], order_by, popularity, trends)
+        return cls(model, bundle.catalogue, bundle.settings.ecpm_means, order_by, popularity, trends)
 
     def rank(
         self,

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from adbeam.logs.user_events import UserEvents
 from adbeam.records import ACTIONS, ITEM_KINDS, SPLITS
 
 AD = ITEM_KINDS.index("ad")
 
 
 @dataclass(frozen=True)
-class UserSequence:
+class UserSequence(UserEvents):
     """One user's events, oldest first; H events."""
 
     user_id: str
@@ -91,7 +92,7 @@ def _first_times(sequence: UserSequence, names: dict[str, list[int]]) -> dict[st
 
 
 def _request(sequence: UserSequence, name: str, now_ms: int, target_positions: np.ndarray) -> Request:
-    end = int(np.searchsorted(sequence.timestamp_H, now_ms, side="left"))
+    end = sequence.count_before(now_ms)
     scene = str(sequence.scene_H[target_positions[0]])
     return Request(sequence, name, now_ms, end, scene, target_positions)
 

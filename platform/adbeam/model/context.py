@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
+from adbeam.features.spec import FeatureSpec
+from adbeam.features.tokens import SHORT
 from adbeam.model.config import ModelConfig
 from adbeam.model.history_layers import HistoryLayers
 from adbeam.model.history_prior import HistoryPrior
-from adbeam.model.history_tokens import SHORT
 from adbeam.model.recency import ages
-from adbeam.model.spec import FeatureSpec
 from adbeam.model.trend_prior import TrendPrior
 from adbeam.model.votes import Votes
 

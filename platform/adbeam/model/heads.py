@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
+from adbeam.model.codes import LevelEmbedding
 from adbeam.model.config import ModelConfig
 from adbeam.model.context import ContextProcessor, ContextState
 from adbeam.model.votes import vote_logits
@@ -22,6 +23,8 @@ class SidDecoder(nn.Module):
     context: ContextProcessor
     codes: nn.ModuleList
     ecpm_head: nn.Linear
+    steps: LevelEmbedding
+    blocks: nn.ModuleList
 
     def encode(self, context: ContextBatch) -> ContextState:
         """Keys and values of B contexts, to be used by every later call."""

@@ -16,9 +16,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
+from adbeam.features.spec import COUNT, FeatureSpec
 from adbeam.model.config import ModelConfig
-from adbeam.model.spec import COUNT, FeatureSpec
 from adbeam.model.votes import GAIN, Votes, weight_of
 
 FIRST_LOG_WEIGHT = 1.0

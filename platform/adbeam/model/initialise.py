@@ -11,17 +11,12 @@ Shapes: D width, G context heads, d head width, L groups of layers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from adbeam.model.codes import CodeTable
+from adbeam.model.heads import SidDecoder
 from adbeam.model.layers import Block
-
-if TYPE_CHECKING:
-    from adbeam.model.lazyar import LazyAR
-    from adbeam.model.mtp import MtpDecoder
 
 CODE_SCALE = 0.1
 """Size of code embeddings: they are the output heads too, and nothing is known yet about any code."""
@@ -34,7 +29,7 @@ POSITION_STD = 0.1
 
 
 @torch.no_grad()
-def initialise(model: LazyAR | MtpDecoder) -> None:
+def initialise(model: SidDecoder) -> None:
     """Draw all weights of `model` anew, from torch's random numbers."""
     config = model.config
     for name, module in model.named_modules():
@@ -54,7 +49,7 @@ def initialise(model: LazyAR | MtpDecoder) -> None:
         _read_aloud(model)
 
 
-def _read_aloud(model: LazyAR | MtpDecoder) -> None:
+def _read_aloud(model: SidDecoder) -> None:
     config = model.config
     groups, heads, width = config.context_kv_groups, config.context_kv_heads, config.head_width
     projection_LRD = torch.stack([_orthogonal(heads * width, model) for _ in range(groups)])
@@ -72,6 +67,6 @@ def _read_aloud(model: LazyAR | MtpDecoder) -> None:
         block.cross.out.weight.mul_(NOISE).add_(by_head_DD.T / share)
 
 
-def _orthogonal(rows: int, model: LazyAR | MtpDecoder) -> Tensor:
+def _orthogonal(rows: int, model: SidDecoder) -> Tensor:
     matrix = torch.empty(rows, model.config.width, device=model.steps.bos.device)
     return nn.init.orthogonal_(matrix)

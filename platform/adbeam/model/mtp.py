@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adbeam.model.batch import TrainBatch
+from adbeam.features.batch import TrainBatch
 from adbeam.model.codes import CodeTable, LevelEmbedding
 from adbeam.model.config import ModelConfig
 from adbeam.model.context import ContextProcessor, ContextState

@@ -17,9 +17,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from adbeam.model.batch import ContextBatch
+from adbeam.features.batch import ContextBatch
+from adbeam.features.spec import MATCH, SHARE, FeatureSpec
 from adbeam.model.config import ModelConfig
-from adbeam.model.spec import MATCH, SHARE, FeatureSpec
 from adbeam.model.votes import GAIN, Votes, weight_of
 
 FIRST_EXPONENT = 0.5

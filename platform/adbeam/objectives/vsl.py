@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from adbeam.model.batch import TrainBatch
+from adbeam.features.batch import TrainBatch
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.ecpm import EcpmBuckets, SlidingEcpm
 from adbeam.objectives.weights import user_weight

@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 
 from adbeam import artifacts
 from adbeam.bundle import load_bundle, resolve
+from adbeam.features.sid_table import SidTable
+from adbeam.features.spec import FeatureSpec
+from adbeam.features.trends import EncodedTrends
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence
-from adbeam.model.spec import FeatureSpec
 from adbeam.objectives.ecpm import EcpmBuckets, SlidingEcpm
 from adbeam.online.histories import NEW, Fresh, Histories
 from adbeam.online.rows import RowMaker, corrections_of, fresh_samples, requests_of
 from adbeam.rewards.lists import Ask
 from adbeam.serving.eventlog import user_key
 from adbeam.tokens.encoder import version_in
-from adbeam.tokens.sid_table import SidTable
-from adbeam.tokens.trends import EncodedTrends
 from adbeam.training.batches import BatchMaker
 from adbeam.training.checkpoint import WEIGHTS
 from adbeam.training.ingest import FOLDER as BASE_ROWS

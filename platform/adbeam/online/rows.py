@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from adbeam.features.sid_table import SidTable
+from adbeam.features.spec import FeatureSpec
+from adbeam.features.trends import EncodedTrends
 from adbeam.logs.requests import Request, UserSequence, requests_in
-from adbeam.model.spec import FeatureSpec
 from adbeam.online.histories import HELD_OUT, NEW, Fresh
 from adbeam.online.join import samples_of
 from adbeam.records import ACTIONS
-from adbeam.tokens.sid_table import SidTable
-from adbeam.tokens.trends import EncodedTrends
 from adbeam.training.config import BehaviorWeights
 from adbeam.training.order import RowFiles
 from adbeam.training.row_builder import RowBuilder, ad_value

@@ -212,7 +212,7 @@ def publish(loop: Loop, number: int) -> Step:
     write_bundle(
         loop.bundles,
         model_config=bundle.model_config,
-        settings={**bundle.settings, "ecpm_means": means},
+        settings=bundle.settings.model_copy(update={"ecpm_means": means}),
         weights=load_file(trained / WEIGHTS),
         codebooks=bundle.codebooks,
         ladder_quality=bundle.ladder_quality,

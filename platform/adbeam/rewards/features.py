@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from adbeam.logs.requests import UserSequence
+from adbeam.logs.user_events import EventColumns
 from adbeam.records import ACTIONS, DAY_MS, HOUR_MS
 from adbeam.rewards.config import RewardConfig
 
@@ -76,7 +77,7 @@ class ItemTable:
 
 
 @dataclass(frozen=True)
-class Past:
+class Past(EventColumns):
     """A user's events, oldest first: rows of the item table, times, actions (index into ACTIONS)."""
 
     row_H: np.ndarray
@@ -88,11 +89,6 @@ class Past:
         """A user's events with known items; `row_H` are the rows of all his events, -1 where unknown."""
         kept = row_H >= 0
         return cls(row_H[kept], sequence.timestamp_H[kept], sequence.action_H[kept])
-
-    def before(self, now_ms: int) -> Self:
-        """Those strictly before a moment."""
-        end = int(np.searchsorted(self.timestamp_H, now_ms, side="left"))
-        return type(self)(self.row_H[:end], self.timestamp_H[:end], self.action_H[:end])
 
 
 def pair_features(

@@ -18,12 +18,12 @@ import torch
 
 from adbeam.bundle import Bundle
 from adbeam.evaluation.ranker import Ranker
+from adbeam.features.batch import ContextBatch, TrainBatch
+from adbeam.features.contexts import Contexts, Moment, build_contexts
+from adbeam.features.history import History
 from adbeam.logs.requests import Request, UserSequence
 from adbeam.logs.trending import TrendTable
 from adbeam.model import build_model
-from adbeam.model.batch import ContextBatch, TrainBatch
-from adbeam.model.contexts import Contexts, Moment, build_contexts
-from adbeam.model.features import History
 from adbeam.rewards.config import ListsConfig
 from adbeam.rewards.features import Past
 from adbeam.rewards.scoring import Question, RewardModel
@@ -65,9 +65,9 @@ class ListMaker:
         self.widths = tuple(round(width * config.width_multiple) for width in widths)
         self.model = build_model(bundle.model_config)
         self.model.load_state_dict(bundle.weights)
-        self.ranker = Ranker(self.model.eval(), bundle.catalogue, bundle.settings["ecpm_means"], trends=trends)
+        self.ranker = Ranker(self.model.eval(), bundle.catalogue, bundle.settings.ecpm_means, trends=trends)
         self.model_version = bundle.version
-        self.tokens_version = str((bundle.settings.get("tokens") or {}).get("version", ""))
+        self.tokens_version = bundle.settings.tokens_version
         self._live = self.ranker.live_sids()
         self._seed = seed
 

@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 from adbeam.bundle import SID_COLUMN
 from adbeam.decoding.filters import ItemFilter
 from adbeam.errors import UserError
+from adbeam.features.sid_table import SidTable
 from adbeam.records import CatalogueItem, ItemKind, Status
 from adbeam.serving.query import Blocked
 from adbeam.tokens.index import Sid, SidIndex
-from adbeam.tokens.sid_table import SidTable
 
 POPULARITY_COLUMNS = ("popularity", "ecpm")
 """What orders the fallback list: the first of these columns that the catalogue has."""

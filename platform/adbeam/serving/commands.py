@@ -90,7 +90,7 @@ def trim(
     """Drop the updates that a bundle already holds. Bundles made before it can no longer be served with this log."""
     from adbeam.bundle import load_bundle
 
-    watermark = int(load_bundle(bundle).settings.get("updates_watermark") or 0)
+    watermark = load_bundle(bundle).settings.updates_watermark
     _open(log).drop(watermark)
     typer.echo(f"dropped the updates up to {watermark}")
 
@@ -135,7 +135,7 @@ def _into_log(changes: Sequence[dict[str, Any]], place: str, bundle: Path | None
         if bundle is None:
             raise UserError("a new ad needs a tokenizer", field="--bundle", remedy="name the bundle that is served")
         loaded = load_bundle(bundle)
-        encoder = LazyTokenizer(loaded.settings.get("tokens") or {}, loaded.codebooks, loaded.embedder_dir)
+        encoder = LazyTokenizer(loaded.settings.tokens, loaded.codebooks, loaded.embedder_dir)
         updates = [insertion(encoder, update.item) if update.item else update for update in updates]
     return _open(place).append(updates), [
         update.model_dump(include={"operation", "item_id", "sid"}) for update in updates

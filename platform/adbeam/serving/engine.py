@@ -24,8 +24,8 @@ from adbeam.decoding import Decoder, ItemFilter, Trie
 from adbeam.decoding.branches import Step, steps
 from adbeam.decoding.results import DecodeResult
 from adbeam.errors import UserError
+from adbeam.features.spec import FeatureSpec
 from adbeam.model import build_model
-from adbeam.model.spec import FeatureSpec
 from adbeam.records import ACTIONS, ITEM_KINDS
 from adbeam.serving.catalogue import AdCatalogue, PopularAds
 from adbeam.serving.config import EngineConfig, ServingConfig
@@ -82,14 +82,14 @@ class ModelEngine:
         self.spec = FeatureSpec.of(bundle.model_config)
         trends = StoreTrends(store, self.catalogue.sids, self.spec) if self.spec.trending_length else None
         self._contexts = ContextBuilder(self.catalogue, self.spec, trends)
-        self.scenes = tuple(bundle.settings.get("scenes") or ("default",))
+        self.scenes = bundle.settings.scene_names
         self.full_widths = full_widths(bundle, config)
         model = build_model(bundle.model_config)
         model.load_state_dict(bundle.weights)
         self.model = model.to(config.device).eval()
         self.trie = Trie.build(self.catalogue.sids_RT, bundle.model_config.codebooks, self.catalogue.live_R)
         self.decoder = Decoder(
-            self.model, self.trie, bundle.settings["ecpm_means"], config.order_by, config.precision, config.compiled,
+            self.model, self.trie, bundle.settings.ecpm_means, config.order_by, config.precision, config.compiled,
             threads=config.threads, cuda_graphs=config.cuda_graphs,
         )  # fmt: skip
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adbeam.model.batch import ContextBatch
-from adbeam.model.contexts import Moment, Trends, build_contexts
-from adbeam.model.features import History
-from adbeam.model.spec import FeatureSpec
+from adbeam.features.batch import ContextBatch
+from adbeam.features.contexts import Moment, Trends, build_contexts
+from adbeam.features.history import History
+from adbeam.features.spec import FeatureSpec
 from adbeam.serving.catalogue import AdCatalogue
 from adbeam.serving.query import Query
 from adbeam.serving.store import UserHistory

@@ -74,12 +74,12 @@ class LiveAds:
         self._catalogue, self._trie, self._metrics = catalogue, trie, metrics
         self.updates = updates
         self._changing = threading.Lock()
-        self.encoder = LazyTokenizer(bundle.settings.get("tokens") or {}, bundle.codebooks, bundle.embedder_dir)
+        self.encoder = LazyTokenizer(bundle.settings.tokens, bundle.codebooks, bundle.embedder_dir)
         self.follower = Follower(
             updates,
             catalogue.index,
             self.encoder,
-            watermark=int(bundle.settings.get("updates_watermark") or 0),
+            watermark=bundle.settings.updates_watermark,
             interval_seconds=poll_ms / 1000,
             listener=self._applied,
             settled=self._settled,

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbeam.logs.trending import WINDOWS_HOURS
+from adbeam.logs.user_events import UserEvents
 from adbeam.records import ACTIONS, HOUR_MS, ITEM_KINDS, Event
 
 
 @dataclass(frozen=True)
-class UserHistory:
+class UserHistory(UserEvents):
     """What is known about a user, oldest first. H events; `action_H` and `kind_H` index ACTIONS and ITEM_KINDS."""
 
     item_ids: list[str]
@@ -25,17 +26,9 @@ class UserHistory:
     kind_H: NDArray[np.int8]
     value_H: NDArray[np.float32]
 
-    def __len__(self) -> int:
-        return len(self.item_ids)
-
-    def before(self, timestamp_ms: int) -> UserHistory:
-        """The events strictly before a moment."""
-        end = int(np.searchsorted(self.timestamp_H, timestamp_ms, side="left"))
-        return self if end == len(self) else self._take(slice(0, end))
-
     def newest(self, count: int) -> UserHistory:
         """The last `count` events."""
-        return self if len(self) <= count else self._take(slice(len(self) - count, None))
+        return self if len(self) <= count else self.part(slice(len(self) - count, None))
 
     def extended(self, other: UserHistory) -> UserHistory:
         """Both histories in time order; equal times keep their order."""
@@ -48,11 +41,6 @@ class UserHistory:
             np.concatenate([self.action_H, other.action_H])[order],
             np.concatenate([self.kind_H, other.kind_H])[order],
             np.concatenate([self.value_H, other.value_H])[order],
-        )
-
-    def _take(self, part: slice) -> UserHistory:
-        return UserHistory(
-            self.item_ids[part], self.timestamp_H[part], self.action_H[part], self.kind_H[part], self.value_H[part]
         )
 
 

@@ -12,13 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from adbeam.features.contexts import Trending
+from adbeam.features.sid_table import SidTable
+from adbeam.features.spec import FeatureSpec
+from adbeam.features.trends import encode_ads
 from adbeam.logs.trending import NOTHING, TrendingAds
-from adbeam.model.contexts import Trending
-from adbeam.model.spec import FeatureSpec
 from adbeam.records import HOUR_MS
 from adbeam.serving.store import HistoryStore
-from adbeam.tokens.sid_table import SidTable
-from adbeam.tokens.trends import encode_ads
 
 logger = logging.getLogger(__name__)
 

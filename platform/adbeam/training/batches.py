@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from adbeam.model.batch import ContextBatch, TrainBatch
-from adbeam.model.contexts import Contexts
+from adbeam.features.batch import ContextBatch, TrainBatch
+from adbeam.features.contexts import Contexts
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.objectives.weights import user_weight
 from adbeam.training.list_rows import ListFormat

@@ -14,18 +14,19 @@ from safetensors.torch import load_file
 
 from adbeam import artifacts
 from adbeam.bundle import SID_COLUMN, resolve, write_bundle
+from adbeam.bundle_settings import BundleSettings
 from adbeam.decoding.config import DecodingConfig
 from adbeam.errors import UserError
 from adbeam.evaluation.config import EvaluationConfig
 from adbeam.evaluation.evaluate import judged_requests, popularity_before
 from adbeam.evaluation.ladder_quality import measure_ladder
 from adbeam.evaluation.ranker import Ranker
+from adbeam.features.spec import FeatureSpec
 from adbeam.logs.prepared import PreparedLog
 from adbeam.model import build_model
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.mtp import MtpDecoder
-from adbeam.model.spec import FeatureSpec
 from adbeam.tokens.config import TokensConfig, UpdatesConfig
 from adbeam.tokens.encoder import LazyTokenizer
 from adbeam.tokens.fold import fold_updates
@@ -90,13 +91,13 @@ def export(config: ExportSettings) -> Path:
     return write_bundle(
         bundles,
         model_config=model.config,
-        settings={
-            "feature_spec": FeatureSpec.of(model.config).as_dict(),
-            "ecpm_means": means,
-            "tokens": {**token_settings, "version": encoder.version},
-            "updates_watermark": watermark,
-            "scenes": list(RowStore.open(work_dir / ROWS).scenes),
-        },
+        settings=BundleSettings(
+            feature_spec=FeatureSpec.of(model.config).as_dict(),
+            ecpm_means=means,
+            tokens={**token_settings, "version": encoder.version},
+            updates_watermark=watermark,
+            scenes=list(RowStore.open(work_dir / ROWS).scenes),
+        ),
         weights=model.state_dict(),
         codebooks=codebooks,
         ladder_quality=quality,

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from adbeam import artifacts
 from adbeam.errors import UserError
+from adbeam.features.sid_table import SidTable
+from adbeam.features.spec import FeatureSpec
+from adbeam.features.trends import EncodedTrends
 from adbeam.logs.requests import read_sequences
 from adbeam.logs.trending import FILE as TRENDS
 from adbeam.logs.trending import TrendTable
 from adbeam.model.config import ModelConfig
-from adbeam.model.spec import FeatureSpec
-from adbeam.tokens.sid_table import SidTable
-from adbeam.tokens.trends import EncodedTrends
 from adbeam.training.config import BehaviorWeights, TrainingConfig
 from adbeam.training.order import RowFiles
 from adbeam.training.row_builder import RowBuilder

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from adbeam.model.batch import TrainBatch
+from adbeam.features.batch import TrainBatch
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.vsl import vsl_loss
 from adbeam.training import checkpoint

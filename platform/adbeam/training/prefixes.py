@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adbeam.model.batch import ContextBatch, TrainBatch
-from adbeam.model.history_tokens import SHORT
-from adbeam.model.spec import FeatureSpec
+from adbeam.features.batch import ContextBatch, TrainBatch
+from adbeam.features.spec import FeatureSpec
+from adbeam.features.tokens import SHORT
 from adbeam.records import ACTIONS
 
 WINDOW_BATCHES = 16

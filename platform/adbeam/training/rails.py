@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adbeam.model.batch import ContextBatch
-from adbeam.tokens.sid_table import SidTable
+from adbeam.features.batch import ContextBatch
+from adbeam.features.sid_table import SidTable
 from adbeam.training.config import RailsConfig
 
 WATCHED = ("list_kl", "entropy_share", "invalid_share", "collapsed_share")

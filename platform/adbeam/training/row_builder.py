@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from adbeam.features.contexts import Moment, build_contexts
+from adbeam.features.history import History
+from adbeam.features.sid_table import SidTable
+from adbeam.features.spec import FeatureSpec
+from adbeam.features.trends import EncodedTrends
 from adbeam.logs.requests import AD, Request, UserSequence, requests_in
-from adbeam.model.contexts import Moment, build_contexts
-from adbeam.model.features import History
-from adbeam.model.spec import FeatureSpec
 from adbeam.records import ACTIONS, SPLITS
-from adbeam.tokens.sid_table import SidTable
-from adbeam.tokens.trends import EncodedTrends
 from adbeam.training.config import BehaviorWeights
 from adbeam.training.rows import RowFormat
 

@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
+from adbeam.features.spec import FeatureSpec
 from adbeam.model.config import ModelConfig
-from adbeam.model.spec import FeatureSpec
 
 
 @dataclass(frozen=True)

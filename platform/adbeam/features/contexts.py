@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
-from adbeam.model.batch import ContextBatch
-from adbeam.model.features import History, no_trending, static_features
-from adbeam.model.history_tokens import HistoryTokens
-from adbeam.model.spec import FeatureSpec
+from adbeam.features.buckets import no_trending, static_features
+from adbeam.features.history import History
+from adbeam.features.spec import FeatureSpec
+from adbeam.features.tokens import HistoryTokens
+
+if TYPE_CHECKING:
+    from adbeam.features.batch import ContextBatch
 
 Trending = tuple[np.ndarray, np.ndarray]
 """(codes int32 [N, T], features uint8 [N, C]) of the ads that convert most lately, as `encode_trending` gives them."""
@@ -59,14 +61,17 @@ class Contexts:
 
     def batch(self) -> ContextBatch:
         """The same as tensors."""
-        code = _tensor(self.code_BST)
-        mask = code[..., 0] >= 0
-        mask[:, 0] = True
-        parts = _tensor(self.static_BF), code, _tensor(self.feature_BSC), mask
-        if self.trend_code_BNT is None or self.trend_feature_BNC is None:
-            return ContextBatch(*parts, short_places=self.short_places)
-        trends = _tensor(self.trend_code_BNT), _tensor(self.trend_feature_BNC)
-        return ContextBatch(*parts, *trends, self.short_places)
+        # Here, not above: tasks that only write contexts into rows start without torch.
+        from adbeam.features.batch import ContextBatch
+
+        return ContextBatch.of(
+            self.static_BF,
+            self.code_BST,
+            self.feature_BSC,
+            self.trend_code_BNT,
+            self.trend_feature_BNC,
+            self.short_places,
+        )
 
 
 def build_contexts(
@@ -88,7 +93,3 @@ def build_contexts(
     trending = [no_trending(spec) if trends is None else trends.at(moment.now_ms) for moment in moments]
     codes, features = zip(*trending, strict=True)
     return Contexts(*contexts, np.stack(codes), np.stack(features))
-
-
-def _tensor(values: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(values.astype(np.int64))

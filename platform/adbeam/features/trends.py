@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from adbeam.features.buckets import encode_trending
+from adbeam.features.contexts import Trending
+from adbeam.features.sid_table import SidTable
+from adbeam.features.spec import FeatureSpec
 from adbeam.logs.trending import TrendingAds, TrendTable
-from adbeam.model.contexts import Trending
-from adbeam.model.features import encode_trending
-from adbeam.model.spec import FeatureSpec
 from adbeam.records import HOUR_MS
-from adbeam.tokens.sid_table import SidTable
 
 KEPT_HOURS = 4096
 

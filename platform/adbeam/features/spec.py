@@ -1,11 +1,9 @@
-"""Which categorical features a context has, and the size of each vocabulary: a fixed function of ModelConfig."""
+"""Which categorical features a context has, and the size of each vocabulary: a fixed function of a model's shape."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
-
-from adbeam.model.config import ModelConfig
+from typing import Any, Protocol, Self
 
 SCENES = 64
 """Hash buckets of the scene."""
@@ -25,6 +23,25 @@ VALUE = 16
 """Buckets of the value, one a factor of 2 from 1/8 up; 0 is no value."""
 
 
+class ModelShape(Protocol):
+    """The settings that features follow; `model.config.ModelConfig` has them, and this room knows no model."""
+
+    @property
+    def levels(self) -> int: ...
+    @property
+    def short_length(self) -> int: ...
+    @property
+    def long_length(self) -> int: ...
+    @property
+    def trending_length(self) -> int: ...
+    @property
+    def user_buckets(self) -> int: ...
+    @property
+    def item_buckets(self) -> int: ...
+    @property
+    def prefix_buckets(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class FeatureSpec:
     """Vocabulary sizes of the features, in the order of their columns."""
@@ -41,7 +58,7 @@ class FeatureSpec:
     """Features of a trending ad."""
 
     @classmethod
-    def of(cls, config: ModelConfig) -> Self:
+    def of(cls, config: ModelShape) -> Self:
         """The features of a model of this shape."""
         return cls(
             static={"scene": SCENES, "weekday": 7, "hour": 24, "user": config.user_buckets, "activity": ACTIVITY},

@@ -12,8 +12,9 @@ from typing import Self
 
 import numpy as np
 
-from adbeam.model.features import History, count_bucket, due_bucket, recency_bucket, value_bucket
-from adbeam.model.spec import FeatureSpec
+from adbeam.features.buckets import count_bucket, due_bucket, recency_bucket, value_bucket
+from adbeam.features.history import History
+from adbeam.features.spec import FeatureSpec
 from adbeam.records import ACTIONS
 
 _IMPRESSION = ACTIONS.index("impression")

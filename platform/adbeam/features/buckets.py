@@ -1,72 +1,20 @@
-"""What a model is told: a user's history, and the buckets that its features fall into (model/contexts.py joins them).
+"""The buckets that features fall into: logarithmic, so that a day matters among days and a month among months.
 
-Buckets are logarithmic, so that a day matters among days and a month among months. No feature tells absolute time:
-what is served lies after everything that was trained on. Numpy only.
+No feature tells absolute time: what is served lies after everything that was trained on. Numpy only.
 
-Shapes: H events of the history, T SID levels, S context length, F static features, C token features, N items.
+Shapes: T SID levels, F static features, C features of a trending ad, W windows, N ads.
 """
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, fields
-from typing import Protocol, Self
 
 import numpy as np
 
-from adbeam.model.spec import ACTIVITY, COUNT, DUE, RECENCY, SCENES, SHARE, VALUE, FeatureSpec
+from adbeam.features.spec import ACTIVITY, COUNT, DUE, RECENCY, SCENES, SHARE, VALUE, FeatureSpec
 from adbeam.records import DAY_MS, HOUR_MS
 
 FIRST_SHARE = 2.0**-16
-
-
-class Events(Protocol):
-    """Columns of one user's events, oldest first."""
-
-    @property
-    def timestamp_H(self) -> np.ndarray: ...
-    @property
-    def action_H(self) -> np.ndarray: ...
-    @property
-    def kind_H(self) -> np.ndarray: ...
-    @property
-    def value_H(self) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class History:
-    """One user's events, oldest first; items without a SID are left out."""
-
-    code_HT: np.ndarray
-    """int, SID codes."""
-    timestamp_H: np.ndarray
-    """int64, milliseconds since 1970, UTC."""
-    action_H: np.ndarray
-    """int, index into records.ACTIONS."""
-    kind_H: np.ndarray
-    """int, index into records.ITEM_KINDS."""
-    value_H: np.ndarray
-    """float, what the event was worth."""
-
-    @classmethod
-    def of(cls, events: Events, code_hT: np.ndarray, known_H: np.ndarray | None = None) -> Self:
-        """Those of `events` that `known_H` marks (all without it), whose items have the codes `code_hT`."""
-        columns = (events.timestamp_H, events.action_H, events.kind_H, events.value_H)
-        return cls(code_hT, *(columns if known_H is None else (column[known_H] for column in columns)))
-
-    @classmethod
-    def empty(cls, levels: int) -> Self:
-        """The history of an unknown user."""
-        none = np.zeros(0, dtype=np.int64)
-        return cls(np.zeros((0, levels), dtype=np.int64), none, none, none, np.zeros(0, dtype=np.float32))
-
-    def __len__(self) -> int:
-        return len(self.timestamp_H)
-
-    def before(self, moment_ms: int) -> Self:
-        """Only the events strictly before `moment_ms`."""
-        end = int(np.searchsorted(self.timestamp_H, moment_ms, side="left"))
-        return type(self)(**{f.name: getattr(self, f.name)[:end] for f in fields(self)})
 
 
 def encode_trending(code_nT: np.ndarray, share_nW: np.ndarray, spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ class ContextBatch:
     """What is known about B requests before any ad is generated."""
 
     static_BF: Tensor
-    """int64, categorical features of the user and the request (model/features.py gives the vocabulary sizes)."""
+    """int64, categorical features of the user and the request (features/spec.py gives the vocabulary sizes)."""
     code_BST: Tensor
     """int64, SID codes of the history tokens; -1 where there is no token."""
     feature_BSC: Tensor
@@ -32,6 +33,25 @@ class ContextBatch:
     """int64, bucketed shares of the conversions of each window."""
     short_places: int | None = None
     """How many places behind the static token are of the short pathway; None: as many as the model's settings say."""
+
+    @classmethod
+    def of(
+        cls,
+        static_BF: np.ndarray,
+        code_BST: np.ndarray,
+        feature_BSC: np.ndarray,
+        trend_code_BNT: np.ndarray | None = None,
+        trend_feature_BNC: np.ndarray | None = None,
+        short_places: int | None = None,
+    ) -> Self:
+        """The batch of such arrays in any integer type; trends count only where both of their arrays are given."""
+        code = _tensor(code_BST)
+        mask = code[..., 0] >= 0
+        mask[:, 0] = True  # the static token has no code, and is always there
+        parts = _tensor(static_BF), code, _tensor(feature_BSC), mask
+        if trend_code_BNT is None or trend_feature_BNC is None:
+            return cls(*parts, short_places=short_places)
+        return cls(*parts, _tensor(trend_code_BNT), _tensor(trend_feature_BNC), short_places)
 
     @property
     def size(self) -> int:
@@ -71,3 +91,7 @@ class TrainBatch:
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device."""
         return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.int64))

@@ -1,0 +1,70 @@
+"""What a bundle tells beside the model's shape: a contract between training, which writes it, and all that read it.
+
+It is the part `settings` of a bundle's `config.json`. Keys that this version does not know are kept: a bundle that is
+written again (adbeam/online) loses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from adbeam.errors import UserError
+from adbeam.features.spec import FeatureSpec, ModelShape
+
+DEFAULT_SCENE = "default"
+
+
+class BundleSettings(BaseModel):
+    """Read by evaluation, rewards, online learning, serving and `adbeam ads`."""
+
+    # No Section: its strictness about keys is for people; a bundle of a later version may hold more.
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    ecpm_means: list[float] = Field(description="Mean eCPM of each bucket, in the catalogue's currency.")
+    feature_spec: dict[str, Any] | None = Field(
+        None, description="FeatureSpec.as_dict of the features it was trained with; unknown when unset."
+    )
+    tokens: dict[str, Any] = Field(default_factory=dict, description="Tokenizer.state and its `version`.")
+    updates_watermark: int = Field(0, description="Number of the last ad update that the catalogue holds.")
+    scenes: list[str] = Field(default_factory=list, description="Scenes of the training rows, sorted.")
+
+    @classmethod
+    def parse(cls, stored: Any, source: str) -> Self:
+        """What `as_dict` stored; raises UserError naming what is missing or of another type."""
+        try:
+            return cls.model_validate(stored)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, ("settings", *first["loc"])))
+            raise UserError(f"{source}: {place}: {first['msg']}", remedy="export the bundle again") from None
+
+    @field_validator("tokens", "updates_watermark", "scenes", mode="before")
+    @classmethod
+    def _nothing_said(cls, value: Any, info: Any) -> Any:
+        """null means what an absent key means."""
+        return cls.model_fields[info.field_name].get_default(call_default_factory=True) if value is None else value
+
+    @property
+    def tokens_version(self) -> str:
+        """Which tokenizer made its semantic IDs; empty where that is unknown."""
+        return str(self.tokens.get("version", ""))
+
+    @property
+    def scene_names(self) -> tuple[str, ...]:
+        """The scenes, at least one."""
+        return tuple(self.scenes) or (DEFAULT_SCENE,)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `config.json` holds: what was given, and only that."""
+        return self.model_dump(exclude_unset=True)
+
+    def fits(self, shape: ModelShape) -> bool:
+        """Whether this version builds the features that the model learned from; yes where these are unknown."""
+        if self.feature_spec is None:
+            return True
+        try:
+            return FeatureSpec.from_dict(self.feature_spec) == FeatureSpec.of(shape)
+        except TypeError:  # fields of another version
+            return False
