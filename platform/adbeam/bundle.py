@@ -79,9 +79,8 @@ def write_bundle(
     with artifacts.publish(target, manifest) as staging:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, staging / "model.safetensors")
         save_file({name: tensor.contiguous() for name, tensor in codebooks.items()}, staging / "codebooks.safetensors")
-        artifacts.write_json(
-            staging / "config.json", {"model": model_config.model_dump(), "settings": settings.as_dict()}
-        )
+        shape = model_config.model_dump()
+        artifacts.write_json(staging / "config.json", {"model": shape, "settings": settings.as_dict()})
         artifacts.write_json(staging / "ladder_quality.json", ladder_quality)
         pq.write_table(catalogue, staging / "catalogue.parquet")
         for path in embedder_files:
@@ -160,11 +159,11 @@ def _read_config(path: Path) -> tuple[ModelConfig, BundleSettings]:
     config = json.loads(path.read_text(encoding="utf-8"))
     model_config = ModelConfig.parse(config["model"], source=str(path))
     settings = BundleSettings.parse(config["settings"], source=str(path))
-    if not settings.fits(model_config):
+    if unlike := settings.unlike(model_config):
         raise UserError(
             f"{path}: the model learned from other features than this version builds",
             field="feature_spec",
-            value=settings.feature_spec,
+            value=", ".join(unlike),
             remedy="serve it with the version that exported it, or train and export again",
         )
     return model_config, settings

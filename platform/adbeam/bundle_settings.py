@@ -60,11 +60,14 @@ class BundleSettings(BaseModel):
         """What `config.json` holds: what was given, and only that."""
         return self.model_dump(exclude_unset=True)
 
-    def fits(self, shape: ModelShape) -> bool:
-        """Whether this version builds the features that the model learned from; yes where these are unknown."""
+    def unlike(self, shape: ModelShape) -> list[str]:
+        """What of the features that the model learned from this version builds otherwise; nothing where they are
+        unknown."""
         if self.feature_spec is None:
-            return True
+            return []
+        built = FeatureSpec.of(shape).as_dict()
         try:
-            return FeatureSpec.from_dict(self.feature_spec) == FeatureSpec.of(shape)
-        except TypeError:  # fields of another version
-            return False
+            stored = FeatureSpec.from_dict(self.feature_spec).as_dict()
+        except TypeError:  # names of another version
+            return sorted(self.feature_spec.keys() ^ built.keys())
+        return [name for name in built if stored[name] != built[name]]

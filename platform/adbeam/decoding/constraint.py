@@ -144,6 +144,7 @@ class BatchConstraint:
         if self.many is None or share is None:
             value_BW, place_BW = top_k(score_Bn, k)
         else:
+            # A quarter more than expected, and some for small k: falling short costs a look at all candidates.
             value_BW, place_BW = top_k(score_Bn, min(n, int(k / share * 1.25) + 32))
             self._open_among(self.many, candidates, group, value_BW, place_BW, k)
             value_BW, turn_BW = value_BW.topk(k, dim=1)

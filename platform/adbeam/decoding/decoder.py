@@ -86,6 +86,7 @@ class Decoder:
         engines = [engine, *(engine.beside() for _ in range(threads - 1))]
         means_K = means_K.to(engine.device)
         self._searches = [Search(each, trie, means_K, order_by, ecpm_step) for each in engines]
+        # One core a thread: PyTorch's own threads beside them would only wait for each other.
         self._pool = ThreadPoolExecutor(threads, "decode", torch.set_num_threads, (1,)) if threads > 1 else None
 
     @property
@@ -117,6 +118,8 @@ class Decoder:
         B = context.size
         counts = [count] * B if count is None or isinstance(count, int) else list(count)
         wanted = [_wanted(tuple(widths), limit) for widths, limit in zip(schedules, counts, strict=True)]
+        # Requests that want the same stand side by side: they are one group of the search. The last is repeated up to a
+        # size that the engine knows; zip drops the answers to the repetitions.
         turn = sorted(range(B), key=lambda b: wanted[b])
         turn += turn[-1:] * (rounded_up(B, self._searches[0].model.multiple) - B)
         searches = self._searches

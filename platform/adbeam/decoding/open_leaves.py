@@ -94,6 +94,7 @@ class OpenLeaves(ABC):
         entry_E, limit_E = (torch.from_numpy(x).to(self.tensors.device) for x in (entry, limit))
         mask_E = torch.full_like(entry_E, mask)
         low, high = self.tensors.base_leaves(level, entry_E)
+        # Most prefixes show more than `limit` within the first leaves; what is left is counted whole.
         few = self._count(low, torch.minimum(high, low + (4 * limit_E + 16)), mask_E) <= limit_E
         left = few.nonzero()[:, 0]
         few[left] = self.open_leaves(level, entry_E[left], mask_E[left]) <= limit_E[left]
@@ -143,7 +144,7 @@ class OpenLeaves(ABC):
 
 
 def runs(low: Tensor, high: Tensor) -> Tensor:
-    """int64, the numbers from each `low` to its `high`, one run after the other."""
+    """int64, the numbers from each `low` to its `high`, one run after the other: (3, 8), (5, 9) give 3, 4, 8."""
     length = high - low
     end = length.cumsum(0)
     total = int(end[-1]) if len(end) else 0

@@ -25,7 +25,8 @@ from adbeam.features.batch import ContextBatch
 
 Schedule = tuple[int, ...]
 Wanted = tuple[Schedule, int]
-"""A schedule and how many ads the answer is to hold."""
+"""A schedule and how many ads the answer is to hold: `((64, 128, 128), 20)` keeps 64 beams after the first level, and
+more where fewer than 20 allowed ads lie below those."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class Search:
         key_R = order(beams.score_R, expected_R, self.order_by)
         results: list[DecodeResult] = []
         for group in beams.layout.groups:
+            # Stable: ads of equal keys keep the order of the search, on every machine.
             place_BW = group.view(key_R).argsort(dim=1, descending=True, stable=True)
             row_BW = place_BW + torch.arange(
                 group.first_row, group.first_row + group.requests * group.width, group.width, device=place_BW.device
@@ -146,14 +148,17 @@ class Search:
 
 
 def rounded_up(count: int, multiple: int) -> int:
-    """The next power of two below `multiple`, the next multiple above; at least 1, `count` itself where that is 1."""
+    """The next power of two below `multiple`, the next multiple above; at least 1, `count` itself where that is 1.
+
+    An engine that records has one recording a shape, so few shapes may occur. With 16: 5 -> 8, 40 -> 48, 70 -> 80.
+    """
     if multiple == 1 or count < 1:
         return max(1, count)
     return min(1 << (count - 1).bit_length(), -(-count // multiple) * multiple)
 
 
 def _runs(wanted: Sequence[Wanted]) -> tuple[list[int], list[Wanted]]:
-    """How many neighbours want the same, and what."""
+    """How many neighbours want the same, and what: [a, a, b] gives ([2, 1], [a, b])."""
     sizes: list[int] = []
     runs: list[Wanted] = []
     for one in wanted:
@@ -167,7 +172,10 @@ def _runs(wanted: Sequence[Wanted]) -> tuple[list[int], list[Wanted]]:
 
 def _enough(value_BW: Tensor, below_BW: Tensor, width: int, needed: int) -> Tensor:
     """Scores, minus infinity behind the first `width` prefixes and those further ones that it takes to reach `needed`
-    ads, `below_BW` of which lie below each."""
+    ads, `below_BW` of which lie below each.
+
+    With `width` 2, `needed` 5 and 1, 2, 1, 3, 4 ads below, 0, 1, 3, 4, 7 lie before each: the first four stay.
+    """
     before_BW = below_BW.cumsum(1).sub_(below_BW)
     place_W = torch.arange(value_BW.shape[1], device=value_BW.device)
     return value_BW.masked_fill((place_W >= width) & (before_BW >= needed), NEVER)

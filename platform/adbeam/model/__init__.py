@@ -1,4 +1,4 @@
-"""LazyAR and the decoder it is compared with: the context processor, the decoders and the features they read."""
+"""LazyAR and the decoder it is compared with: the context processor, the decoders and their priors."""
 
 from __future__ import annotations
 

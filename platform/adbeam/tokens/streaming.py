@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,10 @@ from pyarrow.dataset import ParquetFragmentScanOptions
 from adbeam.errors import UserError
 from adbeam.ray_parquet import read_parquet
 from adbeam.tokens.actors import BLOCK_BYTES, actor_pool, in_order
-from adbeam.tokens.quantizer import Quantizer
-from adbeam.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from adbeam.tokens.quantizer import Quantizer
+    from adbeam.tokens.tokenizer import Tokenizer
 
 ENCODED_SCHEMA = pa.schema(
     [("item_id", pa.string()), ("kind", pa.string()), ("sid", pa.list_(pa.int32())), ("usable", pa.bool_())]
