@@ -22,6 +22,7 @@ from adbeam.bundle import load_bundle, write_bundle
 from adbeam.config import Config
 from adbeam.decoding.results import OrderBy
 from adbeam.evaluation.ranker import Ranker
+from adbeam.export.export_bundle import catalogue_with_sids
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence, read_sequences
 from adbeam.market.cascade import Cascade, click_pairs, train_two_tower
@@ -32,7 +33,6 @@ from adbeam.market.workdir import prepare_market, tokenize_market
 from adbeam.market.world import SCENES, Requests, World
 from adbeam.rewards import generate_lists, reward
 from adbeam.rewards.scoring import RewardModel
-from adbeam.training.bundling import catalogue_with_sids
 from adbeam.training.ingest import build_rows
 from adbeam.training.plain import train_plain
 from adbeam.training.trainer import build_job, lists_for

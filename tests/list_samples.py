@@ -11,11 +11,11 @@ from tests.training_samples import training_config, write_training_sample
 
 from adbeam.bundle import write_bundle
 from adbeam.config import Config
+from adbeam.export.export_bundle import catalogue_with_sids
 from adbeam.logs.prepared import PreparedLog
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.spec import FeatureSpec
 from adbeam.rewards import reward
-from adbeam.training.bundling import catalogue_with_sids
 
 REWARDS = {"embedding_width": 4, "hidden": (16,), "user_buckets": 32, "item_buckets": 128, "attribute_buckets": 32,
            "epochs": 1, "batch_exposures": 64, "workers": 0}  # fmt: skip

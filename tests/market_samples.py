@@ -11,6 +11,7 @@ import torch
 from adbeam.bundle import load_bundle, write_bundle
 from adbeam.config import Config
 from adbeam.evaluation.ranker import Ranker
+from adbeam.export.export_bundle import catalogue_with_sids
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import read_sequences
 from adbeam.market.config import MarketConfig
@@ -20,7 +21,6 @@ from adbeam.market.workdir import prepare_market, tokenize_market
 from adbeam.market.world import World
 from adbeam.model.spec import FeatureSpec
 from adbeam.rewards import reward
-from adbeam.training.bundling import catalogue_with_sids
 from adbeam.training.ingest import build_rows
 from adbeam.training.plain import train_plain
 from adbeam.training.trainer import build_job

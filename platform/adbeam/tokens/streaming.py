@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from pyarrow.dataset import ParquetFragmentScanOptions
 
 from adbeam.errors import UserError
-from adbeam.ray_parquet import read_parquet
-from adbeam.tokens.actors import BLOCK_BYTES, actor_pool, in_order
-from adbeam.tokens.quantizer import Quantizer
+from adbeam.ray_data.parquet import read_parquet
+from adbeam.ray_data.pools import BLOCK_BYTES, actor_pool, in_order
+from adbeam.tokens.quantizers.base import Quantizer
 from adbeam.tokens.tokenizer import Tokenizer
 
 ENCODED_SCHEMA = pa.schema(
