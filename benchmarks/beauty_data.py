@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from adbeam import artifacts
 from adbeam.evaluation.metrics import ndcg_at, recall_at
-from adbeam.tokens.behaviour import Interactions
 from adbeam.tokens.config import TokensConfig
+from adbeam.tokens.embedders.behaviour import Interactions
 from adbeam.tokens.metrics import sid_quality
 from adbeam.tokens.tokenizer import Tokenizer
 from benchmarks.tokens_quality import COOCCURRENCE, beauty, read_sequences

@@ -23,6 +23,7 @@ from adbeam.bundle_settings import BundleSettings
 from adbeam.config import Config
 from adbeam.decoding.config import OrderBy
 from adbeam.evaluation.ranker import Ranker
+from adbeam.export.export_bundle import catalogue_with_sids
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence, read_sequences
 from adbeam.market.cascade import Cascade, click_pairs, train_two_tower
@@ -33,7 +34,6 @@ from adbeam.market.workdir import prepare_market, tokenize_market
 from adbeam.market.world import SCENES, Requests, World
 from adbeam.rewards import generate_lists, reward
 from adbeam.rewards.scoring import RewardModel
-from adbeam.training.bundling import catalogue_with_sids
 from adbeam.training.ingest import build_rows
 from adbeam.training.plain import train_plain
 from adbeam.training.trainer import build_job, lists_for

@@ -24,7 +24,8 @@ from adbeam.market.config import MarketConfig
 from adbeam.market.feed import Feed, audience_of
 from adbeam.market.play import Market
 from adbeam.online.join import samples_of
-from adbeam.online.rounds import FOLDER, OnlineSettings, account, history, run_rounds
+from adbeam.online.loop import OnlineSettings
+from adbeam.online.rounds import FOLDER, account, history, run_rounds
 from adbeam.records import ACTIONS
 from benchmarks.ladder_market import MARKET, MORE_STEPS, STEPS, Bench
 from benchmarks.ladder_rows import BY_LEVEL, named

@@ -99,9 +99,10 @@ def _quickstart(port: int) -> dict[str, float]:
 
 def _run(kind: str, seed: int, steps: int) -> Path:
     """The folder of one model and seed, trained, exported and judged; found there if done. All share log and tokens."""
+    from adbeam.export import export
     from adbeam.logs import prepare
     from adbeam.tokens import tokenize
-    from adbeam.training import export, train
+    from adbeam.training import train
 
     kept = ROOT / f"{kind}-{seed}-{steps}"
     if kept.is_dir():

@@ -18,13 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
-from adbeam.tokens.behaviour import Interactions, read_interactions
-from adbeam.tokens.business import hash_business_fields
 from adbeam.tokens.config import CooccurrenceConfig, QuantizerConfig, TokensConfig
-from adbeam.tokens.cooccurrence import learn_projection
+from adbeam.tokens.cooccurrence.projection import learn_projection
+from adbeam.tokens.embedders.behaviour import Interactions, read_interactions
 from adbeam.tokens.metrics import path_similarity, sid_quality
-from adbeam.tokens.quantizer import RQKMeans
-from adbeam.tokens.tokenizer import QUANTIZERS, Tokenizer
+from adbeam.tokens.quantizers.hashed_level import hash_business_fields
+from adbeam.tokens.quantizers.registry import QUANTIZERS
+from adbeam.tokens.quantizers.rq_kmeans import RQKMeans
+from adbeam.tokens.tokenizer import Tokenizer
 from benchmarks.tokens_recall import next_item_hits
 
 SEEDS = (0, 1, 2)
@@ -97,7 +98,7 @@ def quality_rows(
     fitted: dict[tuple[tuple[int, ...], int], RQKMeans] = {}
     for name, (codebooks, config) in methods(catalogue).items():
         for seed in SEEDS:
-            quantizer = QUANTIZERS[config.method](codebooks, config, seed=seed)
+            quantizer = QUANTIZERS.load(config.method)(codebooks, config, seed=seed)
             _fit(quantizer, catalogue.x_NE, fitted)
             hashed = config.hashed_last_level
             business_N = hash_business_fields(catalogue.items, config.business_fields) if hashed else None

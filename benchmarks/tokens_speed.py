@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adbeam.tokens.balanced import Codebook
 from adbeam.tokens.config import QuantizerConfig
-from adbeam.tokens.quantizer import RQKMeans
+from adbeam.tokens.quantizers.balanced import Codebook
+from adbeam.tokens.quantizers.rq_kmeans import RQKMeans
 from adbeam.tokens.streaming import assign_vectors
 from benchmarks.memory import PeakMemory
 

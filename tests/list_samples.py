@@ -13,10 +13,10 @@ from adbeam.bundle import write_bundle
 from adbeam.bundle_settings import BundleSettings
 from adbeam.config import Config
 from adbeam.features.spec import FeatureSpec
+from adbeam.export.export_bundle import catalogue_with_sids
 from adbeam.logs.prepared import PreparedLog
 from adbeam.model.lazyar import LazyAR
 from adbeam.rewards import reward
-from adbeam.training.bundling import catalogue_with_sids
 
 REWARDS = {"embedding_width": 4, "hidden": (16,), "user_buckets": 32, "item_buckets": 128, "attribute_buckets": 32,
            "epochs": 1, "batch_exposures": 64, "workers": 0}  # fmt: skip

@@ -13,6 +13,7 @@ from adbeam.bundle_settings import BundleSettings
 from adbeam.config import Config
 from adbeam.evaluation.ranker import Ranker
 from adbeam.features.spec import FeatureSpec
+from adbeam.export.export_bundle import catalogue_with_sids
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import read_sequences
 from adbeam.market.config import MarketConfig
@@ -21,7 +22,6 @@ from adbeam.market.play import Market
 from adbeam.market.workdir import prepare_market, tokenize_market
 from adbeam.market.world import World
 from adbeam.rewards import reward
-from adbeam.training.bundling import catalogue_with_sids
 from adbeam.training.ingest import build_rows
 from adbeam.training.plain import train_plain
 from adbeam.training.trainer import build_job

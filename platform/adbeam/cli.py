@@ -64,7 +64,7 @@ def train(config: ConfigPath = None, override: Overrides = None) -> None:
 @app.command()
 def export(config: ConfigPath = None, override: Overrides = None) -> None:
     """Turn the newest checkpoint into a bundle that serving can load."""
-    from adbeam.training import export as run
+    from adbeam.export import export as run
 
     run(_load(config, override))
 
@@ -176,8 +176,8 @@ def sweep(
     override: Overrides = None,
 ) -> None:
     """Try settings with Ray Tune; the best by recall on validation requests is written as YAML."""
-    from adbeam.training.sweep import BEST, lines, read_sweep
-    from adbeam.training.sweep import sweep as run
+    from adbeam.sweep.search import BEST, lines, read_sweep
+    from adbeam.sweep.search import sweep as run
 
     chosen = read_sweep(config, _parse_overrides(override or []))
     typer.echo("\n".join(lines(run(chosen))))

@@ -107,9 +107,10 @@ def _burst_figures(load: LoadRun, marks: dict[str, float]) -> dict[str, float]:
 
 def _learn(config: Config, result: QuickstartResult) -> None:
     from adbeam.evaluation.evaluate import evaluate
+    from adbeam.export import export
     from adbeam.logs import prepare
     from adbeam.tokens import tokenize
-    from adbeam.training import export, train
+    from adbeam.training import train
 
     with _step("prepare", result):
         prepare(config)

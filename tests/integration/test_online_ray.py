@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from tests.unit.test_online import WEEK_MS, event, request
 
-from adbeam.logs.runners import InProcessRunner, ray_runner
 from adbeam.online.join import JoinTask, audit, samples_of
 from adbeam.online.stages import _join_one
+from adbeam.ray_data.runners import InProcessRunner, ray_runner
 from adbeam.records import EVENT_SCHEMA, REQUEST_SCHEMA
 
 USERS = [f"user{number}" for number in range(20)]

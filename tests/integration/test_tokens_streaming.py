@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 
 from adbeam.records import CATALOGUE_SCHEMA
 from adbeam.tokens.config import QuantizerConfig, TokensConfig
-from adbeam.tokens.quantizer import RQKMeans
+from adbeam.tokens.cooccurrence.swing import user_items
+from adbeam.tokens.cooccurrence.swing_job import swing_ranges
+from adbeam.tokens.quantizers.rq_kmeans import RQKMeans
 from adbeam.tokens.streaming import assign_vectors, encoded_batches, sid_array, sid_matrix
-from adbeam.tokens.swing import user_items
-from adbeam.tokens.swing_job import swing_ranges
 from adbeam.tokens.tokenizer import Tokenizer
 
 

@@ -18,10 +18,11 @@ from tests.training_samples import training_config, write_training_sample
 from adbeam.bundle import load_bundle
 from adbeam.config import Config
 from adbeam.errors import UserError
+from adbeam.export import export
 from adbeam.model.lazyar import LazyAR
 from adbeam.tokens.config import UpdatesConfig
 from adbeam.tokens.updates import AdUpdate, SqliteUpdateLog
-from adbeam.training import export, launch, loop, preemption, progress, train
+from adbeam.training import launch, loop, preemption, progress, train
 from adbeam.training.engine import deepspeed_config, with_deepspeed_file
 from adbeam.training.ingest import build_rows
 from adbeam.training.plain import train_plain

@@ -11,8 +11,8 @@ import yaml
 from tests.training_samples import training_config, write_training_sample
 
 from adbeam.config import Config
-from adbeam.training.sweep import BEST, TABLE, SweepConfig, sweep
-from adbeam.training.sweep_trial import METRIC
+from adbeam.sweep.search import BEST, TABLE, SweepConfig, sweep
+from adbeam.sweep.trial import METRIC
 
 
 @pytest.mark.full

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from adbeam.errors import UserError
-from adbeam.logs.completejourney import CompleteJourneySource
-from adbeam.logs.completejourney_items import group_medians
-from adbeam.logs.completejourney_places import Placements, week_start_ms
-from adbeam.logs.completejourney_views import sample_impressions
 from adbeam.logs.config import COMPLETEJOURNEY_SPLIT, LogsConfig
 from adbeam.logs.pipeline import run
+from adbeam.logs.sources.completejourney import CompleteJourneySource
+from adbeam.logs.sources.completejourney_items import group_medians
+from adbeam.logs.sources.completejourney_places import Placements, week_start_ms
+from adbeam.logs.sources.completejourney_views import sample_impressions
 
 WEEK_2 = datetime(2017, 1, 2, 10)
 SETTINGS = {"stores": 2, "impressions_per_visit": 1, "ecpm_prior_exposures": 1.0}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray.data
 
-from adbeam.ray_parquet import read_parquet
+from adbeam.ray_data.parquet import read_parquet
 
 FOOTERS, PIECES = "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "RAY_DATA_PARQUET_BIN_PACKING_BYTES"
 

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adbeam.tokens.behaviour import Interactions
 from adbeam.tokens.config import CooccurrenceConfig
-from adbeam.tokens.contrastive import Projection, draw_batch, multi_positive_info_nce, train_projection
-from adbeam.tokens.cooccurrence import learn_projection, load_projection, projection_tensors
-from adbeam.tokens.swing import swing, user_items
+from adbeam.tokens.cooccurrence.contrastive import Projection, draw_batch, multi_positive_info_nce, train_projection
+from adbeam.tokens.cooccurrence.projection import learn_projection, load_projection, projection_tensors
+from adbeam.tokens.cooccurrence.swing import swing, user_items
+from adbeam.tokens.embedders.behaviour import Interactions
 
 
 def swing_by_definition(chosen: list[set[int]], items: int, alpha: float) -> np.ndarray:

@@ -15,7 +15,8 @@ from adbeam.records import CATALOGUE_SCHEMA, CatalogueItem
 from adbeam.tokens.config import UpdatesConfig
 from adbeam.tokens.fold import fold_updates
 from adbeam.tokens.tokenizer import Encoded
-from adbeam.tokens.updates import AdUpdate, SqliteUpdateLog, UpdateLog, open_log
+from adbeam.tokens.updates import AdUpdate, SqliteUpdateLog, UpdateLog
+from adbeam.tokens.updates_open import open_log
 
 PORT = 18820
 

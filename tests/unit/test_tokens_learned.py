@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from adbeam.tokens.config import QuantizerConfig
-from adbeam.tokens.learned import RQVAE, RQKMeansPlus
-from adbeam.tokens.quantizer import RQKMeans
+from adbeam.tokens.quantizers.rq_kmeans import RQKMeans
+from adbeam.tokens.quantizers.rq_vae import RQVAE, RQKMeansPlus
 
 
 def curved(vectors: int = 1500) -> np.ndarray:

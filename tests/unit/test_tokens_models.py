@@ -14,10 +14,10 @@ import torch
 
 from adbeam.errors import UserError
 from adbeam.tokens.config import EmbedderConfig, TokensConfig
-from adbeam.tokens.embedder import build_embedder, load_embedder
+from adbeam.tokens.embedders.language import model_files
+from adbeam.tokens.embedders.multimodal import INSTRUCTIONS, MultimodalEmbedder, pool
+from adbeam.tokens.embedders.registry import build_embedder, load_embedder
 from adbeam.tokens.encoder import LazyTokenizer
-from adbeam.tokens.language import model_files
-from adbeam.tokens.multimodal import INSTRUCTIONS, MultimodalEmbedder, pool
 from adbeam.tokens.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")

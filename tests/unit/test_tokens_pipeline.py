@@ -15,8 +15,8 @@ from adbeam import artifacts
 from adbeam.config import Config
 from adbeam.errors import UserError
 from adbeam.records import ACTIONS, CATALOGUE_SCHEMA, SEQUENCE_SCHEMA
-from adbeam.tokens.attributes import AttributeEmbedder
-from adbeam.tokens.behaviour import behaviour_vectors, read_interactions
+from adbeam.tokens.embedders.attributes import AttributeEmbedder
+from adbeam.tokens.embedders.behaviour import behaviour_vectors, read_interactions
 from adbeam.tokens.pipeline import Tokens, tokenize
 
 GROUPS = ("bread", "cheese", "coffee", "fruit", "soap", "wine")

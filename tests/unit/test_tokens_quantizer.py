@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adbeam.errors import UserError
-from adbeam.tokens.balanced import balanced_kmeans
-from adbeam.tokens.business import hash_business_fields
 from adbeam.tokens.config import QuantizerConfig
 from adbeam.tokens.metrics import items_per_sid, path_similarity, sid_groups, sid_quality
-from adbeam.tokens.nearest import cheapest, two_cheapest
-from adbeam.tokens.quantizer import RQKMeans, distinct
+from adbeam.tokens.quantizers.balanced import balanced_kmeans
+from adbeam.tokens.quantizers.cheapest_code import cheapest, two_cheapest
+from adbeam.tokens.quantizers.hashed_level import hash_business_fields
+from adbeam.tokens.quantizers.rq_kmeans import RQKMeans, distinct
 
 
 def clumps(seed: int, vectors: int, features: int, spread: float) -> np.ndarray:

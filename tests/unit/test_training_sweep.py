@@ -11,8 +11,8 @@ from tests.training_samples import training_config
 
 from adbeam.config import Config
 from adbeam.errors import UserError
-from adbeam.training.sweep import SweepConfig, lines, read_sweep
-from adbeam.training.sweep_trial import METRIC, write_trial
+from adbeam.sweep.search import SweepConfig, lines, read_sweep
+from adbeam.sweep.trial import METRIC, write_trial
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +22,10 @@ from rich.table import Table
 
 from adbeam import artifacts
 from adbeam.bundle import load_bundle
-from adbeam.config import Config
+from adbeam.decoding.config import DecodingConfig
 from adbeam.errors import UserError
 from adbeam.evaluation.baselines import BASELINES, Popularity, count_conversions, rank_popularity
+from adbeam.evaluation.config import EvaluationConfig
 from adbeam.evaluation.metrics import measure, money_weighted_mean
 from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.prepared import PreparedLog
@@ -35,7 +36,18 @@ MODEL = "model"
 PART = 64
 
 
-def evaluate(config: Config, split: str = "test") -> dict[str, dict[str, float]]:
+class EvaluateSettings(Protocol):
+    """What `evaluate` reads of the root configuration."""
+
+    @property
+    def work_dir(self) -> Path: ...
+    @property
+    def decoding(self) -> DecodingConfig: ...
+    @property
+    def evaluation(self) -> EvaluationConfig: ...
+
+
+def evaluate(config: EvaluateSettings, split: str = "test") -> dict[str, dict[str, float]]:
     """{"all/model": {"recall@10": ...}, "new/popularity": ...}: means over the requests of `split`, see `summarise`.
 
     Also writes `work_dir/evaluation/<split>/` with the table and one row a request. Raises UserError when a step before

@@ -23,12 +23,13 @@ from adbeam.logs.account import Account, print_account
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.prepared import FOLDER, PreparedLog
 from adbeam.logs.reading import Chunk
-from adbeam.logs.runners import InProcessRunner, Runner, ray_runner
 from adbeam.logs.shards import Quarantine, Spill, assemble_shard
-from adbeam.logs.source import CATALOGUE_FILE, SPILL, Source, open_source
+from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL, Source
+from adbeam.logs.sources.registry import open_source
 from adbeam.logs.trending import FILE as TRENDING_FILE
 from adbeam.logs.trending import write_trending
 from adbeam.logs.validate import QUARANTINE_SCHEMA, EventRules, malformed_rows, validate_events
+from adbeam.ray_data.runners import InProcessRunner, Runner, ray_runner
 
 FORMAT = 3
 """Raised when the layout or the rules change, so that older folders are prepared again."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adbeam import artifacts
-from adbeam.logs.source import CATALOGUE_FILE
+from adbeam.logs.sources.base import CATALOGUE_FILE
 from adbeam.logs.trending import TrendTable
 
 FOLDER = "prepared"

@@ -22,8 +22,8 @@ from adbeam.logs.requests import Request, UserSequence
 from adbeam.market.log import ad_id, events_of, request_id, user_id
 from adbeam.market.play import NOTHING, Market
 from adbeam.market.world import SCENES, START_MS, Requests
+from adbeam.pseudonyms import pseudonym, user_key
 from adbeam.records import ACTIONS, DAY_MS, EVENT_SCHEMA, REQUEST_SCHEMA, SPLITS
-from adbeam.serving.eventlog import pseudonym, user_key
 
 
 class Audience:

@@ -22,9 +22,9 @@ from adbeam.logs.pipeline import run as prepare
 from adbeam.logs.prepared import PreparedLog
 from adbeam.market.log import catalogue, write_log
 from adbeam.market.world import World
-from adbeam.tokens.business import hash_business_fields
 from adbeam.tokens.config import QuantizerConfig
-from adbeam.tokens.quantizer import RQKMeans
+from adbeam.tokens.quantizers.hashed_level import hash_business_fields
+from adbeam.tokens.quantizers.rq_kmeans import RQKMeans
 
 BLUR = 0.3
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adbeam.online.rounds import OnlineSettings, RoundResult
+    from adbeam.online.loop import OnlineSettings
+    from adbeam.online.rounds import RoundResult
 
 
 def online(config: OnlineSettings, rounds: int | None = None) -> list[RoundResult]:

@@ -18,8 +18,8 @@ import numpy as np
 
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import AD, UserSequence, read_sequences
+from adbeam.pseudonyms import pseudonym
 from adbeam.records import SPLITS
-from adbeam.serving.eventlog import pseudonym
 
 NEW, HELD_OUT, PAST = SPLITS.index("train"), SPLITS.index("test"), SPLITS.index("validation")
 """How a sequence marks its events: to be trained on, to be judged on, or context only."""

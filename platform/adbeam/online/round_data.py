@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -20,9 +20,10 @@ from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence
 from adbeam.objectives.ecpm import EcpmBuckets, SlidingEcpm
 from adbeam.online.histories import NEW, Fresh, Histories
+from adbeam.online.loop import Loop
 from adbeam.online.rows import RowMaker, corrections_of, fresh_samples, requests_of
+from adbeam.pseudonyms import user_key
 from adbeam.rewards.lists import Ask
-from adbeam.serving.eventlog import user_key
 from adbeam.tokens.encoder import version_in
 from adbeam.training.batches import BatchMaker
 from adbeam.training.checkpoint import WEIGHTS
@@ -32,9 +33,6 @@ from adbeam.training.job import TrainJob
 from adbeam.training.list_rows import ListStore, build_list_rows
 from adbeam.training.order import RequestOrder, RowFiles
 from adbeam.training.stream import RequestStream
-
-if TYPE_CHECKING:
-    from adbeam.online.rounds import Loop
 
 NEW_ROWS, HELD_ROWS = "rows.parquet", "held_out.parquet"
 

@@ -15,30 +15,20 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+from rich.console import Console
 
 from adbeam import artifacts
-from adbeam.bundle import resolve
-from adbeam.decoding.config import DecodingConfig
 from adbeam.errors import UserError
-from adbeam.online.config import OnlineConfig
+from adbeam.online.join import audit
 from adbeam.online.ledger import Ledger, Round
-from adbeam.training.trainer import FitSettings
+from adbeam.online.loop import CARRIED, Loop, OnlineSettings
+from adbeam.online.stages import RUN
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "online"
-CARRIED = ("waiting", "refused", "stopped")
-"""Verdicts after which a round's samples are still to be learnt."""
-
-
-class OnlineSettings(FitSettings, Protocol):
-    """What the loop reads of the root configuration."""
-
-    @property
-    def online(self) -> OnlineConfig: ...
-    @property
-    def decoding(self) -> DecodingConfig: ...
 
 
 @dataclass(frozen=True)
@@ -51,56 +41,8 @@ class RoundResult:
     bundle: str
 
 
-@dataclass(frozen=True)
-class Loop:
-    """What the stages share."""
-
-    config: OnlineSettings
-    ledger: Ledger
-
-    @property
-    def work_dir(self) -> Path:
-        """Where the other steps left their folders."""
-        return Path(self.config.work_dir).resolve()
-
-    @property
-    def bundles(self) -> Path:
-        """The folder whose CURRENT names the bundle in force."""
-        return self.work_dir / "bundles"
-
-    @property
-    def events(self) -> Path:
-        """Where serving writes the event log."""
-        return self.config.online.events or self.work_dir / "serving" / "events"
-
-    @property
-    def requests(self) -> Path:
-        """Where serving writes the request log."""
-        return self.config.online.requests or self.work_dir / "serving" / "requests"
-
-    def states(self) -> list[Path]:
-        """The joined state of every shard."""
-        return [self.ledger.folder / "state" / f"{shard:05d}.sqlite" for shard in range(self.config.online.shards)]
-
-    def folder(self, number: int, stage: str) -> Path:
-        """Where a stage of a round publishes."""
-        return self.ledger.round_folder(number) / stage
-
-    def carried(self, number: int) -> list[int]:
-        """This round and those right before it whose samples no published model has learnt."""
-        numbers = [number]
-        for item in reversed(self.ledger.rounds(f"number < {number}")):
-            if item.verdict not in CARRIED:
-                break
-            numbers.append(item.number)
-        return sorted(numbers)
-
-    def version(self) -> str:
-        """The bundle in force."""
-        return resolve(self.bundles).name
-
-
 Hook = Callable[[int, str], None]
+"""Tests end the process at a stage by it: only so can they show that a killed loop goes on where it was."""
 
 
 def run_rounds(config: OnlineSettings, limit: int | None = None, hook: Hook | None = None) -> list[RoundResult]:
@@ -122,7 +64,7 @@ def run_rounds(config: OnlineSettings, limit: int | None = None, hook: Hook | No
                 break
             result = _finish(loop, open_round, hook or _no_hook)
             results.append(result)
-            print(f"round {result.number}: {result.verdict} ({result.reason}); in force: {result.bundle}", flush=True)
+            _tell(f"round {result.number}: {result.verdict} ({result.reason}); in force: {result.bundle}")
             ledger.clean(config.online.keep_rounds)
     return results
 
@@ -142,8 +84,6 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _finish(loop: Loop, item: Round, hook: Hook) -> RoundResult:
     """Run the stages that are left."""
-    from adbeam.online.stages import STAGES as RUN
-
     while item.stage != "done":
         hook(item.number, item.stage)
         step = RUN[item.stage](loop, item.number)
@@ -158,7 +98,12 @@ def _say_idle(loop: Loop) -> None:
     if not loop.events.is_dir() and not loop.requests.is_dir():
         raise UserError("nothing was ever logged there", field="online.events", value=str(loop.events),
                         remedy="serve from this work_dir first, or say where the logs are")  # fmt: skip
-    print(f"no log file is new in {loop.events} or {loop.requests}; in force: {loop.version()}", flush=True)
+    _tell(f"no log file is new in {loop.events} or {loop.requests}; in force: {loop.version()}")
+
+
+def _tell(line: str) -> None:
+    """One line on the terminal, as it is."""
+    Console().print(line, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 def _check_shards(folder: Path, shards: int) -> None:
@@ -182,8 +127,6 @@ def account(config: OnlineSettings) -> dict[str, int]:
     `lost` are distinct event ids of claimed files that no shard knows (files of cleaned rounds count by rows and
     duplicates), `duplicated` are samples that come twice in the rounds' tables.
     """
-    from adbeam.online.join import audit
-
     folder = Path(config.work_dir).resolve() / FOLDER
     with closing(Ledger(folder)) as ledger:
         loop = Loop(config, ledger)

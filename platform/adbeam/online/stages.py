@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +20,12 @@ from adbeam import artifacts
 from adbeam.bundle import EMBEDDER, load_bundle, resolve, write_bundle
 from adbeam.evaluation.ranker import Ranker
 from adbeam.logs.prepared import PreparedLog
-from adbeam.logs.runners import InProcessRunner, ray_runner
+from adbeam.logs.requests import UserSequence
 from adbeam.model import build_model
 from adbeam.online.gate import judge
 from adbeam.online.histories import HELD_OUT, NEW
 from adbeam.online.join import JoinTask, join_shard
+from adbeam.online.loop import Loop
 from adbeam.online.round_data import (
     HELD_ROWS,
     NEW_ROWS,
@@ -37,7 +38,8 @@ from adbeam.online.round_data import (
     training_job,
 )
 from adbeam.online.rows import replay, requests_of
-from adbeam.records import LIST_SAMPLE_SCHEMA
+from adbeam.ray_data.runners import InProcessRunner, ray_runner
+from adbeam.records import HOUR_MS, LIST_SAMPLE_SCHEMA
 from adbeam.rewards.lists import ListMaker
 from adbeam.rewards.scoring import FOLDER as REWARD
 from adbeam.rewards.scoring import RewardModel
@@ -46,12 +48,6 @@ from adbeam.training.ingest import FOLDER as BASE_ROWS
 from adbeam.training.ingest import RowStore, write_rows
 from adbeam.training.launch import fit, ray_for
 from adbeam.training.trainer import ECPM, open_record, stopped
-
-if TYPE_CHECKING:
-    from adbeam.logs.requests import UserSequence
-    from adbeam.online.rounds import Loop
-
-HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True)
@@ -228,6 +224,7 @@ def publish(loop: Loop, number: int) -> Step:
     return Step("done", "published", verdict["reason"])
 
 
-STAGES: dict[str, Callable[[Loop, int], Step]] = {
+RUN: dict[str, Callable[[Loop, int], Step]] = {
     "join": join, "rows": rows, "lists": lists, "train": train, "gate": gate, "publish": publish,
 }  # fmt: skip
+"""What runs each stage that the ledger names, but `done`."""

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import AD, UserSequence, read_sequences
-from adbeam.logs.runners import InProcessRunner, Runner
+from adbeam.ray_data.runners import InProcessRunner, Runner
 from adbeam.records import ACTIONS
 from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.features import CATEGORICAL, DENSE, ItemTable, Past, pair_features

@@ -21,16 +21,22 @@ from adbeam.decoding.config import DecodingConfig
 from adbeam.errors import UserError
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import read_sequences, requests_in
-from adbeam.logs.runners import ray_runner
+from adbeam.ray_data.runners import ray_runner
 from adbeam.records import LIST_SAMPLE_SCHEMA
 from adbeam.rewards.config import ListsConfig
 from adbeam.rewards.lists import Ask, ListMaker
 from adbeam.rewards.scoring import FOLDER as REWARD
 from adbeam.rewards.scoring import RewardModel
-from adbeam.training.config import TrainingConfig
 
 FOLDER = "lists"
 SPLIT = "train"
+
+
+class TargetSettings(Protocol):
+    """The part of the training's settings that says what a target is."""
+
+    @property
+    def target_action(self) -> str: ...
 
 
 class GenerateSettings(Protocol):
@@ -45,7 +51,7 @@ class GenerateSettings(Protocol):
     @property
     def decoding(self) -> DecodingConfig: ...
     @property
-    def training(self) -> TrainingConfig: ...
+    def training(self) -> TargetSettings: ...
 
 
 def generate_lists(config: GenerateSettings) -> Path:

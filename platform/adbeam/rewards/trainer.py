@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save_file
 from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.logs.prepared import PreparedLog
-from adbeam.logs.runners import ray_runner
-from adbeam.ray_parquet import read_parquet
+from adbeam.ray_data.parquet import read_parquet
+from adbeam.ray_data.runners import ray_runner
 from adbeam.records import SPLITS
 from adbeam.rewards.calibration import report
 from adbeam.rewards.config import RewardConfig

@@ -144,7 +144,7 @@ def _into_log(changes: Sequence[dict[str, Any]], place: str, bundle: Path | None
 
 def _open(place: str) -> UpdateLog:
     from adbeam.tokens.config import UpdatesConfig
-    from adbeam.tokens.updates import open_log
+    from adbeam.tokens.updates_open import open_log
 
     config = {"redis_url": place} if "://" in place else {"path": place}
     log = open_log(UpdatesConfig.parse(config, source="--log"))

@@ -36,7 +36,7 @@ from adbeam.serving.metrics import Recorder
 from adbeam.serving.query import Answer, Blocked, Query
 from adbeam.serving.store import EMPTY, HistoryStore, UserHistory, user_history
 from adbeam.serving.trends import StoreTrends
-from adbeam.tokens.updates import open_log
+from adbeam.tokens.updates_open import open_log
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,9 @@ is held up by them. As mappings, twenty thousand rows stopped the event loop for
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import math
 import os
-import secrets
 import threading
 import time
 import uuid
@@ -27,12 +24,12 @@ import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 from pydantic_core import to_json
 
+from adbeam.pseudonyms import pseudonym, user_key
 from adbeam.records import EVENT_SCHEMA, REQUEST_SCHEMA, Event
 from adbeam.serving.config import EventLogConfig
 
 logger = logging.getLogger(__name__)
 
-KEY_FILE = ".user_key"
 BUFFERED_FILES = 8
 """Rows beyond this many files' worth are dropped while the disk refuses writes."""
 
@@ -150,25 +147,3 @@ def table_of(lines: Sequence[bytes], schema: pa.Schema) -> pa.Table:
     parsing = pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     reading = pa_json.ReadOptions(use_threads=False, block_size=max(1, len(data)))
     return pa_json.read_json(pa.BufferReader(data), reading, parsing).select(schema.names).cast(schema)
-
-
-def pseudonym(key: bytes, user_id: str) -> str:
-    """HMAC-SHA256 of a user id, 32 hex digits."""
-    return hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()[:32]
-
-
-def user_key(folder: Path, env: str) -> bytes:
-    """The HMAC secret: from the environment, or made once and kept beside the log, readable by its owner only."""
-    if given := os.environ.get(env):
-        return given.encode()
-    path = folder / KEY_FILE
-    partial = folder / f"{KEY_FILE}.{uuid.uuid4().hex[:8]}"
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-        stream.write(secrets.token_hex(32).encode())
-    try:
-        os.link(partial, path)  # fails when another replica was first: then its key counts
-    except FileExistsError:
-        pass
-    finally:
-        partial.unlink()
-    return path.read_bytes()

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -25,21 +25,39 @@ from safetensors.torch import load_file, save_file
 from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.tokens import gates
-from adbeam.tokens.behaviour import Interactions, read_interactions
 from adbeam.tokens.chart import draw_items_per_sid
+from adbeam.tokens.config import TokensConfig
+from adbeam.tokens.embedders.behaviour import Interactions, read_interactions
 from adbeam.tokens.metrics import items_per_sid, path_similarity, sid_quality
+from adbeam.tokens.report import print_summary
 from adbeam.tokens.streaming import encoded_batches, item_batches, item_count, sid_matrix
-from adbeam.tokens.summary import print_summary
 from adbeam.tokens.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from adbeam.config import Config
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 SID_SCHEMA = pa.schema([("item_id", pa.string()), ("sid", pa.list_(pa.int32())), ("kind", pa.string())])
 QUARANTINE_SCHEMA = pa.schema([("item_id", pa.string()), ("reason", pa.string())])
+
+
+class CodebookSettings(Protocol):
+    """The part of the model's settings that its tokens must agree with."""
+
+    @property
+    def codebooks(self) -> tuple[int, ...]: ...
+
+
+class TokenizeSettings(Protocol):
+    """What `tokenize` reads of the root configuration."""
+
+    @property
+    def work_dir(self) -> Path: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def tokens(self) -> TokensConfig: ...
+    @property
+    def model(self) -> CodebookSettings: ...
 
 
 @dataclass(frozen=True)
@@ -75,7 +93,7 @@ class Tokens:
         return Tokenizer.from_state(self.settings, self.tensors)
 
 
-def tokenize(config: Config) -> Tokens:
+def tokenize(config: TokenizeSettings) -> Tokens:
     """Fit, encode, check and publish the catalogue's SIDs; returns at once when nothing has changed since the last run.
 
     Raises UserError when the catalogue is missing or lacks a configured column, or when a quality gate fails.
@@ -105,7 +123,7 @@ def tokenize(config: Config) -> Tokens:
     return Tokens.load(target)
 
 
-def _fingerprint(config: Config, prepared: Path) -> str:
+def _fingerprint(config: TokenizeSettings, prepared: Path) -> str:
     files = artifacts.read_manifest(prepared, verify=False)["files"]
     relevant = {name: entry for name, entry in files.items() if name.startswith(("catalogue", "sequences"))}
     return artifacts.fingerprint(
@@ -113,7 +131,7 @@ def _fingerprint(config: Config, prepared: Path) -> str:
     )
 
 
-def _fit(config: Config, prepared: Path) -> tuple[Tokenizer, float | None, dict[str, float]]:
+def _fit(config: TokenizeSettings, prepared: Path) -> tuple[Tokenizer, float | None, dict[str, float]]:
     """(fitted tokenizer, PAS on the sample it was fitted on, seconds taken)."""
     started = time.perf_counter()
     tokenizer = Tokenizer.build(config.tokens, config.model.codebooks, seed=config.seed)
@@ -124,7 +142,7 @@ def _fit(config: Config, prepared: Path) -> tuple[Tokenizer, float | None, dict[
     return tokenizer, similarity, {"fit": round(time.perf_counter() - started, 2)}
 
 
-def _interactions(config: Config, prepared: Path) -> Interactions | None:
+def _interactions(config: TokenizeSettings, prepared: Path) -> Interactions | None:
     if not config.tokens.embedder.behaviour_dimensions and not config.tokens.cooccurrence.enabled:
         return None
     if not (prepared / "sequences").is_dir():
@@ -204,7 +222,9 @@ def _quarantine_table(ids: list[str | None], reason_N: list[str | None]) -> pa.T
     )
 
 
-def _report(config: Config, tokenizer: Tokenizer, catalogue: dict[str, Any], sids_NT: np.ndarray) -> dict[str, Any]:
+def _report(
+    config: TokenizeSettings, tokenizer: Tokenizer, catalogue: dict[str, Any], sids_NT: np.ndarray
+) -> dict[str, Any]:
     codebooks = config.model.codebooks
     settings, _ = tokenizer.quantizer.state()
     return {

@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 from pyarrow.dataset import ParquetFragmentScanOptions
 
 from adbeam.errors import UserError
-from adbeam.ray_parquet import read_parquet
-from adbeam.tokens.actors import BLOCK_BYTES, actor_pool, in_order
+from adbeam.ray_data.parquet import read_parquet
+from adbeam.ray_data.pools import BLOCK_BYTES, actor_pool, in_order
 
 if TYPE_CHECKING:
-    from adbeam.tokens.quantizer import Quantizer
+    from adbeam.tokens.quantizers.base import Quantizer
     from adbeam.tokens.tokenizer import Tokenizer
+
 
 ENCODED_SCHEMA = pa.schema(
     [("item_id", pa.string()), ("kind", pa.string()), ("sid", pa.list_(pa.int32())), ("usable", pa.bool_())]

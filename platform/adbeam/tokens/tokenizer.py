@@ -19,19 +19,19 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from adbeam.tokens.behaviour import Interactions, behaviour_vectors, predict, ridge
-from adbeam.tokens.business import hash_business_fields
 from adbeam.tokens.config import TokensConfig
-from adbeam.tokens.contrastive import Projection
-from adbeam.tokens.cooccurrence import learn_projection, load_projection, projection_tensors
-from adbeam.tokens.embedder import Embedder, build_embedder, load_embedder
-from adbeam.tokens.learned import RQVAE, RQKMeansPlus
-from adbeam.tokens.quantizer import Quantizer, RQKMeans
+from adbeam.tokens.cooccurrence.contrastive import Projection
+from adbeam.tokens.cooccurrence.projection import learn_projection, load_projection, projection_tensors
+from adbeam.tokens.embedders.base import Embedder
+from adbeam.tokens.embedders.behaviour import Interactions, behaviour_vectors, predict, ridge
+from adbeam.tokens.embedders.registry import build_embedder, load_embedder
+from adbeam.tokens.quantizers.base import Quantizer
+from adbeam.tokens.quantizers.hashed_level import hash_business_fields
+from adbeam.tokens.quantizers.registry import build_quantizer, load_quantizer
 
 MIN_USABLE_LENGTH = 1e-6
 MAX_RIDGE_EVENTS = 50
 """An item's weight in the ridge regression stops growing here: beyond, its own vector is known well enough."""
-QUANTIZERS: dict[str, type[RQKMeans]] = {kind.method: kind for kind in (RQKMeans, RQKMeansPlus, RQVAE)}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Tokenizer:
     @classmethod
     def build(cls, config: TokensConfig, codebooks: Sequence[int], *, seed: int) -> Self:
         """The tokenizer that `config` describes, not yet fitted."""
-        return cls(config, build_embedder(config.embedder), build_quantizer(config, codebooks, seed=seed))
+        return cls(config, build_embedder(config.embedder), build_quantizer(config.quantizer, codebooks, seed=seed))
 
     def fit(self, sample: pa.Table, interactions: Interactions | None, *, seed: int) -> np.ndarray:
         """Fit everything on a sample of catalogue rows and, where given, on training events; returns their vectors."""
@@ -210,13 +210,3 @@ def usable(x_NE: np.ndarray) -> np.ndarray:
     """bool [N]: whether a vector is finite and not zero."""
     length_N = np.linalg.norm(np.nan_to_num(x_NE, nan=0.0, posinf=0.0, neginf=0.0), axis=1)
     return np.isfinite(x_NE).all(axis=1) & (length_N > MIN_USABLE_LENGTH)
-
-
-def build_quantizer(config: TokensConfig, codebooks: Sequence[int], *, seed: int) -> Quantizer:
-    """The quantizer that `config` describes, not yet fitted."""
-    return QUANTIZERS[config.quantizer.method](codebooks, config.quantizer, seed=seed)
-
-
-def load_quantizer(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Quantizer:
-    """The fitted quantizer that `state()` described."""
-    return QUANTIZERS[settings["method"]].from_state(settings, tensors)

@@ -7,7 +7,6 @@ that swaps to it replays what came after. Numbers start at 1, have no gaps, and 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -19,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adbeam.errors import UserError
 from adbeam.records import CatalogueItem, ItemKind
-from adbeam.tokens.config import UpdatesConfig
 
 PAGE = 1000
 BUSY_SECONDS = 10.0
@@ -155,12 +153,3 @@ def check_follows(after: int, first: int, log: object) -> None:
             f"{log} ends at {first - 1}, before the watermark {after}",
             remedy="use the log the bundle was exported with, or a bundle without a watermark",
         )
-
-
-def open_log(config: UpdatesConfig) -> UpdateLog | None:
-    """The log that `config` names; None when it names none. Raises UserError when it cannot be used."""
-    if config.redis_url is not None:
-        from adbeam.tokens.updates_redis import RedisUpdateLog
-
-        return RedisUpdateLog(config.redis_url, config.redis_key, os.environ.get(config.redis_password_env) or None)
-    return SqliteUpdateLog(config.path) if config.path is not None else None

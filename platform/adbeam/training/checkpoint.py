@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.training.config import TrainingConfig
-from adbeam.training.engine import build_engine, full_weights
+from adbeam.training.engine import Engine, build_engine, full_weights
 from adbeam.training.resharding import resharded
 
 META, HISTORY, WEIGHTS = "meta.json", "history.json", "model.safetensors"
@@ -45,7 +45,7 @@ class RunState:
     """Steps left out so far."""
 
 
-def save(engine: Any, state: RunState, training: TrainingConfig, folder: Path) -> None:
+def save(engine: Engine, state: RunState, training: TrainingConfig, folder: Path) -> None:
     """Write this worker's part of a checkpoint into `folder`; every rank must call."""
     weights = full_weights(engine) if state.finished else {}
     engine.save_checkpoint(str(folder), tag="state", client_state={"step": state.step, "universal_checkpoint_info": {}})
@@ -105,7 +105,7 @@ def name(state: RunState, training: TrainingConfig) -> str:
     return f"step_{state.step:08d}_world{world}_zero{training.zero_stage}"
 
 
-def restore(model: torch.nn.Module, training: TrainingConfig, folder: Path, local_rank: int) -> tuple[Any, RunState]:
+def restore(model: torch.nn.Module, training: TrainingConfig, folder: Path, local_rank: int) -> tuple[Engine, RunState]:
     """(engine, state) as the checkpoint in `folder` left them; raises UserError when this layout cannot load it."""
     meta = read_meta(folder)
     world = torch.distributed.get_world_size()
@@ -144,7 +144,7 @@ def newest_local(folder: Path) -> Path | None:
     return None
 
 
-def publish_local(folder: Path, engine: Any, state: RunState, training: TrainingConfig) -> Path:
+def publish_local(folder: Path, engine: Engine, state: RunState, training: TrainingConfig) -> Path:
     """Write a checkpoint under `folder` and remove all but the newest `keep_checkpoints`."""
     target = folder / name(state, training)
     with artifacts.publish(target, {"step": state.step}) as staging:

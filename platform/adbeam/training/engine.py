@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -20,6 +20,48 @@ BUCKET_STEP = 1 << 16
 LARGEST_BUCKET = 500_000_000
 BUCKETS = 4
 """Gradients are exchanged in about so many pieces, the first while later ones are still computed."""
+
+
+class Engine(Protocol):
+    """What training needs of a DeepSpeed engine, which has no types of its own."""
+
+    module: nn.Module
+    optimizer: Any
+    device: torch.device
+    micro_steps: int
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """The model's forward pass."""
+
+    def train(self) -> Any:
+        """As of a module."""
+
+    def eval(self) -> Any:
+        """As of a module."""
+
+    def backward(self, loss: torch.Tensor) -> Any:
+        """Gradients of `loss`, summed over the workers where the step needs them."""
+
+    def step(self) -> Any:
+        """Move the weights, at the end of an accumulation."""
+
+    def zero_grad(self) -> Any:
+        """Forget the gradients."""
+
+    def was_step_applied(self) -> bool:
+        """Whether the last step moved the weights."""
+
+    def get_global_grad_norm(self) -> Any:
+        """Norm of the gradients of the last step; None where it is not known."""
+
+    def save_checkpoint(self, folder: str, *, tag: str, client_state: dict[str, Any]) -> Any:
+        """Write this worker's part."""
+
+    def load_checkpoint(self, folder: str, *, tag: str) -> Any:
+        """Read this worker's part."""
+
+    def destroy(self) -> None:
+        """Free what the engine holds."""
 
 
 def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> dict[str, Any]:
@@ -54,7 +96,7 @@ def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> d
     return merge(own, training.deepspeed)
 
 
-def build_engine(model: nn.Module, training: TrainingConfig, world: int) -> Any:
+def build_engine(model: nn.Module, training: TrainingConfig, world: int) -> Engine:
     """The engine around `model`, with its weights and a fresh optimiser."""
     deepspeed = import_deepspeed()
     config = deepspeed_config(training, world, sum(parameter.numel() for parameter in model.parameters()))
@@ -108,7 +150,7 @@ def whole_weights(module: nn.Module, zero_stage: int) -> Iterator[None]:
         yield
 
 
-def full_weights(engine: Any) -> dict[str, torch.Tensor]:
+def full_weights(engine: Engine) -> dict[str, torch.Tensor]:
     """The whole model in float32 on the CPU of rank 0 (empty on the others), from any ZeRO stage; every rank must call.
 
     Parameters come from the optimiser's float32 copies where it keeps some.

@@ -17,7 +17,7 @@ from adbeam.training import checkpoint
 from adbeam.training.batches import BatchMaker
 from adbeam.training.checkpoint import RunState
 from adbeam.training.config import TrainingConfig
-from adbeam.training.engine import build_engine
+from adbeam.training.engine import Engine, build_engine
 from adbeam.training.preemption import Stop, never
 from adbeam.training.progress import Post, Row, print_nothing
 
@@ -53,7 +53,7 @@ class Outcome:
     """The driver ended the run before its end; a checkpoint is there."""
 
 
-def start(job: TrainJob, local_rank: int) -> tuple[Any, RunState]:
+def start(job: TrainJob, local_rank: int) -> tuple[Engine, RunState]:
     """The DeepSpeed engine of this worker, and where the run stands."""
     torch.manual_seed(job.seed)
     model = build_model(job.model)

@@ -12,7 +12,7 @@ from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.lists import list_loss
 from adbeam.objectives.rspo import ListBatch
 from adbeam.training.batches import CandidateBatch
-from adbeam.training.engine import whole_weights
+from adbeam.training.engine import Engine, whole_weights
 from adbeam.training.meter import Meter
 from adbeam.training.rails import WATCHED, Diverged, LiveSids, Rails, probe
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class ListLearner:
     """One worker's side of the lists."""
 
-    def __init__(self, job: TrainJob, engine: Any, meter: Meter, world: int) -> None:
+    def __init__(self, job: TrainJob, engine: Engine, meter: Meter, world: int) -> None:
         self.job, self.engine, self.meter, self.world = job, engine, meter, world
         self.rails = Rails(job.training.rails)
         self.live = LiveSids.read(job.sids, job.model.codebooks) if job.sids else None

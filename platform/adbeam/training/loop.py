@@ -23,7 +23,7 @@ from adbeam.objectives.vsl import vsl_loss
 from adbeam.training import checkpoint
 from adbeam.training.anomaly import AnomalyGuard, LossNotFinite
 from adbeam.training.checkpoint import RunState
-from adbeam.training.engine import clip_gradients, leaves_gradients
+from adbeam.training.engine import Engine, clip_gradients, leaves_gradients
 from adbeam.training.job import Outcome, TrainJob, start
 from adbeam.training.list_learner import ListLearner
 from adbeam.training.meter import Meter
@@ -36,6 +36,9 @@ from adbeam.training.stream import RequestStream
 logger = logging.getLogger(__name__)
 
 DATASET = "requests"
+LOSS, PROGRESS, ASK = 0, 1, 2
+"""Places in the one tensor that a step's all-reduce sums: this worker's share of the loss, and what rank 0 alone says,
+how far the run is and whether to ask for notices."""
 
 
 def train_worker(config: dict[str, Any]) -> Outcome:
@@ -68,7 +71,7 @@ def run_job(job: TrainJob, stream: RequestStream) -> Outcome:
 class _Worker:
     """One worker's loop over steps."""
 
-    def __init__(self, job: TrainJob, engine: Any, state: RunState, stream: RequestStream) -> None:
+    def __init__(self, job: TrainJob, engine: Engine, state: RunState, stream: RequestStream) -> None:
         import ray
 
         self.job, self.training, self.engine, self.state, self.stream = job, job.training, engine, state, stream
@@ -137,7 +140,7 @@ class _Worker:
                 added, of_lists = self.lists.learn(candidates[index])
                 loss, metrics = loss + added, {**metrics, **of_lists}
             counted.append((metrics, part.context.size))
-            local[0] += loss.detach()
+            local[LOSS] += loss.detach()
             if index + 1 == len(parts):
                 loss_value, progress, ask = self._agree(step, local)
                 fault = self.guard.of_loss(step, loss_value)
@@ -182,11 +185,11 @@ class _Worker:
     def _agree(self, step: int, local: torch.Tensor) -> tuple[float, float, bool]:
         """(loss of the whole batch, progress, whether to ask for notices): the latter two by rank 0's clock."""
         if self.rank == 0:
-            local[1], local[2] = self._progress(step), float(self.notices.due())
+            local[PROGRESS], local[ASK] = self._progress(step), float(self.notices.due())
         if self.world > 1:
             torch.distributed.all_reduce(local)
-        loss, progress, ask = local.tolist()
-        return loss, progress, ask > 0
+        agreed = local.tolist()
+        return agreed[LOSS], agreed[PROGRESS], agreed[ASK] > 0
 
     def _report(self, progress: float) -> None:
         row = self.meter.row(self.state, progress)

@@ -1,4 +1,4 @@
-"""The same training without Ray and DeepSpeed: one process, plain PyTorch, the same batches, loss and schedule.
+"""Reference loop: the same training without Ray and DeepSpeed, in plain PyTorch, same batches, loss and schedule.
 
 It is the reference that the distributed loop must agree with, and what its overhead is measured against.
 """

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from adbeam.training.config import TrainingConfig
-from adbeam.training.engine import build_engine
+from adbeam.training.engine import Engine, build_engine
 from adbeam.training.optimizer import parameter_groups
 
 WEIGHT, STEP = "fp32", "step"
@@ -33,7 +33,7 @@ Whole = Callable[[str, str], Tensor]
 
 def resharded(
     model: nn.Module, training: TrainingConfig, state: Path, local_rank: int, steps: int, saved_stage: int
-) -> Any:
+) -> Engine:
     """An engine for `model` with the weights and the optimiser, `steps` steps old, that some other layout of ZeRO stage
     `saved_stage` saved into `state`; without ZeRO in float32 only."""
     if saved_stage == 0:
@@ -43,7 +43,7 @@ def resharded(
         return _engine(model, training, steps, states, lambda name, kind: _read(folder / "zero" / name / f"{kind}.pt"))
 
 
-def _engine(model: nn.Module, training: TrainingConfig, steps: int, states: Sequence[str], whole: Whole) -> Any:
+def _engine(model: nn.Module, training: TrainingConfig, steps: int, states: Sequence[str], whole: Whole) -> Engine:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(whole(name, WEIGHT).view_as(parameter))
@@ -102,6 +102,7 @@ def _begin_states(optimizer: Any, zero_stage: int, names: Sequence[str], steps: 
         count = torch.tensor(float(steps), device=part.device) if of_torch else steps
         inner.state[part] = {STEP: count, **state}
     if zero_stage in (1, 2):
+        # Private, but the only way to link the states to their parameters before a first step, as _put needs them.
         optimizer._lazy_init_hp_params_optimizer_state()
 
 

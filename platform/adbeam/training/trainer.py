@@ -20,7 +20,6 @@ from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.ecpm import EcpmBuckets
-from adbeam.rewards.config import ListsConfig
 from adbeam.tokens.encoder import version_in
 from adbeam.training.batches import BatchMaker
 from adbeam.training.checkpoint import HISTORY, WEIGHTS
@@ -47,13 +46,20 @@ LAYOUT_SETTINGS = {
 """Settings that change how a run is carried out and not what it computes."""
 
 
+class ListSettings(Protocol):
+    """The part of the lists' settings that their rows are laid out by."""
+
+    @property
+    def candidates(self) -> int: ...
+
+
 class FitSettings(TrainSettings, Protocol):
     """What `train` reads of the root configuration."""
 
     @property
     def objectives(self) -> ObjectivesConfig: ...
     @property
-    def lists(self) -> ListsConfig: ...
+    def lists(self) -> ListSettings: ...
 
 
 @dataclass(frozen=True)

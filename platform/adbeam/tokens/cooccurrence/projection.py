@@ -10,11 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from adbeam.tokens.behaviour import Interactions
 from adbeam.tokens.config import CooccurrenceConfig
-from adbeam.tokens.contrastive import Projection, train_projection
-from adbeam.tokens.swing import user_items
-from adbeam.tokens.swing_job import swing_ranges
+from adbeam.tokens.cooccurrence.contrastive import Projection, train_projection
+from adbeam.tokens.cooccurrence.swing import user_items
+from adbeam.tokens.cooccurrence.swing_job import swing_ranges
+from adbeam.tokens.embedders.behaviour import Interactions
 
 PREFIX = "projection."
 

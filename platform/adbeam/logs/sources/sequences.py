@@ -21,7 +21,7 @@ from adbeam.errors import UserError
 from adbeam.logs.catalogue import OPTIONAL, QUARANTINE_FILE, REQUIRED, read_catalogue, validate_items, write_catalogue
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.reading import Chunk, list_files, list_fragments, unreadable
-from adbeam.logs.source import CATALOGUE_FILE
+from adbeam.logs.sources.base import CATALOGUE_FILE
 
 _LINES = 8192
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from adbeam.tokens.nearest import cheapest, two_cheapest
+from adbeam.tokens.quantizers.cheapest_code import cheapest, two_cheapest
 
 AUCTION_PASSES = 400
 PATIENCE = 16

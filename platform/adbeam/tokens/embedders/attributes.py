@@ -19,7 +19,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from adbeam.errors import UserError
 from adbeam.tokens.config import EmbedderConfig
-from adbeam.tokens.embedder import field_texts, normalise
+from adbeam.tokens.embedders.base import field_texts, normalise
 
 WORD = re.compile(r"\w+")
 BUCKETS_PER_OCTAVE = 2

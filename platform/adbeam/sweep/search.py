@@ -23,8 +23,8 @@ from pydantic import Field, model_validator
 from adbeam.config import Config
 from adbeam.errors import UserError
 from adbeam.settings import Section, read_yaml
+from adbeam.sweep.trial import METRIC, run_trial
 from adbeam.training.ingest import build_rows
-from adbeam.training.sweep_trial import METRIC, run_trial
 
 SWEPT = ("model.", "objectives.", "training.")
 FIXED = ("model.codebooks",)

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adbeam.tokens.balanced import Codebook
 from adbeam.tokens.config import QuantizerConfig
-from adbeam.tokens.nearest import cheapest
-from adbeam.tokens.quantizer import RQKMeans, distinct, sample_rows
+from adbeam.tokens.quantizers.balanced import Codebook
+from adbeam.tokens.quantizers.cheapest_code import cheapest
+from adbeam.tokens.quantizers.rq_kmeans import RQKMeans, distinct, sample_rows
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adbeam.logs.completejourney_places import Placements, week_start_ms
+from adbeam.logs.sources.completejourney_places import Placements, week_start_ms
 from adbeam.records import CATALOGUE_SCHEMA
 
 FEATURES = ("department", "product_type", "package_size")

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from adbeam.logs.config import LogsConfig
 from adbeam.logs.reading import Chunk
 
 CATALOGUE_FILE = "catalogue.parquet"
@@ -37,18 +36,3 @@ class Source(Protocol):
 
     def read(self, share: int, folder: Path) -> Iterator[Chunk]:
         """One share's raw rows under the contract's names. `folder` is what `stage` wrote to. Runs in a task."""
-
-
-def open_source(config: LogsConfig) -> Source:
-    """The source that `config.source` names."""
-    if config.source == "completejourney":
-        from adbeam.logs.completejourney import CompleteJourneySource
-
-        return CompleteJourneySource(config)
-    if config.source == "sequences":
-        from adbeam.logs.sequence_file import SequenceFileSource
-
-        return SequenceFileSource(config)
-    from adbeam.logs.files import FilesSource
-
-    return FilesSource(config)

@@ -1,4 +1,4 @@
-"""Quantizers turn vectors into codes; `RQKMeans` is GR4AD's MGMR RQ-KMeans (1.2.2).
+"""RQ-KMeans: `RQKMeans` is GR4AD's MGMR RQ-KMeans (1.2.2).
 
 Residual quantization: r_0 = x, code_l = argmin_v ||r_l - c_v||^2 + price_v, r_(l+1) = r_l - c_(code_l).
 MR is nothing but codebooks of falling size; MG replaces the last codebook by a hash of business fields.
@@ -10,37 +10,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from adbeam.errors import UserError
-from adbeam.tokens.balanced import Codebook, balanced_kmeans, kmeans
 from adbeam.tokens.config import QuantizerConfig
-from adbeam.tokens.nearest import cheapest
+from adbeam.tokens.quantizers.balanced import Codebook, balanced_kmeans, kmeans
+from adbeam.tokens.quantizers.cheapest_code import cheapest
 
 log = logging.getLogger(__name__)
-
-
-class Quantizer(Protocol):
-    """What tokenization, export and online inserts need of a quantizer."""
-
-    def fit(self, x_NE: np.ndarray) -> None:
-        """Learn the codebooks from a sample of vectors (duplicates are dropped)."""
-
-    def encode(self, x_NE: np.ndarray, business_N: np.ndarray | None) -> np.ndarray:
-        """int32 [N, T]: the SID of each vector; `business_N` are the uint64 hashes of the last level, if it has one."""
-
-    def reconstruct(self, sids_NT: np.ndarray) -> np.ndarray:
-        """float32 [N, E]: what the vector-quantized levels say about each item."""
-
-    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """(settings for JSON, tensors for safetensors): all that `from_state` needs."""
-
-    @classmethod
-    def from_state(cls, settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:
-        """The fitted quantizer again."""
 
 
 class RQKMeans:

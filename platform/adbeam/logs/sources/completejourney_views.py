@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from adbeam.logs.completejourney_places import PLACEMENTS, Placements
+from adbeam.logs.sources.completejourney_places import PLACEMENTS, Placements
 
 _SPARE_DRAWS = 12
 

@@ -17,7 +17,7 @@ import torch
 
 from adbeam.errors import UserError
 from adbeam.tokens.config import EmbedderConfig
-from adbeam.tokens.embedder import field_texts, normalise
+from adbeam.tokens.embedders.base import field_texts, normalise
 
 MODEL_SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from adbeam.tokens.actors import actor_pool, in_order
-from adbeam.tokens.swing import Neighbours, swing, swing_range
+from adbeam.ray_data.pools import actor_pool, in_order
+from adbeam.tokens.cooccurrence.swing import Neighbours, swing, swing_range
 
 
 class SwingRanges:

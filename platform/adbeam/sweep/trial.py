@@ -1,6 +1,6 @@
 """One trial of a sweep: an ordinary training in a process of its own, then recall on validation requests.
 
-python -m adbeam.training.sweep_trial CONFIG.yaml REQUESTS    (prints the judgement as JSON)
+python -m adbeam.sweep.trial CONFIG.yaml REQUESTS    (prints the judgement as JSON)
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from adbeam import artifacts
+from adbeam.config import Config
 from adbeam.training.run_record import METRICS, read_metrics
 
 METRIC = "recall@10"
@@ -33,7 +34,7 @@ def run_trial(settings: dict[str, Any], base: Mapping[str, Any], folder: str, re
     work_dir = Path(folder) / "trials" / name
     config = write_trial(work_dir, base, settings)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-    command = [sys.executable, "-m", "adbeam.training.sweep_trial", str(config), str(requests)]
+    command = [sys.executable, "-m", "adbeam.sweep.trial", str(config), str(requests)]
     with (work_dir / "trial.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)
     try:
@@ -55,8 +56,6 @@ def run_trial(settings: dict[str, Any], base: Mapping[str, Any], folder: str, re
 
 def write_trial(work_dir: Path, base: Mapping[str, Any], settings: Mapping[str, Any]) -> Path:
     """The trial's folder with its configuration; the log, the tokens and the rows are those of the base."""
-    from adbeam.config import Config
-
     work_dir.mkdir(parents=True, exist_ok=True)
     for step in SHARED:
         source = Path(base["work_dir"]).resolve() / step
@@ -69,15 +68,15 @@ def write_trial(work_dir: Path, base: Mapping[str, Any], settings: Mapping[str, 
     return path
 
 
-def judge(config: Any, requests: int) -> float:
+def judge(config: Config, requests: int) -> float:
     """Recall@10 of the trained model at full width, over validation requests spread over the users."""
     import pyarrow.parquet as pq
 
     from adbeam.evaluation.evaluate import judged_requests
     from adbeam.evaluation.metrics import recall_at
     from adbeam.evaluation.ranker import Ranker
+    from adbeam.export.export_bundle import catalogue_with_sids, trained_model
     from adbeam.logs.prepared import PreparedLog
-    from adbeam.training.bundling import catalogue_with_sids, trained_model
 
     work_dir = Path(config.work_dir)
     prepared = PreparedLog.open(work_dir / "prepared")
@@ -94,7 +93,6 @@ def judge(config: Any, requests: int) -> float:
 
 def main() -> None:
     """The trial's own process."""
-    from adbeam.config import Config
     from adbeam.training import train
 
     config = Config.load(sys.argv[1])

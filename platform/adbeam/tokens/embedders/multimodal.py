@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from adbeam.errors import UserError
-from adbeam.tokens.embedder import field_texts, normalise
-from adbeam.tokens.language import LanguageEmbedder, model_class, not_a_model
+from adbeam.tokens.embedders.base import field_texts, normalise
+from adbeam.tokens.embedders.language import LanguageEmbedder, model_class, not_a_model
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 import torch
 
 from adbeam.errors import UserError
-from adbeam.tokens.config import EmbedderConfig
 
 
 class Embedder(Protocol):
@@ -35,32 +34,6 @@ class Embedder(Protocol):
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:
         """The fitted embedder again."""
-
-
-def build_embedder(config: EmbedderConfig) -> Embedder:
-    """The embedder that `config.kind` names, not yet fitted."""
-    return _kind(config.kind)(config)
-
-
-def load_embedder(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Embedder:
-    """The fitted embedder that `state()` described."""
-    embedder: Embedder = _kind(settings["kind"]).from_state(settings, tensors)
-    return embedder
-
-
-def _kind(name: str) -> Any:
-    """The class of one kind; each is imported only where it is used."""
-    if name == "multimodal":
-        from adbeam.tokens.multimodal import MultimodalEmbedder
-
-        return MultimodalEmbedder
-    if name == "language":
-        from adbeam.tokens.language import LanguageEmbedder
-
-        return LanguageEmbedder
-    from adbeam.tokens.attributes import AttributeEmbedder
-
-    return AttributeEmbedder
 
 
 def field_texts(items: pa.Table, fields: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -22,7 +22,7 @@ from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
 from adbeam.records import ACTIONS, Action
-from adbeam.tokens.embedder import normalise
+from adbeam.tokens.embedders.base import normalise
 
 TRAIN = 0
 MAX_EVENTS = 20_000_000

@@ -19,19 +19,19 @@ from adbeam.decoding.config import DecodingConfig
 from adbeam.errors import UserError
 from adbeam.evaluation.config import EvaluationConfig
 from adbeam.evaluation.evaluate import judged_requests, popularity_before
-from adbeam.evaluation.ladder_quality import measure_ladder
 from adbeam.evaluation.ranker import Ranker
 from adbeam.features.spec import FeatureSpec
+from adbeam.export.ladder_quality import measure_ladder
 from adbeam.logs.prepared import PreparedLog
 from adbeam.model import build_model
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.mtp import MtpDecoder
 from adbeam.tokens.config import TokensConfig, UpdatesConfig
+from adbeam.tokens.embedders.language import model_files
 from adbeam.tokens.encoder import LazyTokenizer
 from adbeam.tokens.fold import fold_updates
-from adbeam.tokens.language import model_files
-from adbeam.tokens.updates import open_log
+from adbeam.tokens.updates_open import open_log
 from adbeam.training.checkpoint import WEIGHTS
 from adbeam.training.ingest import FOLDER as ROWS
 from adbeam.training.ingest import RowStore

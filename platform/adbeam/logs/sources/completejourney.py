@@ -37,12 +37,18 @@ import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
 from adbeam.logs.catalogue import write_catalogue
-from adbeam.logs.completejourney_items import build_items
-from adbeam.logs.completejourney_places import PLACEMENTS, Placements, match_redemptions, pair_key, week_start_ms
-from adbeam.logs.completejourney_views import sample_impressions
 from adbeam.logs.config import COMPLETEJOURNEY_SPLIT, LogsConfig
 from adbeam.logs.reading import Chunk, unreadable
-from adbeam.logs.source import CATALOGUE_FILE, SPILL
+from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL
+from adbeam.logs.sources.completejourney_items import build_items
+from adbeam.logs.sources.completejourney_places import (
+    PLACEMENTS,
+    Placements,
+    match_redemptions,
+    pair_key,
+    week_start_ms,
+)
+from adbeam.logs.sources.completejourney_views import sample_impressions
 
 WEEKS_PER_SHARE = 11
 PURCHASES = "transactions.parquet"

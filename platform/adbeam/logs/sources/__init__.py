@@ -1,0 +1,1 @@
+"""Where events come from: files of one's own, sequence benchmarks, and Complete Journey."""

@@ -1,0 +1,77 @@
+"""What the stages of a round share: the settings, the ledger, and where everything lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from adbeam.bundle import resolve
+from adbeam.decoding.config import DecodingConfig
+from adbeam.online.config import OnlineConfig
+from adbeam.online.ledger import Ledger
+from adbeam.rewards.config import ListsConfig
+from adbeam.training.trainer import FitSettings
+
+CARRIED = ("waiting", "refused", "stopped")
+"""Verdicts after which a round's samples are still to be learnt."""
+
+
+class OnlineSettings(FitSettings, Protocol):
+    """What the loop reads of the root configuration."""
+
+    @property
+    def online(self) -> OnlineConfig: ...
+    @property
+    def lists(self) -> ListsConfig: ...
+    @property
+    def decoding(self) -> DecodingConfig: ...
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the stages share."""
+
+    config: OnlineSettings
+    ledger: Ledger
+
+    @property
+    def work_dir(self) -> Path:
+        """Where the other steps left their folders."""
+        return Path(self.config.work_dir).resolve()
+
+    @property
+    def bundles(self) -> Path:
+        """The folder whose CURRENT names the bundle in force."""
+        return self.work_dir / "bundles"
+
+    @property
+    def events(self) -> Path:
+        """Where serving writes the event log."""
+        return self.config.online.events or self.work_dir / "serving" / "events"
+
+    @property
+    def requests(self) -> Path:
+        """Where serving writes the request log."""
+        return self.config.online.requests or self.work_dir / "serving" / "requests"
+
+    def states(self) -> list[Path]:
+        """The joined state of every shard."""
+        return [self.ledger.folder / "state" / f"{shard:05d}.sqlite" for shard in range(self.config.online.shards)]
+
+    def folder(self, number: int, stage: str) -> Path:
+        """Where a stage of a round publishes."""
+        return self.ledger.round_folder(number) / stage
+
+    def carried(self, number: int) -> list[int]:
+        """This round and those right before it whose samples no published model has learnt."""
+        numbers = [number]
+        for item in reversed(self.ledger.rounds(f"number < {number}")):
+            if item.verdict not in CARRIED:
+                break
+            numbers.append(item.number)
+        return sorted(numbers)
+
+    def version(self) -> str:
+        """The bundle in force."""
+        return resolve(self.bundles).name

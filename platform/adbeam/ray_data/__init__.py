@@ -1,0 +1,1 @@
+"""Ray Data as every room uses it: task runners, pools of actors, and reading Parquet."""

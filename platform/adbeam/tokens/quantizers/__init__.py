@@ -1,0 +1,1 @@
+"""How a vector becomes codes: residual k-means, its learned relatives, and the hashed last level."""
