@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adbeam.catalogue.ads import AdCatalogue
 from adbeam.model.batch import ContextBatch
 from adbeam.model.contexts import Moment, Trends, build_contexts
 from adbeam.model.features import History
 from adbeam.model.spec import FeatureSpec
-from adbeam.serving.catalogue import AdCatalogue
 from adbeam.serving.query import Query
 from adbeam.serving.store import UserHistory
 

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from adbeam.beams.backlog import QueuedRequest
+from adbeam.catalogue.blocked import Blocked
 from adbeam.serving.schemas import AdRequest, HistoryEvent
-from adbeam.serving.store import UserHistory
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """What an answer must not hold."""
-
-    item_ids: frozenset[str] = frozenset()
-    advertisers: frozenset[str] = frozenset()
-    categories: frozenset[str] = frozenset()
-    seen: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.item_ids or self.advertisers or self.categories or self.seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +73,14 @@ class Decoded:
     decode_ms: float
 
 
+Refusal = Literal["late", "queue_full"]
+"""Why a query is not decoded."""
+
+
 @dataclass(eq=False, slots=True)
 class Waiting:
-    """A query in the queue. `future` gets a Decoded, or why there will be none ("late", "queue_full")."""
+    """A query in the queue. `future` gets a Decoded, or why there will be none."""
 
     query: Query
     queued: QueuedRequest
-    future: asyncio.Future[Decoded | str]
-    history: UserHistory | None = field(default=None)
+    future: asyncio.Future[Decoded | Refusal]
