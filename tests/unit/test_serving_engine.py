@@ -24,9 +24,8 @@ from adbeam.serving.load_model import load_model
 from adbeam.serving.loaded_model import LoadedModel
 from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
-from adbeam.serving.query import Query
+from adbeam.serving.query import HistoryEvent, Query
 from adbeam.serving.rollout import BundleFollower
-from adbeam.serving.schemas import HistoryEvent
 from adbeam.serving.service import RecommenderService
 from adbeam.serving.store_sqlite import SqliteStore
 

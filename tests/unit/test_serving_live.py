@@ -24,8 +24,7 @@ from adbeam.serving.load_model import load_model
 from adbeam.serving.loaded_model import LoadedModel
 from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
-from adbeam.serving.query import Query
-from adbeam.serving.schemas import HistoryEvent
+from adbeam.serving.query import HistoryEvent, Query
 from adbeam.serving.store_sqlite import SqliteStore
 from adbeam.tokens.updates import AdChange, SqliteUpdateLog
 

@@ -21,8 +21,7 @@ from adbeam.decoding.search import rounded_up
 from adbeam.errors import UserError
 from adbeam.records import HOUR_MS
 from adbeam.serving.engine import ModelEngine
-from adbeam.serving.query import Query
-from adbeam.serving.schemas import HistoryEvent
+from adbeam.serving.query import HistoryEvent, Query
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from adbeam.beams.backlog import QueuedRequest
 from adbeam.catalogue.blocked import Blocked
-from adbeam.serving.schemas import AdRequest, HistoryEvent
+from adbeam.records import Action, ItemKind
+
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class HistoryEvent(BaseModel):
+    """One event of an inline history."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    item_id: Identifier
+    timestamp: int = Field(ge=0, le=1 << 53, description="Milliseconds since 1970, UTC.")
+    action: Action = Action.CONVERSION
+    item_kind: ItemKind = ItemKind.AD
+    value: float = Field(0.0, ge=0, le=1e12, allow_inf_nan=False, description="What the event was worth.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +38,6 @@ class Query:
     count: int
     now_ms: int
     blocked: Blocked
-
-    @classmethod
-    def of(cls, request: AdRequest, scene: str, now_ms: int) -> Query:
-        """The query of a validated request; `scene` and `now_ms` stand in where the request names none."""
-        filters = request.filters
-        return cls(
-            user_id=request.user_id,
-            history=None if request.history is None else tuple(request.history),
-            scene=request.scene or scene,
-            count=request.count,
-            now_ms=now_ms if request.timestamp is None else request.timestamp,
-            blocked=Blocked(
-                frozenset(filters.blocked_item_ids),
-                frozenset(filters.blocked_advertisers),
-                frozenset(filters.blocked_categories),
-                filters.exclude_seen,
-            ),
-        )
 
     def cache_key(self, model_version: str) -> Hashable:
         """Requests with this key may get the same answer for a while."""

@@ -234,7 +234,7 @@ class RecommenderService:
             raise self._overloaded("in_flight")
         self.in_flight += 1
         try:
-            query = Query.of(request, self.model.facts.scenes[0], now_ms())
+            query = request.query(self.model.facts.scenes[0], now_ms())
             body = await self._answer(query, request, deadline_ms, arrived_s)
         finally:
             self.in_flight -= 1
