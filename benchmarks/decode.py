@@ -16,16 +16,20 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from adbeam.beams.cost import fit
+from adbeam.beams.ladder import Widths
 from adbeam.config import Config
 from adbeam.decoding import Decoder, Trie, constraint
-from adbeam.decoding.cost import calibrate, full_context
 from adbeam.decoding.engine import LazyAREngine
+from adbeam.serving.calibrate import timed
 from benchmarks.decode_baselines import HuggingFace, ReplicatedEngine, bare_products, one_stage_top_k
 from benchmarks.decode_quality import exactness, precision
 from benchmarks.decode_scale import constraint_share, filters, paper_size, trie_25m
@@ -34,6 +38,7 @@ from benchmarks.decode_setup import (
     FULL,
     Clock,
     decoding,
+    full_context,
     interleaved,
     model_of,
     random_sids,
@@ -196,8 +201,16 @@ def mixed_batch(repeats: int) -> tuple[Figures, dict[str, Any]]:
 def cost_model(repeats: int) -> tuple[Figures, dict[str, Any]]:
     """The fitted cost and its error, calibrated in about two seconds."""
     decoder = Decoder(model_of(small()), catalogue(100_000))
-    cost = calibrate(decoder, [(8, 16, 32), (16, 32, 64), BY_LEVEL, FULL], seconds=2.0)
-    return {"cost_model_error": cost.error, "cost_model_worst_error": cost.worst_error}, {"cost": cost.to_dict()}
+    contexts = {size: full_context(decoder.config, size) for size in (1, 2, 4, 8)}
+
+    def decode(size: int, widths: Widths) -> None:
+        decoder.decode(contexts[size], [widths] * size)
+
+    shapes, times_ms = timed(decode, contexts, [(8, 16, 32), (16, 32, 64), BY_LEVEL, FULL], seconds=2.0)
+    cost = fit(shapes, times_ms)
+    errors = np.abs([cost.batch_ms([rows] * size) for size, rows in shapes] / np.array(times_ms) - 1)
+    figures = {"cost_model_error": float(np.median(errors)), "cost_model_worst_error": float(errors.max())}
+    return figures, {"cost": asdict(cost)}
 
 
 SECTIONS: dict[str, Section] = {

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from adbeam.decoding import Decoder, DecodeResult, Trie, score_all
-from adbeam.decoding.cost import full_context
 from adbeam.features.batch import ContextBatch
-from benchmarks.decode_setup import BY_LEVEL, FULL, decoding, interleaved, model_of, random_sids, small
+from benchmarks.decode_setup import BY_LEVEL, FULL, decoding, full_context, interleaved, model_of, random_sids, small
 
 TINY = {"width": 32, "heads": 4, "layers": 3, "lazy_layers": 2, "codebooks": (64, 64, 64), "short_length": 24,
         "long_length": 7}  # fmt: skip

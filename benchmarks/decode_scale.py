@@ -18,13 +18,13 @@ import torch
 from adbeam.config import Config
 from adbeam.decoding import Decoder, ItemFilter, Trie
 from adbeam.decoding.constraint import BatchConstraint
-from adbeam.decoding.cost import full_context
 from benchmarks.decode_setup import (
     BY_LEVEL,
     FULL,
     Clock,
     Stopwatch,
     decoding,
+    full_context,
     interleaved,
     model_of,
     random_sids,

@@ -6,7 +6,7 @@ Shapes: B requests, N ads, T levels.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from adbeam.config import Config
 from adbeam.decoding import Decoder
-from adbeam.decoding.cost import full_context
+from adbeam.features.batch import ContextBatch
+from adbeam.features.spec import FeatureSpec
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
 
@@ -87,6 +88,24 @@ def interleaved(jobs: Mapping[str, Callable[[], object]], repeats: int, threads:
     finally:
         torch.set_num_threads(1)
     return {name: median(times) for name, times in taken.items()}
+
+
+def full_context(config: ModelConfig, size: int, seed: int = 0) -> ContextBatch:
+    """Contexts of full length with random features: the most expensive ones."""
+    generator, spec = torch.Generator().manual_seed(seed), FeatureSpec.of(config)
+
+    def draw(sizes: Sequence[int], *shape: int) -> torch.Tensor:
+        return torch.stack([torch.randint(0, n, (size, *shape), generator=generator) for n in sizes], dim=-1)
+
+    length = config.context_length
+    return ContextBatch(
+        static_BF=draw(list(spec.static.values())),
+        code_BST=draw(config.codebooks, length),
+        feature_BSC=draw(list(spec.token.values()), length),
+        mask_BS=torch.ones(size, length, dtype=torch.bool),
+        trend_code_BNT=draw(config.codebooks, config.trending_length) if spec.trend else None,
+        trend_feature_BNC=draw(list(spec.trend.values()), config.trending_length) if spec.trend else None,
+    )
 
 
 def decoding(decoder: Decoder, batch: int, widths: tuple[int, ...]) -> Callable[[], object]:

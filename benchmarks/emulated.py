@@ -17,12 +17,12 @@ from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost, beam_rows
 from adbeam.beams.ladder import Widths
 from adbeam.bundle import resolve
+from adbeam.catalogue.ads import PopularAds
 from adbeam.decoding.branches import Step
+from adbeam.recorder import Recorder
 from adbeam.serving.app import MAX_ONGOING_REQUESTS
-from adbeam.serving.catalogue import PopularAds
 from adbeam.serving.config import ServingConfig
-from adbeam.serving.engine import LoadedModel
-from adbeam.serving.metrics import Recorder
+from adbeam.serving.loaded_model import LoadedModel, ModelFacts
 from adbeam.serving.query import Answer, Query
 from adbeam.serving.replica import Recommender, validated_args
 from adbeam.serving.store import HistoryStore
@@ -62,7 +62,8 @@ def load_paced(
     """A LoadedModel that decodes nothing."""
     engine = PacedEngine(resolve(path).name)
     popular = PopularAds([(ad, None, None) for ad in ADS])
-    return LoadedModel(engine, COST, FULL, None, ("display",), popular, time.monotonic())
+    facts = ModelFacts(engine.version, COST, FULL, None, ("display",))
+    return LoadedModel(engine, facts, popular, time.monotonic())
 
 
 class EmulatedRecommender(Recommender):

@@ -22,8 +22,8 @@ from adbeam.bundle import load_bundle, write_bundle
 from adbeam.bundle_settings import BundleSettings
 from adbeam.config import Config
 from adbeam.decoding.config import OrderBy
-from adbeam.evaluation.ranker import Ranker
 from adbeam.export.export_bundle import catalogue_with_sids
+from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence, read_sequences
 from adbeam.market.cascade import Cascade, click_pairs, train_two_tower
@@ -139,14 +139,16 @@ class Bench:
             details={"row": self.weights(row).stem},
         )
 
-    def ranker(self, row: Row, order_by: OrderBy) -> Ranker:
+    def recommender(self, row: Row, order_by: OrderBy) -> Recommender:
         """What a row answers with."""
         from adbeam.model import build_model
 
         config = self.config(row.source)
         model = build_model(config.model)
         model.load_state_dict(load_file(self.weights(row)))
-        return Ranker(model.eval(), self._catalogue(config), self._means(row), order_by=order_by)
+        return Recommender(
+            model.eval(), self._catalogue(config), self._means(row), order_by=order_by, include_paused=True
+        )
 
     @staticmethod
     def _catalogue(config: Config) -> pa.Table:
@@ -167,9 +169,9 @@ class Bench:
         found: dict[str, float] = {}
         per_second = 0.0
         for order in ORDERS if knows_values else (row.order_by,):
-            ranker = self.ranker(row, order)  # trains what is missing
+            recommender = self.recommender(row, order)  # trains what is missing
             began = time.process_time()
-            shown = feed.answer(ranker, requests, row.widths, self.market.slots)
+            shown = feed.answer(recommender, requests, row.widths, self.market.slots)
             if order == row.order_by:
                 per_second = self.requests / (time.process_time() - began)
             found[order] = float(Market(world).expected_revenue(requests, shown).mean())

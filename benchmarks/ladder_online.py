@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from adbeam import artifacts
 from adbeam.bundle import load_bundle
-from adbeam.evaluation.ranker import Ranker
+from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import read_sequences
 from adbeam.market.config import MarketConfig
@@ -53,7 +53,7 @@ def play_online(
     for part in (bundles, config.work_dir / "online", config.work_dir / "serving"):
         shutil.rmtree(part, ignore_errors=True)  # days that were cut short begin again from the first model
     bench.write_bundle(row)
-    frozen = Ranker.of(load_bundle(bundles), order_by=row.order_by)
+    frozen = Recommender.of(load_bundle(bundles), order_by=row.order_by, include_paused=True)
     shards = PreparedLog.open(config.work_dir / "prepared", verify=False).sequences()
     feed = Feed(Market(world), audience_of([s for shard in shards for s in read_sequences(shard)]), config.work_dir)
     table = []
@@ -61,7 +61,7 @@ def play_online(
         day = bench.market.days + number
         bundle = load_bundle(bundles)
         asked = world.requests(day, requests)
-        live = Ranker.of(bundle, order_by=row.order_by)
+        live = Recommender.of(bundle, order_by=row.order_by, include_paused=True)
         still = float(
             Market(world).expected_revenue(asked, feed.answer(frozen, asked, BY_LEVEL, bench.market.slots)).mean()
         )

@@ -25,7 +25,7 @@ from adbeam.config import Config
 from adbeam.decoding import Decoder
 from adbeam.evaluation.evaluate import evaluate, judged_requests
 from adbeam.evaluation.metrics import bootstrap_ratio
-from adbeam.evaluation.ranker import Ranker
+from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.training.launch import ray_for
 from benchmarks.memory import PeakMemory
@@ -147,10 +147,10 @@ def _decode_speed(*runs: Path) -> dict[str, float]:
 
 def _ready(run: Path) -> tuple[Decoder, Any, list[tuple[int, ...]]]:
     prepared = PreparedLog.open(SHARED / "prepared")
-    ranker = Ranker.of(load_bundle(run / "bundle"), trends=prepared.trends())
+    recommender = Recommender.of(load_bundle(run / "bundle"), include_paused=True, trends=prepared.trends())
     widths = Config.load(CONFIG).decoding.widths
-    context = ranker.contexts(judged_requests(prepared, "validation", DECODE_BATCH))
-    return ranker.decoder, context, [widths] * DECODE_BATCH
+    context = recommender.contexts(judged_requests(prepared, "validation", DECODE_BATCH))
+    return recommender.decoder, context, [widths] * DECODE_BATCH
 
 
 if __name__ == "__main__":

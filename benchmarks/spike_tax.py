@@ -25,6 +25,7 @@ from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost
 from adbeam.bundle import write_bundle
 from adbeam.bundle_settings import BundleSettings
+from adbeam.catalogue.blocked import Blocked
 from adbeam.features.spec import FeatureSpec
 from adbeam.records import ACTIONS, CATALOGUE_SCHEMA, ITEM_KINDS
 from adbeam.serving.config import ServingConfig
@@ -32,7 +33,7 @@ from adbeam.serving.engine_process import ProcessEngine, load_in_process
 from adbeam.serving.http_pool import HttpPool
 from adbeam.serving.launch import start
 from adbeam.serving.metrics import Metrics
-from adbeam.serving.query import Blocked, Query
+from adbeam.serving.query import Query
 from adbeam.serving.store import user_history
 from adbeam.serving.store_sqlite import SqliteStore
 from benchmarks.decode_setup import BY_LEVEL, model_of, random_sids, small

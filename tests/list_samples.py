@@ -12,8 +12,8 @@ from tests.training_samples import training_config, write_training_sample
 from adbeam.bundle import write_bundle
 from adbeam.bundle_settings import BundleSettings
 from adbeam.config import Config
-from adbeam.features.spec import FeatureSpec
 from adbeam.export.export_bundle import catalogue_with_sids
+from adbeam.features.spec import FeatureSpec
 from adbeam.logs.prepared import PreparedLog
 from adbeam.model.lazyar import LazyAR
 from adbeam.rewards import reward

@@ -11,9 +11,9 @@ import torch
 from adbeam.bundle import load_bundle, write_bundle
 from adbeam.bundle_settings import BundleSettings
 from adbeam.config import Config
-from adbeam.evaluation.ranker import Ranker
-from adbeam.features.spec import FeatureSpec
 from adbeam.export.export_bundle import catalogue_with_sids
+from adbeam.features.spec import FeatureSpec
+from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import read_sequences
 from adbeam.market.config import MarketConfig
@@ -91,5 +91,5 @@ def feed_of(world: World, work_dir: Path) -> Feed:
 def play(feed: Feed, work_dir: Path, day: int, requests: int) -> float:
     """A day of traffic under the bundle in force; returns its expected revenue a request."""
     bundle = load_bundle(work_dir / "bundles")
-    ranker = Ranker.of(bundle, order_by="expected_value")
-    return feed.play_day(ranker, feed.market.world.requests(day, requests), WIDTHS, 4, bundle.version)
+    recommender = Recommender.of(bundle, order_by="expected_value", include_paused=True)
+    return feed.play_day(recommender, feed.market.world.requests(day, requests), WIDTHS, 4, bundle.version)

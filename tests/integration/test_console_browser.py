@@ -20,7 +20,7 @@ from tests.tools import tool
 
 from adbeam.serving.api import build_api
 from adbeam.serving.config import ServingConfig
-from adbeam.serving.engine import load_model
+from adbeam.serving.load_model import load_model
 from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
 from adbeam.serving.service import RecommenderService

@@ -16,14 +16,16 @@ from benchmarks.replicas import write_tokenized_bundle
 from tests.bundles import write_random_bundle
 
 from adbeam.beams.cost import BatchCost
+from adbeam.catalogue.blocked import Blocked
+from adbeam.catalogue.live import ChangeRefused
 from adbeam.errors import UserError
 from adbeam.serving.config import ServingConfig
-from adbeam.serving.engine import LoadedModel, load_model
 from adbeam.serving.engine_channel import EngineGone, Gathered
 from adbeam.serving.engine_process import ProcessEngine, load_in_process
+from adbeam.serving.load_model import load_model
+from adbeam.serving.loaded_model import LoadedModel
 from adbeam.serving.policy import read_policy
-from adbeam.serving.problems import Problem
-from adbeam.serving.query import Blocked, Query
+from adbeam.serving.query import Query
 from adbeam.serving.store_sqlite import SqliteStore
 from adbeam.tokens.updates import AdChange, AdUpdate, SqliteUpdateLog
 
@@ -85,7 +87,7 @@ def alive(pid: int) -> bool:
 
 def test_the_answers_are_those_of_an_engine_in_this_process(place: Place, model: LoadedModel) -> None:
     here = place.load(load_model)
-    assert (model.version, model.scenes, model.full_widths) == (here.version, here.scenes, here.full_widths)
+    assert model.facts == here.facts
     schedules = [WIDE, (2, 4, 8)]
     there, expected = (m.engine.answer([QUERY, QUERY], schedules) for m in (model, here))
     assert [[ad["item_id"] for ad in answer.ads] for answer in there] == [
@@ -116,17 +118,17 @@ def test_ads_change_there_and_the_replica_knows(place: Place, model: LoadedModel
     assert live.change([AdChange(operation="pause", item_id=first)]) == (1, [None])
     assert model.popular(Blocked(), 1)[0]["item_id"] == second and first not in served(model)
     assert model.without_dead([{"item_id": first}, {"item_id": second}]) == [{"item_id": second}]
-    with pytest.raises(Problem, match="known ad"):
+    with pytest.raises(ChangeRefused, match="known ad"):
         live.change([AdChange(operation="pause", item_id="never heard of")])
     SqliteUpdateLog(place.updates).append([AdUpdate(operation="resume", item_id=first)])
     until(lambda: live.watermark == 2)
     assert model.popular(Blocked(), 1)[0]["item_id"] == first and first in served(model)
 
 
-def test_a_problem_keeps_status_fields_and_headers() -> None:
-    problem = Problem(503, "full", errors=[{"field": "a"}], headers={"Retry-After": "1"})
-    back = pickle.loads(pickle.dumps(problem))
-    assert (back.status, back.detail, back.errors, back.headers) == (503, "full", problem.errors, problem.headers)
+def test_a_refusal_keeps_its_kind_field_and_value() -> None:
+    refused = ChangeRefused("Input should be known", field="changes.0.item_id", value="ad1")
+    back = pickle.loads(pickle.dumps(refused))
+    assert (type(back), str(back), vars(back)) == (ChangeRefused, str(refused), vars(refused))
 
 
 def test_a_bundle_that_is_broken_is_refused_and_leaves_no_process(place: Place, tmp_path: Path) -> None:

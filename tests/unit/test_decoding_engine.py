@@ -1,4 +1,4 @@
-"""Precision, compilation, cost and the reading of contexts."""
+"""Precision, compilation and the reading of contexts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tests.decoding_samples import CONFIG, catalogue, context_of, model_of
 from adbeam.decoding import Decoder, Trie
 from adbeam.decoding.buffers import Buffers, StepStore
 from adbeam.decoding.context_reader import ContextReader
-from adbeam.decoding.cost import CostModel, calibrate, fit, rows
 from adbeam.decoding.own_past import compiled_or_plain
 from adbeam.decoding.precision import Int8Linear, linear
 
@@ -53,29 +52,6 @@ def test_failed_compilation_is_said_and_survived(
     with caplog.at_level(logging.WARNING):
         assert call(torch.ones(1)).item() == 2 and call(torch.ones(1)).item() == 2
     assert sum("no compiler here" in record.message for record in caplog.records) == 1
-
-
-def test_cost_is_recovered_from_times_that_follow_it() -> None:
-    truth = CostModel(3.0, 0.5, 0.02, 0.0, 0.0)
-    cells = [(size, widths) for size in (1, 2, 8) for widths in ((4, 8, 16), (64, 128, 128))]
-    found = fit([(size, rows(widths)) for size, widths in cells], [truth.cost_ms(*cell) for cell in cells])
-    assert found.to_dict() == pytest.approx(truth.to_dict(), abs=1e-6)
-    assert CostModel.from_dict(found.to_dict()) == found
-    assert found.batch_ms([(4, 8, 16), (64, 128, 128)]) == pytest.approx(3 + 1 + 0.02 * (29 + 321))
-
-
-def test_cost_never_has_a_negative_part() -> None:
-    found = fit([(1, 10), (1, 100), (8, 10), (8, 100)], [5.0, 4.0, 20.0, 18.0])
-    assert min(found.a_ms, found.c0_ms, found.c1_ms_per_row) >= 0 and found.error > 0
-
-
-def test_calibration_measures_what_fits_the_time() -> None:
-    decoder = Decoder(model_of(), Trie.build(catalogue(), CONFIG.codebooks))
-    now = iter(range(10_000))
-    schedules = [(4, 8, 16), (16, 32, 64)]
-    assert calibrate(decoder, schedules, seconds=30, batches=(1, 2), clock=lambda: float(next(now))).a_ms >= 0
-    only = calibrate(decoder, schedules, seconds=0, batches=(1, 2), clock=lambda: float(next(now)))
-    assert only.worst_error < 1e-6 and only.cost_ms(1, (4, 8, 16)) == pytest.approx(1000.0)
 
 
 @pytest.mark.parametrize("separate_values", [False, True])

@@ -77,6 +77,6 @@ def test_it_publishes_once_and_says_who_made_it(config: Config) -> None:
 
 
 def test_few_candidates_make_short_lists_and_one_makes_none(maker: ListMaker, asks: list[Ask]) -> None:
-    beam = [tuple(maker.ranker.live_sids()[0].tolist())]
+    beam = [tuple(maker.recommender.live_sids()[0].tolist())]
     chosen = maker._choose(Ask("r", asks[0].moment, asks[0].events), beam, np.zeros(1))
     assert 1 <= len(chosen) <= 8

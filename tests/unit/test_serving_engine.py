@@ -14,16 +14,18 @@ from tests.bundles import ADVERTISERS, CATEGORIES, FULL_WIDTHS, random_model_con
 from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Ladder
 from adbeam.bundle import load_bundle, point_current
+from adbeam.catalogue.blocked import Blocked
 from adbeam.errors import UserError
 from adbeam.records import Event
-from adbeam.serving.calibrate import calibrate
+from adbeam.serving.calibrate import calibrate, timed
 from adbeam.serving.config import EngineConfig, ServingConfig
-from adbeam.serving.engine import LoadedModel, ModelEngine, full_widths, load_model
+from adbeam.serving.engine import ModelEngine, full_widths
+from adbeam.serving.load_model import load_model
+from adbeam.serving.loaded_model import LoadedModel
 from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
-from adbeam.serving.query import Blocked, Query
+from adbeam.serving.query import HistoryEvent, Query
 from adbeam.serving.rollout import BundleFollower
-from adbeam.serving.schemas import HistoryEvent
 from adbeam.serving.service import RecommenderService
 from adbeam.serving.store_sqlite import SqliteStore
 
@@ -125,6 +127,20 @@ def test_calibration_finds_that_more_requests_and_wider_beams_cost_more(engine: 
     cost = calibrate(engine, Ladder.build((64, 128, 256)), max_batch=8, seconds=0.5)
     assert cost.batch_ms([449] * 8) > cost.batch_ms([449]) > 0
     assert cost.request_ms(449) > cost.request_ms(10)
+
+
+def test_calibration_measures_what_fits_the_time() -> None:
+    now, decoded = iter(range(10_000)), list[tuple[int, tuple[int, ...]]]()
+    schedules = [(16, 32, 64), (4, 8, 16)]
+
+    def measured(seconds: float) -> tuple[list[tuple[int, int]], list[float]]:
+        return timed(lambda *cell: decoded.append(cell), (1, 2), schedules, seconds, lambda: float(next(now)))
+
+    shapes, times_ms = measured(seconds=30)
+    assert sorted(shapes) == [(1, 29), (1, 113), (2, 29), (2, 113)] and set(times_ms) == {1000.0}
+    decoded.clear()
+    assert measured(seconds=0) == ([(1, 29)], [1000.0])
+    assert decoded == [(1, (4, 8, 16))] * 2  # once to warm up
 
 
 def test_full_widths_come_from_the_bundle_or_the_configuration(folder: Path) -> None:

@@ -13,16 +13,18 @@ from typer.testing import CliRunner
 
 from adbeam.beams.cost import BatchCost
 from adbeam.bundle import load_bundle
+from adbeam.catalogue.blocked import Blocked
+from adbeam.catalogue.live import ChangeRefused
 from adbeam.cli import app
 from adbeam.errors import UserError
 from adbeam.records import CatalogueItem
 from adbeam.serving.config import ServingConfig
-from adbeam.serving.engine import LoadedModel, ModelEngine, load_model
+from adbeam.serving.engine import ModelEngine
+from adbeam.serving.load_model import load_model
+from adbeam.serving.loaded_model import LoadedModel
 from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
-from adbeam.serving.problems import Problem
-from adbeam.serving.query import Blocked, Query
-from adbeam.serving.schemas import HistoryEvent
+from adbeam.serving.query import HistoryEvent, Query
 from adbeam.serving.store_sqlite import SqliteStore
 from adbeam.tokens.updates import AdChange, SqliteUpdateLog
 
@@ -104,12 +106,12 @@ def test_paused_and_removed_ads_leave_every_answer(model: LoadedModel) -> None:
 
 
 def test_changes_are_made_together_or_not_at_all(model: LoadedModel) -> None:
-    with pytest.raises(Problem) as unknown:
+    with pytest.raises(ChangeRefused) as unknown:
         model.live.change([insert("x"), AdChange(operation="pause", item_id="nobody")])
-    assert unknown.value.errors[0]["field"] == "changes.1.item_id"
-    with pytest.raises(Problem) as empty:
+    assert unknown.value.field == "changes.1.item_id"
+    with pytest.raises(ChangeRefused) as empty:
         model.live.change([insert("x", title="", advertiser=None)])
-    assert empty.value.errors[0]["field"] == "changes.0.item" and "no text" in empty.value.detail
+    assert empty.value.field == "changes.0.item" and "no text" in empty.value.what
     assert model.live.updates.last() == 0 and "x" not in served(model)
     model.live.change([insert("x"), AdChange(operation="pause", item_id="x")])
     assert "x" not in served(model)
@@ -137,7 +139,7 @@ def test_another_replica_replays_the_log_from_the_bundles_watermark(bundles: Pat
 def test_a_bundle_without_a_tokenizer_takes_no_new_ad(tmp_path: Path) -> None:
     write_random_bundle(tmp_path / "b", 60)
     model = loaded(tmp_path / "b", tmp_path)
-    with pytest.raises(Problem, match="no tokenizer"):
+    with pytest.raises(ChangeRefused, match="no tokenizer"):
         model.live.change([insert("x")])
     model.live.change([AdChange(operation="pause", item_id="item-1")])
     assert "item-1" not in served(model)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from adbeam.catalogue import live
 from adbeam.serving import metrics
 from adbeam.serving.metrics import METRICS, Metrics
 
-SOURCES = Path(metrics.__file__).parent
+SOURCES = [Path(room.__file__).parent for room in (metrics, live)]
 
 
 class RayMetric:
@@ -59,7 +60,7 @@ def test_counters_are_summed_gauges_kept_last_and_nothing_is_sent_twice(monkeypa
 
 def test_every_recorded_name_is_declared_and_every_declared_name_is_recorded() -> None:
     recorded = set()
-    for path in SOURCES.glob("*.py"):
+    for path in (source for folder in SOURCES for source in folder.rglob("*.py")):
         if path.name != "metrics.py":
             recorded |= set(re.findall(r'"(adbeam_[a-z_]+)"', path.read_text(encoding="utf-8")))
     assert recorded == set(METRICS)

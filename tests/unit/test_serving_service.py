@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from adbeam.beams.cost import BatchCost
-from adbeam.serving.catalogue import PopularAds
+from adbeam.catalogue.ads import PopularAds
 from adbeam.serving.config import ServingConfig
-from adbeam.serving.engine import LoadedModel
+from adbeam.serving.loaded_model import LoadedModel, ModelFacts
 from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
 from adbeam.serving.problems import Problem
@@ -64,7 +64,8 @@ class GatedEngine:
 def model_of(engine: GatedEngine, popular: int = 3, cost: BatchCost | None = None) -> LoadedModel:
     ads = [(ad(f"popular-{place}", 1 / (1 + place)), f"advertiser-{place}", None) for place in range(popular)]
     cost = cost or BatchCost(0.1, 0.1, 0.001)
-    return LoadedModel(engine, cost, FULL, None, ("feed", "empty"), PopularAds(ads), time.monotonic())
+    facts = ModelFacts(engine.version, cost, FULL, None, ("feed", "empty"))
+    return LoadedModel(engine, facts, PopularAds(ads), time.monotonic())
 
 
 @asynccontextmanager

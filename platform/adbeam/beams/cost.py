@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from adbeam.errors import UserError
 
 FACTOR_BOUNDS = (0.25, 8.0)
@@ -58,6 +61,26 @@ class BatchCost:
     def batch_ms(self, rows: Sequence[float]) -> float:
         """Milliseconds of a batch, one entry of `rows` per request."""
         return self.a_ms + sum(self.request_ms(row) for row in rows)
+
+
+def fit(shapes: Sequence[tuple[int, int]], times_ms: Sequence[float]) -> BatchCost:
+    """Least squares of relative errors over (requests, rows a request), coefficients not below zero."""
+    design = np.array([(1.0, size, size * rows) for size, rows in shapes])
+    return BatchCost(*_non_negative(design / np.array(times_ms)[:, None]).tolist())
+
+
+def _non_negative(design: NDArray[np.float64]) -> NDArray[np.float64]:
+    """argmin |design x - 1| with x >= 0: three unknowns, so every subset of them is tried."""
+    target = np.ones(len(design))
+    best, least = np.zeros(design.shape[1]), np.inf
+    for subset in range(1, 2 ** design.shape[1]):
+        columns = [c for c in range(design.shape[1]) if subset >> c & 1]
+        found = np.linalg.lstsq(design[:, columns], target, rcond=None)[0]
+        loss = float(np.square(design[:, columns] @ found - target).sum())
+        if (found >= 0).all() and loss < least * (1 - 1e-9):
+            best, least = np.zeros(design.shape[1]), loss
+            best[columns] = found
+    return best
 
 
 class CorrectedCost:

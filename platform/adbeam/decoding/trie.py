@@ -179,14 +179,6 @@ class Trie:
             if len(empty):
                 raise empty_row(self, t, int(empty[0]))
 
-    def compacted(self) -> Trie:
-        """A new trie over the same items, without the traces of updates; built aside, then given to `Decoder.swap`."""
-        self.apply_pending()
-        with self._lock:
-            leaf_N = self.leaf_N.copy()
-            sids_NT = self.paths(self.depth - 1, self.levels[-1].present(np.maximum(leaf_N, 0)))
-        return Trie.build(sids_NT, self.codebooks, leaf_N >= 0)
-
 
 def empty_row(trie: Trie, level: int, entry: int) -> UserError:
     """The catalogue promises a prefix that leads to no ad."""

@@ -27,7 +27,7 @@ from adbeam.errors import UserError
 from adbeam.evaluation.baselines import BASELINES, Popularity, count_conversions, rank_popularity
 from adbeam.evaluation.config import EvaluationConfig
 from adbeam.evaluation.metrics import measure, money_weighted_mean
-from adbeam.evaluation.ranker import Ranker
+from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import Request, UserSequence, read_sequences, requests_in
 
@@ -59,10 +59,10 @@ def evaluate(config: EvaluateSettings, split: str = "test") -> dict[str, dict[st
     prepared = PreparedLog.open(work_dir / "prepared")
     bundle = load_bundle(work_dir / "bundles")
     popularity = popularity_before(prepared, split)
-    ranker = Ranker.of(bundle, config.evaluation.order_by, trends=prepared.trends())
+    recommender = Recommender.of(bundle, config.evaluation.order_by, include_paused=True, trends=prepared.trends())
     requests = judged_requests(prepared, split, config.evaluation.max_requests)
     began = time.monotonic()
-    rows = list(_judge(requests, ranker, popularity, config.decoding.widths, config.evaluation.cutoffs))
+    rows = list(_judge(requests, recommender, popularity, config.decoding.widths, config.evaluation.cutoffs))
     table = summarise(rows)
     details = {"step": "evaluate", "split": split, "bundle": bundle.version, "requests": len(requests),
                "order_by": config.evaluation.order_by}  # fmt: skip
@@ -70,7 +70,7 @@ def evaluate(config: EvaluateSettings, split: str = "test") -> dict[str, dict[st
     with artifacts.publish(target, details) as staging:
         pq.write_table(pa.Table.from_pylist(rows), staging / "requests.parquet")
         artifacts.write_json(staging / "table.json", table)
-    print_table(table, config.evaluation.cutoffs, f"{split}: {len(requests)} requests, {len(ranker.ads)} ads")
+    print_table(table, config.evaluation.cutoffs, f"{split}: {len(requests)} requests, {len(recommender.ads)} ads")
     print(f"evaluated in {time.monotonic() - began:.0f} s; wrote {target}")
     return table
 
@@ -101,7 +101,7 @@ def _sequences(prepared: PreparedLog) -> Iterator[UserSequence]:
 
 def _judge(
     requests: Sequence[Request],
-    ranker: Ranker,
+    recommender: Recommender,
     popularity: Popularity,
     widths: tuple[int, ...],
     cutoffs: tuple[int, ...],
@@ -111,7 +111,7 @@ def _judge(
     for start in track(range(0, len(requests), PART), description="judging"):
         part = requests[start : start + PART]
         for question in ("all", "new"):
-            lists = ranker.rank(part, widths, k, new_only=question == "new")
+            lists = recommender.rank(part, widths, k, new_only=question == "new")
             for request, ranked in zip(part, lists, strict=True):
                 yield from _rows(request, question, ranked, popularity, cutoffs)
 

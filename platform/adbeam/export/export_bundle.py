@@ -19,9 +19,9 @@ from adbeam.decoding.config import DecodingConfig
 from adbeam.errors import UserError
 from adbeam.evaluation.config import EvaluationConfig
 from adbeam.evaluation.evaluate import judged_requests, popularity_before
-from adbeam.evaluation.ranker import Ranker
-from adbeam.features.spec import FeatureSpec
 from adbeam.export.ladder_quality import measure_ladder
+from adbeam.features.spec import FeatureSpec
+from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.model import build_model
 from adbeam.model.config import ModelConfig
@@ -86,7 +86,9 @@ def export(config: ExportSettings) -> Path:
     encoder = LazyTokenizer(token_settings, codebooks)
     if updates is not None:
         catalogue, watermark = fold_updates(catalogue, updates, encoder)
-    quality = _ladder_quality(config, prepared, Ranker(model, catalogue, means, trends=prepared.trends(), ecpm=True))
+    quality = _ladder_quality(
+        config, prepared, Recommender(model, catalogue, means, include_paused=True, trends=prepared.trends(), ecpm=True)
+    )
     full = next((entry for entry in quality["schedules"] if tuple(entry["widths"]) == config.decoding.widths), None)
     return write_bundle(
         bundles,
@@ -135,7 +137,7 @@ def _with_popularity(catalogue: pa.Table, popularity: dict[str, int]) -> pa.Tabl
     return catalogue.append_column("popularity", pa.array(counts, pa.int64()))
 
 
-def _ladder_quality(config: ExportSettings, prepared: PreparedLog, ranker: Ranker) -> dict[str, Any]:
+def _ladder_quality(config: ExportSettings, prepared: PreparedLog, recommender: Recommender) -> dict[str, Any]:
     """Measured on validation requests spread over the users; unmeasured where the log has none."""
     wanted = config.training.ladder_requests
     try:
@@ -145,7 +147,7 @@ def _ladder_quality(config: ExportSettings, prepared: PreparedLog, ranker: Ranke
     if not requests:
         return {"metric": "none", "full_widths": list(config.decoding.widths), "schedules": []}
     chosen = np.linspace(0, len(requests) - 1, min(wanted, len(requests))).round().astype(int)
-    return measure_ladder(ranker, [requests[place] for place in np.unique(chosen)], config.decoding.widths)
+    return measure_ladder(recommender, [requests[place] for place in np.unique(chosen)], config.decoding.widths)
 
 
 def _embedder_files(config: TokensConfig) -> list[Path]:

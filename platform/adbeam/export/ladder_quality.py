@@ -9,21 +9,21 @@ import numpy as np
 
 from adbeam.beams.ladder import generate_schedules
 from adbeam.evaluation.metrics import recall_at, value_recall_at
-from adbeam.evaluation.ranker import Ranker
+from adbeam.inference.recommender import Recommender
 from adbeam.logs.requests import Request
 
 
 def measure_ladder(
-    ranker: Ranker, requests: Sequence[Request], full_widths: Sequence[int], *, k: int = 10
+    recommender: Recommender, requests: Sequence[Request], full_widths: Sequence[int], *, k: int = 10
 ) -> dict[str, Any]:
     """The bundle's `ladder_quality.json`: recall@k, the share of converted money found, and the expected eCPM of an
-    answered ad (of a ranker that finds it), by schedule.
+    answered ad (of a recommender that finds it), by schedule.
 
     `quality` is recall@k, what the ladder's Pareto rungs are chosen by.
     """
     schedules = []
     for widths in generate_schedules(full_widths):
-        valued = ranker.valued(requests, widths, k)
+        valued = recommender.valued(requests, widths, k)
         pairs = [([ad for ad, _ in answer], r.ad_targets()) for answer, r in zip(valued, requests, strict=True)]
         recall = float(np.mean([recall_at(answer, targets, k) for answer, targets in pairs]))
         value = float(np.mean([value_recall_at(answer, targets, k) for answer, targets in pairs]))

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from adbeam.evaluation.ranker import BATCH, Ranker
+from adbeam.inference.recommender import BATCH, Recommender
 from adbeam.logs.requests import Request, UserSequence
 from adbeam.market.log import ad_id, events_of, request_id, user_id
 from adbeam.market.play import NOTHING, Market
@@ -80,29 +80,31 @@ class Feed:
         self._waiting: pa.Table | None = None
         """Events whose moment has not come."""
 
-    def answer(self, ranker: Ranker, requests: Requests, widths: tuple[int, ...], count: int) -> np.ndarray:
-        """int [R, n] of ads that the ranker shows, NOTHING where it has fewer."""
+    def answer(self, recommender: Recommender, requests: Requests, widths: tuple[int, ...], count: int) -> np.ndarray:
+        """int [R, n] of ads that the recommender shows, NOTHING where it has fewer."""
         live_N = self.market.affordable(requests.day)
-        mask = np.array([live_N[int(ad.removeprefix("ad"))] for ad in ranker.ads])
+        mask = np.array([live_N[int(ad.removeprefix("ad"))] for ad in recommender.catalogue.item_ids])
         shown = np.full((len(requests), count), NOTHING)
         for start in range(0, len(requests), BATCH):
             asked = [self.audience.request(requests, r) for r in range(start, min(start + BATCH, len(requests)))]
-            ranked = ranker.rank(asked, widths, count, live=[mask] * len(asked))
+            ranked = recommender.rank(asked, widths, count, live=[mask] * len(asked))
             for r, ads in enumerate(ranked, start=start):
                 shown[r, : len(ads)] = [int(ad.removeprefix("ad")) for ad in ads]
         return shown
 
-    def play_day(self, ranker: Ranker, requests: Requests, widths: tuple[int, ...], count: int, version: str) -> float:
+    def play_day(
+        self, recommender: Recommender, requests: Requests, widths: tuple[int, ...], count: int, version: str
+    ) -> float:
         """Answer, draw what happens, write both logs; returns the expected revenue a request."""
-        shown = self.answer(ranker, requests, widths, count)
+        shown = self.answer(recommender, requests, widths, count)
         revenue = Market(self.market.world).expected_revenue(requests, shown)
         outcome = self.market.play(requests, shown)
         events = events_of(self.market.world, requests, shown, outcome).select(EVENT_SCHEMA.names)
-        self._write_requests(ranker, requests, shown, version)
+        self._write_requests(recommender, requests, shown, version)
         self._write_events(events, START_MS + (requests.day + 1) * DAY_MS, requests.day)
         return float(revenue.mean())
 
-    def _write_requests(self, ranker: Ranker, requests: Requests, shown: np.ndarray, version: str) -> None:
+    def _write_requests(self, recommender: Recommender, requests: Requests, shown: np.ndarray, version: str) -> None:
         rows = []
         for r in range(len(requests)):
             ads = [int(ad) for ad in shown[r] if ad >= 0]
@@ -115,7 +117,7 @@ class Feed:
                     "model_version": version,
                     "source": "model",
                     "item_ids": [ad_id(ad) for ad in ads],
-                    "sids": [list(ranker.sid(ad_id(ad)) or ()) for ad in ads],
+                    "sids": [list(recommender.sid(ad_id(ad)) or ()) for ad in ads],
                     "log_probabilities": [None for _ in ads],
                     "expected_ecpm": [None for _ in ads],
                 }

@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 
 from adbeam.evaluation.metrics import value_ndcg_at
-from adbeam.evaluation.ranker import Ranker
+from adbeam.inference.recommender import Recommender
 from adbeam.logs.requests import Request
 from adbeam.online.config import GateConfig
 from adbeam.training.batches import BatchMaker
@@ -51,8 +51,8 @@ class Verdict:
 
 
 def judge(
-    old: Ranker,
-    new: Ranker,
+    old: Recommender,
+    new: Recommender,
     table: pa.Table,
     maker: BatchMaker,
     requests: Sequence[Request],
@@ -66,7 +66,7 @@ def judge(
     gained_B = likelihoods(new.model, table, maker) - likelihoods(old.model, table, maker)
     if not np.isfinite(gained_B).all():
         return Verdict(False, "the new model's likelihoods are not finite", len(gained_B))
-    before_B, after_B = (_ndcg(ranker, requests, config.cutoff, widths) for ranker in (old, new))
+    before_B, after_B = (_ndcg(recommender, requests, config.cutoff, widths) for recommender in (old, new))
     return decide(gained_B, before_B, after_B, config, owed)
 
 
@@ -114,7 +114,7 @@ def lower_bound(difference_B: np.ndarray, confidence: float, seed: int = 0) -> f
     return float(np.quantile(difference_B[draws].mean(axis=1), 1 - confidence))
 
 
-def _ndcg(ranker: Ranker, requests: Sequence[Request], k: int, widths: tuple[int, ...]) -> np.ndarray:
-    ranked = ranker.rank(requests, widths, k)
+def _ndcg(recommender: Recommender, requests: Sequence[Request], k: int, widths: tuple[int, ...]) -> np.ndarray:
+    ranked = recommender.rank(requests, widths, k)
     pairs = zip(ranked, requests, strict=True)
     return np.array([value_ndcg_at(answer, request.ad_targets(), k) for answer, request in pairs])

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from adbeam import artifacts
 from adbeam.bundle import EMBEDDER, load_bundle, resolve, write_bundle
-from adbeam.evaluation.ranker import Ranker
+from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence
 from adbeam.model import build_model
@@ -176,8 +176,15 @@ def gate(loop: Loop, number: int) -> Step:
     new_model = build_model(bundle.model_config)
     new_model.load_state_dict(load_file(loop.folder(number, "train") / WEIGHTS))
     means = maker.buckets.means.tolist()
-    old = Ranker.of(bundle, order_by="expected_value", trends=prepared.trends())
-    new = Ranker(new_model.eval(), bundle.catalogue, means, order_by="expected_value", trends=prepared.trends())
+    old = Recommender.of(bundle, order_by="expected_value", include_paused=True, trends=prepared.trends())
+    new = Recommender(
+        new_model.eval(),
+        bundle.catalogue,
+        means,
+        order_by="expected_value",
+        include_paused=True,
+        trends=prepared.trends(),
+    )
     judged = range(max(1, number - config.online.gate.rounds + 1), number + 1)
     requests = [
         request

@@ -17,13 +17,12 @@ import numpy as np
 import torch
 
 from adbeam.bundle import Bundle
-from adbeam.evaluation.ranker import Ranker
 from adbeam.features.batch import ContextBatch, TrainBatch
 from adbeam.features.contexts import Contexts, Moment, build_contexts
 from adbeam.features.history import History
+from adbeam.inference.recommender import Recommender
 from adbeam.logs.requests import Request, UserSequence
 from adbeam.logs.trending import TrendTable
-from adbeam.model import build_model
 from adbeam.rewards.config import ListsConfig
 from adbeam.rewards.features import Past
 from adbeam.rewards.scoring import Question, RewardModel
@@ -63,12 +62,11 @@ class ListMaker:
     ) -> None:
         self.config, self.reward, self.source = config, reward, source
         self.widths = tuple(round(width * config.width_multiple) for width in widths)
-        self.model = build_model(bundle.model_config)
-        self.model.load_state_dict(bundle.weights)
-        self.ranker = Ranker(self.model.eval(), bundle.catalogue, bundle.settings.ecpm_means, trends=trends)
+        self.recommender = Recommender.of(bundle, include_paused=True, trends=trends)
+        self.model = self.recommender.model
         self.model_version = bundle.version
         self.tokens_version = bundle.settings.tokens_version
-        self._live = self.ranker.live_sids()
+        self._live = self.recommender.live_sids()
         self._seed = seed
 
     def samples(self, asks: Sequence[Ask]) -> list[dict[str, Any]]:
@@ -77,7 +75,7 @@ class ListMaker:
             return []
         contexts = self._contexts(asks)
         batch = contexts.batch()
-        results = self.ranker.decoder.decode(batch, [self.widths] * len(asks))
+        results = self.recommender.decoder.decode(batch, [self.widths] * len(asks))
         chosen = [
             self._choose(ask, [tuple(sid) for sid in found.sids_nT.tolist()], found.log_probability_n.numpy())
             for ask, found in zip(asks, results, strict=True)
@@ -90,16 +88,16 @@ class ListMaker:
     def _contexts(self, asks: Sequence[Ask]) -> Contexts:
         histories = []
         for ask in asks:
-            code_HT, known_H = self.ranker.sids.lookup(ask.events.item_H)
+            code_HT, known_H = self.recommender.catalogue.sids.lookup(ask.events.item_H)
             histories.append(History.of(ask.events, code_HT[known_H], known_H).before(ask.moment.now_ms))
-        return build_contexts(histories, [ask.moment for ask in asks], self.ranker.spec, self.ranker.trends)
+        return build_contexts(histories, [ask.moment for ask in asks], self.recommender.spec, self.recommender.trends)
 
     def _choose(self, ask: Ask, beam: list[Sid], log_probability_w: np.ndarray) -> dict[Sid, str]:
         """{SID: item} of up to n candidates. The draw depends on the request and the seed only."""
         config, chosen = self.config, dict[Sid, str]()
         rng = np.random.default_rng([self._seed, *ask.request_id.encode()])
         for item in ask.exposed[: config.candidates // 2]:
-            sid = self.ranker.sid(item)
+            sid = self.recommender.sid(item)
             if sid is not None:
                 chosen[sid] = item
         random = round(config.random_share * config.candidates)
@@ -123,7 +121,7 @@ class ListMaker:
         for sid in sids:
             if count <= 0:
                 return
-            items = self.ranker.items(sid)
+            items = self.recommender.items(sid)
             if sid not in chosen and items:
                 chosen[sid], count = items[0], count - 1
 

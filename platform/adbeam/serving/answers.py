@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from adbeam.serving.query import Decoded
+from adbeam.tokens.index import Sid
+from adbeam.tokens.updates import AdChange
 
 Body = dict[str, Any]
 
@@ -41,3 +44,12 @@ def fallback_body(
         "decode_ms": 0.0,
     }
     return {"request_id": request_id, "ads": ads, "served": served}
+
+
+def receipt_body(last: int, changes: Sequence[AdChange], sids: Sequence[Sid | None]) -> Body:
+    """What became of changes of ads; `last` is the number of the last in the update log."""
+    ads = [
+        {"item_id": change.item_id, "operation": change.operation, "sid": sid}
+        for change, sid in zip(changes, sids, strict=True)
+    ]
+    return {"last": last, "ads": ads}

@@ -10,10 +10,10 @@ import time
 
 from adbeam.beams.backlog import QueuedRequest
 from adbeam.beams.config import BeamPolicyConfig
-from adbeam.serving.decode_loop import DecodeLoop, Refusal
-from adbeam.serving.engine import LoadedModel
-from adbeam.serving.metrics import Recorder
-from adbeam.serving.query import Decoded, Query, Waiting
+from adbeam.recorder import Recorder
+from adbeam.serving.decode_loop import DecodeLoop
+from adbeam.serving.loaded_model import LoadedModel
+from adbeam.serving.query import Decoded, Query, Refusal, Waiting
 from adbeam.serving.reply_lag import ReplyLag
 
 MIN_VALUE = 1e-9
@@ -29,7 +29,7 @@ class AwaitedDecoding:
         self._lag = ReplyLag()
         self._loop: asyncio.AbstractEventLoop | None = None
         ladder = model.ladder(policy)
-        self.decoding = DecodeLoop(model.engine, ladder, model.cost, policy, self._delivered, stuck_seconds)
+        self.decoding = DecodeLoop(model.engine, ladder, model.facts.cost, policy, self._delivered, stuck_seconds)
 
     @property
     def started(self) -> bool:
@@ -48,9 +48,11 @@ class AwaitedDecoding:
 
     def take_model(self, model: LoadedModel) -> None:
         """Put another model in force: requests decoded from now on see it."""
-        self.decoding.swap(model.engine, model.ladder(self._policy), model.cost, self._policy)
+        self.decoding.swap(model.engine, model.ladder(self._policy), model.facts.cost, self._policy)
 
-    async def decoded(self, query: Query, value: float | None, deadline_ms: float, arrived_s: float) -> Decoded | str:
+    async def decoded(
+        self, query: Query, value: float | None, deadline_ms: float, arrived_s: float
+    ) -> Decoded | Refusal:
         """The decoded answer, or why there is none in time: "late" or "queue_full"."""
         assert self._loop is not None
         arrived_ms = arrived_s * 1000.0
@@ -85,7 +87,7 @@ class AwaitedDecoding:
         assert self._loop is not None
         if self._loop.is_closed():
             return
-        outcomes: list[Decoded | str] = [decoded] * len(batch) if isinstance(decoded, str) else list(decoded)
+        outcomes: list[Decoded | Refusal] = [decoded] * len(batch) if isinstance(decoded, str) else list(decoded)
         self._loop.call_soon_threadsafe(self._resolve, batch, outcomes, time.monotonic())
         if decoded and not isinstance(decoded, str):
             self._metrics.observe("adbeam_decode_seconds", decoded[0].decode_ms / 1000)
@@ -94,7 +96,7 @@ class AwaitedDecoding:
                 self._metrics.observe("adbeam_queue_delay_seconds", entry.queue_ms / 1000)
                 self._metrics.observe("adbeam_beam_width", entry.widths[-1])
 
-    def _resolve(self, batch: list[Waiting], outcomes: list[Decoded | str], posted_s: float) -> None:
+    def _resolve(self, batch: list[Waiting], outcomes: list[Decoded | Refusal], posted_s: float) -> None:
         self._lag.observe(posted_s)
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if not waiting.future.done():

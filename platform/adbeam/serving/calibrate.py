@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from statistics import median
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adbeam.beams.cost import BatchCost, beam_rows
+from adbeam.beams.cost import BatchCost, beam_rows, fit
 from adbeam.beams.ladder import Ladder, Widths
-from adbeam.decoding.cost import fit
+from adbeam.catalogue.blocked import Blocked
 from adbeam.decoding.recorded_engine import RecordedEngine
 from adbeam.decoding.search import rounded_up
 from adbeam.errors import UserError
 from adbeam.records import HOUR_MS
-from adbeam.serving.query import Blocked, Query
-from adbeam.serving.schemas import HistoryEvent
-
-if TYPE_CHECKING:
-    from adbeam.serving.engine import ModelEngine
+from adbeam.serving.engine import ModelEngine
+from adbeam.serving.query import HistoryEvent, Query
 
 logger = logging.getLogger(__name__)
 
@@ -58,25 +56,43 @@ def record(engine: ModelEngine, ladder: Ladder, max_batch: int, count_max: int) 
 
 
 def calibrate(engine: ModelEngine, ladder: Ladder, max_batch: int, seconds: float) -> BatchCost:
-    """Fit the cost of a batch to timed answers of several batch sizes and rungs, for about `seconds`.
-
-    Cheap cells come first and all are measured in turn, so that a drift of the machine falls on all alike.
-    """
+    """Fit the cost of a batch to timed answers of several batch sizes and rungs, for about `seconds`."""
     queries = probe_queries(engine, max_batch)
     sizes = {1, max(1, max_batch // 4), max_batch}
     schedules = {ladder.rungs[rung].widths for rung in (ladder.full, (ladder.full + ladder.floor) // 2, ladder.floor)}
+
+    def decode(size: int, widths: Widths) -> None:
+        engine.answer(queries[:size], [widths] * size)
+
+    found = fit(*timed(decode, sizes, schedules, seconds))
+    return replace(found, c0_ms=max(found.c0_ms, LEAST_MS), c1_ms_per_row=max(found.c1_ms_per_row, LEAST_MS / 100))
+
+
+def timed(
+    decode: Callable[[int, Widths], object],
+    sizes: Collection[int],
+    schedules: Collection[Widths],
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[list[tuple[int, int]], list[float]]:
+    """What `fit` takes: (requests, rows a request) and milliseconds of batches that `decode` was timed with.
+
+    Cheap cells come first and all are measured in turn, so that a drift of the machine falls on all alike. The smallest
+    cell is always measured.
+    """
     cells = sorted(((size, widths) for size in sizes for widths in schedules), key=lambda c: c[0] * beam_rows(c[1]))
     taken: dict[tuple[int, Widths], list[float]] = {}
-    end = time.perf_counter() + seconds
-    _answer_ms(engine, queries[:1], cells[0][1])
-    while not taken or time.perf_counter() < end:
+    end = clock() + seconds
+    decode(1, cells[0][1])
+    while not taken or clock() < end:
         for size, widths in cells:
-            if taken and time.perf_counter() + min(taken.get((size, widths), [0.0])) / 1000 > end:
+            if taken and clock() + min(taken.get((size, widths), [0.0])) > end:
                 break
-            taken.setdefault((size, widths), []).append(_answer_ms(engine, queries[:size], widths))
+            started = clock()
+            decode(size, widths)
+            taken.setdefault((size, widths), []).append(clock() - started)
     shapes = [(size, beam_rows(widths)) for size, widths in taken]
-    found = fit(shapes, [median(times) for times in taken.values()])
-    return BatchCost(found.a_ms, max(found.c0_ms, LEAST_MS), max(found.c1_ms_per_row, LEAST_MS / 100))
+    return shapes, [1000 * median(times) for times in taken.values()]
 
 
 def probe_queries(engine: ModelEngine, count: int, ads: int = 10) -> list[Query]:
@@ -94,9 +110,3 @@ def probe_queries(engine: ModelEngine, count: int, ads: int = 10) -> list[Query]
         )
         queries.append(Query(None, history, engine.scenes[0], ads, now_ms, Blocked()))
     return queries
-
-
-def _answer_ms(engine: ModelEngine, queries: list[Query], widths: Widths) -> float:
-    started = time.perf_counter()
-    engine.answer(queries, [widths] * len(queries))
-    return (time.perf_counter() - started) * 1000

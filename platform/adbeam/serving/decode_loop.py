@@ -10,14 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Literal, Protocol
 
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.controller import BatchPlan, Controller, ControllerSignals
 from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Ladder, Widths
-from adbeam.decoding.branches import Step
-from adbeam.serving.query import Answer, Decoded, Query, Waiting
+from adbeam.serving.loaded_model import Engine
+from adbeam.serving.query import Answer, Decoded, Refusal, Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -27,27 +26,6 @@ FAILURES_BEFORE_FAULT = 3
 """Batches that fail one after the other before the replica reports itself as broken."""
 
 
-class Engine(Protocol):
-    """What the loop decodes with."""
-
-    @property
-    def version(self) -> str:
-        """Model version of the answers."""
-
-    def prepare_thread(self) -> None:
-        """Called once in the thread that will decode."""
-
-    def answer(self, queries: Sequence[Query], schedules: Sequence[Widths]) -> list[Answer]:
-        """One answer a query, searched with its beam widths."""
-
-    def close(self) -> None:
-        """Release what it holds."""
-
-    def path(self, sid: Sequence[int]) -> list[Step]:
-        """How the live catalogue narrows along a semantic ID; raises UserError when it does not fit the codebooks."""
-
-
-Refusal = Literal["late", "queue_full"]
 Deliver = Callable[[list[Waiting], list[Decoded] | Refusal], None]
 
 

@@ -12,8 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from adbeam.errors import UserError
-from adbeam.serving.metrics import Recorder
-from adbeam.serving.problems import Problem
+from adbeam.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ def answer_calls(connection: Connection, functions: dict[str, Callable[..., Any]
         error: Exception | None = None
         try:
             value = functions[name](*arguments)
-        except (UserError, Problem) as expected:
+        except UserError as expected:
             error = expected
         except Exception as unexpected:
             logger.exception("%s failed in the decode process", name)

@@ -27,19 +27,21 @@ from typing import Any
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Widths
+from adbeam.catalogue.ads import PopularAd, PopularAds
+from adbeam.catalogue.live import LiveNews
+from adbeam.catalogue.live_ads import LiveAds
 from adbeam.decoding.branches import Step
-from adbeam.serving.catalogue import PopularAd, PopularAds
+from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
-from adbeam.serving.engine import LoadedModel, load_model
 from adbeam.serving.engine_channel import Caller, Gathered, answer_calls
-from adbeam.serving.live import LiveAds, LiveNews
 from adbeam.serving.live_process import ProcessLive
-from adbeam.serving.metrics import Recorder
+from adbeam.serving.load_model import load_model
+from adbeam.serving.loaded_model import LoadedModel, ModelFacts
 from adbeam.serving.query import Answer, Query
-from adbeam.serving.schemas import AdChange
 from adbeam.serving.store import HistoryStore
 from adbeam.serving.store_load import open_store
 from adbeam.tokens.index import Sid
+from adbeam.tokens.updates import AdChange
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +52,7 @@ END_SECONDS = 2.0
 class Loaded:
     """What the replica must know of the model in its decode process."""
 
-    version: str
-    cost: BatchCost
-    full_widths: Widths
-    quality: dict[Widths, float] | None
-    scenes: tuple[str, ...]
+    facts: ModelFacts
     popular_ads: list[PopularAd]
     news: LiveNews | None
 
@@ -85,7 +83,7 @@ class ProcessEngine:
         """Verify and load a bundle there; raises UserError naming what is wrong with it."""
         settings = config.model_dump(mode="json"), policy.model_dump(mode="json")
         loaded: Loaded = self._decode.call("load", str(path), *settings, cost)
-        self.version = loaded.version
+        self.version = loaded.facts.version
         return loaded
 
     def live(self, first: LiveNews, poll_ms: float, metrics: Recorder) -> ProcessLive:
@@ -126,7 +124,7 @@ def load_in_process(
     metrics: Recorder,
     cost: BatchCost | None = None,
 ) -> LoadedModel:
-    """As engine.load_model, but the model lives in a child process, which opens the history store itself."""
+    """As load_model, but the model lives in a child process, which opens the history store itself."""
     engine = ProcessEngine(metrics)
     try:
         loaded = engine.load(path, config, policy, cost)
@@ -135,9 +133,7 @@ def load_in_process(
         raise
     live = engine.live(loaded.news, config.updates.poll_ms, metrics) if loaded.news is not None else None
     popular = PopularAds(loaded.popular_ads) if live is None else PopularAds(loaded.popular_ads, live.is_unchanged)
-    return LoadedModel(
-        engine, loaded.cost, loaded.full_widths, loaded.quality, loaded.scenes, popular, time.monotonic(), live
-    )
+    return LoadedModel(engine, loaded.facts, popular, time.monotonic(), live)
 
 
 class _Child:
@@ -165,9 +161,7 @@ class _Child:
         )
         news = self.news(0) if model.live is not None else None
         keep_loaded()
-        return Loaded(
-            model.version, model.cost, model.full_widths, model.quality, model.scenes, model.popular_ads.ads, news
-        )
+        return Loaded(model.facts, model.popular_ads.ads, news)
 
     def answer(self, queries: list[Query], schedules: list[Widths]) -> list[Answer]:
         return self.model.engine.answer(queries, schedules)

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from concurrent.futures import Executor
 
+from adbeam.recorder import Recorder
 from adbeam.serving.cache import ResultCache
 from adbeam.serving.eventlog import EventLog
-from adbeam.serving.metrics import Recorder
 from adbeam.serving.problems import field_problem
 from adbeam.serving.schemas import EventBatch
 from adbeam.serving.store import HistoryStore, now_ms

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adbeam.catalogue.ads import AdCatalogue
 from adbeam.features.batch import ContextBatch
 from adbeam.features.contexts import Moment, Trends, build_contexts
 from adbeam.features.history import History

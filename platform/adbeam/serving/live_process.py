@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Sequence
 
+from adbeam.catalogue.live import LiveNews, publish
+from adbeam.recorder import Recorder
 from adbeam.serving.engine_channel import Caller, EngineGone
-from adbeam.serving.live import LiveNews, publish
-from adbeam.serving.metrics import Recorder
-from adbeam.serving.schemas import AdChange
 from adbeam.tokens.index import Sid
+from adbeam.tokens.updates import AdChange
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ class ProcessLive:
         return item_id not in self._dead and item_id not in self._changed
 
     def change(self, changes: Sequence[AdChange]) -> tuple[int, list[Sid | None]]:
-        """Append changes and apply them there, and know of them here; raises Problem."""
+        """Append changes and apply them there, and know of them here; raises ChangeRefused or
+        LogUnavailable."""
         result: tuple[int, list[Sid | None]] = self._control.call("change", list(changes))
         self._ask()
         return result

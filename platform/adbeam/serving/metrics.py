@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
 Tags = tuple[tuple[str, str], ...]
@@ -55,19 +55,6 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
     "adbeam_request_log_dropped_rows": ("gauge", "Request rows lost because the log could not be written.", (), ()),
     "adbeam_event_log_dropped_rows": ("gauge", "Event rows lost because the log could not be written.", (), ()),
 }
-
-
-class Recorder(Protocol):
-    """Where values go."""
-
-    def add(self, name: str, value: float = 1.0, **tags: str) -> None:
-        """Raise a counter."""
-
-    def observe(self, name: str, value: float, **tags: str) -> None:
-        """One observation of a histogram."""
-
-    def set(self, name: str, value: float, **tags: str) -> None:
-        """The present value of a gauge."""
 
 
 class Metrics:

@@ -10,6 +10,9 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from adbeam.catalogue.live import LogUnavailable
+from adbeam.errors import UserError
+
 CONTENT_TYPE = "application/problem+json"
 SHOWN_ERRORS = 20
 
@@ -28,9 +31,6 @@ class Problem(Exception):
         super().__init__(detail)
         self.status, self.detail, self.errors, self.headers = status, detail, list(errors), dict(headers or {})
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _problem, (self.status, self.detail, self.errors, self.headers)
-
     def response(self) -> Response:
         """The answer to send."""
         body = {
@@ -43,13 +43,16 @@ class Problem(Exception):
         return Response(to_json(body), status_code=self.status, media_type=CONTENT_TYPE, headers=self.headers)
 
 
-def _problem(status: int, detail: str, errors: Sequence[Mapping[str, Any]], headers: Mapping[str, str]) -> Problem:
-    return Problem(status, detail, errors=errors, headers=headers)
-
-
 def field_problem(field: str, message: str, value: Any = None, status: int = 422) -> Problem:
     """One field is wrong."""
     return Problem(status, f"{field}: {message}", errors=[{"field": field, "message": message, "value": _shown(value)}])
+
+
+def change_problem(error: UserError) -> Problem:
+    """Why ads were not changed: 422 for what was asked, 503 for the log."""
+    if isinstance(error, LogUnavailable):
+        return Problem(503, error.what)
+    return field_problem(error.field or "changes", error.what, error.value)
 
 
 def validation_problem(error: ValidationError) -> Problem:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from adbeam.beams.backlog import QueuedRequest
-from adbeam.serving.schemas import AdRequest, HistoryEvent
-from adbeam.serving.store import UserHistory
+from adbeam.catalogue.blocked import Blocked
+from adbeam.records import Action, ItemKind
+
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """What an answer must not hold."""
+class HistoryEvent(BaseModel):
+    """One event of an inline history."""
 
-    item_ids: frozenset[str] = frozenset()
-    advertisers: frozenset[str] = frozenset()
-    categories: frozenset[str] = frozenset()
-    seen: bool = False
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    def __bool__(self) -> bool:
-        return bool(self.item_ids or self.advertisers or self.categories or self.seen)
+    item_id: Identifier
+    timestamp: int = Field(ge=0, le=1 << 53, description="Milliseconds since 1970, UTC.")
+    action: Action = Action.CONVERSION
+    item_kind: ItemKind = ItemKind.AD
+    value: float = Field(0.0, ge=0, le=1e12, allow_inf_nan=False, description="What the event was worth.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +38,6 @@ class Query:
     count: int
     now_ms: int
     blocked: Blocked
-
-    @classmethod
-    def of(cls, request: AdRequest, scene: str, now_ms: int) -> Query:
-        """The query of a validated request; `scene` and `now_ms` stand in where the request names none."""
-        filters = request.filters
-        return cls(
-            user_id=request.user_id,
-            history=None if request.history is None else tuple(request.history),
-            scene=request.scene or scene,
-            count=request.count,
-            now_ms=now_ms if request.timestamp is None else request.timestamp,
-            blocked=Blocked(
-                frozenset(filters.blocked_item_ids),
-                frozenset(filters.blocked_advertisers),
-                frozenset(filters.blocked_categories),
-                filters.exclude_seen,
-            ),
-        )
 
     def cache_key(self, model_version: str) -> Hashable:
         """Requests with this key may get the same answer for a while."""
@@ -86,11 +71,14 @@ class Decoded:
     decode_ms: float
 
 
+Refusal = Literal["late", "queue_full"]
+"""Why a query is not decoded."""
+
+
 @dataclass(eq=False, slots=True)
 class Waiting:
-    """A query in the queue. `future` gets a Decoded, or why there will be none ("late", "queue_full")."""
+    """A query in the queue. `future` gets a Decoded, or why there will be none."""
 
     query: Query
     queued: QueuedRequest
-    future: asyncio.Future[Decoded | str]
-    history: UserHistory | None = field(default=None)
+    future: asyncio.Future[Decoded | Refusal]

@@ -21,10 +21,11 @@ from adbeam.beams.config import BeamPolicyConfig
 from adbeam.errors import UserError
 from adbeam.serving.api import build_api
 from adbeam.serving.config import ReplicaOptions, ServingConfig
-from adbeam.serving.engine import LoadedModel, load_model
 from adbeam.serving.engine_process import keep_loaded, load_in_process
 from adbeam.serving.eventlog import EventLog, RequestLog
 from adbeam.serving.fleet import Fleet
+from adbeam.serving.load_model import load_model
+from adbeam.serving.loaded_model import LoadedModel
 from adbeam.serving.metrics import Metrics
 from adbeam.serving.policy import read_policy
 from adbeam.serving.rollout import BundleFollower, first_model

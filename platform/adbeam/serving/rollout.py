@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.bundle import earlier, resolve
 from adbeam.errors import UserError
+from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
-from adbeam.serving.engine import LoadedModel
-from adbeam.serving.metrics import Recorder
+from adbeam.serving.loaded_model import LoadedModel
 from adbeam.serving.store import HistoryStore
 
 if TYPE_CHECKING:

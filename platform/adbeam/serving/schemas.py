@@ -11,23 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
-from adbeam.records import Action, Event, ItemKind
+from adbeam.catalogue.blocked import Blocked
+from adbeam.records import Event
 from adbeam.serving.config import AdminConfig, DeadlineConfig, LimitsConfig
+from adbeam.serving.query import HistoryEvent, Identifier, Query
 from adbeam.tokens.updates import AdChange
-
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-
-
-class HistoryEvent(BaseModel):
-    """One event of an inline history."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    item_id: Identifier
-    timestamp: int = Field(ge=0, le=1 << 53, description="Milliseconds since 1970, UTC.")
-    action: Action = Action.CONVERSION
-    item_kind: ItemKind = ItemKind.AD
-    value: float = Field(0.0, ge=0, le=1e12, allow_inf_nan=False, description="What the event was worth.")
 
 
 class Filters(BaseModel):
@@ -61,6 +49,23 @@ class AdRequest(BaseModel):
         allow_inf_nan=False,
         description="Expected worth of the slot: kept wide longest, shed last.",
     )
+
+    def query(self, scene: str, now_ms: int) -> Query:
+        """What the engine is asked; `scene` and `now_ms` stand in where the request names none."""
+        filters = self.filters
+        return Query(
+            user_id=self.user_id,
+            history=None if self.history is None else tuple(self.history),
+            scene=self.scene or scene,
+            count=self.count,
+            now_ms=now_ms if self.timestamp is None else self.timestamp,
+            blocked=Blocked(
+                frozenset(filters.blocked_item_ids),
+                frozenset(filters.blocked_advertisers),
+                frozenset(filters.blocked_categories),
+                filters.exclude_seen,
+            ),
+        )
 
 
 class PostedEvent(Event):

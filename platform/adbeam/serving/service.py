@@ -18,18 +18,18 @@ from pydantic_core import to_json
 
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.errors import UserError
-from adbeam.serving.answers import Body, decoded_body, fallback_body
+from adbeam.recorder import Recorder
+from adbeam.serving.answers import Body, decoded_body, fallback_body, receipt_body
 from adbeam.serving.awaited import AwaitedDecoding
 from adbeam.serving.cache import ResultCache
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.decode_loop import DecodeLoop
-from adbeam.serving.engine import LoadedModel
 from adbeam.serving.eventlog import EventLog, RequestLog
 from adbeam.serving.feedback import Feedback
-from adbeam.serving.metrics import Recorder
+from adbeam.serving.loaded_model import LoadedModel
 from adbeam.serving.openrtb import BidRequest, BidResponse, SeatBid, bid_model, bids, slots
-from adbeam.serving.problems import Problem, field_problem
-from adbeam.serving.query import Decoded, Query
+from adbeam.serving.problems import Problem, change_problem, field_problem
+from adbeam.serving.query import Decoded, Query, Refusal
 from adbeam.serving.recent import RecentAnswers
 from adbeam.serving.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 from adbeam.serving.store import HistoryStore, now_ms
@@ -110,7 +110,7 @@ class RecommenderService:
 
     async def bid(self, request: BidRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
         """The JSON of a BidResponse, None for no bid; raises Problem 503 when nothing can be answered."""
-        parts = slots(request, self.model.scenes, self.config.openrtb, self.config.limits.count_max)
+        parts = slots(request, self.model.facts.scenes, self.config.openrtb, self.config.limits.count_max)
         asked = [self.request_type.model_validate(part.fields) for part in parts]
         answers = await asyncio.gather(
             *(self._answered(each, deadline_ms, arrived_s) for each in asked), return_exceptions=True
@@ -138,12 +138,11 @@ class RecommenderService:
         live = self.model.live
         if live is None:
             raise Problem(404, "this application follows no update log: set `updates.path` or `updates.redis_url`")
-        last, sids = await asyncio.get_running_loop().run_in_executor(None, live.change, request.changes)
-        ads = [
-            {"item_id": change.item_id, "operation": change.operation, "sid": sid}
-            for change, sid in zip(request.changes, sids, strict=True)
-        ]
-        return to_json({"last": last, "ads": ads})
+        try:
+            last, sids = await asyncio.get_running_loop().run_in_executor(None, live.change, request.changes)
+        except UserError as error:
+            raise change_problem(error) from None
+        return to_json(receipt_body(last, request.changes, sids))
 
     def health(self) -> str | None:
         """None while the replica works, else what is wrong."""
@@ -168,7 +167,7 @@ class RecommenderService:
         body = {
             "model_version": self.model.version,
             "model_age_seconds": round(time.monotonic() - self.model.loaded_s, 1),
-            "scenes": self.model.scenes,
+            "scenes": self.model.facts.scenes,
             "policy": signals.policy,
             "rung": signals.rung,
             "widths": signals.widths,
@@ -235,7 +234,7 @@ class RecommenderService:
             raise self._overloaded("in_flight")
         self.in_flight += 1
         try:
-            query = Query.of(request, self.model.scenes[0], now_ms())
+            query = request.query(self.model.facts.scenes[0], now_ms())
             body = await self._answer(query, request, deadline_ms, arrived_s)
         finally:
             self.in_flight -= 1
@@ -261,7 +260,7 @@ class RecommenderService:
         self.metrics.add("adbeam_expected_ecpm", outcome.answer.expected_ecpm)
         return decoded_body(request_id, outcome, source="model", degraded=False)
 
-    def _degraded(self, request_id: str, query: Query, reason: str, arrived_s: float) -> Body:
+    def _degraded(self, request_id: str, query: Query, reason: Refusal, arrived_s: float) -> Body:
         """The cached or popular answer for a request that was not decoded; raises Problem 503 when there is neither."""
         if reason == "late":
             self.metrics.add("adbeam_deadline_misses")
@@ -276,7 +275,7 @@ class RecommenderService:
             raise self._overloaded(reason)
         self.metrics.add("adbeam_degraded", reason=reason)
         waited_ms = (time.monotonic() - arrived_s) * 1000
-        return fallback_body(request_id, ads, self.model.version, self.model.full_widths, waited_ms)
+        return fallback_body(request_id, ads, self.model.version, self.model.facts.full_widths, waited_ms)
 
     def _cached(self, query: Query) -> Decoded | None:
         if not query.cacheable:
@@ -291,7 +290,7 @@ class RecommenderService:
         return replace(found, answer=replace(found.answer, ads=ads))
 
     def _request_type(self) -> type[AdRequest]:
-        return request_model(self.config.limits, self.config.deadline, self.model.scenes)
+        return request_model(self.config.limits, self.config.deadline, self.model.facts.scenes)
 
     def _overloaded(self, reason: str) -> Problem:
         self.metrics.add("adbeam_shed", reason=reason)

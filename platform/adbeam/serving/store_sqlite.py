@@ -109,10 +109,6 @@ class SqliteStore:
         row = self._connection().execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
-    def count_users(self) -> int:
-        """Users with a history."""
-        return int(self._connection().execute("SELECT count(*) FROM histories").fetchone()[0])
-
     def transaction(self) -> _Transaction:
         """All or nothing; waits for other writers, in this process or another."""
         connection = self._connection()

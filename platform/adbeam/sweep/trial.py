@@ -74,8 +74,8 @@ def judge(config: Config, requests: int) -> float:
 
     from adbeam.evaluation.evaluate import judged_requests
     from adbeam.evaluation.metrics import recall_at
-    from adbeam.evaluation.ranker import Ranker
     from adbeam.export.export_bundle import catalogue_with_sids, trained_model
+    from adbeam.inference.recommender import Recommender
     from adbeam.logs.prepared import PreparedLog
 
     work_dir = Path(config.work_dir)
@@ -85,7 +85,9 @@ def judge(config: Config, requests: int) -> float:
     asked = judged_requests(prepared, "validation", None)
     chosen = np.unique(np.linspace(0, len(asked) - 1, min(requests, len(asked))).round().astype(int))
     part = [asked[place] for place in chosen]
-    ranked = Ranker(model, catalogue, means, trends=prepared.trends()).rank(part, config.decoding.widths, 10)
+    ranked = Recommender(model, catalogue, means, include_paused=True, trends=prepared.trends()).rank(
+        part, config.decoding.widths, 10
+    )
     return float(
         np.mean([recall_at(items, request.ad_targets(), 10) for items, request in zip(ranked, part, strict=True)])
     )

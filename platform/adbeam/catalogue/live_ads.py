@@ -11,52 +11,19 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from adbeam.bundle import Bundle
+from adbeam.catalogue.ads import AdCatalogue
+from adbeam.catalogue.live import ChangeRefused, LiveNews, LogUnavailable, publish
 from adbeam.decoding import Trie
 from adbeam.errors import UserError
-from adbeam.serving.catalogue import AdCatalogue
-from adbeam.serving.metrics import Recorder
-from adbeam.serving.problems import Problem, field_problem
+from adbeam.recorder import Recorder
 from adbeam.tokens.encoder import LazyTokenizer
 from adbeam.tokens.follower import Follower, insertion
 from adbeam.tokens.index import Sid
 from adbeam.tokens.updates import AdChange, AdUpdate, UpdateLog
 
 logger = logging.getLogger(__name__)
-
-
-class Live(Protocol):
-    """What a replica asks of the ads that follow the update log, in this process or in the decode process."""
-
-    @property
-    def watermark(self) -> int:
-        """Newest update that has been applied."""
-
-    def is_live(self, item_id: str) -> bool:
-        """Whether an ad may be shown now."""
-
-    def change(self, changes: Sequence[AdChange]) -> tuple[int, list[Sid | None]]:
-        """Append changes and apply them: (number of the last, SID of each inserted ad); raises Problem."""
-
-    def publish(self) -> None:
-        """Set the gauges."""
-
-    def stop(self) -> None:
-        """Follow no longer."""
-
-
-@dataclass(frozen=True)
-class LiveNews:
-    """What has changed since index version `since`: every ad named, whether it is live, and still as in the bundle."""
-
-    version: int
-    watermark: int
-    skipped: int
-    age_seconds: float
-    ads: list[tuple[str, bool, bool]]
 
 
 class LiveAds:
@@ -100,7 +67,7 @@ class LiveAds:
     def change(self, changes: Sequence[AdChange]) -> tuple[int, list[Sid | None]]:
         """Append `changes` and apply them here: (number of the last, SID of each inserted ad).
 
-        All or nothing: raises Problem 422 naming the change that cannot be made, 503 when the log cannot be written.
+        All or nothing: raises ChangeRefused naming the change that cannot be made, LogUnavailable without the log.
         """
         with self._changing:
             return self._change(changes)
@@ -111,9 +78,11 @@ class LiveAds:
             updates = [self._update(changes, place) for place in range(len(changes))]
             last = self.updates.append(updates)
             self.follower.poll()
+        except ChangeRefused:
+            raise
         except (UserError, OSError, sqlite3.Error) as error:
             logger.error("ads cannot be changed: %s", error)
-            raise Problem(503, f"the update log cannot be written: {error}") from None
+            raise LogUnavailable(f"the update log cannot be written: {error}") from None
         return last, [update.sid for update in updates]
 
     @property
@@ -141,9 +110,11 @@ class LiveAds:
             try:
                 return insertion(self.encoder, change.item)
             except UserError as error:
-                raise field_problem(f"changes.{place}.item", str(error), change.item_id) from None
+                raise ChangeRefused(str(error), field=f"changes.{place}.item", value=change.item_id) from None
         if change.item_id not in self._catalogue.index and not _inserted(changes[:place], change.item_id):
-            raise field_problem(f"changes.{place}.item_id", "Input should be the id of a known ad", change.item_id)
+            raise ChangeRefused(
+                "Input should be the id of a known ad", field=f"changes.{place}.item_id", value=change.item_id
+            )
         return AdUpdate(operation=change.operation, item_id=change.item_id, ecpm=change.ecpm)
 
     def _applied(self, update: AdUpdate, sid: Sid | None) -> None:
@@ -164,13 +135,6 @@ class LiveAds:
 
     def _settled(self) -> None:
         self._trie.apply_pending()
-
-
-def publish(metrics: Recorder, news: LiveNews, heard_seconds_ago: float = 0.0) -> None:
-    """Set the gauges of the update log."""
-    metrics.set("adbeam_ad_updates_watermark", news.watermark)
-    metrics.set("adbeam_ad_updates_skipped", news.skipped)
-    metrics.set("adbeam_ad_updates_age_seconds", news.age_seconds + heard_seconds_ago)
 
 
 def _inserted(changes: Sequence[AdChange], item_id: str) -> bool:

@@ -10,14 +10,15 @@ import pytest
 from tests.bundles import write_random_bundle
 
 from adbeam.bundle import Bundle, load_bundle
-from adbeam.evaluation.ranker import Ranker
+from adbeam.catalogue.blocked import Blocked
+from adbeam.inference.recommender import Recommender
 from adbeam.logs.requests import Request, UserSequence, requests_in
 from adbeam.logs.trending import WINDOWS_HOURS, TrendTable
 from adbeam.model import build_model
 from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine import ModelEngine
 from adbeam.serving.metrics import Metrics
-from adbeam.serving.query import Blocked, Query
+from adbeam.serving.query import Query
 from adbeam.serving.store_sqlite import SqliteStore
 
 
@@ -56,7 +57,7 @@ def request() -> Request:
 
 
 def test_ads_of_one_sid_come_by_ecpm_then_recency_offline_and_served_alike(bundle: Bundle, tmp_path: Path) -> None:
-    ranked = Ranker.of(bundle).rank([request()], (16, 64, 64), 40)[0]
+    ranked = Recommender.of(bundle).rank([request()], (16, 64, 64), 40)[0]
     place = {item: n for n, item in enumerate(ranked)}
     assert len(place) == 40
     assert all(place[f"item-{row + 1}"] == place[f"item-{row}"] - 1 for row in range(0, 40, 2))
@@ -68,24 +69,24 @@ def test_ads_of_one_sid_come_by_ecpm_then_recency_offline_and_served_alike(bundl
 
 def test_popularity_breaks_ties_where_it_is_given(bundle: Bundle) -> None:
     popularity = {f"item-{row}": 3 for row in range(0, 40, 2)}
-    ranked = Ranker.of(bundle, popularity=popularity).rank([request()], (16, 64, 64), 40)[0]
+    ranked = Recommender.of(bundle, popularity=popularity).rank([request()], (16, 64, 64), 40)[0]
     assert all(ranked.index(f"item-{row}") == ranked.index(f"item-{row + 1}") - 1 for row in range(0, 40, 2))
 
 
 def test_ads_come_with_their_expected_ecpm_where_it_is_asked_for(bundle: Bundle) -> None:
     model = build_model(bundle.model_config)
     model.load_state_dict(bundle.weights)
-    ranker = Ranker(model, bundle.catalogue, bundle.settings.ecpm_means, ecpm=True)
+    recommender = Recommender(model, bundle.catalogue, bundle.settings.ecpm_means, ecpm=True)
     asked = ([request()], (16, 64, 64), 10)
-    (answer,) = ranker.valued(*asked)
-    assert [ad for ad, _ in answer] == Ranker.of(bundle).rank(*asked)[0]
+    (answer,) = recommender.valued(*asked)
+    assert [ad for ad, _ in answer] == Recommender.of(bundle).rank(*asked)[0]
     means = bundle.settings.ecpm_means
     assert all(min(means) <= ecpm <= max(means) for _, ecpm in answer)
-    assert all(np.isnan(ecpm) for _, ecpm in Ranker.of(bundle).valued(*asked)[0])
+    assert all(np.isnan(ecpm) for _, ecpm in Recommender.of(bundle).valued(*asked)[0])
 
 
 def test_the_history_is_what_has_a_sid(bundle: Bundle) -> None:
-    history = Ranker.of(bundle).history(request())
+    history = Recommender.of(bundle).history(request())
     assert history.code_HT.tolist() == [bundle.catalogue.to_pylist()[3]["sid"]]
 
 
@@ -93,4 +94,4 @@ def test_a_model_that_does_not_look_at_trends_ranks_beside_a_log_that_has_some(b
     shares = {f"share_{hours}h": [1.0] for hours in WINDOWS_HOURS}
     trends = TrendTable(pa.table({"hour": [0], "item_id": ["item-4"], **shares}))
     asked = ([request()], (16, 64, 64), 40)
-    assert Ranker.of(bundle, trends=trends).rank(*asked) == Ranker.of(bundle).rank(*asked)
+    assert Recommender.of(bundle, trends=trends).rank(*asked) == Recommender.of(bundle).rank(*asked)

@@ -7,7 +7,7 @@ the replica serves; a row never changes, so that readers need no lock. One threa
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, repeat
 from typing import Any
 
@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adbeam.bundle import SID_COLUMN
+from adbeam.catalogue.blocked import Blocked
 from adbeam.decoding.filters import ItemFilter
 from adbeam.errors import UserError
 from adbeam.features.sid_table import SidTable
 from adbeam.records import CatalogueItem, ItemKind, Status
-from adbeam.serving.query import Blocked
 from adbeam.tokens.index import Sid, SidIndex
 
 POPULARITY_COLUMNS = ("popularity", "ecpm")
@@ -32,8 +32,20 @@ KEPT_MASKS = 256
 class AdCatalogue:
     """Items with a SID. Only active ads are servable; the others are known as parts of histories."""
 
-    def __init__(self, table: pa.Table, levels: int) -> None:
-        table = table.filter(pc.is_valid(table.column(SID_COLUMN)))
+    def __init__(
+        self,
+        table: pa.Table,
+        levels: int,
+        *,
+        include_paused: bool = False,
+        popularity: Mapping[str, float] | None = None,
+    ) -> None:
+        """`include_paused` serves paused ads too: they were live when the log was written. Ads of one SID come by live
+        eCPM, then recency; with `popularity` given, by that."""
+        if include_paused:
+            active = pa.repeat(pa.scalar(Status.ACTIVE.value), len(table))
+            table = table.set_column(table.column_names.index("status"), "status", active)
+        table.filter(pc.is_valid(table.column(SID_COLUMN)))
         self.item_ids: list[str] = table.column("item_id").to_pylist()
         self.row_of = {item_id: row for row, item_id in enumerate(self.item_ids)}
         self._title = table.column("title").to_pylist()
@@ -51,7 +63,7 @@ class AdCatalogue:
         """Which rows of the bundle were live when it was made."""
         if not self.live_R.any():
             raise UserError("the bundle's catalogue holds no active ad", field="catalogue", remedy="export it again")
-        self.index = SidIndex.of_catalogue(table)
+        self.index = SidIndex.of_catalogue(table if popularity is None else _valued_by(table, popularity))
         self.sids = SidTable.of_catalogue(table, levels)
         self.sids_RT = self.sids.lookup(self.item_ids)[0]
         self._inserted_sids: list[Sid] = []
@@ -82,6 +94,11 @@ class AdCatalogue:
         """int64, the rows of items, servable or not; -1 for an unknown one."""
         return np.fromiter(map(self.row_of.get, item_ids, repeat(-1)), np.int64, len(item_ids))
 
+    def known_rows(self, item_ids: Iterable[str]) -> np.ndarray:
+        """int64, the rows of those items that have one."""
+        row = self.rows(list(item_ids))
+        return row[row >= 0]
+
     def codes(self, row_H: np.ndarray) -> np.ndarray:
         """int32 [H, T], the semantic ids of rows."""
         bundled = len(self.sids_RT)
@@ -94,7 +111,7 @@ class AdCatalogue:
 
     def item_filter(self, blocked: Blocked, seen: Iterable[str]) -> ItemFilter:
         """A request's filter as the search takes it: ids one by one, advertisers and categories as a shared mask."""
-        deny = self._known(blocked.item_ids | frozenset(seen) if blocked.seen else blocked.item_ids)
+        deny = self.known_rows(blocked.item_ids | frozenset(seen) if blocked.seen else blocked.item_ids)
         return ItemFilter(self._allowed(blocked.advertisers, blocked.categories), deny)
 
     def ad(self, row: int, score: float, probability: float | None, ecpm: float | None) -> dict[str, Any]:
@@ -147,10 +164,6 @@ class AdCatalogue:
             self._masks.popitem(last=False)
         return allow_R
 
-    def _known(self, item_ids: Iterable[str]) -> np.ndarray:
-        row = self.rows(list(item_ids))
-        return row[row >= 0]
-
 
 PopularAd = tuple[dict[str, Any], str | None, str | None]
 """The ad as the response carries it, its advertiser and its category."""
@@ -189,6 +202,12 @@ def _rows_by_value(values: Sequence[str | None]) -> dict[str, np.ndarray]:
         if value is not None:
             rows.setdefault(value, []).append(row)
     return {value: np.array(held, np.int64) for value, held in rows.items()}
+
+
+def _valued_by(table: pa.Table, popularity: Mapping[str, float]) -> pa.Table:
+    """The catalogue with counts in the place of eCPMs."""
+    counts = pa.array([float(popularity.get(item, 0)) for item in table.column("item_id").to_pylist()])
+    return table.set_column(table.column_names.index("ecpm"), "ecpm", counts)
 
 
 def _popular_rows(table: pa.Table, live_R: np.ndarray) -> np.ndarray:

@@ -1,0 +1,61 @@
+"""The ads that follow the update log, as a replica sees them: what it asks, what it hears, what can go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from adbeam.errors import UserError
+from adbeam.recorder import Recorder
+from adbeam.tokens.index import Sid
+from adbeam.tokens.updates import AdChange
+
+
+class ChangeRefused(UserError):
+    """A change of ads that cannot be made; `field` says which of those asked for."""
+
+
+class LogUnavailable(UserError):
+    """The update log cannot be read or written now: the same change may be made later."""
+
+
+class Live(Protocol):
+    """What a replica asks of the ads that follow the update log, in this process or in the decode process."""
+
+    @property
+    def watermark(self) -> int:
+        """Newest update that has been applied."""
+
+    def is_live(self, item_id: str) -> bool:
+        """Whether an ad may be shown now."""
+
+    def change(self, changes: Sequence[AdChange]) -> tuple[int, list[Sid | None]]:
+        """Append changes and apply them: (number of the last, SID of each inserted ad).
+
+        Raises ChangeRefused or LogUnavailable.
+        """
+
+    def publish(self) -> None:
+        """Set the gauges."""
+
+    def stop(self) -> None:
+        """Follow no longer."""
+
+
+@dataclass(frozen=True)
+class LiveNews:
+    """What has changed since index version `since`: every ad named, whether it is live, and still as in the bundle."""
+
+    version: int
+    watermark: int
+    skipped: int
+    age_seconds: float
+    ads: list[tuple[str, bool, bool]]
+
+
+def publish(metrics: Recorder, news: LiveNews, heard_seconds_ago: float = 0.0) -> None:
+    """Set the gauges of the update log."""
+    metrics.set("adbeam_ad_updates_watermark", news.watermark)
+    metrics.set("adbeam_ad_updates_skipped", news.skipped)
+    metrics.set("adbeam_ad_updates_age_seconds", news.age_seconds + heard_seconds_ago)
