@@ -18,7 +18,7 @@ from rich.table import Table
 from adbeam.config import Config
 from adbeam.serving.capacity import measure_capacity, put_in_force
 from adbeam.serving.client import print_ads, request_ads
-from adbeam.serving.launch import Endpoint, start
+from adbeam.serving.launch import Endpoint, of_work_dir, start
 from adbeam.serving.loadreport import draw, summarize
 from adbeam.serving.loadtest import LoadRun, LoadTarget, bodies, run_load
 from adbeam.serving.switches import LOCAL_SWITCHES, SWITCHES
@@ -124,16 +124,8 @@ def _learn(config: Config, result: QuickstartResult) -> None:
 
 
 def _serving_overrides(config: Config) -> dict[str, Any]:
-    work_dir = Path(config.work_dir)
-    return {
-        "bundle": str(work_dir / "bundles"),
-        "store.path": str(work_dir / "serving" / "histories.sqlite"),
-        "store.prepared": str(work_dir / "prepared"),
-        "event_log.folder": str(work_dir / "serving" / "events"),
-        "updates.path": str(work_dir / "serving" / "ads.sqlite"),
-        # The burst must be answered by beams, not by answers kept from before it.
-        "cache.enabled": False,
-    }
+    # The burst must be answered by beams, not by answers kept from before it.
+    return {**of_work_dir(Path(config.work_dir)), "cache.enabled": False}
 
 
 def _active_users(config: Config, most: int = 500) -> tuple[list[str], int]:
