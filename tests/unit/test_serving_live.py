@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from adbeam.beams.cost import BatchCost
 from adbeam.bundle import load_bundle
-from adbeam.cli import app
+from adbeam.cli.root import app
 from adbeam.errors import UserError
 from adbeam.records import CatalogueItem
 from adbeam.serving.config import ServingConfig

@@ -98,7 +98,7 @@ def table(figures: Mapping[str, float]) -> str:
 
 
 def main() -> None:
-    """`python -m adbeam.sizing requests_per_second=5000 parameters=3e7`: print the figures."""
+    """`python -m adbeam.operations.sizing requests_per_second=5000 parameters=3e7`: print the figures."""
     import sys
 
     import yaml
