@@ -18,7 +18,7 @@ from adbeam.model.config import ModelConfig
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.online.config import OnlineConfig
 from adbeam.rewards.config import ListsConfig, RewardConfig
-from adbeam.settings import Section, read_yaml
+from adbeam.settings import Section, read_yaml, set_key
 from adbeam.tokens.config import TokensConfig, UpdatesConfig
 from adbeam.training.config import TrainingConfig
 
@@ -74,10 +74,11 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _apply_size(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or values.get("size", "tiny") not in SIZES:
+        size = values.get("size", "tiny") if isinstance(values, Mapping) else None
+        if not isinstance(size, str) or size not in SIZES:
             return values
         merged = dict(values)
-        for section, defaults in SIZES[values.get("size", "tiny")].items():
+        for section, defaults in SIZES[size].items():
             given = merged.get(section) or {}
             merged[section] = {**defaults, **given} if isinstance(given, Mapping) else given
         return merged
@@ -91,13 +92,7 @@ class Config(Section):
     @classmethod
     def load(cls, path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Self:
         """Read YAML, then apply `overrides` ({"training.epochs": 3}); raises UserError on anything amiss."""
-        values = read_yaml(path) if path else {}
+        values, source = read_yaml(path) if path else {}, str(path or "configuration")
         for key, value in (overrides or {}).items():
-            _set(values, key.split("."), value)
-        return cls.parse(values, source=str(path or "configuration"))
-
-
-def _set(values: dict[str, Any], place: list[str], value: Any) -> None:
-    for name in place[:-1]:
-        values = values.setdefault(name, {})
-    values[place[-1]] = value
+            set_key(values, key, value, source)
+        return cls.parse(values, source)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """Something the user can put right. The command line prints it without a stack trace and exits with 2."""
@@ -14,6 +17,13 @@ class UserError(ValueError):
         if remedy:
             parts.append(remedy)
         super().__init__("; ".join(parts))
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str | None:
+    """Of `names` the one most like `name`, for "did you mean"; None where there are none."""
+    # No cutoff: among few valid names even a distant one shows what is possible there.
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)
+    return near[0] if near else None
 
 
 def _short(value: object, limit: int = 120) -> str:

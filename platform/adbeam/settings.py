@@ -5,7 +5,6 @@ An unknown key is refused with the nearest valid name, so a typing error in YAML
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from adbeam.errors import UserError
+from adbeam.errors import UserError, nearest_name
 
 RULE = "Value error, "
 """What pydantic writes before the words of our own validators."""
@@ -51,6 +50,24 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
+def set_key(values: dict[str, Any], dotted: str, value: Any, source: str) -> None:
+    """Put `value` into `values` at a dotted key ("training.max_steps"), making the sections on the way.
+
+    Raises UserError where something on the way is a value and no section.
+    """
+    *places, name = dotted.split(".")
+    for depth, place in enumerate(places, start=1):
+        if values.get(place) is None:  # also a section that YAML names and leaves empty
+            values[place] = {}
+        inner = values[place]
+        if not isinstance(inner, dict):
+            here = ".".join(places[:depth])
+            raise UserError(f"is no section, so {dotted} cannot be set", field=f"{source}: {here}", value=inner,
+                            remedy=f"set {here} itself, or name a key of a section")  # fmt: skip
+        values = inner
+    values[name] = value
+
+
 def parse_yaml(text: str, source: str) -> Any:
     """What `text` says; raises UserError when it is malformed or names a key twice in one mapping."""
     try:
@@ -84,8 +101,8 @@ def _explain_one(section: type[BaseModel], item: Any, source: str) -> str:
     if item["type"] != "extra_forbidden":
         return f"{source}: {place}: {item['msg'].removeprefix(RULE)}; got {item.get('input')!r}"
     names = _field_names(section, item["loc"][:-1])
-    near = difflib.get_close_matches(str(item["loc"][-1]), names, n=1, cutoff=0.0)
-    hint = f"did you mean {near[0]!r}?" if near else "remove it"
+    near = nearest_name(str(item["loc"][-1]), names)
+    hint = f"did you mean {near!r}?" if near else "remove it"
     return f"{source}: unknown key {place!r}; {hint}"
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from adbeam.audit import audit, main, read_advisories
 from adbeam.errors import UserError
-from adbeam.supply_chain import Dependency, dependencies
+from adbeam.operations.dependencies import Dependency, dependencies
+from adbeam.operations.vulnerabilities import audit, main, read_advisories
 
 
 def advisory(name: str, events: list[dict[str, str]] | None = None, **more: Any) -> dict[str, Any]:

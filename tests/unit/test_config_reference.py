@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from adbeam.cluster.config import ClusterConfig
 from adbeam.config import Config
-from adbeam.config_reference import reference
+from adbeam.reference.configuration import reference
 from adbeam.serving.config import ServingConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -30,4 +30,4 @@ def test_every_key_is_on_the_page() -> None:
 
 
 def test_the_page_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == reference(), "run: python -m adbeam.config_reference"
+    assert PAGE.read_text(encoding="utf-8") == reference(), "run: adbeam docs build"

@@ -10,8 +10,8 @@ import pytest
 from grafana_stand_in import TOKEN, Grafana, running
 from typer.testing import CliRunner
 
+from adbeam.cli.dashboards import dashboards_app
 from adbeam.dashboards.build import DASHBOARDS
-from adbeam.dashboards.commands import dashboards_app
 from adbeam.dashboards.publish import Change, apply, connect, plan
 from adbeam.errors import UserError
 

@@ -10,7 +10,7 @@ import click
 import pytest
 import typer
 
-from adbeam.cli import app
+from adbeam.cli.root import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

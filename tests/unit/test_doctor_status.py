@@ -15,10 +15,10 @@ import torch
 from adbeam import artifacts
 from adbeam.bundle import write_bundle
 from adbeam.bundle_settings import BundleSettings
-from adbeam.doctor import Finding, examine
 from adbeam.errors import UserError
 from adbeam.model.config import ModelConfig
-from adbeam.status import lines, parse_applications, read_rungs, read_status
+from adbeam.operations.doctor import Finding, examine
+from adbeam.operations.status import lines, parse_applications, read_rungs, read_status
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_applications_are_counted_by_replica_state() -> None:
     }
     (application,) = parse_applications(details)
     assert application.deployments[0].replicas == {"RUNNING": 2, "STARTING": 1}
-    from adbeam.status import Status
+    from adbeam.operations.status import Status
 
     text = "\n".join(lines(Status(applications=[application], rungs={"r1": 2})))
     assert "Recommender: UPSCALING; replicas: 2 running, 1 starting of 3" in text

@@ -18,9 +18,9 @@ import pytest
 from ray.job_submission import JobStatus
 from typer.testing import CliRunner
 
+from adbeam.cli.jobs import jobs_app
 from adbeam.errors import UserError
 from adbeam.jobs import submit
-from adbeam.jobs.commands import jobs_app
 from adbeam.jobs.environment import measure, parse_env, runtime_env
 from adbeam.jobs.steps import STEPS, step_named
 
@@ -51,7 +51,7 @@ def test_the_environment_leaves_out_results_and_ships_this_library(folder: Path)
     upload = measure(folder, environment["excludes"])
     assert {path.name for path, _ in upload.largest} == {"train.yaml", ".gitignore"}
     assert environment["env_vars"]["A"] == "1"
-    assert (Path(environment["py_modules"][0]) / "cli.py").is_file()
+    assert (Path(environment["py_modules"][0]) / "cli" / "root.py").is_file()
     assert "py_modules" not in runtime_env(folder, env={}, ship_library=False)
 
 

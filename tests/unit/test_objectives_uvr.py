@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adbeam.objectives.config import UvrConfig
+from adbeam.objectives.config import ObjectivesConfig, UvrConfig
+from adbeam.objectives.lists import list_loss
 from adbeam.objectives.preference import grpo_loss, standardise
+from adbeam.objectives.rspo import ListBatch
 from adbeam.objectives.uvr import disagreement, uvr_loss, uvr_weights
 
 ALL = torch.ones(1, 3, dtype=torch.bool)
@@ -43,7 +45,7 @@ def test_weights_carry_no_gradient() -> None:
     reward = torch.rand(1, 3)
     weights = uvr_weights(disagreement(policy, reward, ALL), reward, ALL, UvrConfig())
     vsl = torch.ones(1, 3, requires_grad=True)
-    uvr_loss(vsl, -policy, weights, ALL).backward()
+    uvr_loss(vsl, -policy, weights, ALL).sum().backward()
     torch.testing.assert_close(vsl.grad, weights[0] / 3)
     torch.testing.assert_close(policy.grad, -weights[1] / 3)
 
@@ -70,3 +72,21 @@ def test_advantages_of_a_list() -> None:
     mask = torch.tensor([[True, True, False], [True, True, True], [True, True, False]])
     advantage = standardise(reward, mask)
     torch.testing.assert_close(advantage, torch.tensor([[-1.0, 1, 0], [0, 0, 0], [-1, 1, 0]]))
+
+
+def test_the_mean_is_taken_over_each_list_by_itself() -> None:
+    vsl = torch.tensor([[1.0, 2.0, 3.0, 99.0], [5.0, 99.0, 99.0, 99.0], [99.0] * 4])
+    mask = torch.tensor([[True, True, True, False], [True, False, False, False], [False] * 4])
+    weights = (torch.full((3, 4), 2.0), torch.full((3, 4), 0.5))
+    assert uvr_loss(vsl, 2 * vsl, weights, mask).tolist() == [6.0, 15.0, 0.0]
+
+
+@pytest.mark.parametrize(("imitate", "expected"), [("all", 10.048294), ("above_mean", 7.966974)])
+def test_the_loss_that_trains_keeps_its_value(imitate: str, expected: float) -> None:
+    sid = torch.tensor([[[3.0, 2.0, 1.0, 4.0]], [[2.0, 5.0, 1.5, 0.0]]])
+    reward = torch.tensor([[9.0, 2.0, 1.0, 4.0], [1.0, 3.0, 0.0, 0.0]])
+    mask = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    lists = ListBatch(-sid[:, 0], -sid[:, 0] + 0.1, reward, mask)
+    settings = {"preference": {"method": "rspo", "unified": True}, "uvr": {"imitate": imitate}}
+    loss, _ = list_loss({"sid": sid, "mtp": 2 * sid}, lists, ObjectivesConfig.parse(settings))
+    assert loss.item() == pytest.approx(expected, rel=1e-6)

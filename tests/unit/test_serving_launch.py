@@ -9,8 +9,10 @@ import ray
 import yaml
 from tests.bundles import write_random_bundle
 
+from adbeam.config import Config
 from adbeam.errors import UserError
-from adbeam.serving.launch import _reason, start
+from adbeam.quickstart import _serving_overrides
+from adbeam.serving.launch import _reason, of_work_dir, start
 
 SERVING = Path(__file__).parents[2] / "serving"
 
@@ -32,3 +34,9 @@ def test_a_bad_user_config_is_refused_before_anything_starts(tmp_path: Path) -> 
     with pytest.raises(UserError, match="the rung oscillates"):
         start(tmp_path / "ads.yaml", {"bundle": str(tmp_path / "bundles")})
     assert not ray.is_initialized()
+
+
+def test_the_quickstart_serves_the_work_dir_with_every_log_and_no_cache(tmp_path: Path) -> None:
+    overrides = _serving_overrides(Config.parse({"work_dir": tmp_path}))
+    assert overrides == {**of_work_dir(tmp_path), "cache.enabled": False}
+    assert overrides["request_log.folder"] == str(tmp_path / "serving" / "requests")

@@ -15,7 +15,7 @@ from adbeam.beams.cost import BatchCost
 from adbeam.bundle import load_bundle
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.live import ChangeRefused
-from adbeam.cli import app
+from adbeam.cli.root import app
 from adbeam.errors import UserError
 from adbeam.records import CatalogueItem
 from adbeam.serving.config import ServingConfig

@@ -19,7 +19,7 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner
 
-from adbeam.cli import app
+from adbeam.cli.root import app
 from adbeam.errors import UserError
 from adbeam.serving.capacity import best_rate
 from adbeam.serving.loadplan import load_test, read_load_test

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adbeam.decoding.trie import Trie
-from adbeam.sizing import Load, Measured, Targets, machines, table
+from adbeam.operations.sizing import Load, Measured, Targets, machines, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "sizing.md"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adbeam.supply_chain import Dependency, dependencies, licence_page, sbom, strong_copyleft
+from adbeam.operations.dependencies import Dependency, dependencies, licence_page, sbom, strong_copyleft
 
 ROOT = Path(__file__).parents[2]
 FOUND = dependencies()

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from adbeam.cli import app
+from adbeam.cli.root import app
 from adbeam.errors import UserError
 from adbeam.training.config import TrackingConfig
 from adbeam.training.run_record import METRICS, RunRecord, read_record

@@ -7,7 +7,6 @@ until the night it matters; both are refused here.
 from __future__ import annotations
 
 import copy
-import difflib
 import types
 import typing
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from adbeam.errors import UserError
+from adbeam.errors import UserError, nearest_name
 from adbeam.settings import parse_yaml, read_yaml
 
 RECOMMENDER = "adbeam.serving.app:build"
@@ -92,8 +91,8 @@ def _refuse_unknown(model: type[BaseModel], values: Any, source: str, place: tup
     for key, value in values.items():
         here = (*place, str(key))
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
-            raise UserError(f"{source}: unknown key {_place(here)!r}", remedy=f"did you mean {near[0]!r}?")
+            near = nearest_name(str(key), sorted(names))
+            raise UserError(f"{source}: unknown key {_place(here)!r}", remedy=f"did you mean {near!r}?")
         inner = _inner_model(model.model_fields[key].annotation) if key in model.model_fields else None
         if inner is None or key in _FREE:
             continue

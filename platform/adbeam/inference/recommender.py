@@ -109,7 +109,7 @@ class Recommender:
         model = build_model(bundle.model_config)
         model.load_state_dict(bundle.weights)
         return cls(
-            model, bundle.catalogue, bundle.settings["ecpm_means"], order_by, include_paused=include_paused,
+            model, bundle.catalogue, bundle.settings.ecpm_means, order_by, include_paused=include_paused,
             popularity=popularity, trends=trends, ecpm=ecpm, compute=compute,
         )  # fmt: skip
 

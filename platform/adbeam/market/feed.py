@@ -8,7 +8,7 @@ Shapes: R requests, n shown ads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,24 @@ def _nobody(user: str) -> UserSequence:
     return UserSequence(user, number, none, np.zeros(0, np.int64), none, number, none, number, real)
 
 
+def live_ads(market: Market, requests: Requests, ads: Sequence[str]) -> np.ndarray:
+    """bool, which of `ads` are live and have budget left on the day of the requests."""
+    live_N = market.affordable(requests.day)
+    return np.array([live_N[int(ad.removeprefix("ad"))] for ad in ads])
+
+
+def shown_ads(
+    rank: Callable[[list[Request]], list[list[str]]], audience: Audience, requests: Requests, count: int
+) -> np.ndarray:
+    """int [R, n] of the ads that `rank` gives for the requests, BATCH at a time; NOTHING where it has fewer."""
+    shown = np.full((len(requests), count), NOTHING)
+    for start in range(0, len(requests), BATCH):
+        asked = [audience.request(requests, r) for r in range(start, min(start + BATCH, len(requests)))]
+        for r, ads in enumerate(rank(asked), start=start):
+            shown[r, : len(ads)] = [int(ad.removeprefix("ad")) for ad in ads]
+    return shown
+
+
 class Feed:
     """Plays days of the market with a recommender and writes what serving would."""
 
@@ -82,15 +100,12 @@ class Feed:
 
     def answer(self, recommender: Recommender, requests: Requests, widths: tuple[int, ...], count: int) -> np.ndarray:
         """int [R, n] of ads that the recommender shows, NOTHING where it has fewer."""
-        live_N = self.market.affordable(requests.day)
-        mask = np.array([live_N[int(ad.removeprefix("ad"))] for ad in recommender.catalogue.item_ids])
-        shown = np.full((len(requests), count), NOTHING)
-        for start in range(0, len(requests), BATCH):
-            asked = [self.audience.request(requests, r) for r in range(start, min(start + BATCH, len(requests)))]
-            ranked = recommender.rank(asked, widths, count, live=[mask] * len(asked))
-            for r, ads in enumerate(ranked, start=start):
-                shown[r, : len(ads)] = [int(ad.removeprefix("ad")) for ad in ads]
-        return shown
+        live = live_ads(self.market, requests, recommender.catalogue.item_ids)
+
+        def rank(asked: list[Request]) -> list[list[str]]:
+            return recommender.rank(asked, widths, count, live=[live] * len(asked))
+
+        return shown_ads(rank, self.audience, requests, count)
 
     def play_day(
         self, recommender: Recommender, requests: Requests, widths: tuple[int, ...], count: int, version: str

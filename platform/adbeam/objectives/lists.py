@@ -13,7 +13,7 @@ from torch import Tensor
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.preference import descending_rank, dpo_loss, gain, grpo_loss, ndcg_loss2, sdpo_loss
 from adbeam.objectives.rspo import ListBatch, rspo_loss, rspo_terms, scaled_rewards
-from adbeam.objectives.uvr import disagreement, uvr_weights
+from adbeam.objectives.uvr import disagreement, uvr_loss, uvr_weights
 
 
 def list_loss(
@@ -82,8 +82,7 @@ def _unified(losses: Mapping[str, Tensor], lists: ListBatch, config: ObjectivesC
     if config.lambda_mtp and "mtp" in losses:
         vsl_BN = vsl_BN + config.lambda_mtp * losses["mtp"][:, 0]
     term_BN, _ = rspo_terms(lists, config.rspo)
-    total_BN = (imitate_BN * vsl_BN + refine_BN * term_BN).masked_fill(~judged_BN, 0.0)
-    return total_BN.sum(1) / judged_BN.sum(1).clamp_min(1)
+    return uvr_loss(vsl_BN, term_BN, (imitate_BN, refine_BN), judged_BN)
 
 
 @torch.no_grad()

@@ -52,9 +52,10 @@ def uvr_weights(
 
 
 def uvr_loss(vsl_BN: Tensor, rspo_BN: Tensor, weight_BN: tuple[Tensor, Tensor], mask_BN: Tensor) -> Tensor:
-    """L as a scalar: the mean over candidates of w_VSL L_VSL + w_RL L_RSPO (GR4AD eq 22).
+    """L [B]: of each list the mean over its candidates of w_VSL L_VSL + w_RL L_RSPO (GR4AD eq 22), 0 of an empty one.
 
-    Plain exposures are not in a list; they enter the same step by VSL alone.
+    A mean of each list, so that a long list counts no more than a short one. Plain exposures are not in a list; they
+    enter the same step by VSL alone.
     """
     total_BN = (weight_BN[0] * vsl_BN + weight_BN[1] * rspo_BN).masked_fill(~mask_BN, 0.0)
-    return total_BN.sum() / mask_BN.sum().clamp_min(1)
+    return total_BN.sum(1) / mask_BN.sum(1).clamp_min(1)

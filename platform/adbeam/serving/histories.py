@@ -18,7 +18,6 @@ from adbeam.features.batch import ContextBatch
 from adbeam.features.contexts import Moment, Trends, build_contexts
 from adbeam.features.history import History
 from adbeam.features.spec import FeatureSpec
-from adbeam.serving.catalogue import AdCatalogue
 from adbeam.serving.query import Query
 from adbeam.serving.store import UserHistory
 

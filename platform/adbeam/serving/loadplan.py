@@ -18,7 +18,7 @@ from adbeam.errors import UserError
 from adbeam.serving import arrivals
 from adbeam.serving.loadreport import summarize, write_report
 from adbeam.serving.loadtest import LoadRun, LoadTarget, bodies, run_load
-from adbeam.settings import Section, read_yaml
+from adbeam.settings import Section, read_yaml, set_key
 
 Kind = Literal["constant", "poisson", "step", "ramp", "counts", "times"]
 
@@ -97,16 +97,10 @@ class LoadTestConfig(Section):
 
 def read_load_test(path: Path | None, overrides: Mapping[str, Any]) -> LoadTestConfig:
     """The load test in a YAML file (none: the defaults) with dotted keys overridden; raises UserError."""
-    values = {} if path is None else read_yaml(path)
+    values, source = {} if path is None else read_yaml(path), str(path or "load test")
     for key, value in overrides.items():
-        inner = values
-        *places, name = key.split(".")
-        for place in places:
-            inner = inner.setdefault(place, {})
-            if not isinstance(inner, dict):
-                raise UserError("is no section", field=place, value=inner)
-        inner[name] = value
-    return LoadTestConfig.parse(values, source=str(path or "load test"))
+        set_key(values, key, value, source)
+    return LoadTestConfig.parse(values, source)
 
 
 def show(figures: Mapping[str, Mapping[str, float]], console: Console | None = None) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
-from adbeam.errors import UserError
-from adbeam.settings import read_yaml
+from adbeam.errors import UserError, nearest_name
+from adbeam.settings import read_yaml, set_key
 
 
 def read_serve_config(
@@ -31,9 +30,10 @@ def read_serve_config(
         for deployment in application.get("deployments") or []:
             _check_keys(deployment, DeploymentSchema, f"{path}: deployments")
             _check_replicas(deployment, path)
-    args = applications[0].setdefault("args", {})
+    if applications[0].get("args") is None:
+        applications[0]["args"] = {}
     for key, value in (overrides or {}).items():
-        _set(args, key.split("."), value)
+        set_key(applications[0], f"args.{key}", value, str(path))
     if port is not None:
         values["http_options"] = {"host": "127.0.0.1", **(values.get("http_options") or {}), "port": port}
     try:
@@ -50,7 +50,7 @@ def _check_keys(values: Any, schema: type[BaseModel], place: str) -> None:
         raise UserError(f"{place} must be a mapping", value=values)
     for key in values:
         if key not in schema.model_fields:
-            near = _nearest(str(key), schema.model_fields)
+            near = nearest_name(str(key), schema.model_fields)
             raise UserError(f"{place}: unknown key {key!r}", remedy=f"did you mean {near!r}?")
 
 
@@ -63,13 +63,3 @@ def _check_replicas(deployment: Mapping[str, Any], path: str | Path) -> None:
         raise UserError(
             f"{path}: min_replicas must not exceed max_replicas", field="autoscaling_config", value=dict(scaling)
         )
-
-
-def _nearest(key: str, names: Iterable[str]) -> str:
-    return difflib.get_close_matches(key, list(names), n=1, cutoff=0.0)[0]
-
-
-def _set(values: dict[str, Any], place: list[str], value: Any) -> None:
-    for name in place[:-1]:
-        values = values.setdefault(name, {})
-    values[place[-1]] = value

@@ -19,8 +19,8 @@ BOUNDS = {annotated_types.Ge: "≥", annotated_types.Gt: ">", annotated_types.Le
 HEADER = """\
 # Configuration
 
-Written by `python -m adbeam.config_reference` from the types that check it. An unknown key is refused with the nearest
-valid name. `--set section.key=value` overrides one key of a job's YAML; `adbeam config show -c FILE` prints all.
+Written by `adbeam docs build` from the types that check it. An unknown key is refused with the nearest valid name.
+`--set section.key=value` overrides one key of a job's YAML; `adbeam config show -c FILE` prints all.
 """
 
 
@@ -121,11 +121,3 @@ def _first_paragraph(section: type[BaseModel]) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
-
-
-if __name__ == "__main__":
-    import sys
-
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/configuration.md")
-    target.write_text(reference(), encoding="utf-8")
-    print(target)

@@ -1,6 +1,6 @@
 """Known vulnerabilities of the installed dependencies, without a connection: against an export of the OSV database.
 
-    python -m adbeam.audit osv-pypi.zip
+    python -m adbeam.operations.vulnerabilities osv-pypi.zip
 
 The export is one archive of all advisories for PyPI, which osv.dev publishes daily as a file; fetch it where there is a
 connection. Ranges are read as OSV defines them (https://ossf.github.io/osv-schema): a version is affected when it is
@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from adbeam.errors import UserError
-from adbeam.supply_chain import Dependency, dependencies
+from adbeam.operations.dependencies import Dependency, dependencies
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         if len(words) != 1:
-            raise UserError("name one export of advisories", remedy="python -m adbeam.audit osv-pypi.zip")
+            raise UserError(
+                "name one export of advisories", remedy="python -m adbeam.operations.vulnerabilities osv-pypi.zip"
+            )
         found = dependencies()
         weak = audit(found, read_advisories(words[0]))
     except UserError as error:

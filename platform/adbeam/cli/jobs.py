@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-jobs_app = typer.Typer(help="Run steps on a Ray cluster.", no_args_is_help=True)
+jobs_app = typer.Typer(help="Run steps on a Ray cluster.", no_args_is_help=True, rich_markup_mode=None)
 
 Address = Annotated[
     str | None,

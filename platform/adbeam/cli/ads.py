@@ -12,7 +12,11 @@ import typer
 if TYPE_CHECKING:
     from adbeam.tokens.updates import UpdateLog
 
-ads_app = typer.Typer(help="Add, change and stop ads while they are served, without training.", no_args_is_help=True)
+ads_app = typer.Typer(
+    help="Add, change and stop ads while they are served, without training.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 Url = Annotated[str, typer.Option(help="Where the endpoint is")]
 Token = Annotated[str | None, typer.Option(envvar="ADBEAM_ADMIN_TOKEN", help="Admin key of the endpoint")]

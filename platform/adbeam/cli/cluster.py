@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-cluster_app = typer.Typer(help="A local Ray cluster, Kubernetes manifests, checks of YAML.", no_args_is_help=True)
+cluster_app = typer.Typer(
+    help="A local Ray cluster, Kubernetes manifests, checks of YAML.", no_args_is_help=True, rich_markup_mode=None
+)
 
 RunFolder = Annotated[Path, typer.Option(help="Where process ids, token and logs are kept")]
 Settings = Annotated[Path, typer.Option("--settings", help="Settings of the manifests")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-dashboards_app = typer.Typer(help="Grafana dashboards and alert rules.", no_args_is_help=True)
+dashboards_app = typer.Typer(help="Grafana dashboards and alert rules.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @dashboards_app.command()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import platform
 import shutil
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -56,6 +57,19 @@ def examine(*, work_dir: Path, bundle: Path | None, ports: dict[str, int] = PORT
         except Exception as error:  # A doctor that dies of the disease helps nobody.
             findings.append(Finding("doctor", "fault", f"a check broke: {type(error).__name__}: {error}"))
     return findings
+
+
+def lines(findings: Iterable[Finding]) -> list[str]:
+    """The findings for a terminal: verdict, topic, text and remedy of each."""
+    return [
+        f"{finding.verdict:8} {finding.topic:20} {finding.text}" + (f"; {finding.remedy}" if finding.remedy else "")
+        for finding in findings
+    ]
+
+
+def to_json(findings: Iterable[Finding]) -> str:
+    """The findings as a JSON list."""
+    return json.dumps([asdict(finding) for finding in findings], indent=2)
 
 
 def _python() -> Iterator[Finding]:

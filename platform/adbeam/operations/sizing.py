@@ -6,13 +6,12 @@ on this code: the trie at 4 million random ads with the paper's codebooks, log s
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 
 from pydantic import Field
 
-from adbeam.errors import UserError
+from adbeam.errors import UserError, nearest_name
 from adbeam.settings import Section
 
 SECONDS_A_DAY = 86_400
@@ -99,7 +98,7 @@ def table(figures: Mapping[str, float]) -> str:
 
 
 def main() -> None:
-    """`python -m adbeam.sizing requests_per_second=5000 parameters=3e7`: print the figures."""
+    """`python -m adbeam.operations.sizing requests_per_second=5000 parameters=3e7`: print the figures."""
     import sys
 
     import yaml
@@ -112,7 +111,7 @@ def main() -> None:
         sections.append(section.parse(own, source="arguments"))
     for key in given:
         names = [name for section in (Load, Measured, Targets) for name in section.model_fields]
-        near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
+        near = nearest_name(key, names)
         raise UserError("no such quantity", field=key, remedy=f"did you mean {near!r}?")
     load, measured, targets = sections
     assert isinstance(load, Load) and isinstance(measured, Measured) and isinstance(targets, Targets)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,9 +16,8 @@ from adbeam.serving.schemas import changes_model, event_model, request_model
 HEADER = """\
 # HTTP API
 
-Written by `python -m adbeam.api_reference` from the models that check requests. A running replica shows the same with
-its own limits and scenes at `/docs` and `/openapi.json`. Errors are `application/problem+json` (RFC 9457) and name the
-field.
+Written by `adbeam docs build` from the models that check requests. A running replica shows the same with its own limits
+and scenes at `/docs` and `/openapi.json`. Errors are `application/problem+json` (RFC 9457) and name the field.
 
 ```bash
 curl -X POST http://127.0.0.1:8000/v1/ads -H 'Content-Type: application/json' -d '{"user_id": "u17", "count": 5}'
@@ -101,14 +98,3 @@ def _bounds(value: dict[str, Any], least: str, most: str) -> str:
     if low is None and high is None:
         return ""
     return f" {'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
-
-
-def main(folder: Path = Path("docs")) -> None:
-    """Write both files."""
-    openapi = document()
-    (folder / "openapi.json").write_text(json.dumps(openapi, indent=2) + "\n", encoding="utf-8")
-    (folder / "api.md").write_text(page(openapi), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

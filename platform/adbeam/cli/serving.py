@@ -1,0 +1,66 @@
+"""Verbs around an endpoint: serve one, ask it, load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adbeam.cli.options import Overrides, Port, Token, parse_overrides
+
+
+def serve(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Serve application YAML")] = Path("serving/ads.yaml"),
+    work_dir: Annotated[
+        Path | None, typer.Option(help="work_dir of the jobs: its bundles, its histories, its own store and event log")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder, or a folder with a CURRENT pointer")] = None,
+    override: Overrides = None,
+    port: Port = 8000,
+) -> None:
+    """Serve ads over HTTP until interrupted."""
+    from adbeam.serving.launch import of_work_dir, serve_until_interrupted
+
+    chosen = of_work_dir(work_dir) if work_dir is not None else {}
+    if bundle is not None:
+        chosen["bundle"] = str(bundle)
+    serve_until_interrupted(config, {**chosen, **parse_overrides(override)}, port)
+
+
+def request(
+    user: Annotated[str, typer.Option(help="User id; an unknown one gets the cold-start answer")],
+    scene: Annotated[str | None, typer.Option(help="Placement the ads are for")] = None,
+    count: Annotated[int, typer.Option(help="How many ads")] = 5,
+    url: Annotated[str, typer.Option(help="Where the endpoint is")] = "http://127.0.0.1:8000",
+    token: Token = None,
+) -> None:
+    """Ask a running endpoint for ads and print them."""
+    from adbeam.serving.client import print_ads, request_ads
+
+    body: dict[str, Any] = {"user_id": user, "count": count}
+    if scene:
+        body["scene"] = scene
+    print_ads(request_ads(url, body, token=token))
+
+
+def loadtest(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML of the load test")] = None,
+    override: Overrides = None,
+    work_dir: Annotated[Path | None, typer.Option(help="work_dir of the jobs: whose users ask")] = None,
+    url: Annotated[str | None, typer.Option(help="Endpoint, default http://127.0.0.1:8000/v1/ads")] = None,
+    allow_host: Annotated[str | None, typer.Option(help="Host that is not this machine and may be loaded")] = None,
+    report: Annotated[Path | None, typer.Option(help="Where the report goes, .png or .html")] = None,
+    token: Token = None,
+) -> None:
+    """Send open-loop load (a step, ramp or recorded trace) to an endpoint and report what came of it."""
+    from adbeam.serving.loadplan import load_test, read_load_test, show
+
+    given = {"target.url": url, "target.allow_host": allow_host, "target.token": token, "report": report}
+    if work_dir is not None:
+        given["users"] = work_dir / "prepared" / "sequences"
+    overrides = {name: value for name, value in given.items() if value is not None}
+    chosen = read_load_test(config, {**overrides, **parse_overrides(override)})
+    _, figures = load_test(chosen)
+    show(figures)
+    typer.echo(f"wrote {chosen.report}")

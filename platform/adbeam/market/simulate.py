@@ -1,0 +1,88 @@
+"""`adbeam market simulate`: a work_dir of the simulated market that every later step takes for one of a real log."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adbeam import artifacts
+from adbeam.config import SIZES, Config
+from adbeam.errors import UserError
+from adbeam.market.config import MarketConfig
+from adbeam.market.workdir import prepare_market, tokenize_market
+from adbeam.market.world import World
+from adbeam.settings import set_key
+
+MARKET = "market.json"
+"""In a work_dir: the settings and seed that make its market again."""
+JOBS = "jobs.yaml"
+
+
+def read_market(overrides: Mapping[str, Any]) -> MarketConfig:
+    """The market's settings with `overrides`; raises UserError."""
+    values: dict[str, Any] = {}
+    for key, value in overrides.items():
+        set_key(values, key, value, "market")
+    return MarketConfig.parse(values, "market")
+
+
+def simulate(
+    market: MarketConfig, work_dir: Path, *, seed: int, size: str, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Write log, catalogue, `prepared`, `tokens` and the YAML that later steps take; returns the account of it.
+
+    `size` gives the codebooks. Raises UserError where `work_dir` holds the folders of another log.
+    """
+    if (work_dir / "prepared").exists() and not (work_dir / MARKET).is_file():
+        raise UserError("holds the log of another source", field="--work-dir", value=str(work_dir),
+                        remedy="name a folder of its own for the simulated market")  # fmt: skip
+    if size not in SIZES:
+        raise UserError("no such size", field="--size", value=size, remedy=f"one of {', '.join(SIZES)}")
+    work_dir.mkdir(parents=True, exist_ok=True)
+    tell(f"making a market of {market.users} users and {market.ads} ads")
+    world = World(market, seed)
+    artifacts.write_json(work_dir / MARKET, world.describe())
+    tell(f"playing {market.days} days under the logging policy, and preparing their log")
+    with contextlib.redirect_stdout(sys.stderr):  # `prepare` prints its own account; ours alone is the result
+        prepared = prepare_market(world, work_dir)
+    tell("giving the ads their semantic IDs")
+    codebooks = Config.parse({"size": size}).model.codebooks
+    sid_NT = tokenize_market(world, work_dir, codebooks)
+    jobs = {"size": size, "work_dir": str(work_dir), "seed": seed}
+    (work_dir / JOBS).write_text(
+        f"# Written by `adbeam market simulate`: the log is simulated.\n{yaml.safe_dump(jobs, sort_keys=False)}"
+    )
+    return {
+        "simulated": True,
+        "seed": seed,
+        "days": market.days,
+        "users": market.users,
+        "ads": market.ads,
+        "different_sids": len({tuple(sid) for sid in sid_NT.tolist()}),
+        "events": dict(prepared.account["actions"]),
+        "wrote": {
+            "log and catalogue": str(work_dir / "log"),
+            "prepared log": str(work_dir / "prepared"),
+            "semantic IDs": str(work_dir / "tokens"),
+            "settings of the market": str(work_dir / MARKET),
+            "settings of the jobs": str(work_dir / JOBS),
+        },
+    }
+
+
+def open_market(work_dir: Path) -> World:
+    """The market that `simulate` made; raises UserError where it made none."""
+    try:
+        values = json.loads((work_dir / MARKET).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"no simulated market: {error}", field="--work-dir", value=str(work_dir),
+                        remedy="make one with adbeam market simulate")  from None  # fmt: skip
+    seed = int(values.pop("seed"))
+    values.pop("simulated")
+    return World(MarketConfig.parse(values, str(work_dir / MARKET)), seed)
