@@ -20,7 +20,7 @@ from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine import ModelEngine
 from adbeam.serving.loaded_model import LoadedModel, ModelFacts
 from adbeam.serving.store import HistoryStore
-from adbeam.tokens.updates import open_log
+from adbeam.tokens.updates_open import open_log
 
 logger = logging.getLogger(__name__)
 
