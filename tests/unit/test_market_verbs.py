@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_refused_by_name(work_dir: Path, tmp_path: Path) ->
         (["play", "--work-dir", str(tmp_path)], "no simulated market"),
         (["simulate", "--work-dir", str(tmp_path / "real")], "log of another source"),
         (["simulate", "--work-dir", str(tmp_path / "new"), "--set", "user=3"], "did you mean 'users'"),
-        (["simulate", "--work-dir", str(tmp_path / "new"), "--size", "huge"], "tiny, small"),
+        (["simulate", "--work-dir", str(tmp_path / "new"), "--size", "huge"], "--size: size: Input should be 'tiny'"),
     ):
         result = CliRunner().invoke(app, ["market", *words])
         assert isinstance(result.exception, UserError) and message in str(result.exception), (words, result.output)

@@ -28,12 +28,14 @@ def simulate(
 
     --set takes keys of the market, such as users=300 or days=14.
     """
+    from adbeam.config import Config
     from adbeam.market.report import account_lines, as_text
     from adbeam.market.simulate import read_market
     from adbeam.market.simulate import simulate as run
 
     market = read_market(parse_overrides(override))
-    account = run(market, work_dir, seed=seed, size=size, tell=_tell)
+    codebooks = Config.parse({"size": size}, "--size").model.codebooks
+    account = run(market, work_dir, seed=seed, size=size, codebooks=codebooks, tell=_tell)
     typer.echo(as_text(account) if as_json else "\n".join(account_lines(account)))
 
 

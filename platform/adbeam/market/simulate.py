@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from adbeam import artifacts
-from adbeam.config import SIZES, Config
 from adbeam.errors import UserError
 from adbeam.market.config import MarketConfig
 from adbeam.market.workdir import prepare_market, tokenize_market
@@ -33,17 +32,22 @@ def read_market(overrides: Mapping[str, Any]) -> MarketConfig:
 
 
 def simulate(
-    market: MarketConfig, work_dir: Path, *, seed: int, size: str, tell: Callable[[str], None]
+    market: MarketConfig,
+    work_dir: Path,
+    *,
+    seed: int,
+    size: str,
+    codebooks: tuple[int, ...],
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write log, catalogue, `prepared`, `tokens` and the YAML that later steps take; returns the account of it.
 
-    `size` gives the codebooks. Raises UserError where `work_dir` holds the folders of another log.
+    `size` and its `codebooks` are those of the model that will learn it. Raises UserError where `work_dir` holds
+    the folders of another log.
     """
     if (work_dir / "prepared").exists() and not (work_dir / MARKET).is_file():
         raise UserError("holds the log of another source", field="--work-dir", value=str(work_dir),
                         remedy="name a folder of its own for the simulated market")  # fmt: skip
-    if size not in SIZES:
-        raise UserError("no such size", field="--size", value=size, remedy=f"one of {', '.join(SIZES)}")
     work_dir.mkdir(parents=True, exist_ok=True)
     tell(f"making a market of {market.users} users and {market.ads} ads")
     world = World(market, seed)
@@ -52,7 +56,6 @@ def simulate(
     with contextlib.redirect_stdout(sys.stderr):  # `prepare` prints its own account; ours alone is the result
         prepared = prepare_market(world, work_dir)
     tell("giving the ads their semantic IDs")
-    codebooks = Config.parse({"size": size}).model.codebooks
     sid_NT = tokenize_market(world, work_dir, codebooks)
     jobs = {"size": size, "work_dir": str(work_dir), "seed": seed}
     (work_dir / JOBS).write_text(
