@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -133,3 +135,14 @@ def test_every_feature_stays_in_its_vocabulary(seed: int) -> None:
 
 def test_the_spec_survives_storage() -> None:
     assert FeatureSpec.from_dict(SPEC.as_dict()) == SPEC
+
+
+def test_a_context_is_what_it_was_when_bundles_in_use_were_trained() -> None:
+    rng = np.random.default_rng(7)
+    events = [rng.integers(0, high, 40) for high in (4, 2, 50)]
+    history = History(rng.integers(0, 8, (40, 3)), np.sort(START + rng.integers(0, 60, 40) * 3 * HOUR_MS), *events)
+    row = build(history, hour=100.5, user="household 7")
+    digest = hashlib.sha256()
+    for array in (row.static_BF, row.code_BST, row.feature_BSC):
+        digest.update(str(array.dtype).encode() + array.tobytes())
+    assert digest.hexdigest()[:16] == "5d169bf9edce4b04"

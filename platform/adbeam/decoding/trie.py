@@ -17,10 +17,10 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adbeam.decoding import trie_updates
 from adbeam.decoding.trie_build import build_levels
 from adbeam.decoding.trie_items import ItemsBeside
 from adbeam.decoding.trie_level import Array, TrieLevel
+from adbeam.decoding.trie_updates import put_in, take_out
 from adbeam.errors import UserError
 
 TOUCHED = 200_000
@@ -113,9 +113,9 @@ class Trie:
                 level.live = level.live.copy()
         while self._pending:
             item, sid = self._pending.popleft()
-            trie_updates.take_out(self, item)
+            take_out(self, item)
             if sid is not None:
-                trie_updates.put_in(self, item, sid)
+                put_in(self, item, sid)
         self.version += 1
         if len(self.touched) > TOUCHED:
             self.forgotten += len(self.touched) // 2
