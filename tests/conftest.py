@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from adbeam.serving.switches import LOCAL_SWITCHES, SWITCHES
+from adbeam.serving.deploy.environment import LOCAL_SWITCHES, SWITCHES
 
 os.environ.update(
     {

@@ -1,1 +1,7 @@
-"""adbeam: generative ad recommendation on Ray, with beams that follow the load."""
+"""adbeam: generative ad recommendation, trained on Ray and served with beams that follow the load."""
+
+import sys
+
+from adbeam.imports.moved import MovedModules
+
+sys.meta_path.append(MovedModules())

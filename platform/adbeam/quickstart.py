@@ -15,10 +15,10 @@ import numpy as np
 from rich.console import Console
 
 from adbeam.config import Config
-from adbeam.serving.burst import burst_table, send_burst
+from adbeam.loadtest.burst import burst_table, send_burst
 from adbeam.serving.client import print_ads, request_ads
-from adbeam.serving.launch import Endpoint, of_work_dir, start
-from adbeam.serving.switches import LOCAL_SWITCHES, SWITCHES
+from adbeam.serving.deploy.environment import LOCAL_SWITCHES, SWITCHES
+from adbeam.serving.deploy.local import Endpoint, of_work_dir, start
 
 SHOWN_USERS = 3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adbeam.lazy import names_of
+from adbeam.imports.lazy import names_of
 
 if TYPE_CHECKING:
     from adbeam.beams.backlog import QueuedRequest

@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 
 from adbeam.bundle import SID_COLUMN
 from adbeam.catalogue.blocked import Blocked
-from adbeam.decoding.filters import ItemFilter
+from adbeam.catalogue.index import Sid, SidIndex
+from adbeam.decoding.masks.filters import ItemFilter
 from adbeam.errors import UserError
 from adbeam.features.sid_table import SidTable
 from adbeam.records import CatalogueItem, ItemKind, Status
-from adbeam.tokens.index import Sid, SidIndex
 
 POPULARITY_COLUMNS = ("popularity", "ecpm")
 """What orders the fallback list: the first of these columns that the catalogue has."""

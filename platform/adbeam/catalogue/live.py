@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from adbeam.catalogue.index import Sid
+from adbeam.catalogue.updates import AdChange
 from adbeam.errors import UserError
 from adbeam.recorder import Recorder
-from adbeam.tokens.index import Sid
-from adbeam.tokens.updates import AdChange
 
 
 class ChangeRefused(UserError):

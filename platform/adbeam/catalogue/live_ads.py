@@ -14,14 +14,14 @@ from collections.abc import Sequence
 
 from adbeam.bundle import Bundle
 from adbeam.catalogue.ads import AdCatalogue
+from adbeam.catalogue.follower import Follower, insertion
+from adbeam.catalogue.index import Sid
 from adbeam.catalogue.live import ChangeRefused, LiveNews, LogUnavailable, publish
+from adbeam.catalogue.updates import AdChange, AdUpdate, UpdateLog
 from adbeam.decoding import Trie
 from adbeam.errors import UserError
 from adbeam.recorder import Recorder
 from adbeam.tokens.encoder import LazyTokenizer
-from adbeam.tokens.follower import Follower, insertion
-from adbeam.tokens.index import Sid
-from adbeam.tokens.updates import AdChange, AdUpdate, UpdateLog
 
 logger = logging.getLogger(__name__)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from adbeam.imports.moved import names_of
+
+__getattr__ = names_of("adbeam.cli", "adbeam.cli.root")
+
 
 def main() -> None:
     """Entry point: a UserError is one clear line and exit code 2."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from adbeam.tokens.updates import UpdateLog
+    from adbeam.catalogue.updates import UpdateLog
 
 ads_app = typer.Typer(
     help="Add, change and stop ads while they are served, without training.",
@@ -124,10 +124,10 @@ def _into_log(changes: Sequence[dict[str, Any]], place: str, bundle: Path | None
     from pydantic import ValidationError
 
     from adbeam.bundle import load_bundle
+    from adbeam.catalogue.follower import insertion
+    from adbeam.catalogue.updates import AdUpdate
     from adbeam.errors import UserError
     from adbeam.tokens.encoder import LazyTokenizer
-    from adbeam.tokens.follower import insertion
-    from adbeam.tokens.updates import AdUpdate
 
     try:
         updates = [AdUpdate.model_validate(change) for change in changes]
@@ -147,8 +147,8 @@ def _into_log(changes: Sequence[dict[str, Any]], place: str, bundle: Path | None
 
 
 def _open(place: str) -> UpdateLog:
+    from adbeam.catalogue.open_updates import open_log
     from adbeam.tokens.config import UpdatesConfig
-    from adbeam.tokens.updates_open import open_log
 
     config = {"redis_url": place} if "://" in place else {"path": place}
     log = open_log(UpdatesConfig.parse(config, source="--log"))

@@ -20,7 +20,7 @@ def serve(
     port: Port = 8000,
 ) -> None:
     """Serve ads over HTTP until interrupted."""
-    from adbeam.serving.launch import of_work_dir, serve_until_interrupted
+    from adbeam.serving.deploy.local import of_work_dir, serve_until_interrupted
 
     chosen = of_work_dir(work_dir) if work_dir is not None else {}
     if bundle is not None:
@@ -54,7 +54,7 @@ def loadtest(
     token: Token = None,
 ) -> None:
     """Send open-loop load (a step, ramp or recorded trace) to an endpoint and report what came of it."""
-    from adbeam.serving.loadplan import load_test, read_load_test, show
+    from adbeam.loadtest.plan import load_test, read_load_test, show
 
     given = {"target.url": url, "target.allow_host": allow_host, "target.token": token, "report": report}
     if work_dir is not None:

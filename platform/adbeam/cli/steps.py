@@ -96,7 +96,7 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """List training runs with their last metrics, and compare what was set differently."""
-    from adbeam.training.runs import choose, find_runs, lines
+    from adbeam.training.tracking.runs import choose, find_runs, lines
 
     found = choose(find_runs(work_dir or [Path("runs")]), names or [])
     typer.echo(json.dumps([run.as_dict() for run in found], indent=2) if as_json else "\n".join(lines(found)))

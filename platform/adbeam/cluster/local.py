@@ -197,7 +197,7 @@ def _ray_start(cluster: LocalCluster, index: int, base: int, cpus: int, object_s
 
 def _node_environment(cluster: LocalCluster) -> dict[str, str]:
     from adbeam.cluster.pods import NODE_ENV
-    from adbeam.serving.switches import SWITCHES
+    from adbeam.serving.deploy.environment import SWITCHES
 
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     # Logical CPUs may outnumber the cores: one thread a process.

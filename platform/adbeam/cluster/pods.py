@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from adbeam.cluster.config import ClusterConfig, GroupConfig
-from adbeam.serving.switches import SWITCHES
+from adbeam.serving.deploy.environment import SWITCHES
 
 SERVE_PORT = 8000
 METRICS_PORT = 8080

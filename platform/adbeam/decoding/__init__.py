@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adbeam.lazy import names_of
+from adbeam.imports.lazy import names_of
 
 if TYPE_CHECKING:
     from adbeam.decoding.decoder import Decoder
     from adbeam.decoding.exhaustive import brute_force, score_all
-    from adbeam.decoding.filters import ItemFilter
+    from adbeam.decoding.masks.filters import ItemFilter
     from adbeam.decoding.results import DecodeResult
-    from adbeam.decoding.trie import Trie
+    from adbeam.decoding.trie.trie import Trie
 
 __all__ = ["DecodeResult", "Decoder", "ItemFilter", "Trie", "brute_force", "score_all"]
 
@@ -21,8 +21,8 @@ __getattr__ = names_of(
     {
         "DecodeResult": "adbeam.decoding.results",
         "Decoder": "adbeam.decoding.decoder",
-        "ItemFilter": "adbeam.decoding.filters",
-        "Trie": "adbeam.decoding.trie",
+        "ItemFilter": "adbeam.decoding.masks.filters",
+        "Trie": "adbeam.decoding.trie.trie",
         "brute_force": "adbeam.decoding.exhaustive",
         "score_all": "adbeam.decoding.exhaustive",
     },

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 from adbeam.decoding.config import OrderBy
-from adbeam.decoding.engine import LazyAREngine, StepModel
-from adbeam.decoding.filters import ItemFilter
-from adbeam.decoding.mtp_engine import MtpEngine
-from adbeam.decoding.precision import Precision
-from adbeam.decoding.recorded_engine import RecordedEngine
-from adbeam.decoding.recordings import CudaGraphs
+from adbeam.decoding.engines.cuda_graphs import CudaGraphs
+from adbeam.decoding.engines.lazyar import LazyAREngine, StepModel
+from adbeam.decoding.engines.lazyar_graphs import RecordedEngine
+from adbeam.decoding.engines.mtp import MtpEngine
+from adbeam.decoding.engines.precision import Precision
+from adbeam.decoding.masks.filters import ItemFilter
 from adbeam.decoding.results import DecodeResult
 from adbeam.decoding.search import Schedule, Search, Wanted, rounded_up
-from adbeam.decoding.trie import Trie
+from adbeam.decoding.trie.trie import Trie
 from adbeam.errors import UserError
 from adbeam.features.batch import ContextBatch
 from adbeam.model.lazyar import LazyAR

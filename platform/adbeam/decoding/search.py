@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from adbeam.decoding.config import OrderBy
-from adbeam.decoding.constraint import NEVER, BatchConstraint, Candidates, Constraint
-from adbeam.decoding.engine import StepModel
-from adbeam.decoding.filters import ItemFilter
+from adbeam.decoding.engines.lazyar import StepModel
 from adbeam.decoding.layout import Layout
+from adbeam.decoding.masks.constraint import NEVER, BatchConstraint, Candidates, Constraint
+from adbeam.decoding.masks.filters import ItemFilter
 from adbeam.decoding.results import DecodeResult, order
-from adbeam.decoding.trie import Trie
+from adbeam.decoding.trie.trie import Trie
 from adbeam.errors import UserError
 from adbeam.features.batch import ContextBatch
 

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from adbeam import artifacts
 from adbeam.bundle import SID_COLUMN, resolve, write_bundle
 from adbeam.bundle_settings import BundleSettings
+from adbeam.catalogue.fold_updates import fold_updates
+from adbeam.catalogue.open_updates import open_log
 from adbeam.decoding.config import DecodingConfig
 from adbeam.errors import UserError
 from adbeam.evaluation.config import EvaluationConfig
@@ -30,12 +32,10 @@ from adbeam.model.mtp import MtpDecoder
 from adbeam.tokens.config import TokensConfig, UpdatesConfig
 from adbeam.tokens.embedders.language import model_files
 from adbeam.tokens.encoder import LazyTokenizer
-from adbeam.tokens.fold import fold_updates
-from adbeam.tokens.updates_open import open_log
-from adbeam.training.checkpoint import WEIGHTS
-from adbeam.training.ingest import FOLDER as ROWS
-from adbeam.training.ingest import RowStore
-from adbeam.training.run_record import commit
+from adbeam.training.data.build_rows import FOLDER as ROWS
+from adbeam.training.data.build_rows import RowStore
+from adbeam.training.state.checkpoint import WEIGHTS
+from adbeam.training.tracking.run_record import commit
 from adbeam.training.trainer import ECPM, FOLDER, MODEL, FitSettings
 
 BUNDLES = "bundles"

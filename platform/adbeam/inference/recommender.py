@@ -19,7 +19,7 @@ from adbeam.bundle import Bundle, load_bundle
 from adbeam.catalogue.ads import AdCatalogue
 from adbeam.decoding import Decoder, DecodeResult, ItemFilter, Trie
 from adbeam.decoding.config import OrderBy
-from adbeam.decoding.precision import Precision
+from adbeam.decoding.engines.precision import Precision
 from adbeam.features.batch import ContextBatch
 from adbeam.features.contexts import Moment, build_contexts
 from adbeam.features.history import History

@@ -1,7 +1,7 @@
 """Simulated traffic for the online loop: answers of the model in force, and what came of them, as serving logs both.
 
-The files have the names and schemas of `serving/eventlog.py`, users as keyed hashes; a conversion is written when its
-moment has come, so late ones lie in later files. Everything is simulated.
+The files have the names and schemas of `serving/events/event_log.py`, users as keyed hashes; a conversion is written
+when its moment has come, so late ones lie in later files. Everything is simulated.
 
 Shapes: R requests, n shown ads.
 """

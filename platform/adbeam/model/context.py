@@ -22,10 +22,10 @@ from adbeam.features.spec import FeatureSpec
 from adbeam.features.tokens import SHORT
 from adbeam.model.config import ModelConfig
 from adbeam.model.history_layers import HistoryLayers
-from adbeam.model.history_prior import HistoryPrior
+from adbeam.model.priors.history import HistoryPrior
+from adbeam.model.priors.trend import TrendPrior
+from adbeam.model.priors.votes import Votes
 from adbeam.model.recency import ages
-from adbeam.model.trend_prior import TrendPrior
-from adbeam.model.votes import Votes
 
 _HASH_FACTORS = (1_000_003, 8_191, 131_071, 524_287, 65_537, 257)
 """Odd factors that spread the codes of a SID over hash buckets."""

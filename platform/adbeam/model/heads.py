@@ -13,7 +13,7 @@ from adbeam.features.batch import ContextBatch
 from adbeam.model.codes import LevelEmbedding
 from adbeam.model.config import ModelConfig
 from adbeam.model.context import ContextProcessor, ContextState
-from adbeam.model.votes import vote_logits
+from adbeam.model.priors.votes import vote_logits
 
 
 class SidDecoder(nn.Module):

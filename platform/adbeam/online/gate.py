@@ -23,7 +23,7 @@ from adbeam.evaluation.metrics import value_ndcg_at
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.requests import Request
 from adbeam.online.config import GateConfig
-from adbeam.training.batches import BatchMaker
+from adbeam.training.data.batches import BatchMaker
 
 ROUNDS = 2000
 BATCH = 64

@@ -25,14 +25,14 @@ from adbeam.online.rows import RowMaker, corrections_of, fresh_samples, requests
 from adbeam.pseudonyms import user_key
 from adbeam.rewards.lists import Ask
 from adbeam.tokens.encoder import version_in
-from adbeam.training.batches import BatchMaker
-from adbeam.training.checkpoint import WEIGHTS
-from adbeam.training.ingest import FOLDER as BASE_ROWS
-from adbeam.training.ingest import RowStore
+from adbeam.training.data.batches import BatchMaker
+from adbeam.training.data.build_rows import FOLDER as BASE_ROWS
+from adbeam.training.data.build_rows import RowStore
+from adbeam.training.data.list_rows import ListStore, build_list_rows
+from adbeam.training.data.order import RequestOrder, RowFiles
+from adbeam.training.data.stream import RequestStream
 from adbeam.training.job import TrainJob
-from adbeam.training.list_rows import ListStore, build_list_rows
-from adbeam.training.order import RequestOrder, RowFiles
-from adbeam.training.stream import RequestStream
+from adbeam.training.state.checkpoint import WEIGHTS
 
 NEW_ROWS, HELD_ROWS = "rows.parquet", "held_out.parquet"
 

@@ -25,9 +25,9 @@ from adbeam.online.histories import HELD_OUT, NEW, Fresh
 from adbeam.online.join import samples_of
 from adbeam.records import ACTIONS
 from adbeam.training.config import BehaviorWeights
-from adbeam.training.order import RowFiles
-from adbeam.training.row_builder import RowBuilder, ad_value
-from adbeam.training.rows import RowFormat
+from adbeam.training.data.order import RowFiles
+from adbeam.training.data.row_builder import RowBuilder, ad_value
+from adbeam.training.data.rows import RowFormat
 
 CLICK, CONVERSION = ACTIONS.index("click"), ACTIONS.index("conversion")
 SEED = 0

@@ -43,10 +43,10 @@ from adbeam.records import HOUR_MS, LIST_SAMPLE_SCHEMA
 from adbeam.rewards.lists import ListMaker
 from adbeam.rewards.scoring import FOLDER as REWARD
 from adbeam.rewards.scoring import RewardModel
-from adbeam.training.checkpoint import HISTORY, WEIGHTS
-from adbeam.training.ingest import FOLDER as BASE_ROWS
-from adbeam.training.ingest import RowStore, write_rows
+from adbeam.training.data.build_rows import FOLDER as BASE_ROWS
+from adbeam.training.data.build_rows import RowStore, write_rows
 from adbeam.training.launch import fit, ray_for
+from adbeam.training.state.checkpoint import HISTORY, WEIGHTS
 from adbeam.training.trainer import ECPM, open_record, stopped
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from adbeam.serving.config import ServingConfig
-from adbeam.serving.openapi import openapi_document
-from adbeam.serving.openrtb import bid_model
-from adbeam.serving.schemas import changes_model, event_model, request_model
+from adbeam.serving.http.openapi import openapi_document
+from adbeam.serving.http.openrtb import bid_model
+from adbeam.serving.http.schemas import changes_model, event_model, request_model
 
 HEADER = """\
 # HTTP API

@@ -6,7 +6,8 @@ from typing import Any
 
 from ray import serve
 
-from adbeam.serving.replica import Recommender, validated_args
+from adbeam.serving.deploy.args import validated_args
+from adbeam.serving.replica import Recommender
 
 MAX_ONGOING_REQUESTS = 100_000
 """Serve's own bound stays out of the way: a replica has its own (admission.max_in_flight, the policy's max_queue)."""

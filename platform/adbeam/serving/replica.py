@@ -12,26 +12,25 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 
-from adbeam.beams.config import BeamPolicyConfig
 from adbeam.errors import UserError
-from adbeam.serving.api import build_api
-from adbeam.serving.config import ReplicaOptions, ServingConfig
-from adbeam.serving.engine_process import keep_loaded, load_in_process
-from adbeam.serving.eventlog import EventLog, RequestLog
-from adbeam.serving.fleet import Fleet
-from adbeam.serving.load_model import load_model
-from adbeam.serving.loaded_model import LoadedModel
-from adbeam.serving.metrics import Metrics
-from adbeam.serving.policy import read_policy
-from adbeam.serving.rollout import BundleFollower, first_model
+from adbeam.serving.config import ServingConfig
+from adbeam.serving.deploy.args import validated_options
+from adbeam.serving.deploy.bundle_follower import BundleFollower, first_model
+from adbeam.serving.deploy.environment import missing_switches
+from adbeam.serving.deploy.policy import read_policy
+from adbeam.serving.engine.load_model import load_model
+from adbeam.serving.engine.loaded_model import LoadedModel
+from adbeam.serving.engine.process import keep_loaded, load_in_process
+from adbeam.serving.events.event_log import EventLog, RequestLog
+from adbeam.serving.http.app import build_api
+from adbeam.serving.monitoring.metrics import Metrics
+from adbeam.serving.monitoring.replica_counts import Fleet
 from adbeam.serving.service import RecommenderService
-from adbeam.serving.store_load import open_store
-from adbeam.serving.switches import missing_switches
+from adbeam.serving.stores.load import open_store
 
 logger = logging.getLogger("ray.serve")
 
@@ -132,20 +131,3 @@ def warn_about_switches() -> None:
             "Start Ray and Serve with the variables of serving/serve.env, or use `adbeam serve`.",
             ", ".join(missing),
         )
-
-
-def validated_options(
-    user_config: dict[str, Any] | None, policy: str | dict[str, Any]
-) -> tuple[BeamPolicyConfig, Path | None]:
-    """The policy (that of the args by default) and the bundle that `user_config` asks for; raises UserError."""
-    options = ReplicaOptions.parse(user_config or {}, source="user_config")
-    return read_policy(policy if options.policy is None else options.policy), options.bundle
-
-
-def validated_args(args: dict[str, Any]) -> dict[str, Any]:
-    """`args` with defaults and absolute paths, checked before any replica starts; raises UserError."""
-    config = ServingConfig.resolve(args)
-    if not config.bundle.exists():
-        raise UserError("does not exist", field="bundle", value=str(config.bundle), remedy="train and export one first")
-    policy = config.policy if isinstance(config.policy, dict) else read_policy(config.policy).model_dump(mode="json")
-    return {**config.model_dump(mode="json"), "policy": policy}

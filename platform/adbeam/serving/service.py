@@ -19,20 +19,20 @@ from pydantic_core import to_json
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.errors import UserError
 from adbeam.recorder import Recorder
-from adbeam.serving.answers import Body, decoded_body, fallback_body, receipt_body
-from adbeam.serving.awaited import AwaitedDecoding
-from adbeam.serving.cache import ResultCache
 from adbeam.serving.config import ServingConfig
-from adbeam.serving.decode_loop import DecodeLoop
-from adbeam.serving.eventlog import EventLog, RequestLog
-from adbeam.serving.feedback import Feedback
-from adbeam.serving.loaded_model import LoadedModel
-from adbeam.serving.openrtb import BidRequest, BidResponse, SeatBid, bid_model, bids, slots
-from adbeam.serving.problems import Problem, change_problem, field_problem
-from adbeam.serving.query import Decoded, Query, Refusal
-from adbeam.serving.recent import RecentAnswers
-from adbeam.serving.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
-from adbeam.serving.store import HistoryStore, now_ms
+from adbeam.serving.engine.loaded_model import LoadedModel
+from adbeam.serving.engine.request import Decoded, Query, Refusal
+from adbeam.serving.events.event_log import EventLog, RequestLog
+from adbeam.serving.events.feedback import Feedback
+from adbeam.serving.http.bodies import Body, decoded_body, fallback_body, receipt_body
+from adbeam.serving.http.openrtb import BidRequest, BidResponse, SeatBid, bid_model, bids, slots
+from adbeam.serving.http.problems import Problem, change_problem, field_problem
+from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
+from adbeam.serving.monitoring.recent_answers import RecentAnswers
+from adbeam.serving.queue.cache import ResultCache
+from adbeam.serving.queue.deadlines import AwaitedDecoding
+from adbeam.serving.queue.decode_loop import DecodeLoop
+from adbeam.serving.stores.store import HistoryStore, now_ms
 
 
 class RecommenderService:

@@ -22,9 +22,9 @@ from pydantic import Field, model_validator
 
 from adbeam.config import Config
 from adbeam.errors import UserError
-from adbeam.settings import Section, read_yaml
+from adbeam.settings import Section, read_yaml, set_key
 from adbeam.sweep.trial import METRIC, run_trial
-from adbeam.training.ingest import build_rows
+from adbeam.training.data.build_rows import build_rows
 
 SWEPT = ("model.", "objectives.", "training.")
 FIXED = ("model.codebooks",)
@@ -182,4 +182,7 @@ def _short(value: Any) -> str:
 
 def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepConfig:
     """The sweep in a YAML file; raises UserError on anything amiss."""
-    return SweepConfig.parse({**read_yaml(path), **(overrides or {})}, source=str(path))
+    values = read_yaml(path)
+    for name, value in (overrides or {}).items():
+        set_key(values, name, value, source="--set")
+    return SweepConfig.parse(values, source=str(path))

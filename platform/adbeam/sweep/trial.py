@@ -19,7 +19,7 @@ import yaml
 
 from adbeam import artifacts
 from adbeam.config import Config
-from adbeam.training.run_record import METRICS, read_metrics
+from adbeam.training.tracking.run_record import METRICS, read_metrics
 
 METRIC = "recall@10"
 SHARED = ("prepared", "tokens", "training_rows")

@@ -13,13 +13,13 @@ from adbeam.errors import UserError
 from adbeam.model import build_model
 from adbeam.model.config import ModelConfig
 from adbeam.objectives.config import ObjectivesConfig
-from adbeam.training import checkpoint
-from adbeam.training.batches import BatchMaker
-from adbeam.training.checkpoint import RunState
 from adbeam.training.config import TrainingConfig
-from adbeam.training.engine import Engine, build_engine
-from adbeam.training.preemption import Stop, never
-from adbeam.training.progress import Post, Row, print_nothing
+from adbeam.training.data.batches import BatchMaker
+from adbeam.training.guards.preemption import Stop, never
+from adbeam.training.state import checkpoint
+from adbeam.training.state.checkpoint import RunState
+from adbeam.training.state.deepspeed_engine import Engine, build_engine
+from adbeam.training.tracking.progress import Post, Row, print_nothing
 
 
 @dataclass(frozen=True)

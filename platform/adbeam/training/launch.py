@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from adbeam.signals import signal_event
-from adbeam.training.checkpoint import newest_local
 from adbeam.training.config import TrainingConfig
+from adbeam.training.data.stream import RequestStream
 from adbeam.training.job import Outcome, TrainJob
 from adbeam.training.loop import DATASET, train_worker
-from adbeam.training.progress import Follower, Post, Printer, Row
-from adbeam.training.run_record import RunRecord
-from adbeam.training.stream import RequestStream
+from adbeam.training.state.checkpoint import newest_local
+from adbeam.training.tracking.progress import Follower, Post, Printer, Row
+from adbeam.training.tracking.run_record import RunRecord
 
 Worker = Callable[[dict[str, Any]], Any]
 
@@ -49,7 +49,7 @@ def fit(job: TrainJob, stream: RequestStream, record: RunRecord) -> tuple[Outcom
 
 def build_trainer(job: TrainJob, stream: RequestStream, worker: Worker = train_worker) -> Any:
     """The TorchTrainer that calls `worker` with {"job": job}. Storage and name make a rerun resume."""
-    from adbeam.training.sharding import RequestDataConfig
+    from adbeam.training.data.data_config import RequestDataConfig
 
     train, torch_train = _ray_train()
     training = job.training

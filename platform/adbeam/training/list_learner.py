@@ -11,10 +11,10 @@ import torch
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.lists import list_loss
 from adbeam.objectives.rspo import ListBatch
-from adbeam.training.batches import CandidateBatch
-from adbeam.training.engine import Engine, whole_weights
-from adbeam.training.meter import Meter
-from adbeam.training.rails import WATCHED, Diverged, LiveSids, Rails, probe
+from adbeam.training.data.batches import CandidateBatch
+from adbeam.training.guards.divergence import WATCHED, Diverged, LiveSids, Rails, probe
+from adbeam.training.state.deepspeed_engine import Engine, whole_weights
+from adbeam.training.tracking.step_meter import Meter
 
 if TYPE_CHECKING:
     from adbeam.training.job import TrainJob

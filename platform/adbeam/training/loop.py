@@ -20,18 +20,18 @@ import torch
 from adbeam.features.batch import TrainBatch
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.vsl import vsl_loss
-from adbeam.training import checkpoint
-from adbeam.training.anomaly import AnomalyGuard, LossNotFinite
-from adbeam.training.checkpoint import RunState
-from adbeam.training.engine import Engine, clip_gradients, leaves_gradients
+from adbeam.training.data.stream import RequestStream
+from adbeam.training.guards.anomaly import AnomalyGuard, LossNotFinite
+from adbeam.training.guards.divergence import Diverged
+from adbeam.training.guards.preemption import NoticeBoard
 from adbeam.training.job import Outcome, TrainJob, start
 from adbeam.training.list_learner import ListLearner
-from adbeam.training.meter import Meter
-from adbeam.training.optimizer import learning_rate, set_learning_rate
-from adbeam.training.preemption import NoticeBoard
-from adbeam.training.progress import RunReporter
-from adbeam.training.rails import Diverged
-from adbeam.training.stream import RequestStream
+from adbeam.training.state import checkpoint
+from adbeam.training.state.checkpoint import RunState
+from adbeam.training.state.deepspeed_engine import Engine, clip_gradients, leaves_gradients
+from adbeam.training.state.optimizer import learning_rate, set_learning_rate
+from adbeam.training.tracking.progress import RunReporter
+from adbeam.training.tracking.step_meter import Meter
 
 logger = logging.getLogger(__name__)
 

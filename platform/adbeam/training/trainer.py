@@ -21,19 +21,19 @@ from adbeam.errors import UserError
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.tokens.encoder import version_in
-from adbeam.training.batches import BatchMaker
-from adbeam.training.checkpoint import HISTORY, WEIGHTS
 from adbeam.training.config import TrainingConfig
-from adbeam.training.engine import with_deepspeed_file
-from adbeam.training.ingest import RowStore, TrainSettings, build_rows
+from adbeam.training.data.batches import BatchMaker
+from adbeam.training.data.build_rows import RowStore, TrainSettings, build_rows
+from adbeam.training.data.list_rows import FOLDER as LIST_ROWS
+from adbeam.training.data.list_rows import ListStore, build_list_rows
+from adbeam.training.data.order import RequestOrder
+from adbeam.training.data.stream import RequestStream
 from adbeam.training.job import Outcome, TrainJob
 from adbeam.training.launch import fit, ray_for
-from adbeam.training.list_rows import FOLDER as LIST_ROWS
-from adbeam.training.list_rows import ListStore, build_list_rows
-from adbeam.training.order import RequestOrder
-from adbeam.training.run_record import RunRecord, flat
-from adbeam.training.stream import RequestStream
-from adbeam.training.tracking import driver_trackers
+from adbeam.training.state.checkpoint import HISTORY, WEIGHTS
+from adbeam.training.state.deepspeed_engine import with_deepspeed_file
+from adbeam.training.tracking.run_record import RunRecord, flat
+from adbeam.training.tracking.trackers import driver_trackers
 
 FOLDER, RUNS, LISTS = "training", "training_runs", "lists"
 MODEL, ECPM, HISTORY_TABLE = "model.json", "ecpm.json", "history.parquet"

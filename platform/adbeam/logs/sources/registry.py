@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from adbeam.imports.registry import Registry
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.sources.base import Source
-from adbeam.registry import Registry
 
 SOURCES = Registry(
     "logs.source",

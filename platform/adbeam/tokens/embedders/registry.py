@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from adbeam.registry import Registry
+from adbeam.imports.registry import Registry
 from adbeam.tokens.config import EmbedderConfig
 from adbeam.tokens.embedders.base import Embedder
 

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.beauty`."""
+
+from benchmarks.beauty.run.run import main
+
+main()

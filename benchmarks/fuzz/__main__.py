@@ -1,0 +1,5 @@
+"""`python -m benchmarks.fuzz`."""
+
+from benchmarks.fuzz.run.run import main
+
+main()

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.ladder`."""
+
+from benchmarks.ladder.run.run import main
+
+main()

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.off_policy`."""
+
+from benchmarks.off_policy.run.run import main
+
+main()

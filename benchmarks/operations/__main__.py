@@ -1,0 +1,5 @@
+"""`python -m benchmarks.operations`."""
+
+from benchmarks.operations.run.run import main
+
+main()

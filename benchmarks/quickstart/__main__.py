@@ -1,0 +1,5 @@
+"""`python -m benchmarks.quickstart`."""
+
+from benchmarks.quickstart.run.run import main
+
+main()

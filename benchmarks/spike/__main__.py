@@ -1,0 +1,5 @@
+"""`python -m benchmarks.spike`."""
+
+from benchmarks.spike.run.run import main
+
+main()

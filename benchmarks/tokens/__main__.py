@@ -1,0 +1,5 @@
+"""`python -m benchmarks.tokens`."""
+
+from benchmarks.tokens.run.run import main
+
+main()

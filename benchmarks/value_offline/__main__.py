@@ -1,0 +1,5 @@
+"""`python -m benchmarks.value_offline`."""
+
+from benchmarks.value_offline.run.run import main
+
+main()

@@ -1,0 +1,1 @@
+"""What a request may see: allow masks along the trie, and the constraint of a batch."""

@@ -1,0 +1,1 @@
+"""How names become modules: lazy packages, registries of parts, where modules moved to."""

@@ -1,0 +1,1 @@
+"""The load generator: arrivals, connections, plans, runs and reports."""

@@ -1,0 +1,68 @@
+"""What an endpoint can do at full width: the highest rate at which such answers still meet the deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from adbeam.errors import UserError
+from adbeam.loadtest.arrivals import ramp
+from adbeam.loadtest.runner import LoadTarget, Sent, bodies, run_load
+from adbeam.serving.client import call
+from adbeam.serving.deploy.local import Endpoint
+from adbeam.serving.deploy.policy import read_policy
+
+RAMP_SECONDS, WINDOW_MS = 15.0, 3000.0
+FIRST_SHARE, LAST_SHARE = 0.2, 1.5
+"""The ramp begins and ends at these shares of what the replica's cost model expects."""
+KEPT_SHARE = 0.95
+RISES = 2
+FULL_WIDTH = {"policy": "static", "answer_late_early": True}
+FORCE_SECONDS = 60.0
+
+
+def measure_capacity(endpoint: Endpoint, users: Sequence[str], target: LoadTarget) -> float:
+    """Requests a second, by a rising load at full width; a policy for that stays in force.
+
+    The highest rate of a WINDOW_MS in which KEPT_SHARE of the requests are answered at full width inside the deadline,
+    the better of two rises: what else runs on the machine for a moment must not count, nor do decodes of requests that
+    are late already. Raises UserError where none is.
+    """
+    put_in_force(endpoint, FULL_WIDTH)
+    expected = float(call(endpoint.url, "GET", "/v1/status")[1]["full_width_capacity_per_second"])
+    planned_ms = ramp(FIRST_SHARE * expected, LAST_SHARE * expected, RAMP_SECONDS)
+    runs = [run_load(planned_ms, bodies(users, target, len(planned_ms)), target) for _ in range(RISES)]
+    found = max(best_rate(run.requests, target.deadline_ms) for run in runs)
+    if found == 0.0:
+        raise UserError("at full width no load is answered inside the deadline", field="deadline_ms",
+                        value=target.deadline_ms, remedy="allow more time, or fewer beams")  # fmt: skip
+    return found
+
+
+def best_rate(requests: Sequence[Sent], deadline_ms: float) -> float:
+    """The highest rate a second of a window that is kept; 0 when none is. `requests` in planned order."""
+    planned_ms = np.array([entry.planned_ms for entry in requests])
+    good = np.array([
+        entry.source == "model" and entry.widths == entry.full_widths and entry.latency_ms <= deadline_ms
+        for entry in requests
+    ])  # fmt: skip
+    best = 0.0
+    for first, start_ms in enumerate(planned_ms):
+        end = int(np.searchsorted(planned_ms, start_ms + WINDOW_MS))
+        if start_ms + WINDOW_MS <= planned_ms[-1] and good[first:end].mean() >= KEPT_SHARE:
+            best = max(best, 1000.0 * (end - first) / WINDOW_MS)
+    return best
+
+
+def put_in_force(endpoint: Endpoint, policy: str | Mapping[str, Any]) -> None:
+    """Put a beam policy in force and wait until the replica says so; raises UserError when it does not."""
+    wanted = read_policy(policy if isinstance(policy, str) else dict(policy))
+    endpoint.reconfigure(policy=policy)
+    end = time.monotonic() + FORCE_SECONDS
+    while call(endpoint.url, "GET", "/v1/status")[1]["policy_settings"] != wanted.model_dump(mode="json"):
+        if time.monotonic() > end:
+            raise UserError("the policy does not come into force", field="policy", value=wanted.policy)
+        time.sleep(0.2)

@@ -1,0 +1,1 @@
+"""Optional votes of history and trends for the next code."""

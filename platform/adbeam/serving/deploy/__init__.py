@@ -1,0 +1,1 @@
+"""Starting and configuring an application: local Serve, its YAML, environment, policies, roll-out."""

@@ -1,0 +1,64 @@
+"""From stored histories to the tokens of a batch.
+
+Most of the work is looking up hundreds of item ids a user, so the codes of the users seen last are kept; they are valid
+as long as the same items are stored and no ad has changed its semantic id.
+
+Shapes: B requests, H events of one user, T SID levels.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+
+from adbeam.catalogue.ads import AdCatalogue
+from adbeam.features.batch import ContextBatch
+from adbeam.features.contexts import Moment, Trends, build_contexts
+from adbeam.features.history import History
+from adbeam.features.spec import FeatureSpec
+from adbeam.serving.engine.request import Query
+from adbeam.serving.stores.store import UserHistory
+
+KEPT_USERS = 4096
+
+Codes = tuple[np.ndarray, np.ndarray | None]
+"""int32 [h, T] of the events that have a SID, and which these are; None where all have."""
+
+
+class ContextBuilder:
+    """Makes the contexts of one model's requests. For one thread."""
+
+    def __init__(self, catalogue: AdCatalogue, spec: FeatureSpec, trends: Trends | None = None) -> None:
+        self._catalogue, self._spec, self._trends = catalogue, spec, trends
+        self._kept: OrderedDict[str, tuple[int, Codes]] = OrderedDict()
+
+    def build(self, queries: Sequence[Query], histories: Sequence[UserHistory]) -> ContextBatch:
+        """The contexts of `queries`, whose users' histories are given; events whose item has no SID are left out."""
+        encoded = [self._encoded(query.user_id, history) for query, history in zip(queries, histories, strict=True)]
+        moments = [Moment(query.now_ms, query.scene, query.user_id) for query in queries]
+        return build_contexts(encoded, moments, self._spec, self._trends).batch()
+
+    def _encoded(self, user_id: str | None, history: UserHistory) -> History:
+        code_HT, known_H = self._codes(user_id, history.item_ids)
+        return History.of(history, code_HT, known_H)
+
+    def _codes(self, user_id: str | None, item_ids: list[str]) -> Codes:
+        if user_id is None or not item_ids:
+            return self._looked_up(item_ids)
+        content = hash((len(self._catalogue), *item_ids))  # an ad that changes gets a new row
+        found = self._kept.get(user_id)
+        if found is None or found[0] != content:
+            found = self._kept[user_id] = content, self._looked_up(item_ids)
+        self._kept.move_to_end(user_id)
+        if len(self._kept) > KEPT_USERS:
+            self._kept.popitem(last=False)
+        return found[1]
+
+    def _looked_up(self, item_ids: list[str]) -> Codes:
+        row_H = self._catalogue.rows(item_ids)
+        known_H = row_H >= 0
+        if known_H.all():
+            return self._catalogue.codes(row_H), None
+        return self._catalogue.codes(row_H[known_H]), known_H

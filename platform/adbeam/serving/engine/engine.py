@@ -1,0 +1,130 @@
+"""A bundle behind a replica's queue: queries in, ads out.
+
+Shapes: B requests, H history events, T SID levels.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from adbeam.beams.ladder import Widths
+from adbeam.bundle import Bundle
+from adbeam.decoding import ItemFilter
+from adbeam.decoding.results import DecodeResult
+from adbeam.decoding.trie.paths import Step, steps
+from adbeam.errors import UserError
+from adbeam.inference.recommender import Compute, FoundAd, Recommender
+from adbeam.recorder import Recorder
+from adbeam.records import ACTIONS, ITEM_KINDS
+from adbeam.serving.config import EngineConfig
+from adbeam.serving.engine.contexts import ContextBuilder
+from adbeam.serving.engine.request import Answer, Query
+from adbeam.serving.stores.store import EMPTY, HistoryStore, UserHistory, user_history
+from adbeam.serving.stores.trends import StoreTrends
+
+logger = logging.getLogger(__name__)
+
+
+class ModelEngine:
+    """Decodes batches of queries with one bundle."""
+
+    def __init__(self, bundle: Bundle, config: EngineConfig, store: HistoryStore, metrics: Recorder) -> None:
+        self.bundle, self.config, self._store, self._metrics = bundle, config, store, metrics
+        compute = Compute(config.device, config.precision, config.compiled, config.threads, config.cuda_graphs)
+        self.recommender = Recommender.of(bundle, config.order_by, ecpm=True, compute=compute)
+        self.catalogue, self.spec = self.recommender.catalogue, self.recommender.spec
+        trends = StoreTrends(store, self.catalogue.sids, self.spec) if self.spec.trending_length else None
+        self._contexts = ContextBuilder(self.catalogue, self.spec, trends)
+        self.scenes = bundle.settings.scene_names
+        self.full_widths = full_widths(bundle, config)
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+        return self.bundle.version
+
+    def prepare_thread(self) -> None:
+        """Keep PyTorch from threads of its own: the decoder shares out requests (OpenMP counts per thread)."""
+        torch.set_num_threads(1)
+
+    def answer(self, queries: Sequence[Query], schedules: Sequence[Widths]) -> list[Answer]:
+        """One answer a query."""
+        histories = self._histories(queries)
+        context = self._contexts.build(queries, histories)
+        filters = [self._filter(query, history) for query, history in zip(queries, histories, strict=True)]
+        results = self.recommender.decoder.decode(context, list(schedules), filters, [query.count for query in queries])
+        return [
+            self._answer(query, history, item_filter, result)
+            for query, history, item_filter, result in zip(queries, histories, filters, results, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Nothing to release: the history store belongs to the replica or, in the decode process, to the process."""
+
+    def path(self, sid: Sequence[int]) -> list[Step]:
+        """How the live catalogue narrows along a semantic ID; raises UserError when it does not fit the codebooks."""
+        return steps(self.recommender.trie, sid)
+
+    def _histories(self, queries: Sequence[Query]) -> list[UserHistory]:
+        """Inline histories as they are, the others from the store in one go."""
+        users = list(dict.fromkeys(q.user_id for q in queries if q.history is None and q.user_id is not None))
+        stored = dict(zip(users, self._stored(users), strict=True))
+        return [
+            user_history(
+                (e.item_id, e.timestamp, ACTIONS.index(e.action), ITEM_KINDS.index(e.item_kind), e.value)
+                for e in query.history
+            )
+            if query.history is not None
+            else stored.get(query.user_id or "") or EMPTY
+            for query in queries
+        ]
+
+    def _stored(self, users: Sequence[str]) -> Sequence[UserHistory | None]:
+        try:
+            return self._store.recent_many(users) if users else []
+        except Exception:
+            logger.exception("the history store cannot be read; %d users count as unknown", len(users))
+            self._metrics.add("adbeam_store_failures", operation="recent")
+            return [None] * len(users)
+
+    def _filter(self, query: Query, history: UserHistory) -> ItemFilter | None:
+        return self.catalogue.item_filter(query.blocked, history.item_ids) if query.blocked else None
+
+    def _answer(
+        self, query: Query, history: UserHistory, item_filter: ItemFilter | None, result: DecodeResult
+    ) -> Answer:
+        """The ads of the found SIDs as the response carries them."""
+        allow_R = item_filter.allow if item_filter is not None else None
+        hidden = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
+        ads = [self._ad(found) for found in self.recommender.expand(result, query.count, hidden, allow_R)]
+        return Answer(ads, len(history) == 0, sum(ad["expected_ecpm"] for ad in ads))
+
+    def _ad(self, found: FoundAd) -> dict[str, Any]:
+        probability = math.exp(found.log_probability)
+        score = self._score(probability, found.expected_ecpm)
+        return self.catalogue.ad(found.row, score, probability, found.expected_ecpm)
+
+    def _score(self, probability: float, ecpm: float) -> float:
+        if self.config.order_by == "log_probability":
+            return probability
+        return ecpm if self.config.order_by == "expected_ecpm" else probability * ecpm
+
+
+def full_widths(bundle: Bundle, config: EngineConfig) -> Widths:
+    """The widths of full quality: the configured ones, else those the bundle was measured with."""
+    measured = [tuple(entry["widths"]) for entry in bundle.ladder_quality.get("schedules", ())]
+    widths = config.widths or bundle.ladder_quality.get("full_widths") or max(measured, key=sum, default=None)
+    if widths is None:
+        raise UserError(
+            "the bundle does not say how wide to search", field="engine.widths", remedy="name one width a SID level"
+        )
+    if len(widths) != bundle.model_config.levels:
+        raise UserError(
+            f"needs {bundle.model_config.levels} widths, one a SID level", field="engine.widths", value=list(widths)
+        )
+    return tuple(widths)

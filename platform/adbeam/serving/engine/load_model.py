@@ -1,0 +1,71 @@
+"""From a bundle's path to a model that a replica can take over: checked, timed, and on the update log.
+
+`load_model` is the one way from a path to a LoadedModel; tests and other model families may hand a replica their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from adbeam.beams.config import BeamPolicyConfig
+from adbeam.beams.cost import BatchCost
+from adbeam.beams.ladder import Ladder, quality_by_widths
+from adbeam.bundle import load_bundle
+from adbeam.catalogue.live_ads import LiveAds
+from adbeam.catalogue.open_updates import open_log
+from adbeam.recorder import Recorder
+from adbeam.serving.config import ServingConfig
+from adbeam.serving.engine.calibrate import calibrate, check, record
+from adbeam.serving.engine.engine import ModelEngine
+from adbeam.serving.engine.loaded_model import LoadedModel, ModelFacts
+from adbeam.serving.stores.store import HistoryStore
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(
+    path: Path,
+    config: ServingConfig,
+    policy: BeamPolicyConfig,
+    store: HistoryStore,
+    metrics: Recorder,
+    cost: BatchCost | None = None,
+) -> LoadedModel:
+    """Verify and load a bundle, decode once, and time decodes unless `cost` is known.
+
+    Raises UserError naming what is wrong with the bundle; call it in a thread of its own where requests are served.
+    """
+    engine = ModelEngine(load_bundle(path), config.engine, store, metrics)
+    engine.prepare_thread()
+    check(engine)
+    quality = quality_by_widths(engine.bundle.ladder_quality)
+    widths = engine.full_widths
+    ladder = Ladder.build(widths, None, quality, policy.ladder)
+    if config.engine.cuda_graphs:
+        record(engine, ladder, policy.max_batch, config.limits.count_max)
+    if cost is None:
+        cost = calibrate(engine, ladder, policy.max_batch, config.engine.calibration_seconds)
+        logger.info(
+            "decoding costs %.2f ms + a request (%.2f ms + rows x %.4f ms)", cost.a_ms, cost.c0_ms, cost.c1_ms_per_row
+        )
+    if config.engine.cuda_graphs:  # what it costs has a say in which rungs there are
+        record(engine, Ladder.build(widths, cost, quality, policy.ladder), policy.max_batch, config.limits.count_max)
+    popular = engine.catalogue.popular(config.fallback.size)
+    live = follow(engine, config, metrics)
+    facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes)
+    return LoadedModel(engine, facts, popular, time.monotonic(), live)
+
+
+def follow(engine: ModelEngine, config: ServingConfig, metrics: Recorder) -> LiveAds | None:
+    """Bring a model up to date with the update log and keep it there; None where no log is configured.
+
+    Raises UserError when the log and the bundle do not belong together.
+    """
+    updates = open_log(config.updates)
+    if updates is None:
+        return None
+    live = LiveAds(engine.bundle, engine.catalogue, engine.recommender.trie, updates, config.updates.poll_ms, metrics)
+    live.start()
+    return live

@@ -1,0 +1,76 @@
+"""What a replica decodes with, and everything it takes over when a model comes into force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from adbeam.beams.config import BeamPolicyConfig
+from adbeam.beams.cost import BatchCost
+from adbeam.beams.ladder import Ladder, Widths
+from adbeam.catalogue.ads import PopularAds
+from adbeam.catalogue.blocked import Blocked
+from adbeam.catalogue.live import Live
+from adbeam.decoding.trie.paths import Step
+from adbeam.serving.engine.request import Answer, Query
+
+
+class Engine(Protocol):
+    """What the loop decodes with."""
+
+    @property
+    def version(self) -> str:
+        """Model version of the answers."""
+
+    def prepare_thread(self) -> None:
+        """Called once in the thread that will decode."""
+
+    def answer(self, queries: Sequence[Query], schedules: Sequence[Widths]) -> list[Answer]:
+        """One answer a query, searched with its beam widths."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+    def path(self, sid: Sequence[int]) -> list[Step]:
+        """How the live catalogue narrows along a semantic ID; raises UserError when it does not fit the codebooks."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a replica must know of a model to plan with it, wherever it decodes."""
+
+    version: str
+    cost: BatchCost
+    full_widths: Widths
+    quality: dict[Widths, float] | None
+    scenes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """Everything a replica takes over when a model comes into force."""
+
+    engine: Engine
+    facts: ModelFacts
+    popular_ads: PopularAds
+    loaded_s: float
+    live: Live | None = None
+    """What keeps the ads on the update log, where there is one."""
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+        return self.facts.version
+
+    def ladder(self, policy: BeamPolicyConfig) -> Ladder:
+        """The rungs of this model under a policy."""
+        return Ladder.build(self.facts.full_widths, self.facts.cost, self.facts.quality, policy.ladder)
+
+    def popular(self, blocked: Blocked, count: int) -> list[dict[str, Any]]:
+        """Popular ads for a request that is not decoded."""
+        return self.popular_ads.pick(blocked, count)
+
+    def without_dead(self, ads: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The ads of an earlier answer that may still be shown."""
+        return ads if self.live is None else [ad for ad in ads if self.live.is_live(ad["item_id"])]

@@ -1,0 +1,1 @@
+"""Event and request logs, and what is done with feedback."""

@@ -1,0 +1,63 @@
+"""Events that come in: counted once each, into the history store, the event log and out of the result cache."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import Executor
+
+from adbeam.recorder import Recorder
+from adbeam.serving.events.event_log import EventLog
+from adbeam.serving.http.problems import field_problem
+from adbeam.serving.http.schemas import EventBatch
+from adbeam.serving.queue.cache import ResultCache
+from adbeam.serving.stores.store import HistoryStore, now_ms
+
+logger = logging.getLogger(__name__)
+
+FUTURE_TOLERANCE_MS = 5 * 60 * 1000
+
+
+class Feedback:
+    """Takes batches of events; `writer` is the one thread that the store is written from."""
+
+    def __init__(
+        self, store: HistoryStore, cache: ResultCache, log: EventLog | None, writer: Executor, metrics: Recorder
+    ) -> None:
+        self._store, self._cache, self._log, self._writer, self._metrics = store, cache, log, writer, metrics
+
+    async def take(self, batch: EventBatch) -> tuple[int, int] | None:
+        """(events that were new, events known before); None when the store refused them, so that they may come again.
+
+        Raises Problem 422 for a time in the future.
+        """
+        latest = now_ms() + FUTURE_TOLERANCE_MS
+        for place, event in enumerate(batch.events):
+            if event.timestamp > latest:
+                raise field_problem(f"events.{place}.timestamp", "Input should not be in the future", event.timestamp)
+        try:
+            loop = asyncio.get_running_loop()
+            fresh = await loop.run_in_executor(self._writer, self._store.append, batch.events)
+        except Exception:
+            logger.exception("the history store refused %d events", len(batch.events))
+            self._metrics.add("adbeam_store_failures", operation="append")
+            return None
+        accepted = [event for event, is_new in zip(batch.events, fresh, strict=True) if is_new]
+        for user_id in {event.user_id for event in accepted}:
+            self._cache.forget_user(user_id)
+        if self._log is not None:
+            self._log.append(accepted)
+        duplicates = len(fresh) - len(accepted)
+        self._metrics.add("adbeam_events", len(accepted), result="accepted")
+        self._metrics.add("adbeam_events", duplicates, result="duplicate")
+        return len(accepted), duplicates
+
+    def publish(self) -> None:
+        """Set the gauges."""
+        if self._log is not None:
+            self._metrics.set("adbeam_event_log_dropped_rows", self._log.dropped)
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._log is not None:
+            self._log.close()

@@ -1,0 +1,1 @@
+"""The HTTP border: routes, checks, schemas, OpenRTB, problems, the console."""

@@ -1,0 +1,196 @@
+"""What one HTTP request is checked for before the service sees it: credentials, rate, size, fields, deadline.
+
+Bodies are read up to a bound before anything is parsed, and validated straight from JSON bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from fastapi import Request
+from pydantic import ValidationError
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from adbeam.serving.config import ServingConfig
+from adbeam.serving.http.auth import Authenticator, RateLimit
+from adbeam.serving.http.openrtb import INSUFFICIENT_TIME, VERSION, BidRequest
+from adbeam.serving.http.problems import Problem, field_problem, validation_problem
+from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch
+
+DEADLINE_HEADER = "x-deadline-ms"
+DRAINED_BYTES = 64 << 20
+OPENRTB_HEADERS = {"x-openrtb-version": VERSION}
+
+
+class AdService(Protocol):
+    """What the border needs behind it."""
+
+    config: ServingConfig
+
+    @property
+    def request_type(self) -> type[AdRequest]:
+        """AdRequest with the bounds and scenes in force."""
+
+    @property
+    def default_deadline_ms(self) -> float:
+        """Deadline of a request that names none."""
+
+    @property
+    def event_type(self) -> type[EventBatch]:
+        """EventBatch with the bounds in force."""
+
+    async def ads(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
+        """The JSON of an AdResponse, None when no ad matches; raises Problem."""
+
+    @property
+    def bid_type(self) -> type[BidRequest]:
+        """BidRequest with the bounds in force."""
+
+    async def bid(self, request: BidRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
+        """The JSON of a BidResponse, None for no bid; raises Problem."""
+
+    async def events(self, batch: EventBatch) -> bytes:
+        """The JSON of an EventReceipt; raises Problem."""
+
+    def health(self) -> str | None:
+        """None while the replica works, else what is wrong."""
+
+    def readiness(self) -> str | None:
+        """None when requests are welcome, else what is missing."""
+
+    def status(self) -> bytes:
+        """The JSON of a ReplicaStatus."""
+
+    @property
+    def changes_type(self) -> type[AdChanges]:
+        """AdChanges with the bound in force."""
+
+    async def change_ads(self, request: AdChanges) -> bytes:
+        """The JSON of an AdReceipt; raises Problem."""
+
+    async def path(self, sid: Sequence[int]) -> bytes:
+        """The JSON of a TriePath; raises Problem."""
+
+    def count_response(self, route: str, status: int) -> None:
+        """Tell the metrics."""
+
+
+class Border:
+    """Reads, checks and answers requests for one service."""
+
+    def __init__(self, service: AdService) -> None:
+        self.service = service
+        self.limits, self.deadline = service.config.limits, service.config.deadline
+        self.authenticator = Authenticator(service.config.auth)
+        self.admin = Authenticator(service.config.admin)
+        self.rate_limit = RateLimit(service.config.limits)
+
+    async def ads(self, request: Request) -> Response:
+        """POST /v1/ads."""
+        arrived_s = time.monotonic()
+        body = await self._admit(request)
+        asked = _validated(self.service.request_type, body)
+        answer = await self.service.ads(asked, self._deadline_ms(request, asked), arrived_s)
+        return Response(status_code=204) if answer is None else Response(answer, media_type="application/json")
+
+    async def openrtb(self, request: Request) -> Response:
+        """POST /v1/openrtb: an OpenRTB 2.6 bid request; 204 is no bid."""
+        arrived_s = time.monotonic()
+        body = await self._admit(request)
+        asked = _validated(self.service.bid_type, body)
+        deadline_ms = self.service.default_deadline_ms
+        if asked.tmax is not None:
+            deadline_ms = min(asked.tmax - self.service.config.openrtb.network_ms, self.deadline.max_ms)
+        if deadline_ms < self.deadline.min_ms:
+            refusal = to_json({"id": asked.id, "nbr": INSUFFICIENT_TIME})
+            return Response(refusal, media_type="application/json", headers=OPENRTB_HEADERS)
+        answer = await self.service.bid(asked, deadline_ms, arrived_s)
+        if answer is None:
+            return Response(status_code=204, headers=OPENRTB_HEADERS)
+        return Response(answer, media_type="application/json", headers=OPENRTB_HEADERS)
+
+    async def events(self, request: Request) -> Response:
+        """POST /v1/events."""
+        body = await self._admit(request)
+        batch = _validated(self.service.event_type, body)
+        return Response(await self.service.events(batch), status_code=202, media_type="application/json")
+
+    async def status(self, request: Request) -> Response:
+        """GET /v1/status."""
+        self._check_caller(request)
+        return Response(self.service.status(), media_type="application/json")
+
+    async def path(self, request: Request) -> Response:
+        """GET /v1/path?sid=3.1.4."""
+        self._check_caller(request)
+        text = request.query_params.get("sid", "")
+        try:
+            sid = [int(code) for code in text.split(".")]
+        except ValueError:
+            raise field_problem("sid", "Input should be codes with dots between, such as 3.1.4", text) from None
+        return Response(await self.service.path(sid), media_type="application/json")
+
+    async def change_ads(self, request: Request) -> Response:
+        """POST /v1/admin/ads: with keys of its own, never open."""
+        if self.admin.mode == "none":
+            raise Problem(403, "ads cannot be changed here: set `admin.mode: bearer` and give it keys")
+        if self.admin.caller(request.headers) is None:
+            raise Problem(401, "admin credentials are missing or wrong", headers=self.admin.challenge)
+        changes = _validated(self.service.changes_type, await read_body(request, self.limits.body_bytes))
+        return Response(await self.service.change_ads(changes), media_type="application/json")
+
+    async def _admit(self, request: Request) -> bytes:
+        """The body of a request that may come in; raises Problem 401, 413 or 429."""
+        self._check_caller(request)
+        return await read_body(request, self.limits.body_bytes)
+
+    def _check_caller(self, request: Request) -> None:
+        caller = self.authenticator.caller(request.headers)
+        if caller is None:
+            raise Problem(401, "credentials are missing or wrong", headers=self.authenticator.challenge)
+        if not self.rate_limit.allows(caller):
+            retry = {"Retry-After": str(self.service.config.admission.retry_after_seconds)}
+            raise Problem(429, f"more than {self.limits.requests_per_second:g} requests/s", headers=retry)
+
+    def _deadline_ms(self, request: Request, asked: AdRequest) -> float:
+        header = request.headers.get(DEADLINE_HEADER)
+        if header is None:
+            return asked.deadline_ms if asked.deadline_ms is not None else self.service.default_deadline_ms
+        try:
+            deadline_ms = float(header)
+        except ValueError:
+            raise field_problem("X-Deadline-Ms", "Input should be a number of milliseconds", header) from None
+        if not self.deadline.min_ms <= deadline_ms <= self.deadline.max_ms:
+            bounds = f"between {self.deadline.min_ms:g} and {self.deadline.max_ms:g}"
+            raise field_problem("X-Deadline-Ms", f"Input should be {bounds}", header)
+        return deadline_ms
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, kept no further than `limit` bytes; raises Problem 413.
+
+    The rest of a body that is too large is read and dropped, within bounds, so that the client sees the answer and not
+    a broken connection.
+    """
+    body = bytearray()
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received <= limit:
+            body += chunk
+        elif received > limit + DRAINED_BYTES:
+            break
+    if received > limit:
+        detail = f"the body is larger than {limit} bytes; send less at once"
+        raise Problem(413, detail, headers={"Connection": "close"})
+    return bytes(body)
+
+
+def _validated(model: Any, body: bytes) -> Any:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise validation_problem(error) from None

@@ -1,0 +1,142 @@
+"""OpenRTB 2.6: bid requests in, bids out, over the same service as /v1/ads.
+
+What is read of a bid request is modelled; other fields of the specification are let pass, as it demands. An impression
+becomes a slot: its `tagid` names the scene where it is one, impressions of one scene share a decode, and no ad is bid
+twice. Prices are expected eCPM, which is what OpenRTB's CPM prices are. Creatives are the exchange's to keep: `crid` is
+the ad's item id. No-bid reasons are those of AdCOM 1.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+
+from adbeam.serving.config import LimitsConfig, OpenRtbConfig
+from adbeam.serving.http.bodies import Body
+
+VERSION = "2.6"
+TECHNICAL_ERROR, INVALID_REQUEST, INSUFFICIENT_TIME = 1, 2, 15
+SPARE = 4
+"""Ads asked for each impression: some are below a floor, some are bid for another impression."""
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class _Tolerant(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+
+class Impression(_Tolerant):
+    """One slot."""
+
+    id: Name
+    tagid: str | None = Field(None, max_length=256, description="The scene, where it is one of the bundle's.")
+    bidfloor: float = Field(0.0, ge=0, le=1e9, allow_inf_nan=False, description="Least price, CPM.")
+    bidfloorcur: str = Field("USD", min_length=3, max_length=3)
+
+
+class RtbUser(_Tolerant):
+    """Who sees the page; `buyeruid` is the name this bidder gave the user."""
+
+    id: str | None = Field(None, max_length=128)
+    buyeruid: str | None = Field(None, max_length=128)
+
+
+class BidRequest(_Tolerant):
+    """The part of an OpenRTB 2.6 BidRequest that is read."""
+
+    id: Name
+    imp: list[Impression] = Field(min_length=1)
+    user: RtbUser | None = None
+    tmax: int | None = Field(None, ge=1, description="Time for the answer in ms, the way through the network included.")
+    cur: list[Annotated[str, StringConstraints(min_length=3, max_length=3)]] = []
+    bcat: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = []
+    badv: list[Name] = []
+
+
+class Bid(BaseModel):
+    """An offer for one impression."""
+
+    id: str
+    impid: str
+    price: float = Field(description="CPM: the expected eCPM of the ad for this user.")
+    adid: str
+    crid: str
+
+
+class SeatBid(BaseModel):
+    """The bids of one seat."""
+
+    bid: list[Bid]
+    seat: str
+
+
+class BidResponse(BaseModel):
+    """Bids, or the reason for none."""
+
+    id: str
+    seatbid: list[SeatBid] | None = None
+    cur: str | None = None
+    nbr: int | None = Field(None, description="AdCOM no-bid reason: 1 technical error, 15 insufficient auction time.")
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Impressions that share a decode, and the fields of the AdRequest that fills them."""
+
+    impressions: tuple[Impression, ...]
+    fields: dict[str, Any]
+
+
+def bid_model(limits: LimitsConfig) -> type[BidRequest]:
+    """BidRequest with this replica's bounds."""
+    bounded: dict[str, Any] = {
+        name: (BidRequest.model_fields[name].annotation, Field([], max_length=limits.filter_max))
+        for name in ("bcat", "badv")
+    }
+    imp = (list[Impression], Field(min_length=1, max_length=limits.impressions_max))
+    return create_model("BidRequest", __base__=BidRequest, imp=imp, **bounded)
+
+
+def slots(request: BidRequest, scenes: Sequence[str], config: OpenRtbConfig, count_max: int) -> list[Slots]:
+    """What to ask for; impressions with a floor in another currency are left out, as is all where only others pay."""
+    if request.cur and config.currency not in request.cur:
+        return []
+    by_scene: dict[str, list[Impression]] = {}
+    for impression in request.imp:
+        if impression.bidfloor == 0 or impression.bidfloorcur == config.currency:
+            scene = impression.tagid if impression.tagid is not None and impression.tagid in scenes else scenes[0]
+            by_scene.setdefault(scene, []).append(impression)
+    user = request.user or RtbUser()
+    common = {
+        "user_id": user.buyeruid or user.id or None,
+        "filters": {"blocked_advertisers": request.badv, "blocked_categories": request.bcat},
+    }
+    return [
+        Slots(tuple(imps), {**common, "scene": scene, "count": min(SPARE * len(imps), count_max)})
+        for scene, imps in by_scene.items()
+    ]
+
+
+def bids(request_id: str, filled: Iterable[tuple[Slots, Body]]) -> list[Bid]:
+    """The best ad that is left for each impression, dearest floors first; none below its floor, no ad twice."""
+    taken: set[str] = set()
+    found: list[Bid] = []
+    for part, body in filled:
+        priced = sorted((ad for ad in body["ads"] if ad["expected_ecpm"]), key=_price, reverse=True)
+        for impression in sorted(part.impressions, key=lambda impression: -impression.bidfloor):
+            ad = next((ad for ad in priced if ad["item_id"] not in taken), None)
+            if ad is None or _price(ad) < impression.bidfloor:
+                continue
+            taken.add(ad["item_id"])
+            name = f"{request_id}-{len(found) + 1}"
+            price = round(_price(ad), 6)
+            found.append(Bid(id=name, impid=impression.id, price=price, adid=ad["item_id"], crid=ad["item_id"]))
+    return found
+
+
+def _price(ad: dict[str, Any]) -> float:
+    return float(ad["expected_ecpm"])

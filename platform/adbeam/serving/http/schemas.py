@@ -1,0 +1,256 @@
+"""What crosses the HTTP border: AdRequest and AdResponse, and the events that answer them.
+
+The models are the reference (OpenAPI, clients, tests). A replica narrows AdRequest to its own limits and scenes with
+`request_model`, so that every bound a client can hit is checked in one place and shown in the OpenAPI schema.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+
+from adbeam.catalogue.blocked import Blocked
+from adbeam.catalogue.updates import AdChange
+from adbeam.records import Event
+from adbeam.serving.config import AdminConfig, DeadlineConfig, LimitsConfig
+from adbeam.serving.engine.request import HistoryEvent, Identifier, Query
+
+
+class Filters(BaseModel):
+    """Ads the answer must not hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    blocked_item_ids: list[Identifier] = []
+    blocked_advertisers: list[Identifier] = []
+    blocked_categories: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = []
+    exclude_seen: bool = Field(False, description="Leave out items of the user's history.")
+
+
+class AdRequest(BaseModel):
+    """One slot to fill. Without user and history the answer is the cold-start answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    user_id: Identifier | None = Field(None, description="Whose stored history is the context.")
+    history: list[HistoryEvent] | None = Field(None, description="Context given inline, in place of the stored one.")
+    scene: str | None = Field(None, description="Where the ads appear; default: the bundle's first scene.")
+    count: int = Field(10, ge=1, le=1000, description="Ads wanted; fewer when fewer match.")
+    deadline_ms: float | None = Field(None, description="Time for the answer; the X-Deadline-Ms header wins over it.")
+    filters: Filters = Filters()
+    request_id: Identifier | None = Field(None, description="Comes back in the answer; made up when absent.")
+    timestamp: int | None = Field(None, ge=0, le=1 << 53, description="Moment asked about, ms UTC; default now.")
+    value: float | None = Field(
+        None,
+        ge=0,
+        le=1e12,
+        allow_inf_nan=False,
+        description="Expected worth of the slot: kept wide longest, shed last.",
+    )
+
+    def query(self, scene: str, now_ms: int) -> Query:
+        """What the engine is asked; `scene` and `now_ms` stand in where the request names none."""
+        filters = self.filters
+        return Query(
+            user_id=self.user_id,
+            history=None if self.history is None else tuple(self.history),
+            scene=self.scene or scene,
+            count=self.count,
+            now_ms=now_ms if self.timestamp is None else self.timestamp,
+            blocked=Blocked(
+                frozenset(filters.blocked_item_ids),
+                frozenset(filters.blocked_advertisers),
+                frozenset(filters.blocked_categories),
+                filters.exclude_seen,
+            ),
+        )
+
+
+class PostedEvent(Event):
+    """An event as a client posts it: no value is coerced from another JSON type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    timestamp: int = Field(ge=0, le=1 << 53, description="Milliseconds since 1970, UTC; not in the future.")
+
+
+class EventBatch(BaseModel):
+    """Events of ad requests: impressions, clicks, conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    events: list[PostedEvent] = Field(min_length=1)
+
+
+class Ad(BaseModel):
+    """One ad of an answer."""
+
+    item_id: str
+    title: str
+    price: float | None = Field(description="Typical value of a conversion.")
+    sid: list[int] = Field(description="Semantic id, one code a level; empty for a popular ad that has none.")
+    score: float = Field(description="What the answer is ordered by, falling.")
+    probability: float | None = Field(description="Probability of the semantic id under the model; null in a fallback.")
+    expected_ecpm: float | None
+
+
+class Served(BaseModel):
+    """How the answer came about."""
+
+    model_version: str
+    source: Literal["model", "cache", "fallback"]
+    degraded: bool = Field(description="Whether the answer is a cached or popular one because of the deadline.")
+    cold_start: bool = Field(description="Whether nothing was known about the user.")
+    rung: int | None = Field(description="Rung of the beam ladder, 0 the widest; null when nothing was decoded.")
+    widths: list[int] | None = Field(description="Beam widths of the decode, one a level.")
+    full_widths: list[int] = Field(description="Beam widths at full width.")
+    queue_ms: float
+    decode_ms: float
+
+
+class AdResponse(BaseModel):
+    """Ads in falling order of score."""
+
+    request_id: str
+    ads: list[Ad]
+    served: Served
+
+
+class EventReceipt(BaseModel):
+    """What became of posted events."""
+
+    accepted: int
+    duplicates: int
+
+
+class AdChanges(BaseModel):
+    """Ads to insert, update, pause, resume or remove: all of them in this order, or none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    changes: list[AdChange] = Field(min_length=1)
+
+
+class ChangedAd(BaseModel):
+    """One change that was made."""
+
+    item_id: str
+    operation: str
+    sid: list[int] | None = Field(description="Semantic id of an inserted ad.")
+
+
+class AdReceipt(BaseModel):
+    """What became of changes to ads: they are durable, and every replica has them within its poll interval."""
+
+    last: int = Field(description="Number of the last one in the update log; see `updates_watermark` of /v1/status.")
+    ads: list[ChangedAd]
+
+
+class RecentAnswers(BaseModel):
+    """How the answers of the last seconds came about."""
+
+    window_seconds: float
+    answers: int
+    by_source: dict[str, int] = Field(description="Answers by source: model, cache, fallback.")
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+class TriePrefix(BaseModel):
+    """One prefix of a semantic id."""
+
+    prefix: list[int]
+    branches: int = Field(description="Codes that may follow in the live catalogue; 0 after the last level.")
+    leaves: int = Field(description="Live semantic ids below the prefix; live ads of it after the last level.")
+
+
+class TriePath(BaseModel):
+    """How the live catalogue narrows along a semantic id; fewer steps than levels + 1 when it is not live."""
+
+    model_version: str
+    sid: list[int]
+    steps: list[TriePrefix]
+
+
+class ReplicaStatus(BaseModel):
+    """One replica's state; behind several replicas each answer is of another one."""
+
+    model_version: str
+    model_age_seconds: float
+    scenes: list[str]
+    policy: str
+    rung: int
+    widths: list[int]
+    full_widths: list[int]
+    full_width_capacity_per_second: float = Field(description="Requests a second this replica sustains at full width.")
+    arrivals_per_second: float
+    demand_full_width: float = Field(description="Replicas that the arrivals would keep busy at full width.")
+    utilisation: float
+    queue_depth: int
+    in_flight: int
+    updates_watermark: int | None = Field(None, description="Newest ad update in force here; null without a log.")
+    replica: str | None = Field(None, description="Which replica answers.")
+    replicas: dict[str, int] | None = Field(None, description="Replicas by Serve's state; null until Serve has told.")
+    recent: RecentAnswers
+    ladder: list[list[int]] = Field(description="Beam widths of every rung, the widest first.")
+    policy_settings: dict[str, Any] = Field(description="Every setting of the beam policy in force.")
+
+
+class FieldProblem(BaseModel):
+    """One field that is wrong."""
+
+    field: str
+    message: str
+    value: Any = None
+
+
+class Problem(BaseModel):
+    """An error answer (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] = []
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def request_model(limits: LimitsConfig, deadline: DeadlineConfig, scenes: tuple[str, ...]) -> type[AdRequest]:
+    """AdRequest with this replica's bounds, and with its scenes as the only values of `scene`."""
+    filters = create_model(
+        "Filters",
+        __base__=Filters,
+        **{
+            name: (Filters.model_fields[name].annotation, Field([], max_length=limits.filter_max))
+            for name in ("blocked_item_ids", "blocked_advertisers", "blocked_categories")
+        },  # type: ignore[call-overload]
+    )
+    return create_model(
+        "AdRequest",
+        __base__=AdRequest,
+        count=(int, Field(min(10, limits.count_max), ge=1, le=limits.count_max, description="Ads wanted.")),
+        history=(list[HistoryEvent] | None, Field(None, max_length=limits.history_max)),
+        scene=(Literal[scenes] | None, Field(None, description="Where the ads appear.")),  # type: ignore[valid-type, arg-type]
+        deadline_ms=(float | None, Field(None, ge=deadline.min_ms, le=deadline.max_ms, allow_inf_nan=False)),
+        filters=(filters, Field(default_factory=partial(_same, filters()))),  # as a default it is copied each time
+    )
+
+
+def changes_model(admin: AdminConfig) -> type[AdChanges]:
+    """AdChanges with this replica's bound."""
+    return create_model(
+        "AdChanges", __base__=AdChanges, changes=(list[AdChange], Field(min_length=1, max_length=admin.changes_max))
+    )
+
+
+def event_model(limits: LimitsConfig) -> type[EventBatch]:
+    """EventBatch with this replica's bound."""
+    return create_model(
+        "EventBatch", __base__=EventBatch, events=(list[PostedEvent], Field(min_length=1, max_length=limits.events_max))
+    )

@@ -1,0 +1,1 @@
+"""Metrics, recent answers, counts of replicas."""

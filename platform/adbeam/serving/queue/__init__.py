@@ -1,0 +1,1 @@
+"""From a request to its batch: queue, decode loop, deadlines, cache."""

@@ -1,0 +1,1 @@
+"""History stores: SQLite and Redis, and what is trending in them."""

@@ -1,0 +1,244 @@
+"""User histories in Redis: one store for the replicas of many machines.
+
+A user's history is one value of packed arrays, as in SQLite. An append watches the keys it changes and writes them in
+one transaction, so two replicas never lose each other's events and an event counts once. Users are spread over the
+given servers by a hash of their id; the events of one append are all or nothing on each server.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import numpy as np
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import LockError
+from redis.retry import Retry
+
+from adbeam.errors import UserError
+from adbeam.logs.trending import WINDOWS_HOURS, windows_of
+from adbeam.records import Event
+from adbeam.serving.config import RedisStoreConfig
+from adbeam.serving.stores.store import EMPTY, KEPT_HOURS, HourCount, UserHistory, event_row, hour_counts, user_history
+
+logger = logging.getLogger(__name__)
+
+CONFLICT_SECONDS = 30.0
+REST_SECONDS = 1.0
+"""After a read that failed, reads fail at once for so long: a dead server must not cost every batch its time-out."""
+FILL_USERS = 500
+FILL_LOCK_SECONDS = 15
+LAYOUT = (("<i8", 8), ("<f4", 4), ("<i1", 1), ("<i1", 1))
+"""Timestamps, values, actions, kinds; the item ids follow as JSON."""
+Answer = TypeVar("Answer")
+
+
+class RedisStore:
+    """HistoryStore in one or more Redis servers; raises UserError when one of them cannot be used."""
+
+    def __init__(self, config: RedisStoreConfig, *, max_events: int = 1024) -> None:
+        self.config, self.max_events = config, max_events
+        if not config.urls:
+            raise UserError("names no server", field="store.redis.urls", remedy="give one, as redis://host:6379/0")
+        password = os.environ.get(config.password_env) or None
+        self._readers = [_client(url, password, config.read_timeout_ms) for url in config.urls]
+        self._writers = [_client(url, password, config.write_timeout_ms) for url in config.urls]
+        self._resting_until_s = 0.0
+        for url, client in zip(config.urls, self._writers, strict=True):
+            _check(url, client, config)
+
+    def recent(self, user_id: str) -> UserHistory | None:
+        """The user's newest events, or None for an unknown user; raises redis.RedisError."""
+        return self.recent_many([user_id])[0]
+
+    def recent_many(self, user_ids: Sequence[str]) -> list[UserHistory | None]:
+        """One round trip a server; raises redis.RedisError."""
+        if time.monotonic() < self._resting_until_s:
+            raise redis.ConnectionError("Redis did not answer a moment ago")
+        found: dict[str, bytes | None] = {}
+        try:
+            for shard, users in self._by_shard(user_ids, lambda user_id: user_id).items():
+                found.update(
+                    zip(users, self._readers[shard].mget([self._history(user) for user in users]), strict=True)
+                )
+        except redis.RedisError:
+            self._resting_until_s = time.monotonic() + REST_SECONDS
+            raise
+        return [None if (value := found[user_id]) is None else unpack(value) for user_id in user_ids]
+
+    def append(self, events: Sequence[Event]) -> list[bool]:
+        """Add events; for each, whether its id was new. Raises redis.RedisError; sending them again is safe."""
+        fresh: dict[int, bool] = {}
+        for shard, placed in self._by_shard(list(enumerate(events)), lambda entry: entry[1].user_id).items():
+            new = self._append(self._writers[shard], [event for _, event in placed])
+            fresh.update({place: is_new for (place, _), is_new in zip(placed, new, strict=True)})
+        return [fresh[place] for place in range(len(events))]
+
+    def conversions(self, hour: int) -> tuple[Counter[str], ...]:
+        """{item: ad conversions} of every window of logs.trending that ends where `hour` begins; one round trip a
+        server. Raises redis.RedisError."""
+        hours = range(hour - WINDOWS_HOURS[-1], hour)
+        rows: list[HourCount] = []
+        for client in self._writers:  # a week of counts may take longer than a batch would wait for a history
+            pipe = client.pipeline(transaction=False)
+            for at in hours:
+                pipe.hgetall(self._conversions(at))
+            for at, counts in zip(hours, pipe.execute(), strict=True):
+                rows.extend((at, item.decode(), int(count)) for item, count in counts.items())
+        return windows_of(rows, hour)
+
+    def fill(
+        self, source: str, histories: Iterable[tuple[str, UserHistory]], conversions: Iterable[HourCount] = ()
+    ) -> int:
+        """Write many histories once, whichever replica comes first; returns users written, 0 when it was done before.
+
+        The others wait. What a user has done since is never overwritten.
+        """
+        first, facts = self._writers[0], f"{self.config.key_prefix}:facts"
+        lock = first.lock(f"{self.config.key_prefix}:loading", timeout=FILL_LOCK_SECONDS)
+        while True:
+            with suppress(LockError, redis.WatchError), lock:  # a lock that ran out: another replica may be at it
+                if first.hget(facts, "loaded_from") is not None:
+                    return 0
+                users = self._fill(histories, lock.reacquire)
+                with first.pipeline() as done:  # the counts and the note that they are in: both or neither, and once
+                    done.watch(facts)
+                    lock.reacquire()
+                    done.multi()
+                    self._count(done, conversions)
+                    done.hset(facts, "loaded_from", source)
+                    done.execute()
+                return users
+
+    def close(self) -> None:
+        """Close the connections."""
+        for client in (*self._readers, *self._writers):
+            client.close()
+
+    def _fill(self, histories: Iterable[tuple[str, UserHistory]], still_here: Callable[[], object]) -> int:
+        users, left = 0, iter(histories)
+        while batch := list(islice(left, FILL_USERS)):
+            for shard, entries in self._by_shard(batch, lambda entry: entry[0]).items():
+                pipe = self._writers[shard].pipeline(transaction=False)
+                for user_id, history in entries:
+                    pipe.set(self._history(user_id), pack(history.newest(self.max_events)), nx=True)
+                pipe.execute()
+            still_here()
+            users += len(batch)
+        return users
+
+    def _append(self, client: Any, events: Sequence[Event]) -> list[bool]:
+        until_s, wait_s = time.monotonic() + CONFLICT_SECONDS, 0.002
+        while True:
+            try:
+                with client.pipeline() as pipe:
+                    return self._transaction(pipe, events)
+            except redis.WatchError:  # another replica wrote for one of these users
+                if time.monotonic() > until_s:
+                    raise
+                time.sleep(random.uniform(0, wait_s))
+                wait_s = min(2 * wait_s, 0.25)
+
+    def _transaction(self, pipe: Any, events: Sequence[Event]) -> list[bool]:
+        users = list(dict.fromkeys(event.user_id for event in events))
+        ids = list(dict.fromkeys(event.event_id for event in events))
+        keys = [self._history(user) for user in users] + [self._event(event_id) for event_id in ids]
+        pipe.watch(*keys)
+        values = pipe.mget(keys)
+        seen = {event_id for event_id, value in zip(ids, values[len(users) :], strict=True) if value is not None}
+        fresh = [event.event_id not in seen and not seen.add(event.event_id) for event in events]  # type: ignore[func-returns-value]
+        pipe.multi()
+        for user, value in zip(users, values, strict=False):
+            added = [event_row(e) for e, is_new in zip(events, fresh, strict=True) if is_new and e.user_id == user]
+            if added:
+                history = (unpack(value) if value else EMPTY).extended(user_history(added))
+                pipe.set(self._history(user), pack(history.newest(self.max_events)))
+        self._count(pipe, hour_counts(e for e, is_new in zip(events, fresh, strict=True) if is_new))
+        for event, is_new in zip(events, fresh, strict=True):
+            if is_new:
+                pipe.set(self._event(event.event_id), b"", ex=self.config.event_id_seconds)
+        pipe.execute()
+        return fresh
+
+    def _by_shard(self, entries: Iterable[Answer], user_of: Callable[[Answer], str]) -> dict[int, list[Answer]]:
+        found: dict[int, list[Answer]] = {}
+        for entry in entries:
+            shard = zlib.crc32(user_of(entry).encode("utf-8", "surrogateescape")) % len(self._writers)
+            found.setdefault(shard, []).append(entry)
+        return found
+
+    def _count(self, client: Any, counts: Iterable[HourCount]) -> None:
+        """Add to the counts of ad conversions by hour; a key goes KEPT_HOURS after its last change."""
+        for hour, item, count in counts:
+            client.hincrby(self._conversions(hour), item, count)
+            client.expire(self._conversions(hour), KEPT_HOURS * 3600)
+
+    def _conversions(self, hour: int) -> str:
+        return f"{self.config.key_prefix}:conversions:{hour}"
+
+    def _history(self, user_id: str) -> str:
+        return f"{self.config.key_prefix}:history:{user_id}"
+
+    def _event(self, event_id: str) -> str:
+        return f"{self.config.key_prefix}:event:{event_id}"
+
+
+def pack(history: UserHistory) -> bytes:
+    """A history as one value: its length, the arrays of LAYOUT, the item ids."""
+    arrays: tuple[np.ndarray, ...] = (history.timestamp_H, history.value_H, history.action_H, history.kind_H)
+    parts = [array.astype(kind).tobytes() for array, (kind, _) in zip(arrays, LAYOUT, strict=True)]
+    return b"".join([len(history).to_bytes(4, "little"), *parts, json.dumps(history.item_ids).encode()])
+
+
+def unpack(value: bytes) -> UserHistory:
+    """The history in a value that `pack` made."""
+    length, at = int.from_bytes(value[:4], "little"), 4
+    arrays = []
+    for kind, size in LAYOUT:
+        arrays.append(np.frombuffer(value, kind, length, at))
+        at += size * length
+    timestamp_H, value_H, action_H, kind_H = arrays
+    return UserHistory(json.loads(value[at:]), timestamp_H, action_H, kind_H, value_H)
+
+
+def _client(url: str, password: str | None, timeout_ms: float) -> Any:
+    parts = urlsplit(url)
+    if parts.password:
+        remedy = "set the variable of store.redis.password_env"
+        raise UserError("a password does not belong into YAML", field="store.redis.urls", value="...", remedy=remedy)
+    seconds = timeout_ms / 1000
+    try:
+        return redis.Redis.from_url(
+            url, password=password, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 1)
+        )
+    except ValueError as error:
+        raise UserError(str(error), field="store.redis.urls", value=url, remedy="redis://host:6379/0") from None
+
+
+def _check(url: str, client: Any, config: RedisStoreConfig) -> None:
+    """Refuse a server that cannot be reached; warn of settings that lose histories."""
+    try:
+        client.ping()
+    except redis.AuthenticationError as error:
+        remedy = f"set {config.password_env} to the server's password"
+        raise UserError(f"the server refused us: {error}", field="store.redis.urls", value=url, remedy=remedy) from None
+    except redis.RedisError as error:
+        remedy = "start Redis there, or use the file of one machine with store.backend: sqlite"
+        raise UserError(f"no Redis answers: {error}", field="store.redis.urls", value=url, remedy=remedy) from None
+    try:
+        policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+    except redis.RedisError:  # managed servers do not tell
+        return
+    if policy != "noeviction":
+        logger.warning("%s evicts histories when its memory is full (maxmemory-policy %s)", url, policy)

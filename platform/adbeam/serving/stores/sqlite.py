@@ -1,0 +1,201 @@
+"""User histories in one SQLite file a node.
+
+One row a user holds the newest events as packed arrays, so a read is one key lookup and a few buffer views. Appends
+are idempotent by event id. Every replica of a node opens the same file: in write-ahead mode readers wait for no writer.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from adbeam.errors import UserError
+from adbeam.logs.trending import WINDOWS_HOURS, windows_of
+from adbeam.records import Event
+from adbeam.serving.stores.store import EMPTY, KEPT_HOURS, HourCount, UserHistory, event_row, hour_counts, user_history
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS histories (
+    user_id TEXT PRIMARY KEY, items TEXT NOT NULL, timestamps BLOB NOT NULL, actions BLOB NOT NULL,
+    kinds BLOB NOT NULL, event_values BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event_ids (place INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS conversions (
+    hour INTEGER NOT NULL, item_id TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (hour, item_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+PRUNE_EVERY = 1000
+READ_WAIT_SECONDS = 0.05
+"""A read stands in the way of a whole batch: rather an unknown user than a late answer."""
+WRITE_WAIT_MS = 60_000
+LOADED_FROM = "loaded_from"
+
+
+class SqliteStore:
+    """HistoryStore in one SQLite file; raises UserError when the file cannot be used."""
+
+    def __init__(self, path: str | Path, *, max_events: int = 1024, max_event_ids: int = 5_000_000) -> None:
+        self.path, self.max_events, self.max_event_ids = Path(path), max_events, max_event_ids
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._writing = threading.Lock()
+        self._appends = 0
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            connection = self._connection()
+            connection.execute(f"PRAGMA busy_timeout={WRITE_WAIT_MS}")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{self.path} is no history store: {error}", remedy="move the file away") from None
+
+    def recent(self, user_id: str) -> UserHistory | None:
+        """The user's newest events, or None for an unknown user."""
+        row = self._read(user_id)
+        return _unpack(row) if row else None
+
+    def recent_many(self, user_ids: Sequence[str]) -> list[UserHistory | None]:
+        """One lookup each; the file is local."""
+        return [self.recent(user_id) for user_id in user_ids]
+
+    def append(self, events: Sequence[Event]) -> list[bool]:
+        """Add events in one transaction; for each, whether its id was new."""
+        with self._writing, self.transaction() as connection:
+            fresh = [self._claim(connection, event.event_id) for event in events]
+            by_user: dict[str, list[Event]] = {}
+            for event, is_new in zip(events, fresh, strict=True):
+                if is_new:
+                    by_user.setdefault(event.user_id, []).append(event)
+            for user_id, added in by_user.items():
+                row = self._read(user_id)
+                history = (_unpack(row) if row else EMPTY).extended(user_history(map(event_row, added)))
+                write_history(connection, user_id, history.newest(self.max_events))
+            count_conversions(connection, hour_counts(chain.from_iterable(by_user.values())))
+            self._prune(connection)
+        return fresh
+
+    def conversions(self, hour: int) -> tuple[Counter[str], ...]:
+        """{item: ad conversions} of every window of logs.trending that ends where `hour` begins."""
+        query = "SELECT hour, item_id, count FROM conversions WHERE hour >= ? AND hour < ?"
+        return windows_of(self._connection().execute(query, (hour - WINDOWS_HOURS[-1], hour)), hour)
+
+    def fill(
+        self, source: str, histories: Iterable[tuple[str, UserHistory]], conversions: Iterable[HourCount] = ()
+    ) -> int:
+        """Write many histories in one transaction, once; returns users written, 0 when it was filled before."""
+        if self.fact(LOADED_FROM) is not None:  # a later load would overwrite what users have done since
+            return 0
+        with self.transaction() as connection:
+            if connection.execute("SELECT 1 FROM facts WHERE name = ?", (LOADED_FROM,)).fetchone():
+                return 0  # another replica filled it while this one waited
+            users = 0
+            for user_id, history in histories:
+                write_history(connection, user_id, history.newest(self.max_events))
+                users += 1
+            count_conversions(connection, conversions)
+            connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (LOADED_FROM, source))
+        return users
+
+    def fact(self, name: str) -> str | None:
+        """A remembered fact about the store, such as what it was loaded from."""
+        row = self._connection().execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def transaction(self) -> _Transaction:
+        """All or nothing; waits for other writers, in this process or another."""
+        connection = self._connection()
+        connection.execute(f"PRAGMA busy_timeout={WRITE_WAIT_MS}")
+        return _Transaction(connection)
+
+    def close(self) -> None:
+        """Close every thread's connection."""
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+        self._local = threading.local()
+
+    def _read(self, user_id: str) -> tuple[str, bytes, bytes, bytes, bytes] | None:
+        query = "SELECT items, timestamps, actions, kinds, event_values FROM histories WHERE user_id = ?"
+        found: tuple[str, bytes, bytes, bytes, bytes] | None = self._connection().execute(query, (user_id,)).fetchone()
+        return found
+
+    def _claim(self, connection: sqlite3.Connection, event_id: str) -> bool:
+        return connection.execute("INSERT OR IGNORE INTO event_ids(event_id) VALUES (?)", (event_id,)).rowcount == 1
+
+    def _prune(self, connection: sqlite3.Connection) -> None:
+        self._appends += 1
+        if self._appends % PRUNE_EVERY == 0:
+            connection.execute(
+                "DELETE FROM event_ids WHERE place <= (SELECT max(place) FROM event_ids) - ?", (self.max_event_ids,)
+            )
+            connection.execute(
+                "DELETE FROM conversions WHERE hour < (SELECT max(hour) FROM conversions) - ?", (KEPT_HOURS,)
+            )
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self.path, timeout=READ_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            connection.execute("PRAGMA synchronous=NORMAL")
+            self._local.connection = connection
+            self._connections.append(connection)
+        return connection
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE ... COMMIT, or ROLLBACK on any error."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __enter__(self) -> sqlite3.Connection:
+        self.connection.execute("BEGIN IMMEDIATE")
+        return self.connection
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.connection.execute("ROLLBACK" if kind else "COMMIT")
+
+
+def write_history(connection: sqlite3.Connection, user_id: str, history: UserHistory) -> None:
+    """Put a user's history in place of the stored one."""
+    connection.execute(
+        "INSERT OR REPLACE INTO histories VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            user_id,
+            json.dumps(history.item_ids),
+            history.timestamp_H.tobytes(),
+            history.action_H.tobytes(),
+            history.kind_H.tobytes(),
+            history.value_H.tobytes(),
+        ),
+    )
+
+
+def count_conversions(connection: sqlite3.Connection, counts: Iterable[HourCount]) -> None:
+    """Add to the counts of ad conversions by hour."""
+    connection.executemany(
+        "INSERT INTO conversions VALUES (?, ?, ?)"
+        " ON CONFLICT (hour, item_id) DO UPDATE SET count = count + excluded.count",
+        counts,
+    )
+
+
+def _unpack(row: tuple[str, bytes, bytes, bytes, bytes]) -> UserHistory:
+    items, timestamps, actions, kinds, values = row
+    return UserHistory(
+        json.loads(items),
+        np.frombuffer(timestamps, np.int64),
+        np.frombuffer(actions, np.int8),
+        np.frombuffer(kinds, np.int8),
+        np.frombuffer(values, np.float32),
+    )

@@ -1,0 +1,1 @@
+"""From prepared logs to batches: rows, their order, their stream."""

@@ -1,0 +1,233 @@
+"""From sequences and semantic IDs to training rows, once: epochs then read arrays instead of building contexts.
+
+Each data task turns one shard of sequences into one shard of rows, a few users in memory at a time. A context holds
+only events before its request, a target only items with a semantic ID, and only the training split is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from adbeam import artifacts
+from adbeam.errors import UserError
+from adbeam.features.sid_table import SidTable
+from adbeam.features.spec import FeatureSpec
+from adbeam.features.trends import EncodedTrends
+from adbeam.logs.requests import read_sequences
+from adbeam.logs.trending import FILE as TRENDS
+from adbeam.logs.trending import TrendTable
+from adbeam.model.config import ModelConfig
+from adbeam.training.config import BehaviorWeights, TrainingConfig
+from adbeam.training.data.order import RowFiles
+from adbeam.training.data.row_builder import RowBuilder
+from adbeam.training.data.rows import RowFormat
+
+FOLDER = "training_rows"
+FORMAT = 2
+"""Of the folder; a change of it makes the rows anew."""
+SEED = 0
+"""Rows are the same for every seed of a training, so that several seeds share them; the order of steps is not."""
+GROUP_ROWS = 1024
+BUFFER_ROWS = 32 * GROUP_ROWS
+SAMPLE_VALUES = 20_000
+
+
+class TrainSettings(Protocol):
+    """What of the root configuration training reads."""
+
+    @property
+    def work_dir(self) -> Path: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def model(self) -> ModelConfig: ...
+    @property
+    def training(self) -> TrainingConfig: ...
+
+
+@dataclass(frozen=True)
+class RowStore:
+    """The published rows of one log."""
+
+    files: RowFiles
+    format: RowFormat
+    fingerprint: str
+    value_sample: np.ndarray
+    """Values of targets, for the eCPM buckets."""
+    user_value_sample: np.ndarray
+    """Ad values of users, in rising order, for w_user."""
+    scenes: tuple[str, ...]
+    """Where requests came from, by name."""
+
+    @classmethod
+    def open(cls, folder: Path) -> RowStore:
+        """Raises UserError when the folder is missing, incomplete or altered."""
+        manifest = artifacts.read_manifest(folder)
+        shards = manifest["shards"]
+        return cls(
+            files=RowFiles(folder, tuple(s["name"] for s in shards), tuple(s["rows"] for s in shards)),
+            format=RowFormat(**manifest["format"]),
+            fingerprint=manifest["fingerprint"],
+            value_sample=np.load(folder / "values.npy", allow_pickle=False),
+            user_value_sample=np.load(folder / "user_values.npy", allow_pickle=False),
+            scenes=tuple(manifest["scenes"]),
+        )
+
+
+def build_rows(settings: TrainSettings, *, use_ray: bool = True) -> RowStore:
+    """Write `work_dir/training_rows` from the prepared log and its tokens; does nothing when it is current.
+
+    Raises UserError when a step before this one has not run, or no request has a target.
+    """
+    target = Path(settings.work_dir) / FOLDER
+    details: dict[str, Any] = {"fingerprint": _fingerprint(settings)}
+    if artifacts.is_current(target, details):
+        return RowStore.open(target)
+    with artifacts.publish(target, details) as staging:
+        format = RowFormat.of(settings.model, settings.training.targets_per_request)
+        shards = sorted(_build_shards(settings, format, staging, use_ray), key=lambda shard: shard["name"])
+        total = sum(shard["rows"] for shard in shards)
+        if not total:
+            raise UserError(
+                "the training split holds no request with a target that has a semantic ID",
+                field="training.target_action",
+                value=settings.training.target_action,
+                remedy="check the split and the catalogue",
+            )
+        details |= {
+            "shards": [{"name": shard["name"], "rows": shard["rows"]} for shard in shards if shard["rows"]],
+            "format": format.as_dict(),
+            "targets": sum(shard["targets"] for shard in shards),
+            "scenes": sorted({scene for shard in shards for scene in shard["scenes"]}),
+        }
+        _save_sample(staging / "values.npy", [shard["values"] for shard in shards])
+        _save_sample(staging / "user_values.npy", [shard["user_values"] for shard in shards])
+    return RowStore.open(target)
+
+
+def _build_shards(settings: TrainSettings, format: RowFormat, staging: Path, use_ray: bool) -> list[dict[str, Any]]:
+    paths = sorted((Path(settings.work_dir) / "prepared" / "sequences").glob("*.parquet"))
+    sids = SidTable.read(Path(settings.work_dir) / "tokens" / "sids.parquet", settings.model.levels)
+    spec = FeatureSpec.of(settings.model)
+    training = settings.training
+    rest = {
+        "prepared": str(Path(settings.work_dir).resolve() / "prepared"),
+        "spec": spec.as_dict(),
+        "format": format.as_dict(),
+        "target_action": training.target_action,
+        "weights": training.behavior_weights.model_dump(),
+        "seed": SEED,
+    }
+    tasks = [{"source": str(path), "target": str(staging / f"rows-{n:05d}.parquet")} for n, path in enumerate(paths)]
+    if not use_ray:
+        return [_build_shard(task, sids, rest) for task in tasks]
+    return _map_with_ray(tasks, sids, rest, training.ingest_cpus)
+
+
+def _map_with_ray(
+    tasks: list[dict[str, str]], sids: SidTable, rest: dict[str, Any], cpus: float
+) -> list[dict[str, Any]]:
+    """A streaming Ray Data map; the SID table goes once into the object store of each node."""
+    import ray
+
+    shared = ray.put((sids.key_N, sids.code_NT))
+    dataset: Any = ray.data.from_items(tasks, override_num_blocks=len(tasks))
+    mapped = dataset.map(_build_shard_in_task, fn_kwargs={"shared": [shared], "rest": rest}, num_cpus=cpus)
+    return mapped.take_all()
+
+
+def _build_shard_in_task(task: dict[str, str], shared: list[Any], rest: dict[str, Any]) -> dict[str, Any]:
+    import ray
+
+    return _build_shard(task, SidTable(*ray.get(shared[0])), rest)
+
+
+def _build_shard(task: dict[str, str], sids: SidTable, rest: dict[str, Any]) -> dict[str, Any]:
+    """Write one shard of rows; returns its name, its totals and a sample of target values."""
+    spec = FeatureSpec.from_dict(rest["spec"])
+    builder = RowBuilder(
+        sids=sids,
+        spec=spec,
+        format=RowFormat(**rest["format"]),
+        target_action=rest["target_action"],
+        weights=BehaviorWeights(**rest["weights"]),
+        seed=rest["seed"],
+        trends=EncodedTrends(TrendTable.read(rest["prepared"]), sids, spec) if spec.trending_length else None,
+    )
+    path = Path(task["target"])
+    number = int(path.stem.rsplit("-", 1)[1])
+    totals = _Totals()
+    rows = totals.watch(builder.rows(sequence) for sequence in read_sequences(task["source"]))
+    write_rows(path, rows, builder.format, seed=(builder.seed, number))
+    return {"name": path.name, **totals.as_dict(), "scenes": sorted(builder.scenes)}
+
+
+@dataclass
+class _Totals:
+    rows: int = 0
+    targets: int = 0
+    values: list[np.ndarray] = field(default_factory=list)
+    user_values: list[float] = field(default_factory=list)
+
+    def watch(self, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The parts (one user each) as they are, counted."""
+        for row_N in parts:
+            real = row_N["weight_M"] > 0
+            self.rows += len(row_N)
+            self.targets += int(real.sum())
+            self.values.append(row_N["value_M"][real])
+            self.user_values.extend(row_N["user_value"][:1].tolist())
+            yield row_N
+
+    def as_dict(self) -> dict[str, Any]:
+        values = np.concatenate(self.values) if self.values else np.zeros(0, dtype=np.float32)
+        samples = {"values": _thin(values), "user_values": _thin(np.array(self.user_values))}
+        return {"rows": self.rows, "targets": self.targets, **{key: part.tolist() for key, part in samples.items()}}
+
+
+def write_rows(path: Path, parts: Iterable[np.ndarray], format: RowFormat, seed: tuple[int, ...]) -> None:
+    """Write rows, shuffled as far as BUFFER_ROWS reaches."""
+    rng = np.random.default_rng(seed)
+    held: list[np.ndarray] = [np.zeros(0, dtype=format.dtype)]
+    with pq.ParquetWriter(path, format.to_table(held[0]).schema, compression="zstd") as writer:
+        for part in parts:
+            held.append(part)
+            if sum(map(len, held)) >= BUFFER_ROWS:
+                held = [_flush(writer, np.concatenate(held), format, rng)]
+        _flush(writer, np.concatenate(held), format, rng)
+
+
+def _flush(writer: pq.ParquetWriter, row_N: np.ndarray, format: RowFormat, rng: np.random.Generator) -> np.ndarray:
+    writer.write_table(format.to_table(row_N[rng.permutation(len(row_N))]), row_group_size=GROUP_ROWS)
+    return row_N[:0]
+
+
+def _thin(values: np.ndarray) -> np.ndarray:
+    """At most SAMPLE_VALUES of them, evenly spaced."""
+    return values[:: 1 + len(values) // SAMPLE_VALUES]
+
+
+def _save_sample(path: Path, parts: list[list[float]]) -> None:
+    np.save(path, np.sort(np.concatenate([np.asarray(part, dtype=np.float32) for part in parts])), allow_pickle=False)
+
+
+def _fingerprint(settings: TrainSettings) -> str:
+    """Of everything the rows depend on."""
+    work_dir, training = Path(settings.work_dir), settings.training
+    prepared = artifacts.read_manifest(work_dir / "prepared", verify=False)["files"]
+    tokens = artifacts.read_manifest(work_dir / "tokens", verify=False)["files"]
+    return artifacts.fingerprint(
+        FORMAT,
+        {name: value for name, value in prepared.items() if name.startswith("sequences/") or name == TRENDS},
+        tokens["sids.parquet"],
+        FeatureSpec.of(settings.model).as_dict(),
+        RowFormat.of(settings.model, training.targets_per_request).as_dict(),
+        training.target_action,
+        training.behavior_weights.model_dump(),
+    )

@@ -1,0 +1,1 @@
+"""What stops a run that goes wrong: anomalies, divergence, preemption."""

@@ -1,0 +1,1 @@
+"""What a run holds and keeps: DeepSpeed engine, optimizer, checkpoints, resharding."""

@@ -1,0 +1,119 @@
+"""The layout of a work_dir: what each step writes and the others read. No other module spells these names.
+
+docs/design.md ("Folders between the steps") says what lies in each folder; artifacts.py how a folder is written whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+SIDS = "sids.parquet"
+SEQUENCES = "sequences"
+
+
+@dataclass(frozen=True)
+class WorkDir:
+    """The folders of one work_dir, whether they are there yet or not."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, path: str | Path) -> Self:
+        """The layout under `path`."""
+        return cls(Path(path))
+
+    def resolve(self) -> Self:
+        """The same with an absolute root, as Ray tasks and workers in other folders need it."""
+        return type(self)(self.root.resolve())
+
+    @property
+    def prepared(self) -> Path:
+        """Clean events, catalogue, sequences, quarantine and account (adbeam prepare)."""
+        return self.root / "prepared"
+
+    @property
+    def sequences(self) -> Path:
+        """Shards of the users' sequences."""
+        return self.prepared / SEQUENCES
+
+    @property
+    def tokens(self) -> Path:
+        """Semantic IDs, codebooks and report (adbeam tokenize)."""
+        return self.root / "tokens"
+
+    @property
+    def sids(self) -> Path:
+        """The semantic ID of every item."""
+        return self.tokens / SIDS
+
+    @property
+    def training_rows(self) -> Path:
+        """Fixed-size training rows (adbeam train)."""
+        return self.root / "training_rows"
+
+    @property
+    def list_rows(self) -> Path:
+        """Candidate lists as training rows (adbeam train)."""
+        return self.root / "list_rows"
+
+    @property
+    def training_runs(self) -> Path:
+        """Checkpoints and records of the runs (adbeam train)."""
+        return self.root / "training_runs"
+
+    @property
+    def training(self) -> Path:
+        """The weights of the run that finished last (adbeam train)."""
+        return self.root / "training"
+
+    @property
+    def bundles(self) -> Path:
+        """Bundles and the CURRENT pointer (adbeam export, adbeam online)."""
+        return self.root / "bundles"
+
+    @property
+    def reward(self) -> Path:
+        """The reward model (adbeam reward)."""
+        return self.root / "reward"
+
+    @property
+    def lists(self) -> Path:
+        """Candidate lists with their rewards (adbeam generate-lists)."""
+        return self.root / "lists"
+
+    @property
+    def online(self) -> Path:
+        """The ledger and what each round of the online loop made (adbeam online)."""
+        return self.root / "online"
+
+    @property
+    def evaluation(self) -> Path:
+        """A folder a split with the table (adbeam evaluate)."""
+        return self.root / "evaluation"
+
+    @property
+    def serving(self) -> Path:
+        """What a local endpoint keeps (adbeam serve)."""
+        return self.root / "serving"
+
+    @property
+    def histories(self) -> Path:
+        """The SQLite history store of a local endpoint."""
+        return self.serving / "histories.sqlite"
+
+    @property
+    def ad_updates(self) -> Path:
+        """The SQLite update log of a local endpoint."""
+        return self.serving / "ads.sqlite"
+
+    @property
+    def events(self) -> Path:
+        """The event log of a local endpoint."""
+        return self.serving / "events"
+
+    @property
+    def requests(self) -> Path:
+        """The request log of a local endpoint."""
+        return self.serving / "requests"

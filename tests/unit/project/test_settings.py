@@ -1,0 +1,77 @@
+"""Reading YAML: what is malformed is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adbeam.config import Config
+from adbeam.errors import UserError, nearest_name
+from adbeam.serving.deploy.config_file import read_serve_config
+from adbeam.settings import parse_yaml, read_yaml, set_key
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("model:\n  width: 64\n  layers: 2\n  width: 128\n")
+    with pytest.raises(UserError, match=r"job\.yaml is not valid YAML: .*'width' stands twice.*\n.*line 4"):
+        read_yaml(path)
+
+
+def test_the_same_key_in_two_mappings_and_a_merged_one_are_read() -> None:
+    text = "a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  x: 3\nc: [{x: 1}, {x: 2}]\n"
+    assert parse_yaml(text, "text") == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}, "c": [{"x": 1}, {"x": 2}]}
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"a: [1", "not valid YAML"), (b"\xff\xfe\x00", "not valid YAML")])
+def test_a_malformed_file_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=rf"x\.yaml is {message}"):
+        read_yaml(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"workers": [3, 2], "dtype": "bf16"}, r"job\.yaml: training: workers must be .*; got workers \[3, 2\]$"),
+        (
+            {"deepspeed": {"gradient_clipping": 5}},
+            r"training: deepspeed\.gradient_clipping is set .*; got deepspeed \{'gradient_clipping': 5\}$",
+        ),
+        ({"schedule": "cosin"}, r"training\.schedule: .*; got 'cosin'$"),
+    ],
+)
+def test_a_rule_over_several_settings_tells_those_that_it_names(training: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Config.parse({"training": training}, "job.yaml")
+
+
+def test_a_dotted_key_makes_the_sections_on_its_way_and_leaves_the_rest() -> None:
+    values: dict[str, object] = {"training": None, "model": {"width": 64}}
+    set_key(values, "training.deepspeed.stage", 2, "job.yaml")
+    set_key(values, "model.layers", 3, "job.yaml")
+    set_key(values, "seed", 1, "job.yaml")
+    assert values == {"training": {"deepspeed": {"stage": 2}}, "model": {"width": 64, "layers": 3}, "seed": 1}
+
+
+def test_a_dotted_key_through_a_value_is_refused_with_field_value_and_remedy() -> None:
+    words = r"job\.yaml: a\.size: is no section, so a\.size\.x cannot be set; got 'tiny'; set a\.size itself"
+    with pytest.raises(UserError, match=words):
+        set_key({"a": {"size": "tiny"}}, "a.size.x", 1, "job.yaml")
+
+
+@pytest.mark.parametrize("content", ["size: small\n", "{}\n"])
+def test_every_reader_of_overrides_refuses_a_key_below_a_value(tmp_path: Path, content: str) -> None:
+    (tmp_path / "job.yaml").write_text(content)
+    with pytest.raises(UserError, match="size"):
+        Config.load(tmp_path / "job.yaml", {"size.x": 1})
+    with pytest.raises(UserError, match=r"ads\.yaml: args\.bundle: is no section"):
+        read_serve_config(ROOT / "serving" / "ads.yaml", overrides={"bundle.x": 1})
+
+
+def test_the_nearest_name_is_told_however_far_it_is() -> None:
+    assert nearest_name("learning_rat", ["warmup", "learning_rate"]) == "learning_rate"
+    assert nearest_name("zzz", ["warmup"]) == "warmup" and nearest_name("x", []) is None

@@ -1,0 +1,301 @@
+"""The HTTP border without a server: what comes in, what is refused, and with which words."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from tests.support.asgi import call
+from tests.support.echo_service import EchoService
+
+from adbeam.errors import UserError
+from adbeam.serving.config import AuthConfig, LimitsConfig
+from adbeam.serving.http.app import build_api
+from adbeam.serving.http.auth import Authenticator, RateLimit
+
+EVENT = {"event_id": "e", "request_id": "r", "user_id": "u", "timestamp": 1, "item_id": "i", "action": "click"}
+
+
+async def ask(body: Any, headers: dict[str, str] | None = None, **args: Any) -> Any:
+    return await call(build_api(EchoService(**args)), "POST", "/v1/ads", body, headers)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "words"),
+    [
+        ({"count": 0}, "count", "greater than or equal to 1"),
+        ({"count": 10**6}, "count", "less than or equal to 100"),
+        ({"count": "5"}, "count", "valid integer"),
+        ({"count": 10**40}, "count", "less than or equal"),
+        ({"scene": "feed"}, "scene", "'display' or 'mailer'"),
+        ({"conut": 5}, "conut", "not permitted"),
+        ({"user_id": ""}, "user_id", "at least 1"),
+        ({"user_id": "x" * 129}, "user_id", "at most 128"),
+        ({"deadline_ms": 1}, "deadline_ms", "greater than or equal to 10"),
+        ({"deadline_ms": 1e9}, "deadline_ms", "less than or equal to 5000"),
+        ({"history": [{"item_id": "i", "timestamp": -1}]}, "history.0.timestamp", "greater than or equal to 0"),
+        ({"history": [{"item_id": "i", "timestamp": 1, "value": -2}]}, "history.0.value", "greater than or equal to 0"),
+        ({"filters": {"blocked_item_ids": [3]}}, "filters.blocked_item_ids.0", "valid string"),
+        ({"filters": {"blocked": []}}, "filters.blocked", "not permitted"),
+        ([], "body", "object"),
+    ],
+)
+async def test_a_bad_field_is_named_with_its_value(body: Any, field: str, words: str) -> None:
+    reply = await ask(body)
+    assert reply.status == 422
+    assert reply.headers["content-type"] == "application/problem+json"
+    problem = reply.json
+    assert problem["status"] == 422
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert words in problem["errors"][0]["message"] and field in problem["detail"]
+
+
+@pytest.mark.parametrize("body", [b"", b'{"count": ', b"\xff\xfe", b'{"count": 1} trailing', b"[" * 5000, b'"\\ud800"'])
+async def test_malformed_json_is_400(body: bytes) -> None:
+    reply = await ask(body)
+    assert reply.status == 400 and "not valid JSON" in reply.json["detail"]
+
+
+@pytest.mark.parametrize("chunks", [1, 7])
+async def test_a_large_body_is_413_before_it_is_parsed(chunks: int) -> None:
+    api = build_api(EchoService(limits={"body_bytes": 2048}))
+    reply = await call(api, "POST", "/v1/ads", b"{" * 5000, chunks=chunks)
+    assert reply.status == 413 and "2048" in reply.json["detail"]
+    assert (await call(api, "POST", "/v1/ads", b" " * 2046 + b"{}")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "granted"),
+    [
+        ({}, {}, 123.0),
+        ({"deadline_ms": 50}, {}, 50.0),
+        ({"deadline_ms": 50}, {"X-Deadline-Ms": "70.5"}, 70.5),
+    ],
+)
+async def test_deadline_comes_from_header_body_or_default(body: Any, headers: dict[str, str], granted: float) -> None:
+    assert (await ask(body, headers)).json["granted_ms"] == granted
+
+
+@pytest.mark.parametrize("header", ["soon", "nan", "-1", "1e99", ""])
+async def test_a_bad_deadline_header_is_named(header: str) -> None:
+    reply = await ask({}, {"X-Deadline-Ms": header})
+    assert reply.status == 422 and reply.json["errors"][0]["field"] == "X-Deadline-Ms"
+
+
+async def test_no_ad_is_204_and_a_fault_inside_tells_no_detail() -> None:
+    service = EchoService()
+    api = build_api(service)
+    assert (await call(api, "POST", "/v1/ads", {"user_id": "nobody"})).status == 204
+    reply = await call(api, "POST", "/v1/ads", {"user_id": "breaks"})
+    assert reply.status == 500 and b"secret" not in reply.body
+    assert service.responses == [("ads", 204), ("ads", 500)]
+
+
+async def test_events_name_the_wrong_one() -> None:
+    api = build_api(EchoService(limits={"events_max": 2}))
+    assert (await call(api, "POST", "/v1/events", {"events": [EVENT, EVENT]})).json == {"accepted": 2, "duplicates": 0}
+    cases: list[tuple[Any, str]] = [
+        ({"events": []}, "events"),
+        ({"events": [EVENT] * 3}, "events"),
+        ({"events": [EVENT, {**EVENT, "price": -1}]}, "events.1.price"),
+        ({"events": [EVENT, {**EVENT, "action": "buy"}]}, "events.1.action"),
+        ({"events": [{**EVENT, "timestamp": "1"}]}, "events.0.timestamp"),
+        ({}, "events"),
+    ]
+    for body, field in cases:
+        reply = await call(api, "POST", "/v1/events", body)
+        assert (reply.status, reply.json["errors"][0]["field"]) == (422, field)
+
+
+async def test_unknown_paths_and_methods_answer_with_a_problem() -> None:
+    api = build_api(EchoService())
+    for method, path, status in (("GET", "/nowhere", 404), ("GET", "/v1/ads", 405)):
+        reply = await call(api, method, path)
+        assert reply.status == status == reply.json["status"]
+
+
+async def test_health_and_readiness_say_what_is_wrong() -> None:
+    service = EchoService()
+    api = build_api(service)
+    assert (await call(api, "GET", "/healthz")).status == 200
+    assert (await call(api, "GET", "/readyz")).json["detail"] == "still starting"
+    service.fault = "the decode thread is not running"
+    assert (await call(api, "GET", "/healthz")).status == 503
+
+
+@pytest.mark.parametrize(
+    ("auth", "right"),
+    [
+        ({"mode": "bearer"}, {"Authorization": "Bearer second"}),
+        ({"mode": "api_key", "header": "X-Key"}, {"x-key": "first"}),
+    ],
+)
+async def test_with_auth_on_only_a_known_key_comes_in(
+    auth: dict[str, Any], right: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADBEAM_API_KEYS", "first, second")
+    api = build_api(EchoService(auth=auth))
+    for path, body in (("/v1/ads", {}), ("/v1/events", {"events": [EVENT]})):
+        assert (await call(api, "POST", path, body, right)).status in (200, 202)
+        for wrong in ({}, {"Authorization": "Bearer third"}, {"Authorization": "second"}, {"x-key": "firs"}):
+            reply = await call(api, "POST", path, body, wrong)
+            assert reply.status == 401 and "www-authenticate" in reply.headers
+    assert (await call(api, "GET", "/healthz")).status == 200
+    assert (await call(api, "GET", "/v1/status")).status == 401
+    assert (await call(api, "GET", "/v1/status", None, right)).json == {"policy": "deadline"}
+    document = (await call(api, "GET", "/openapi.json")).json
+    assert document["paths"]["/v1/ads"]["post"]["security"]
+
+
+REMOVE = {"changes": [{"operation": "remove", "item_id": "i"}]}
+
+
+async def test_ads_are_changed_with_an_admin_key_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADBEAM_API_KEYS", "caller")
+    monkeypatch.setenv("ADBEAM_ADMIN_KEYS", "admin")
+    api = build_api(EchoService(auth={"mode": "bearer"}, admin={"mode": "bearer"}))
+    assert (await call(api, "POST", "/v1/admin/ads", REMOVE, {"Authorization": "Bearer admin"})).json["last"] == 1
+    for wrong in ({}, {"Authorization": "Bearer caller"}):
+        reply = await call(api, "POST", "/v1/admin/ads", REMOVE, wrong)
+        assert reply.status == 401 and "www-authenticate" in reply.headers
+    assert (await call(api, "POST", "/v1/ads", {}, {"Authorization": "Bearer admin"})).status == 401
+    reply = await call(build_api(EchoService()), "POST", "/v1/admin/ads", REMOVE)
+    assert reply.status == 403 and "admin.mode" in reply.json["detail"]
+    monkeypatch.delenv("ADBEAM_ADMIN_KEYS")
+    with pytest.raises(UserError, match=r"admin.*ADBEAM_ADMIN_KEYS"):
+        build_api(EchoService(admin={"mode": "bearer"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ([], "changes"),
+        ([{"operation": "remove", "item_id": "i"}] * 3, "changes"),
+        ([{"operation": "insert", "item_id": "i"}], "changes.0"),
+        ([{"operation": "insert", "item_id": "i", "item": {"item_id": "j", "title": "t"}}], "changes.0"),
+        ([{"operation": "insert", "item_id": "i", "item": {"item_id": "i", "title": "t", "kind": "organic"}}],
+         "changes.0"),
+        ([{"operation": "insert", "item_id": "i", "item": {"item_id": "i", "title": "t", "price": -1}}],
+         "changes.0.item.price"),
+        ([{"operation": "update", "item_id": "i"}], "changes.0"),
+        ([{"operation": "update", "item_id": "i", "ecpm": float("nan")}], "changes.0.ecpm"),
+        ([{"operation": "delete", "item_id": "i"}], "changes.0.operation"),
+        ([{"operation": "remove", "item_id": "i", "sid": [1, 2, 3]}], "changes.0.sid"),
+    ],
+)  # fmt: skip
+async def test_a_bad_change_of_an_ad_is_named(changes: list[Any], field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADBEAM_ADMIN_KEYS", "admin")
+    api = build_api(EchoService(admin={"mode": "bearer", "changes_max": 2}))
+    reply = await call(api, "POST", "/v1/admin/ads", {"changes": changes}, {"Authorization": "Bearer admin"})
+    assert (reply.status, reply.json["errors"][0]["field"]) == (422, field)
+
+
+def test_auth_without_keys_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.delenv("ADBEAM_API_KEYS", raising=False)
+    with pytest.raises(UserError, match="ADBEAM_API_KEYS"):
+        Authenticator(AuthConfig(mode="bearer"))
+    (tmp_path / "keys").write_text("one\ntwo\n")
+    authenticator = Authenticator(AuthConfig(mode="bearer", keys_file=tmp_path / "keys"))
+    assert authenticator.caller({"authorization": "bearer two"}) is not None
+
+
+def test_rate_limit_counts_each_caller_apart() -> None:
+    now = [0.0]
+    limit = RateLimit(LimitsConfig(requests_per_second=10, burst_requests=2), lambda: now[0])
+    assert [limit.allows("a") for _ in range(3)] == [True, True, False]
+    assert limit.allows("b")
+    now[0] = 0.1
+    assert [limit.allows("a") for _ in range(2)] == [True, False]
+    now[0] = 100.0
+    assert [limit.allows("a") for _ in range(3)] == [True, True, False]
+
+
+async def test_over_the_rate_limit_is_429_with_retry_after() -> None:
+    api = build_api(EchoService(limits={"requests_per_second": 0.001, "burst_requests": 1}))
+    assert (await call(api, "POST", "/v1/ads", {})).status == 200
+    reply = await call(api, "POST", "/v1/ads", {})
+    assert reply.status == 429 and int(reply.headers["retry-after"]) >= 1
+
+
+async def test_openapi_shows_the_bounds_in_force() -> None:
+    api = build_api(EchoService(limits={"count_max": 7}))
+    document = (await call(api, "GET", "/openapi.json")).json
+    request = document["components"]["schemas"]["AdRequest"]["properties"]
+    assert request["count"]["maximum"] == 7
+    assert {"display", "mailer"} <= set(request["scene"]["anyOf"][0]["enum"])
+    assert set(document["paths"]) == {
+        "/v1/ads",
+        "/v1/openrtb",
+        "/v1/events",
+        "/v1/status",
+        "/v1/path",
+        "/v1/admin/ads",
+        "/healthz",
+        "/readyz",
+    }
+
+
+SEEDS = (
+    b'{"user_id": "u", "count": 3, "scene": "display", "deadline_ms": 50, "filters": {"exclude_seen": true}}',
+    b'{"history": [{"item_id": "i", "timestamp": 5, "action": "click", "item_kind": "ad", "value": 1.5}]}',
+    b'{"filters": {"blocked_item_ids": ["a"], "blocked_advertisers": ["b"], "blocked_categories": []}, "value": 2e3}',
+)
+SPLICES = (
+    b"null", b"-1", b"1e999", b"NaN", b"[]", b"{}", b'""', b'"\\u0000"', b'"\\ud800"', b"\xff", b"\x00", b"[" * 300,
+    b"9" * 400, b'{"count":', b"true", b",", b'"', b"\\",
+)  # fmt: skip
+
+
+async def test_mutated_bodies_never_fail_inside() -> None:
+    rng = random.Random(7)
+    api = build_api(EchoService())
+    statuses = Counter[int]()
+    for _ in range(2000):
+        body = bytearray(rng.choice(SEEDS))
+        for _ in range(rng.randint(1, 3)):
+            start = rng.randrange(len(body) + 1)
+            body[start : start + rng.randrange(8)] = rng.choice((*SPLICES, rng.randbytes(3)))
+        statuses[(await call(api, "POST", "/v1/ads", bytes(body))).status] += 1
+    assert set(statuses) <= {200, 400, 422} and len(statuses) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "answer"),
+    [
+        ({"id": "r", "imp": [{"id": "1"}]}, 200, {"id": "r", "granted_ms": 123.0}),
+        (
+            {"id": "r", "imp": [{"id": "1", "banner": {"w": 3}}], "tmax": 80, "at": 2},
+            200,
+            {"id": "r", "granted_ms": 70.0},
+        ),
+        ({"id": "r", "imp": [{"id": "1"}], "tmax": 10**6}, 200, {"id": "r", "granted_ms": 5000.0}),
+        ({"id": "r", "imp": [{"id": "1"}], "tmax": 15}, 200, {"id": "r", "nbr": 15}),
+        ({"id": "r", "imp": [{"id": "none"}]}, 204, None),
+        ({"id": "r", "imp": []}, 422, "imp"),
+        ({"imp": [{"id": "1"}]}, 422, "id"),
+        ({"id": "r", "imp": [{"id": "1", "bidfloor": -1}]}, 422, "imp.0.bidfloor"),
+        ({"id": "r", "imp": [{"id": "1"}] * 21}, 422, "imp"),
+        (b"{", 400, None),
+    ],
+)
+async def test_a_bid_request_is_granted_its_tmax_less_the_network(body: Any, status: int, answer: Any) -> None:
+    reply = await call(build_api(EchoService()), "POST", "/v1/openrtb", body)
+    assert reply.status == status
+    if status == 422:
+        assert reply.json["errors"][0]["field"] == answer
+    elif status == 200:
+        assert reply.json == answer
+    assert (reply.headers.get("x-openrtb-version") == "2.6") == (status in (200, 204))
+
+
+async def test_bid_requests_are_under_authentication_and_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADBEAM_API_KEYS", "one")
+    limits = {"requests_per_second": 0.001, "burst_requests": 1, "body_bytes": 1024}
+    api = build_api(EchoService(auth={"mode": "bearer"}, limits=limits))
+    body, key = {"id": "r", "imp": [{"id": "1"}]}, {"Authorization": "Bearer one"}
+    assert (await call(api, "POST", "/v1/openrtb", body)).status == 401
+    assert (await call(api, "POST", "/v1/openrtb", {**body, "ext": "x" * 2000}, key)).status == 413
+    over = await call(api, "POST", "/v1/openrtb", body, key)
+    assert over.status == 429 and over.headers["retry-after"] == "1"

@@ -1,0 +1,69 @@
+"""OpenRTB: which impressions get which ad at which price."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from adbeam.serving.config import LimitsConfig, OpenRtbConfig
+from adbeam.serving.http.openrtb import BidRequest, bid_model, bids, slots
+
+SCENES = ("feed", "search")
+
+
+def request(**fields: Any) -> BidRequest:
+    return bid_model(LimitsConfig()).model_validate({"id": "r", "imp": [{"id": "1"}], **fields})
+
+
+def parts(count_max: int = 100, **fields: Any) -> list[Any]:
+    return slots(request(**fields), SCENES, OpenRtbConfig(), count_max)
+
+
+def answer(**prices: float | None) -> dict[str, Any]:
+    return {"ads": [{"item_id": name, "expected_ecpm": price} for name, price in prices.items()]}
+
+
+def test_impressions_of_a_scene_share_a_decode_and_unknown_places_are_the_first_scene() -> None:
+    found = parts(imp=[{"id": "1"}, {"id": "2", "tagid": "search"}, {"id": "3", "tagid": "elsewhere"}])
+    assert [(part.fields["scene"], [i.id for i in part.impressions]) for part in found] == [
+        ("feed", ["1", "3"]),
+        ("search", ["2"]),
+    ]
+    assert [part.fields["count"] for part in found] == [8, 4]
+    assert [part.fields["count"] for part in parts(5, imp=[{"id": "1"}, {"id": "2"}])] == [5]
+
+
+def test_the_buyers_own_name_for_the_user_wins_and_blocks_become_filters() -> None:
+    fields = parts(user={"id": "exchange", "buyeruid": "ours"}, badv=["rude.example"], bcat=["IAB1"])[0].fields
+    assert fields["user_id"] == "ours"
+    assert fields["filters"] == {"blocked_advertisers": ["rude.example"], "blocked_categories": ["IAB1"]}
+    assert parts(user={"id": "exchange"})[0].fields["user_id"] == "exchange"
+    assert parts(user={"id": ""})[0].fields["user_id"] is None and parts()[0].fields["user_id"] is None
+
+
+def test_other_currencies_are_not_bid_in() -> None:
+    assert parts(cur=["EUR"]) == [] and len(parts(cur=["EUR", "USD"])) == 1
+    assert parts(imp=[{"id": "1", "bidfloor": 0.5, "bidfloorcur": "EUR"}]) == []
+    assert len(parts(imp=[{"id": "1", "bidfloorcur": "EUR"}])) == 1, "a floor of nothing is one in any currency"
+
+
+def test_the_dearest_floor_gets_the_best_ad_and_no_ad_is_bid_twice() -> None:
+    part = parts(imp=[{"id": "low", "bidfloor": 0.5}, {"id": "high", "bidfloor": 2.5}, {"id": "over", "bidfloor": 9}])[
+        0
+    ]
+    found = bids("r", [(part, answer(a=1.0, b=3.0, c=0.2))])
+    assert [(bid.impid, bid.crid, bid.price) for bid in found] == [("high", "b", 3.0), ("low", "a", 1.0)]
+    assert len({bid.id for bid in found}) == 2
+
+
+def test_an_ad_of_another_scene_is_not_bid_again_and_one_without_a_price_never() -> None:
+    found = parts(imp=[{"id": "1"}, {"id": "2", "tagid": "search"}])
+    same = answer(a=1.0, b=None)
+    assert [bid.impid for bid in bids("r", [(found[0], same), (found[1], same)])] == ["1"]
+
+
+@pytest.mark.parametrize("imp", [[], [{"id": ""}], [{"id": "1", "bidfloor": float("nan")}], [{"id": "1"}] * 21, None])
+def test_a_bid_request_without_usable_impressions_is_refused(imp: Any) -> None:
+    with pytest.raises(ValueError, match="imp"):
+        request(imp=imp)
