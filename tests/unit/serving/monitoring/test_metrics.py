@@ -12,7 +12,7 @@ from adbeam.catalogue import live
 from adbeam.serving.monitoring import metrics
 from adbeam.serving.monitoring.metrics import METRICS, Metrics
 
-SOURCES = [Path(room.__file__).parent for room in (metrics, live)]
+SOURCES = [Path(metrics.__file__).parents[1], Path(live.__file__).parent]  # serving and catalogue
 
 
 class RayMetric:
