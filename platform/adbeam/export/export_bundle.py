@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from adbeam import artifacts
 from adbeam.bundle import SID_COLUMN, resolve, write_bundle
 from adbeam.bundle_settings import BundleSettings
+from adbeam.catalogue.config import UpdatesConfig
 from adbeam.catalogue.fold_updates import fold_updates
 from adbeam.catalogue.open_updates import open_log
 from adbeam.decoding.config import DecodingConfig
@@ -29,7 +30,7 @@ from adbeam.model import build_model
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.mtp import MtpDecoder
-from adbeam.tokens.config import TokensConfig, UpdatesConfig
+from adbeam.tokens.config import TokensConfig
 from adbeam.tokens.embedders.language import model_files
 from adbeam.tokens.encoder import LazyTokenizer
 from adbeam.training.data.build_rows import FOLDER as ROWS

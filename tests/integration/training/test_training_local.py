@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from tests.support.training.samples import training_config, write_training_sample
 
 from adbeam.bundle import load_bundle
+from adbeam.catalogue.config import UpdatesConfig
 from adbeam.catalogue.updates import AdUpdate, SqliteUpdateLog
 from adbeam.config import Config
 from adbeam.errors import UserError
 from adbeam.export import export
 from adbeam.model.lazyar import LazyAR
-from adbeam.tokens.config import UpdatesConfig
 from adbeam.training import launch, loop, train
 from adbeam.training.data.build_rows import build_rows
 from adbeam.training.guards import preemption

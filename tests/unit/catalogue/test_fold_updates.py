@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 from tests.support.redis_server import redis_server
 
+from adbeam.catalogue.config import UpdatesConfig
 from adbeam.catalogue.fold_updates import fold_updates
 from adbeam.catalogue.open_updates import open_log
 from adbeam.catalogue.updates import AdUpdate, SqliteUpdateLog, UpdateLog
 from adbeam.errors import UserError
 from adbeam.records import CATALOGUE_SCHEMA, CatalogueItem
-from adbeam.tokens.config import UpdatesConfig
 from adbeam.tokens.tokenizer import Encoded
 
 PORT = 18820
