@@ -19,16 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from adbeam.errors import UserError
+from adbeam.workdir import WRITERS
 
 MANIFEST = "manifest.json"
-WRITERS = {
-    "prepared": "adbeam prepare",
-    "tokens": "adbeam tokenize",
-    "training": "adbeam train",
-    "reward": "adbeam reward",
-    "lists": "adbeam generate-lists",
-}
-"""The command that writes a folder of a work_dir."""
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from adbeam.logs.config import SplitConfig
 from adbeam.logs.trending import count_by_hour
 from adbeam.logs.validate import QUARANTINE_SCHEMA, Reasons, quarantine_rows
 from adbeam.records import ACTIONS, ITEM_KINDS, SEQUENCE_SCHEMA, SPLITS
+from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES
 
 _EVENT_ROWS = 65536
 _SEQUENCE_ROWS = 1024
@@ -96,11 +97,11 @@ def assemble_shard(spill: Path, shard: int, schema: pa.Schema, split: SplitConfi
     events, quarantine = order_events(spilled)
     name = f"part-{shard:05d}.parquet"
     if quarantine.num_rows:
-        pq.write_table(quarantine, target / "quarantine" / f"shard-{shard:05d}.parquet")
+        pq.write_table(quarantine, target / QUARANTINE / f"shard-{shard:05d}.parquet")
     sequences = to_sequences(events, split)
     pq.write_table(count_by_hour(sequences), spill / f"conversions-{shard:05d}.parquet")
-    pq.write_table(events.cast(schema), target / "events" / name, compression="zstd", row_group_size=_EVENT_ROWS)
-    pq.write_table(sequences, target / "sequences" / name, compression="zstd", row_group_size=_SEQUENCE_ROWS)
+    pq.write_table(events.cast(schema), target / EVENTS / name, compression="zstd", row_group_size=_EVENT_ROWS)
+    pq.write_table(sequences, target / SEQUENCES / name, compression="zstd", row_group_size=_SEQUENCE_ROWS)
     splits = np.bincount(pc.list_flatten(sequences["split"]).to_numpy(), minlength=len(SPLITS)).tolist()
     actions = pc.value_counts(events["action"]).to_pylist()
     return {

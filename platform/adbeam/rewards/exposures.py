@@ -22,6 +22,7 @@ from adbeam.ray_data.runners import InProcessRunner, Runner
 from adbeam.records import ACTIONS
 from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.features import CATEGORICAL, DENSE, ItemTable, Past, pair_features
+from adbeam.workdir import EVENTS
 
 CLICK, CONVERSION = ACTIONS.index("click"), ACTIONS.index("conversion")
 LABELS = ("clicked", "converted")
@@ -41,7 +42,7 @@ def _write_shard(prepared_folder: str, settings: dict[str, Any], folder: str, nu
     prepared, config = PreparedLog.open(prepared_folder, verify=False), RewardConfig(**settings)
     items = ItemTable.of(prepared.catalogue(), config)
     shard = prepared.sequences()[number]
-    weight_E = _weights(prepared.folder / "events" / shard.name, config.weight_column)
+    weight_E = _weights(prepared.folder / EVENTS / shard.name, config.weight_column)
     parts = [part for part in _user_parts(shard, weight_E, items, config) if part.num_rows]
     if parts:
         table = pa.concat_tables(parts)

@@ -31,7 +31,8 @@ from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.exposures import LABELS, write_exposures
 from adbeam.rewards.features import CATEGORICAL, DENSE
 from adbeam.rewards.model import RewardNet, probabilities, reward_loss
-from adbeam.rewards.scoring import FOLDER, REPORT, SETTINGS, WEIGHTS, Calibration, build_net
+from adbeam.rewards.scoring import REPORT, SETTINGS, WEIGHTS, Calibration, build_net
+from adbeam.workdir import WorkDir
 
 DATASET = "exposures"
 FORMAT = 3
@@ -68,14 +69,14 @@ def reward(config: RewardSettings) -> Path:
     Does nothing when it is current. Raises UserError when the log was not prepared or holds no exposure of both kinds,
     shown and converted.
     """
-    work_dir = Path(config.work_dir)
-    prepared = PreparedLog.open(work_dir / "prepared")
+    work_dir = WorkDir.of(config.work_dir)
+    prepared = PreparedLog.open(work_dir.prepared)
     details: dict[str, Any] = {
         "fingerprint": artifacts.fingerprint(
             FORMAT, prepared.fingerprint, config.rewards.model_dump(exclude={"workers"}), config.seed
         )
     }
-    folder = work_dir / FOLDER
+    folder = work_dir.reward
     if artifacts.is_current(folder, details):
         return folder
     with artifacts.publish(folder, details) as staging, tempfile.TemporaryDirectory() as scratch:

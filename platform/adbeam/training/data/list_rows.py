@@ -20,7 +20,6 @@ from adbeam.training.data.build_rows import write_rows
 from adbeam.training.data.order import RowFiles
 from adbeam.training.data.rows import RowFormat
 
-FOLDER = "list_rows"
 FORMAT = 1
 CONTEXT_FIELDS = ("static_F", "code_ST", "feature_SC", "trend_code_NT", "trend_feature_NC")
 READ_ROWS = 512
