@@ -27,6 +27,7 @@ from adbeam.errors import UserError
 STATE = "cluster.json"
 TOKEN = "auth_token"
 PORTS_PER_NODE = 8
+"""Ports set apart for each node: those of one machine must not take each other's."""
 START_SECONDS = 90
 START_ATTEMPTS = 3
 

@@ -32,7 +32,9 @@ _ENDINGS = {
     "jsonl": (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"),
 }
 _FRAGMENT_BYTES = 64 << 20
+"""A Parquet file is cut between row groups into pieces of about this size, so that one large file makes many tasks."""
 _PROBE_LINES = 1000
+"""JSON lines whose keys are taken for the columns: no line need have them all."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from adbeam.serving.engine.request import HistoryEvent, Query
 logger = logging.getLogger(__name__)
 
 LEAST_MS = 1e-4
+"""A fit to noisy times may say 0, and a request that costs nothing would make the capacity endless."""
 
 
 def check(engine: ModelEngine) -> None:

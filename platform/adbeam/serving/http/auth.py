@@ -14,6 +14,7 @@ from adbeam.serving.config import AdminConfig, AuthConfig, LimitsConfig
 
 ANYONE = ""
 MAX_BUCKETS = 10_000
+"""Callers remembered: a bound on memory; whoever is forgotten begins again with a full bucket."""
 
 
 class Authenticator:

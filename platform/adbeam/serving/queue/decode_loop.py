@@ -102,7 +102,7 @@ class DecodeLoop:
         def apply() -> None:
             before, self._engine = self._engine, engine
             self._controller.reconfigure(policy, ladder, cost)
-            if before is not engine:
+            if before is not engine:  # in a thread of its own: a child that hangs may take seconds to end
                 threading.Thread(target=before.close, name="close engine", daemon=True).start()
 
         self._between_batches(apply)

@@ -35,10 +35,12 @@ from adbeam.serving.stores.store import EMPTY, KEPT_HOURS, HourCount, UserHistor
 logger = logging.getLogger(__name__)
 
 CONFLICT_SECONDS = 30.0
+"""An append is tried again for so long while other replicas write for the same users."""
 REST_SECONDS = 1.0
 """After a read that failed, reads fail at once for so long: a dead server must not cost every batch its time-out."""
 FILL_USERS = 500
 FILL_LOCK_SECONDS = 15
+"""Renewed after every FILL_USERS users: a replica that dies while it loads holds the others up no longer than this."""
 LAYOUT = (("<i8", 8), ("<f4", 4), ("<i1", 1), ("<i1", 1))
 """Timestamps, values, actions, kinds; the item ids follow as JSON."""
 Answer = TypeVar("Answer")

@@ -26,6 +26,7 @@ from adbeam.tokens.quantizers.rq_kmeans import RQKMeans, distinct, sample_rows
 log = logging.getLogger(__name__)
 
 COMMITMENT = 0.25
+"""beta of VQ-VAE (van den Oord et al., 2017)."""
 REVIVAL_ROUNDS = 3
 
 

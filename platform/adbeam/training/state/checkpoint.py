@@ -47,7 +47,8 @@ class RunState:
 
 def save(engine: Engine, state: RunState, training: TrainingConfig, folder: Path) -> None:
     """Write this worker's part of a checkpoint into `folder`; every rank must call."""
-    weights = full_weights(engine) if state.finished else {}
+    weights = full_weights(engine) if state.finished else {}  # gathered by all ranks, though rank 0 alone writes them
+    # DeepSpeed's converter looks the key up; empty, as no tensor is split but by ZeRO.
     engine.save_checkpoint(str(folder), tag="state", client_state={"step": state.step, "universal_checkpoint_info": {}})
     if torch.distributed.get_rank() == 0:
         if weights:

@@ -91,7 +91,7 @@ def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> d
         "bf16": {"enabled": training.dtype == "bf16"},
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
-        "steps_per_print": 1_000_000_000,
+        "steps_per_print": 1_000_000_000,  # never: the loop reports itself
     }
     return merge(own, training.deepspeed)
 
