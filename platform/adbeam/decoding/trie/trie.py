@@ -1,4 +1,4 @@
-"""The constraint: which codes may follow a prefix, over the semantic IDs that are live now.
+"""The trie, which is the constraint: which codes may follow a prefix, over the semantic IDs that are live now.
 
 Level 0 is dense (entry = code). Every deeper level is a CSR array of child codes: the children of entry e are
 `code[start : start + length]` one level down, and a child's position there is its entry, so a search carries positions
