@@ -1,4 +1,4 @@
-"""A load test as settings: the shape of the load or its trace, who asks, where it goes; and the run itself."""
+"""A load test as settings: the shape of the load or a load trace, who asks, where it goes; and the run itself."""
 
 from __future__ import annotations
 
