@@ -19,7 +19,8 @@ FIELD_WORDS = (
     "hot swap", "batcher", "scheduler", "load shedding", "backpressure", "checkpoint", "resume", "resharding",
     "preemption", "beam search", "constrained decoding", "quantization", "CUDA graphs", "autoscaling", "roll-out",
     "fallback", "result cache", "rate limit", "authentication", "OpenRTB", "pseudonyms", "quarantine", "deduplication",
-    "sequence building", "index", "update log", "embedder", "RQ-KMeans", "reward model", "calibration", "preference",
+    "sequence building", "semantic ID index", "codebook", "precision", "drift", "update log",
+    "embedder", "RQ-KMeans", "reward model", "calibration", "preference",
     "DPO", "GRPO", "RSPO", "off-policy", "continual training", "validation gate", "ledger", "delayed feedback join",
     "market simulate", "load generator", "load trace", "alert", "Grafana", "KubeRay", "SBOM", "doctor",
 )  # fmt: skip
