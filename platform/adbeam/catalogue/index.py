@@ -1,4 +1,4 @@
-"""The live index between SIDs and items, both ways (GR4AD 1.2.4).
+"""The semantic ID index, live: between SIDs and items, both ways (GR4AD 1.2.4).
 
 Several items may share a SID: they are kept in order of live eCPM, then recency. Every change is made under a lock,
 gets the next version number, and is kept for a while so that a decoder can follow: `changes_since(version)`.

@@ -1,4 +1,4 @@
-"""The durable, ordered log of ad changes that every replica follows.
+"""The update log: durable and ordered, all ad changes that every replica follows.
 
 An admin request reaches one replica; it appends here, and all replicas, itself included, read on from the number they
 have seen last. A bundle carries a watermark: the number of the newest change its catalogue already holds; a replica

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, for trying what a real one does.
+"""A local Ray cluster of several nodes on this machine, for trying what a real one does.
 
 Every node is a `ray start --block` process on 127.0.0.1 with ports of its own and token authentication on. Their
 process ids and start times are kept in a run folder; `down` ends those processes, and no others.

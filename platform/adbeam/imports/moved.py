@@ -1,4 +1,4 @@
-"""Where modules went when the rooms were laid out anew: old names are found for one release, with a warning.
+"""Deprecated module names: the old ones of the rooms laid out anew are found for one release, with a warning.
 
 docs/moved.md lists every file, tests and benchmarks too.
 """

@@ -1,4 +1,4 @@
-"""When requests are sent: schedules fixed in advance, so that a slow answer never lowers the load offered.
+"""Arrival schedules: when requests are sent, fixed in advance, so that a slow answer never lowers the load offered.
 
 Every schedule is an array of rising times in milliseconds from its start, and is the same for the same seed.
 """

@@ -1,4 +1,4 @@
-"""A load test as settings: the shape of the load, who asks, and where it goes; and the run that follows them."""
+"""A load test as settings: the shape of the load or a load trace, who asks, where it goes; and the run itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a load run showed: one line of figures for each span, and a picture of load, width and latency over time."""
+"""The report of a load test: one line of figures for each span, and a picture of load, width and latency over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events by user: spilled in parts by a stable hash, then each shard made whole, in order, without duplicates.
+"""Sequence building and deduplication: events spilled by a stable hash of the user, then each shard made whole.
 
 Exact duplicates share a user and therefore a shard, so dropping them needs no exchange between shards.
 """

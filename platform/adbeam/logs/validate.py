@@ -1,4 +1,4 @@
-"""From raw rows to clean events: every row passes all checks or leaves with the first reason it failed.
+"""Validation and quarantine: every raw row passes all checks or leaves with the first reason it failed.
 
 Vectorised over a batch. Nothing is corrected: a row that is not right is quarantined whole, as JSON, with its reason.
 """

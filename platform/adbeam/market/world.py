@@ -1,4 +1,4 @@
-"""The truth of the simulated marketplace: who likes what, what ads bid, and how all of it moves with time.
+"""The truth of the simulated marketplace: who likes what, what ads bid, and how all of it drifts with time.
 
     logit pCTR = a + taste_scale * <taste_u(day), interest_ad> + quality_ad + season_category(day)
     logit pCVR = b + intent_scale * <intent_u, interest_ad> + appeal_ad

@@ -1,4 +1,4 @@
-"""What the stages of a round share: the settings, the ledger, and where everything lies."""
+"""The online loop as the stages of a round share it: the settings, the ledger, and where everything lies."""
 
 from __future__ import annotations
 

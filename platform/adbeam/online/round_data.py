@@ -1,4 +1,4 @@
-"""What the stages of a round read and build: marked sequences, makers of rows and batches, the training job."""
+"""The data of a round as its stages read and build it: marked sequences, makers of rows and batches, the job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One round of the online loop, stage by stage, each of them whole or absent and safe to repeat.
+"""Continual training by rounds of the online loop, stage by stage, each of them whole or absent and safe to repeat.
 
     join -> rows -> lists -> train -> gate -> publish
 

@@ -1,4 +1,4 @@
-"""What each stage of a round does. A stage publishes a folder; one that is there already is not made again."""
+"""The stages of a round. Each publishes a folder; one that is there already is not made again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A training on a local Ray of two nodes, one of which goes: `python -m tests.training_nodes kill|drain SETTINGS`.
+"""A training on a local Ray of two nodes, one of which goes.
+
+`python -m tests.support.training.nodes kill|drain SETTINGS`
 
 kill: the node dies without notice after the first checkpoint of two workers. drain: Ray announces its end before.
 

@@ -1,4 +1,4 @@
-"""What an answer costs on this machine, from timed batches when a model is loaded; and whether it answers at all.
+"""Calibration of cost: timed batches on this machine when a model is loaded; and whether it answers at all.
 
 The whole path is timed, history and features included, not the decode alone.
 """

@@ -1,4 +1,4 @@
-"""Who may call, and how often: API keys or bearer tokens, and a token bucket a key."""
+"""Authentication and rate limits: who may call, and how often; API keys or bearer tokens, and a token bucket a key."""
 
 from __future__ import annotations
 

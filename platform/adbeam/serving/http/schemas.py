@@ -1,4 +1,4 @@
-"""What crosses the HTTP border: AdRequest and AdResponse, and the events that answer them.
+"""The HTTP schemas, what crosses the border: AdRequest and AdResponse, and the events that answer them.
 
 The models are the reference (OpenAPI, clients, tests). A replica narrows AdRequest to its own limits and scenes with
 `request_model`, so that every bound a client can hit is checked in one place and shown in the OpenAPI schema.

@@ -1,4 +1,4 @@
-"""Answers kept a while, for requests that would otherwise be late."""
+"""The result cache: answers kept a while, for requests that would otherwise be late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The thread that decodes: it waits for requests, asks the controller for a batch and its beams, and runs the engine.
+"""The scheduler and batcher, a thread: it waits for requests, has the controller plan a batch, and runs the engine.
 
 The event loop never waits for it and it never waits for the event loop. All shared state sits behind one condition.
 """

@@ -1,4 +1,4 @@
-"""How late the event loop is: time that an answer needs on its way out and a decode must not take."""
+"""The lag of the event loop: time that an answer needs on its way out and a decode must not take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Balanced k-means: no code empty, no cell above a bound, and still a plain rule for vectors never seen.
+"""Balanced k-means for codebooks: no code empty, no cell above a bound, and a plain rule for vectors never seen.
 
 faiss places the centroids. Then every code gets a price, and a vector goes to the code with the least
 ||x - c||^2 + price: a power diagram, which is the form of every optimal capacity-bound assignment. Prices are set by an

@@ -1,4 +1,4 @@
-"""Checkpoints: every worker saves its part, Ray merges the parts; a resumed run continues at the very next step.
+"""Checkpoint and resume: every worker saves its part, Ray merges the parts; a run continues at the very next step.
 
 Every worker lists the hashes of its files beside them. A checkpoint that lacks a file, or holds one that differs, is
 passed over for the one before it.
