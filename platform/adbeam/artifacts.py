@@ -57,7 +57,7 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(f"there is no {folder}", remedy=f"run {writer} with the same configuration first")
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]
     except OSError:
         raise refuse(f"{folder} holds no {MANIFEST}") from None

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -197,10 +197,10 @@ class SidIndex:
             }
         )
 
-    def _change(self, item_id: str, operation: Operation, **values: float | bool) -> Change:
+    def _change(self, item_id: str, operation: Operation, **values: Any) -> Change:
         with self._lock:
             entry = self._entries[item_id]
-            self._entries[item_id] = replace(entry, changed=self._version + 1, **values)  # type: ignore[arg-type]
+            self._entries[item_id] = replace(entry, changed=self._version + 1, **values)
             self._sort(entry.sid)
             return self._record(operation, item_id, entry.sid)
 

@@ -250,7 +250,8 @@ def _signal(process: psutil.Process, *, kill: bool) -> None:
 def _alive(node: NodeProcess) -> bool:
     try:
         process = psutil.Process(node.pid)
-        return abs(process.create_time() - node.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        same: bool = abs(process.create_time() - node.created) < 1
+        return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

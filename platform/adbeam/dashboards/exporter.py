@@ -77,7 +77,7 @@ class StepCollector:
 def serve(work_dir: Path, host: str, port: int) -> ThreadingHTTPServer:
     """A server of `/metrics`; the caller runs `serve_forever`. Raises UserError when the port is taken."""
     registry = CollectorRegistry()
-    registry.register(StepCollector(work_dir))  # type: ignore[arg-type]
+    registry.register(StepCollector(work_dir))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -152,7 +153,7 @@ def _judge(chunk: Chunk, rules: EventRules) -> tuple[pa.Table, pa.Table]:
     return clean, pa.concat_tables([bad, malformed]).cast(QUARANTINE_SCHEMA)
 
 
-def _answer(task: Any, *arguments: Any) -> dict[str, Any]:
+def _answer(task: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """The task's result, or {"problem": text} for a UserError, which needs no stack trace of a worker."""
     try:
         return task(*arguments)

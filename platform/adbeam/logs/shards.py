@@ -31,7 +31,8 @@ def shard_of(user_ids: pa.Array, shards: int) -> np.ndarray:
     encoded = user_ids.dictionary_encode()
     digests = (hashlib.blake2b(user.encode(), digest_size=8).digest() for user in encoded.dictionary.to_pylist())
     by_user = np.array([int.from_bytes(digest, "big") % shards for digest in digests], dtype=np.int64)
-    return by_user[encoded.indices.to_numpy()]
+    shard_E: np.ndarray = by_user[encoded.indices.to_numpy()]
+    return shard_E
 
 
 class Spill:
@@ -153,7 +154,8 @@ def split_codes(events: pa.Table, split: SplitConfig) -> np.ndarray:
     if split.by == "time":
         assert split.validation_from is not None and split.test_from is not None
         moments = events["timestamp"].to_numpy()
-        return np.digitize(moments, [split.validation_from, split.test_from]).astype(np.int8)
+        place_E: np.ndarray = np.digitize(moments, [split.validation_from, split.test_from])
+        return place_E.astype(np.int8)
     return _leave_last_out(events)
 
 

@@ -57,7 +57,8 @@ class Reasons:
 
     @property
     def clean(self) -> np.ndarray:
-        return self._codes == 0
+        clean: np.ndarray = self._codes == 0
+        return clean
 
     def texts(self) -> list[str]:
         """The reasons of the rows that are not clean, in row order."""

@@ -38,8 +38,8 @@ NEW_ROWS, HELD_ROWS = "rows.parquet", "held_out.parquet"
 
 def newest_moment(inputs: Path, clock: Path) -> int:
     """The newest moment in the round's files, or before them."""
-    known = json.loads(clock.read_text(encoding="utf-8"))["now_ms"] if clock.is_file() else 0
-    moments = [
+    known: int = json.loads(clock.read_text(encoding="utf-8"))["now_ms"] if clock.is_file() else 0
+    moments: list[int | None] = [
         pc.max(pq.read_table(path, columns=["timestamp"])["timestamp"]).as_py() for path in inputs.rglob("*.parquet")
     ]
     return max([known, *(moment for moment in moments if moment is not None)])

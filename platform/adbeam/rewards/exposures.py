@@ -56,7 +56,8 @@ def _weights(events: Path, column: str | None) -> np.ndarray:
     file = pq.ParquetFile(events)
     if column is None or column not in file.schema_arrow.names:
         return np.ones(file.metadata.num_rows)
-    return pc.fill_null(file.read([column])[column], 1.0).to_numpy().astype(np.float64)
+    weight_E: np.ndarray = pc.fill_null(file.read([column])[column], 1.0).to_numpy()
+    return weight_E.astype(np.float64)
 
 
 def _user_parts(shard: Path, weight_E: np.ndarray, items: ItemTable, config: RewardConfig) -> Iterator[pa.Table]:

@@ -123,7 +123,8 @@ def _map_with_ray(
         num_cpus=1,
         compute=ray.data.ActorPoolStrategy(size=workers),
     )
-    return mapped.take_all()
+    answers: list[dict[str, Any]] = mapped.take_all()
+    return answers
 
 
 class ShardGenerator:

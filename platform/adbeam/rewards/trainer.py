@@ -144,12 +144,13 @@ def reward_worker(config: dict[str, Any]) -> None:
     shard: Any = ray.train.get_dataset_shard(DATASET)
 
     def batches(epoch: int) -> Iterable[dict[str, np.ndarray]]:
-        return shard.iter_batches(
+        shuffled: Iterable[dict[str, np.ndarray]] = shard.iter_batches(
             batch_size=job.config.batch_exposures,
             batch_format="numpy",
             local_shuffle_buffer_size=SHUFFLE_ROWS,
             local_shuffle_seed=job.seed + epoch,
         )
+        return shuffled
 
     weights = train_on(job, batches)
     with tempfile.TemporaryDirectory() as folder:
@@ -172,7 +173,8 @@ def train_on(job: RewardJob, batches: Any) -> dict[str, torch.Tensor]:
             for group in optimizer.param_groups:
                 group["lr"] = job.config.learning_rate * max(LAST_DECAY, 1 - step / total)
             optimizer.zero_grad(set_to_none=True)
-            reward_loss(*net(*tensors(batch)), *(torch.tensor(batch[name]) for name in LABELS)).backward()
+            loss = reward_loss(*net(*tensors(batch)), *(torch.tensor(batch[name]) for name in LABELS))
+            torch.autograd.backward(loss)
             _average_gradients(net)
             optimizer.step()
             step += 1

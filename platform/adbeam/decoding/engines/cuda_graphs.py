@@ -110,7 +110,7 @@ class CudaGraphs:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._first: torch.cuda.CUDAGraph | None = None
         """Kept for good: a pool ends with the last of its graphs."""
 

@@ -120,7 +120,7 @@ def stop(*, shut_ray_down: bool = True) -> None:
 
     if not ray.is_initialized():
         return
-    serve.shutdown()
+    serve.shutdown()  # type: ignore[no-untyped-call]
     if shut_ray_down:
         ray.shutdown()
 

@@ -223,20 +223,17 @@ def _same(value: Any) -> Any:
 
 def request_model(limits: LimitsConfig, deadline: DeadlineConfig, scenes: tuple[str, ...]) -> type[AdRequest]:
     """AdRequest with this replica's bounds, and with its scenes as the only values of `scene`."""
-    filters = create_model(
-        "Filters",
-        __base__=Filters,
-        **{
-            name: (Filters.model_fields[name].annotation, Field([], max_length=limits.filter_max))
-            for name in ("blocked_item_ids", "blocked_advertisers", "blocked_categories")
-        },  # type: ignore[call-overload]
-    )
+    bounded: dict[str, Any] = {
+        name: (Filters.model_fields[name].annotation, Field([], max_length=limits.filter_max))
+        for name in ("blocked_item_ids", "blocked_advertisers", "blocked_categories")
+    }
+    filters = create_model("Filters", __base__=Filters, **bounded)
     return create_model(
         "AdRequest",
         __base__=AdRequest,
         count=(int, Field(min(10, limits.count_max), ge=1, le=limits.count_max, description="Ads wanted.")),
         history=(list[HistoryEvent] | None, Field(None, max_length=limits.history_max)),
-        scene=(Literal[scenes] | None, Field(None, description="Where the ads appear.")),  # type: ignore[valid-type, arg-type]
+        scene=(Literal[scenes] | None, Field(None, description="Where the ads appear.")),  # type: ignore[arg-type]
         deadline_ms=(float | None, Field(None, ge=deadline.min_ms, le=deadline.max_ms, allow_inf_nan=False)),
         filters=(filters, Field(default_factory=partial(_same, filters()))),  # as a default it is copied each time
     )

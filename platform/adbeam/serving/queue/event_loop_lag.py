@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -27,4 +28,4 @@ class ReplyLag:
         return min(self._faded(self._clock()), most)
 
     def _faded(self, now_s: float) -> float:
-        return self._largest_ms * 0.5 ** ((now_s - self._at_s) / HALF_LIFE_SECONDS)
+        return self._largest_ms * math.pow(0.5, (now_s - self._at_s) / HALF_LIFE_SECONDS)

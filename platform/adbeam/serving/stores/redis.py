@@ -159,7 +159,10 @@ class RedisStore:
         pipe.watch(*keys)
         values = pipe.mget(keys)
         seen = {event_id for event_id, value in zip(ids, values[len(users) :], strict=True) if value is not None}
-        fresh = [event.event_id not in seen and not seen.add(event.event_id) for event in events]  # type: ignore[func-returns-value]
+        fresh = []
+        for event in events:
+            fresh.append(event.event_id not in seen)
+            seen.add(event.event_id)
         pipe.multi()
         for user, value in zip(users, values, strict=False):
             added = [event_row(e) for e, is_new in zip(events, fresh, strict=True) if is_new and e.user_id == user]

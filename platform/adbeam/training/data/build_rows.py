@@ -140,7 +140,8 @@ def _map_with_ray(
     shared = ray.put((sids.key_N, sids.code_NT))
     dataset: Any = ray.data.from_items(tasks, override_num_blocks=len(tasks))
     mapped = dataset.map(_build_shard_in_task, fn_kwargs={"shared": [shared], "rest": rest}, num_cpus=cpus)
-    return mapped.take_all()
+    answers: list[dict[str, Any]] = mapped.take_all()
+    return answers
 
 
 def _build_shard_in_task(task: dict[str, str], shared: list[Any], rest: dict[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def list_rows(batch: pa.RecordBatch, format: ListFormat) -> np.ndarray:
 
 def _context(column: pa.Array, dtype: np.dtype, name: str) -> np.ndarray:
     size = int(np.prod(dtype.shape))
-    flat = column.flatten().to_numpy(zero_copy_only=False)
+    flat: np.ndarray = column.flatten().to_numpy(zero_copy_only=False)
     if len(flat) != size * len(column) or column.null_count:
         raise UserError(
             "the lists' contexts do not fit the model",

@@ -128,7 +128,8 @@ def restore(model: torch.nn.Module, training: TrainingConfig, folder: Path, loca
 def read_meta(folder: Path) -> dict[str, Any]:
     """meta.json of a checkpoint; raises UserError when it is missing."""
     try:
-        return json.loads((folder / META).read_text(encoding="utf-8"))
+        meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
+        return meta
     except (OSError, ValueError):
         raise UserError(f"{folder} is no checkpoint of adbeam", remedy="remove it and train again") from None
 

@@ -115,7 +115,7 @@ def _part(value: Tensor, size: int) -> Tensor:
 
 
 def _read(path: Path) -> Tensor:
-    saved = torch.load(path, weights_only=True)
+    saved: Tensor | dict[str, Tensor] = torch.load(path, weights_only=True)
     return saved["param"] if isinstance(saved, dict) else saved
 
 
