@@ -7,7 +7,7 @@ Parts: `sim` (the step below in the simulator, 100 ms; more in benchmarks.spike_
 95 % of capacity), `rollout` (10 new bundles under load), `worldcup_burst`, `worldcup_match`, `azure_conv`, `azure_code`
 (need --traces, a folder with `traffic_worldcup98/requests_per_minute.csv.gz` and
 `traffic_azure_llm/AzureLLMInferenceTrace_*.csv.gz`; one interval a second, the busiest at 3 x capacity), `faults`
-(spike_faults.py), `tax` (HTTP against the bare engine) and `autoscale` (1 to 4 replicas with an EMULATED decode: two
+(faults.py), `tax` (HTTP against the bare engine) and `autoscale` (1 to 4 replicas with an EMULATED decode: two
 cores cannot hold four busy replicas). 150 ms deadline, result cache off,
 open loop; every share has all requests sent as its denominator. Late requests of the baselines wait, as their policies
 say; `tabs_floor_early` is the strongest of them with the fallback in time. `value` weighs an answer in time by the
@@ -270,7 +270,3 @@ def main() -> None:
             seconds = 60.0 if short else 180.0
             results.take("autoscale", autoscaling(Path(folder), given.port, seconds, results.tables))
     report("spike", results.figures, results.extra())
-
-
-if __name__ == "__main__":
-    main()
