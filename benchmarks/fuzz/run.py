@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 from tests.support.replicas import start_replicas, stop_replicas, write_tokenized_bundle
 
+from adbeam.workdir import WorkDir
 from benchmarks.rig.report import report
 
 MOST_GROWTH_MIB = 64.0
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=18590)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        write_tokenized_bundle(Path(folder) / "bundles", 300)
+        write_tokenized_bundle(WorkDir.of(folder).bundles, 300)
         args = {
             "bundle": f"{folder}/bundles", "store": {"path": f"{folder}/h.sqlite"},
             "event_log": {"folder": f"{folder}/events"}, "admin": {"mode": "bearer", "keys_file": f"{folder}/keys"},

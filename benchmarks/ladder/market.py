@@ -37,6 +37,7 @@ from adbeam.rewards.scoring import RewardModel
 from adbeam.training.data.build_rows import build_rows
 from adbeam.training.reference_loop import train_plain
 from adbeam.training.trainer import build_job, lists_for
+from adbeam.workdir import WorkDir
 from benchmarks.ladder.rows import BASE, FULL, ORDERS, Row, named
 from benchmarks.rig.report import commit
 
@@ -73,9 +74,9 @@ class Bench:
         world = World(self.market, self.seed)
         for row in (named("gr_base"), named("ua_sid")):
             config = self.config(row)
-            if not (config.work_dir / "prepared").exists():
+            if not WorkDir(config.work_dir).prepared.exists():
                 prepare_market(world, config.work_dir)
-            if not (config.work_dir / "tokens").exists():
+            if not WorkDir(config.work_dir).tokens.exists():
                 tokenize_market(world, config.work_dir, config.model.codebooks, unified=row.unified_sids)
             if row.unified_sids:  # lists are made of these alone
                 reward(config)
@@ -120,7 +121,7 @@ class Bench:
 
     def _lists(self, row: Row, config: Config) -> None:
         """Lists by the model that `row` trained, in the work_dir of `config`; current ones are kept."""
-        bundles = config.work_dir / "bundles"
+        bundles = WorkDir(config.work_dir).bundles
         if not bundles.is_dir() or load_bundle(bundles).manifest.get("row") != self.weights(row).stem:
             self.write_bundle(row)
         generate_lists(config)
@@ -129,7 +130,7 @@ class Bench:
         """Put the trained row in force in its work_dir."""
         config = self.config(row)
         write_bundle(
-            config.work_dir / "bundles",
+            WorkDir(config.work_dir).bundles,
             model_config=config.model,
             settings=BundleSettings(ecpm_means=self._means(row), scenes=list(SCENES)),
             weights=load_file(self.weights(row)),
@@ -152,12 +153,13 @@ class Bench:
 
     @staticmethod
     def _catalogue(config: Config) -> pa.Table:
-        prepared = PreparedLog.open(config.work_dir / "prepared", verify=False)
-        return catalogue_with_sids(prepared.catalogue(), pq.read_table(config.work_dir / "tokens" / "sids.parquet"))
+        work_dir = WorkDir(config.work_dir)
+        prepared = PreparedLog.open(work_dir.prepared, verify=False)
+        return catalogue_with_sids(prepared.catalogue(), pq.read_table(work_dir.sids))
 
     def sequences(self) -> list[UserSequence]:
         """All users of the log."""
-        shards = PreparedLog.open(self.config(named("ua_sid")).work_dir / "prepared", verify=False).sequences()
+        shards = PreparedLog.open(WorkDir(self.config(named("ua_sid")).work_dir).prepared, verify=False).sequences()
         return [sequence for shard in shards for sequence in read_sequences(shard)]
 
     def judge(self, row: Row, world: World) -> dict[str, Any]:
@@ -179,9 +181,9 @@ class Bench:
 
     def judge_cascade(self, world: World) -> float:
         """Expected revenue a request of two-tower recall and DLRM ranking."""
-        work_dir = self.config(named("ua_sid")).work_dir
-        catalogue = PreparedLog.open(work_dir / "prepared", verify=False).catalogue()
-        judge = RewardModel.open(work_dir / "reward", catalogue)
+        work_dir = WorkDir(self.config(named("ua_sid")).work_dir)
+        catalogue = PreparedLog.open(work_dir.prepared, verify=False).catalogue()
+        judge = RewardModel.open(work_dir.reward, catalogue)
         sequences = self.sequences()
         tower = train_two_tower(click_pairs(sequences, judge), judge, self.seed)
         cascade = Cascade(tower, judge, catalogue)

@@ -24,6 +24,7 @@ from adbeam.market.config import MarketConfig
 from adbeam.market.feed import Feed, audience_of
 from adbeam.market.play import Market
 from adbeam.online.rounds import account, history, run_rounds
+from adbeam.workdir import WorkDir
 from benchmarks.ladder.market import MARKET, MORE_STEPS, STEPS, Bench
 from benchmarks.ladder.rows import BY_LEVEL, named
 
@@ -46,12 +47,13 @@ def play_online(
     world = bench.prepare()
     config = bench.config(row, **{"online.workers": 0, "online.lists_per_round": 256})
     bench.weights(row)  # before the bundles are cleared: lists are made by one of its own
-    bundles = config.work_dir / "bundles"
-    for part in (bundles, config.work_dir / "online", config.work_dir / "serving"):
+    work_dir = WorkDir(config.work_dir)
+    bundles = work_dir.bundles
+    for part in (bundles, work_dir.online, work_dir.serving):
         shutil.rmtree(part, ignore_errors=True)  # days that were cut short begin again from the first model
     bench.write_bundle(row)
     frozen = Recommender.of(load_bundle(bundles), order_by=row.order_by, include_paused=True)
-    shards = PreparedLog.open(config.work_dir / "prepared", verify=False).sequences()
+    shards = PreparedLog.open(work_dir.prepared, verify=False).sequences()
     feed = Feed(Market(world), audience_of([s for shard in shards for s in read_sequences(shard)]), config.work_dir)
     table = []
     for number in range(rounds):

@@ -44,7 +44,8 @@ seconds since 1970, numbers for actions, no scene. Nothing here is not named on 
 def minutes_to_an_ad(folder: Path, port: int) -> float:
     """Minutes from a CSV log and a catalogue to a served ad, by the commands of the page in their order."""
     _write_log(folder)
-    shutil.copytree(ROOT / "serving", folder / "serving")
+    serving = ROOT / "serving"
+    shutil.copytree(serving, folder / serving.name)
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)]
     small = next(block for block in blocks if "decoding" in block)
     (folder / "jobs").mkdir()

@@ -28,6 +28,7 @@ from adbeam.evaluation.metrics import bootstrap_ratio
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.training.launch import ray_for
+from adbeam.workdir import WorkDir
 from benchmarks.rig.memory import PeakMemory
 from benchmarks.rig.report import commit, report
 
@@ -118,7 +119,7 @@ def _run(kind: str, seed: int, steps: int) -> Path:
     staging = ROOT / f".{kept.name}"
     shutil.rmtree(staging, ignore_errors=True)
     shutil.copytree(bundle, staging / "bundle")
-    shutil.copy(SHARED / "evaluation" / "test" / "requests.parquet", staging)
+    shutil.copy(WorkDir(SHARED).evaluation / "test" / "requests.parquet", staging)
     (staging / COMMIT).write_text(commit(), encoding="utf-8")
     staging.rename(kept)
     return kept
@@ -146,7 +147,7 @@ def _decode_speed(*runs: Path) -> dict[str, float]:
 
 
 def _ready(run: Path) -> tuple[Decoder, Any, list[tuple[int, ...]]]:
-    prepared = PreparedLog.open(SHARED / "prepared")
+    prepared = PreparedLog.open(WorkDir(SHARED).prepared)
     recommender = Recommender.of(load_bundle(run / "bundle"), include_paused=True, trends=prepared.trends())
     widths = Config.load(CONFIG).decoding.widths
     context = recommender.contexts(judged_requests(prepared, "validation", DECODE_BATCH))

@@ -25,6 +25,7 @@ from adbeam.beams.simulate import SimulationConfig
 from adbeam.loadtest import arrivals
 from adbeam.loadtest.runner import LoadRun, LoadTarget, bodies, run_load
 from adbeam.serving.deploy.local import start
+from adbeam.workdir import WorkDir
 from benchmarks.rig.emulated import COST, FULL
 from benchmarks.spike.endpoint import ROOT
 from benchmarks.spike_simulated.run import ongoing_at
@@ -40,7 +41,7 @@ Timeline = list[tuple[float, int]]
 def autoscaling(folder: Path, port: int, seconds: float, tables: dict[str, Any]) -> dict[str, float]:
     """Figures of both policies on the same arrivals, and `spike_autoscale.png`."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    write_tokenized_bundle(folder / "bundles", 40)
+    write_tokenized_bundle(WorkDir(folder).bundles, 40)
     policy = BeamPolicyConfig.load(ROOT / "serving" / "policies" / "deadline.yaml")
     ladder = Ladder.build(FULL, COST, config=policy.ladder)
     capacity = Controller(ladder, COST, policy, lambda: 0.0).full_width_capacity()
@@ -75,7 +76,7 @@ def _run(folder: Path, port: int, scaling: dict[str, Any], planned_ms: np.ndarra
     application = config["applications"][0]
     application["import_path"] = "benchmarks.rig.emulated:build"
     application["args"] = {
-        "bundle": str(folder / "bundles"), "policy": str(ROOT / "serving" / "policies" / "deadline.yaml"),
+        "bundle": str(WorkDir(folder).bundles), "policy": str(ROOT / "serving" / "policies" / "deadline.yaml"),
         "store": {"path": str(folder / "h.sqlite")}, "cache": {"enabled": False}, "watch_seconds": 0,
     }  # fmt: skip
     deployment = application["deployments"][0]

@@ -21,6 +21,7 @@ from adbeam.loadtest.capacity import measure_capacity, put_in_force
 from adbeam.loadtest.report import summarize
 from adbeam.loadtest.runner import LoadRun, LoadTarget, bodies, run_load
 from adbeam.serving.deploy.local import Endpoint, start
+from adbeam.workdir import WorkDir
 
 ROOT = Path(__file__).parents[2]
 POLICIES = ("deadline", "static", "tabs", "tabs_floor")
@@ -71,13 +72,13 @@ class Spike:
 @contextmanager
 def serving(work_dir: Path, port: int, replicas: int = 1) -> Iterator[Spike]:
     """So many replicas of the bundle of a `work_dir` behind HAProxy, with the result cache off."""
-    bundles = work_dir / "bundles"
+    layout = WorkDir(work_dir)
     settings = {
-        "bundle": str(bundles), "store.path": str(work_dir / "serving" / "spike.sqlite"),
-        "store.prepared": str(work_dir / "prepared"), "event_log.folder": None, "cache.enabled": False,
+        "bundle": str(layout.bundles), "store.path": str(layout.serving / "spike.sqlite"),
+        "store.prepared": str(layout.prepared), "event_log.folder": None, "cache.enabled": False,
         "watch_seconds": 0.5, "deadline.max_ms": 20_000,
     }  # fmt: skip
-    quality = quality_by_widths(load_bundle(resolve(bundles)).ladder_quality) or {}
+    quality = quality_by_widths(load_bundle(resolve(layout.bundles)).ladder_quality) or {}
     full = max(quality, key=sum, default=())
     relative = {widths: min(1.0, value / max(quality[full], 1e-12)) for widths, value in quality.items()}
     users, now_ms = users_of(work_dir)
@@ -103,13 +104,13 @@ def users_of(work_dir: Path, most: int = 2000) -> tuple[list[str], int]:
     from adbeam.evaluation.evaluate import judged_requests
     from adbeam.logs.prepared import PreparedLog
 
-    requests = judged_requests(PreparedLog.open(work_dir / "prepared", verify=False), "test", None)
+    requests = judged_requests(PreparedLog.open(WorkDir(work_dir).prepared, verify=False), "test", None)
     return [request.sequence.user_id for request in requests][:most], max(request.now_ms for request in requests) + 1
 
 
 def popular_quality(work_dir: Path) -> float:
     """Recall@10 of popular ads relative to the model's, as `adbeam evaluate` found it on the test split."""
-    table = json.loads((work_dir / "evaluation" / "test" / "table.json").read_text(encoding="utf-8"))
+    table = json.loads((WorkDir(work_dir).evaluation / "test" / "table.json").read_text(encoding="utf-8"))
     return float(table["all/popularity"]["recall@10"] / table["all/model"]["recall@10"])
 
 

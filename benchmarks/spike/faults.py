@@ -23,6 +23,7 @@ from adbeam.bundle import point_current, resolve
 from adbeam.loadtest import arrivals
 from adbeam.loadtest.report import draw
 from adbeam.loadtest.runner import LoadRun, Sent
+from adbeam.workdir import WorkDir
 from benchmarks.spike.endpoint import DEADLINE_MS, Spike, printed
 
 CALM_SECONDS, STEP_SECONDS, AT_SECONDS = 5.0, 20.0, 5.0
@@ -40,10 +41,10 @@ def faults(spike: Spike, work_dir: Path, share: float, factor: float, tables: di
     spike.use("deadline")
     inject: dict[str, Callable[[], Callable[[], None]]] = {
         "signal": lambda: _suspended("ray::ServeController"),
-        "bundle": lambda: _corrupt_bundle(work_dir / "bundles"),
+        "bundle": lambda: _corrupt_bundle(WorkDir(work_dir).bundles),
         "kill": _killed,
         "hang": _hanging,
-        "store": lambda: _overwritten(work_dir / "serving" / "spike.sqlite"),
+        "store": lambda: _overwritten(WorkDir(work_dir).serving / "spike.sqlite"),
     }
     rows: dict[str, dict[str, float]] = {}
     for name, cause in inject.items():

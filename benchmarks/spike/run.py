@@ -39,6 +39,7 @@ from adbeam.beams.simulate import SimulationConfig
 from adbeam.bundle import point_current, resolve
 from adbeam.loadtest import arrivals
 from adbeam.loadtest.report import draw, reaction_ms, recovery_seconds, rung_changes
+from adbeam.workdir import WorkDir
 from benchmarks.rig.report import command, commit, report, write
 from benchmarks.spike.autoscale import autoscaling
 from benchmarks.spike.endpoint import DEADLINE_MS, POLICIES, Spike, printed, serving
@@ -157,7 +158,8 @@ def steady(spike: Spike, seconds: float) -> dict[str, float]:
 def rollout(spike: Spike, work_dir: Path, swaps: int) -> dict[str, float]:
     """New bundles put in force one after the other under half of the full-width capacity: what failed, what served."""
     spike.use("deadline")
-    bundles, first = work_dir / "bundles", resolve(work_dir / "bundles")
+    bundles = WorkDir(work_dir).bundles
+    first = resolve(bundles)
     copies = [bundles / f"{first.name}-swap{place}" for place in range(2)]
     for copy in copies:
         shutil.copytree(first, copy, dirs_exist_ok=True)

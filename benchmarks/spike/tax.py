@@ -36,6 +36,7 @@ from adbeam.serving.engine.request import Query
 from adbeam.serving.monitoring.metrics import Metrics
 from adbeam.serving.stores.sqlite import SqliteStore
 from adbeam.serving.stores.store import user_history
+from adbeam.workdir import WorkDir
 from benchmarks.decode.setup import BY_LEVEL, model_of, random_sids, small
 from benchmarks.spike.endpoint import ROOT
 
@@ -72,7 +73,7 @@ def prepare(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
     catalogue = pa.table({name: pa.array(rows[name], CATALOGUE_SCHEMA.field(name).type) for name in rows})
     write_bundle(
-        folder / "bundles",
+        WorkDir(folder).bundles,
         model_config=model,
         settings=BundleSettings(
             feature_spec=FeatureSpec.of(model).as_dict(), tokens={}, scenes=["display"],
@@ -96,8 +97,8 @@ def prepare(folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     store.close()
     return {
-        "bundle": str(folder / "bundles"), "store": {"path": str(folder / "h.sqlite")}, "event_log": {"folder": None},
-        "cache": {"enabled": False}, "deadline": {"max_ms": DEADLINE_MS},
+        "bundle": str(WorkDir(folder).bundles), "store": {"path": str(folder / "h.sqlite")},
+        "event_log": {"folder": None}, "cache": {"enabled": False}, "deadline": {"max_ms": DEADLINE_MS},
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from tests.support.replicas import start_replicas, stop_replicas, write_tokenized_bundle
 
 from adbeam.serving.client import call
+from adbeam.workdir import WorkDir
 
 KEY = "benchmark"
 ADS = 60
@@ -23,7 +24,7 @@ def insert_visible_ms(inserts: int = 200) -> tuple[float, float]:
     """(median, 99th percentile) of milliseconds from sending the ad to the first answers that hold it on both."""
     with tempfile.TemporaryDirectory() as name:
         folder, ports = Path(name), _free_ports(2)
-        write_tokenized_bundle(folder / "bundles", ADS)
+        write_tokenized_bundle(WorkDir(folder).bundles, ADS)
         (folder / "keys").write_text(KEY)
         processes = start_replicas(_args(folder), ports)
         try:
@@ -68,12 +69,12 @@ def _change(port: int, change: dict[str, Any]) -> None:
 
 def _args(folder: Path) -> dict[str, Any]:
     args = {
-        "bundle": str(folder / "bundles"),
+        "bundle": str(WorkDir(folder).bundles),
         "policy": "static",
         "deadline": {"max_ms": 20_000},
         "limits": {"count_max": 1000},
         "cache": {"enabled": False},
-        "store": {"path": str(folder / "histories.sqlite")},
+        "store": {"path": str(folder / "h.sqlite")},
         "admin": {"mode": "bearer", "keys_file": str(folder / "keys")},
         "updates": {"path": str(folder / "updates.sqlite")},
     }

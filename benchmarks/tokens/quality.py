@@ -26,6 +26,7 @@ from adbeam.tokens.quantizers.hashed_level import hash_business_fields
 from adbeam.tokens.quantizers.registry import QUANTIZERS
 from adbeam.tokens.quantizers.rq_kmeans import RQKMeans
 from adbeam.tokens.tokenizer import Tokenizer
+from adbeam.workdir import SEQUENCES
 from benchmarks.tokens.recall import next_item_hits
 
 SEEDS = (0, 1, 2)
@@ -54,7 +55,7 @@ def complete_journey(prepared: Path) -> Catalogue:
     items = pq.read_table(prepared / "catalogue.parquet")
     tokenizer = Tokenizer.build(TokensConfig(), (2, 2), seed=0)
     tokenizer.embedder.fit(items, seed=0)
-    x_NE = tokenizer.fit_vectors(items, read_interactions(prepared / "sequences"), seed=0)
+    x_NE = tokenizer.fit_vectors(items, read_interactions(prepared / SEQUENCES), seed=0)
     return Catalogue("completejourney", items, x_NE, (512, 128, 64), (161, 161, 162), ("item_id", "advertiser"))
 
 

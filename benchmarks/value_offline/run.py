@@ -32,6 +32,7 @@ from adbeam.rewards import generate_lists, reward
 from adbeam.tokens import tokenize
 from adbeam.training import train
 from adbeam.training.launch import ray_for
+from adbeam.workdir import WorkDir
 from benchmarks.ladder.rows import ORDERS
 from benchmarks.rig.report import commit, report
 
@@ -178,7 +179,7 @@ def _train(asked: argparse.Namespace, name: str, seed: int, kept: Path) -> None:
         generate_lists(config)
     train(config)
     bundle = export(config)
-    judged = Path(config.work_dir) / "evaluation" / "test" / "requests.parquet"
+    judged = WorkDir.of(config.work_dir).evaluation / "test" / "requests.parquet"
     with artifacts.publish(kept, {"objective": name, "seed": seed}) as staging:
         for order in _orders(name):
             ordered = config.evaluation.model_copy(update={"order_by": order})
@@ -204,7 +205,7 @@ def _start(asked: argparse.Namespace, name: str, seed: int, settings: dict[str, 
 def _put_in_force(start: Path, config: Config) -> None:
     """Make a kept bundle the one that lists are generated with."""
     version = artifacts.read_manifest(start / "bundle")["version"]
-    target = Path(config.work_dir) / "bundles" / version
+    target = WorkDir.of(config.work_dir).bundles / version
     if not target.is_dir():
         shutil.copytree(start / "bundle", target)
     point_current(target.parent, version)

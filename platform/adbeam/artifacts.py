@@ -19,16 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from adbeam.errors import UserError
+from adbeam.workdir import WRITERS
 
 MANIFEST = "manifest.json"
-WRITERS = {
-    "prepared": "adbeam prepare",
-    "tokens": "adbeam tokenize",
-    "training": "adbeam train",
-    "reward": "adbeam reward",
-    "lists": "adbeam generate-lists",
-}
-"""The command that writes a folder of a work_dir."""
 
 
 @contextmanager
@@ -64,7 +57,7 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(f"there is no {folder}", remedy=f"run {writer} with the same configuration first")
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]
     except OSError:
         raise refuse(f"{folder} holds no {MANIFEST}") from None

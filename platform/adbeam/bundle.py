@@ -70,7 +70,7 @@ def write_bundle(
     `settings` holds what serving must know beside the model's shape (feature vocabulary, eCPM bucket means, quantizer);
     `embedder_files` are the files of a pretrained embedder, with which replicas encode new ads.
     """
-    # Here, not above: `resolve` and the manifest are for light readers (adbeam/status.py); only tensors need torch.
+    # Here, not above: `resolve` and the manifest are for light readers (operations/status.py); only tensors need torch.
     from safetensors.torch import save_file
 
     version = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from adbeam.catalogue.config import UpdatesConfig
 from adbeam.decoding.config import DecodingConfig
 from adbeam.evaluation.config import EvaluationConfig
 from adbeam.logs.config import LogsConfig
@@ -19,7 +20,7 @@ from adbeam.objectives.config import ObjectivesConfig
 from adbeam.online.config import OnlineConfig
 from adbeam.rewards.config import ListsConfig, RewardConfig
 from adbeam.settings import Section, read_yaml, set_key
-from adbeam.tokens.config import TokensConfig, UpdatesConfig
+from adbeam.tokens.config import TokensConfig
 from adbeam.training.config import TrainingConfig
 
 Size = Literal["tiny", "small", "base", "paper"]

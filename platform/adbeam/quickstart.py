@@ -19,6 +19,7 @@ from adbeam.loadtest.burst import burst_table, send_burst
 from adbeam.serving.client import print_ads, request_ads
 from adbeam.serving.deploy.environment import LOCAL_SWITCHES, SWITCHES
 from adbeam.serving.deploy.local import Endpoint, of_work_dir, start
+from adbeam.workdir import WorkDir
 
 SHOWN_USERS = 3
 
@@ -86,7 +87,7 @@ def _active_users(config: Config, most: int = 500) -> tuple[list[str], int]:
     from adbeam.evaluation.evaluate import judged_requests
     from adbeam.logs.prepared import PreparedLog
 
-    requests = judged_requests(PreparedLog.open(Path(config.work_dir) / "prepared", verify=False), "test", None)
+    requests = judged_requests(PreparedLog.open(WorkDir.of(config.work_dir).prepared, verify=False), "test", None)
     users = list(dict.fromkeys(request.sequence.user_id for request in requests))
     return users[:most], max(request.now_ms for request in requests) + 1
 

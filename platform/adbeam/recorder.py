@@ -1,4 +1,4 @@
-"""Where measurements go: what every part that counts or times something is handed."""
+"""The recorder of metrics: what every part that counts or times something is handed."""
 
 from __future__ import annotations
 

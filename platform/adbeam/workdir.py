@@ -9,8 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+PREPARED, TOKENS, TRAINING, REWARD, LISTS = "prepared", "tokens", "training", "reward", "lists"
+WRITERS = {
+    PREPARED: "adbeam prepare",
+    TOKENS: "adbeam tokenize",
+    TRAINING: "adbeam train",
+    REWARD: "adbeam reward",
+    LISTS: "adbeam generate-lists",
+}
+"""The command that writes a folder: what is told to whoever finds it missing or altered."""
+TRAINING_RUNS, BUNDLES = "training_runs", "bundles"
+SEQUENCES, EVENTS, QUARANTINE = "sequences", "events", "quarantine"
+"""Folders of shards in a prepared log; a local endpoint logs its events under the same name."""
 SIDS = "sids.parquet"
-SEQUENCES = "sequences"
 
 
 @dataclass(frozen=True)
@@ -29,9 +40,14 @@ class WorkDir:
         return type(self)(self.root.resolve())
 
     @property
+    def log(self) -> Path:
+        """Log and catalogue of the simulated market (adbeam market simulate)."""
+        return self.root / "log"
+
+    @property
     def prepared(self) -> Path:
         """Clean events, catalogue, sequences, quarantine and account (adbeam prepare)."""
-        return self.root / "prepared"
+        return self.root / PREPARED
 
     @property
     def sequences(self) -> Path:
@@ -41,7 +57,7 @@ class WorkDir:
     @property
     def tokens(self) -> Path:
         """Semantic IDs, codebooks and report (adbeam tokenize)."""
-        return self.root / "tokens"
+        return self.root / TOKENS
 
     @property
     def sids(self) -> Path:
@@ -61,27 +77,27 @@ class WorkDir:
     @property
     def training_runs(self) -> Path:
         """Checkpoints and records of the runs (adbeam train)."""
-        return self.root / "training_runs"
+        return self.root / TRAINING_RUNS
 
     @property
     def training(self) -> Path:
         """The weights of the run that finished last (adbeam train)."""
-        return self.root / "training"
+        return self.root / TRAINING
 
     @property
     def bundles(self) -> Path:
         """Bundles and the CURRENT pointer (adbeam export, adbeam online)."""
-        return self.root / "bundles"
+        return self.root / BUNDLES
 
     @property
     def reward(self) -> Path:
         """The reward model (adbeam reward)."""
-        return self.root / "reward"
+        return self.root / REWARD
 
     @property
     def lists(self) -> Path:
         """Candidate lists with their rewards (adbeam generate-lists)."""
-        return self.root / "lists"
+        return self.root / LISTS
 
     @property
     def online(self) -> Path:
@@ -111,7 +127,7 @@ class WorkDir:
     @property
     def events(self) -> Path:
         """The event log of a local endpoint."""
-        return self.serving / "events"
+        return self.serving / EVENTS
 
     @property
     def requests(self) -> Path:

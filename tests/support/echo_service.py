@@ -10,6 +10,9 @@ from adbeam.serving.config import ServingConfig
 from adbeam.serving.http.openrtb import BidRequest, bid_model
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 
+EVENT = {"event_id": "e", "request_id": "r", "user_id": "u", "timestamp": 1, "item_id": "i", "action": "click"}
+"""A valid event of POST /v1/events."""
+
 
 class EchoService:
     """Answers with what it was asked."""

@@ -17,6 +17,7 @@ from adbeam.features.spec import FeatureSpec
 from adbeam.logs.prepared import PreparedLog
 from adbeam.model.lazyar import LazyAR
 from adbeam.rewards import reward
+from adbeam.workdir import WorkDir
 
 REWARDS = {"embedding_width": 4, "hidden": (16,), "user_buckets": 32, "item_buckets": 128, "attribute_buckets": 32,
            "epochs": 1, "batch_exposures": 64, "workers": 0}  # fmt: skip
@@ -26,10 +27,10 @@ LISTS = {"workers": 0, "candidates": 8, "requests_per_user": 2, "explored_share"
 def write_untrained_bundle(work_dir: Path, config: Config) -> None:
     """A bundle of the sample's catalogue with random weights."""
     torch.manual_seed(0)
-    prepared = PreparedLog.open(work_dir / "prepared")
-    catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(work_dir / "tokens" / "sids.parquet"))
+    prepared = PreparedLog.open(WorkDir(work_dir).prepared)
+    catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(WorkDir(work_dir).sids))
     write_bundle(
-        work_dir / "bundles",
+        WorkDir(work_dir).bundles,
         model_config=config.model,
         settings=BundleSettings(
             feature_spec=FeatureSpec.of(config.model).as_dict(),

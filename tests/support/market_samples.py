@@ -25,6 +25,7 @@ from adbeam.rewards import reward
 from adbeam.training.data.build_rows import build_rows
 from adbeam.training.reference_loop import train_plain
 from adbeam.training.trainer import build_job
+from adbeam.workdir import WorkDir
 
 MARKET = MarketConfig(users=200, ads=150, days=12, categories=8, brands=10, advertisers=20, click_rate=0.25,
                       conversion_rate=0.4, delay_hours=18, drift_period_days=30)  # fmt: skip
@@ -66,10 +67,10 @@ def publish_model(
     work_dir: Path, config: Config, weights: dict[str, torch.Tensor], means: list[float], scenes: tuple[str, ...]
 ) -> None:
     """A bundle with these weights."""
-    prepared = PreparedLog.open(work_dir / "prepared")
-    catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(work_dir / "tokens" / "sids.parquet"))
+    prepared = PreparedLog.open(WorkDir(work_dir).prepared)
+    catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(WorkDir(work_dir).sids))
     write_bundle(
-        work_dir / "bundles",
+        WorkDir(work_dir).bundles,
         model_config=config.model,
         settings=BundleSettings(
             feature_spec=FeatureSpec.of(config.model).as_dict(), ecpm_means=means, scenes=list(scenes)
@@ -84,12 +85,12 @@ def publish_model(
 
 def feed_of(world: World, work_dir: Path) -> Feed:
     """Traffic on that market, beginning with what the prepared log knows."""
-    shards = PreparedLog.open(work_dir / "prepared").sequences()
+    shards = PreparedLog.open(WorkDir(work_dir).prepared).sequences()
     return Feed(Market(world), audience_of([s for shard in shards for s in read_sequences(shard)]), work_dir)
 
 
 def play(feed: Feed, work_dir: Path, day: int, requests: int) -> float:
     """A day of traffic under the bundle in force; returns its expected revenue a request."""
-    bundle = load_bundle(work_dir / "bundles")
+    bundle = load_bundle(WorkDir(work_dir).bundles)
     recommender = Recommender.of(bundle, order_by="expected_value", include_paused=True)
     return feed.play_day(recommender, feed.market.world.requests(day, requests), WIDTHS, 4, bundle.version)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow.parquet as pq
 
 from adbeam.online.join import samples_of
 from adbeam.online.loop import OnlineSettings
-from adbeam.online.rounds import FOLDER, account
+from adbeam.online.rounds import account
 from adbeam.records import ACTIONS
+from adbeam.workdir import WorkDir
 
 
 def recount(config: OnlineSettings) -> dict[str, int]:
@@ -19,21 +18,21 @@ def recount(config: OnlineSettings) -> dict[str, int]:
     there, and a round must have followed the last one.
     """
     window_ms = round(config.online.attribution_hours * 3_600_000)
-    serving, online = Path(config.work_dir) / "serving", Path(config.work_dir) / FOLDER
+    work_dir = WorkDir.of(config.work_dir)
     asked = {
         (row["request_id"], item): row["timestamp"]
-        for path in sorted((serving / "requests").glob("*.parquet"))
+        for path in sorted(work_dir.requests.glob("*.parquet"))
         for row in pq.read_table(path, columns=["request_id", "item_ids", "timestamp"]).to_pylist()
         for item in row["item_ids"]
     }
     told: dict[tuple[str, str], int] = {}
-    for path in sorted((serving / "events").glob("*.parquet")):
+    for path in sorted(work_dir.events.glob("*.parquet")):
         for row in pq.read_table(path, columns=["request_id", "item_id", "timestamp", "action"]).to_pylist():
             pair = row["request_id"], row["item_id"]
             if pair in asked and row["timestamp"] <= asked[pair] + window_ms:
                 told[pair] = max(told.get(pair, 0), ACTIONS.index(row["action"]))
     learnt: dict[tuple[str, str], int] = {}
-    for state in (online / "state").glob("*.sqlite"):
+    for state in (work_dir.online / "state").glob("*.sqlite"):
         for number in range(1, account(config)["rounds"] + 1):
             for row in samples_of(state, number).to_pylist():
                 pair = row["request_id"], row["item_id"]

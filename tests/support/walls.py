@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ORDER = (
-    "errors", "imports", "settings", "records", "recorder", "artifacts", "signals", "pseudonyms", "workdir",
+    "errors", "imports", "settings", "records", "recorder", "workdir", "artifacts", "signals", "pseudonyms",
     "ray_data", "logs", "features", "tokens", "model", "bundle_settings", "bundle", "objectives", "decoding", "beams",
     "catalogue", "inference", "training", "evaluation", "rewards", "export", "serving", "loadtest", "online", "market",
     "config", "sweep", "dashboards", "jobs", "cluster", "operations", "reference", "quickstart", "cli",

@@ -1,4 +1,4 @@
-"""How many requests a second arrive: fast when the load changes, calm when it does not.
+"""The arrival rate, requests a second: fast when the load changes, calm when it does not.
 
 Arrivals are counted in windows of rising length. The longest window that no shorter one contradicts gives the rate:
 under steady load the longest (little noise), within a tenth of a second of a step the shortest.

@@ -1,4 +1,4 @@
-"""How many replicas: demand at full width, looked ahead by the time a replica needs to start.
+"""Autoscaling: how many replicas, from demand at full width, looked ahead by the time a replica needs to start.
 
 A beam cut empties the queue, so ongoing requests hide the load; `arrival rate x full-width cost` does not. Pure: the
 caller keeps the state and supplies the time.

@@ -1,4 +1,4 @@
-"""What a batch costs, corrected by what batches really took.
+"""The cost model: what a batch costs, corrected by what batches really took.
 
 `cost_ms = a + sum over requests (c0 + c1 * rows)`; the coefficients come from timed decodes when a replica starts.
 Online a fast factor follows what hits every rung (HTTP work on the same cores) and serves the deadlines, a steady one

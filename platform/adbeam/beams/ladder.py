@@ -131,7 +131,7 @@ def _rung(widths: Widths, cost: BatchCost, full: Widths, quality: Mapping[Widths
 def prior_quality(widths: Widths, full: Widths) -> float:
     """Quality before it is measured: a power of each level's share, the last level weighing most (GR4AD Table 4)."""
     exponents = [PRIOR_EXPONENT_EARLY] * (len(full) - 1) + [PRIOR_EXPONENT_LAST]
-    return math.prod((w / f) ** e for w, f, e in zip(widths, full, exponents, strict=True))
+    return math.prod(math.pow(w / f, e) for w, f, e in zip(widths, full, exponents, strict=True))
 
 
 def _pareto(candidates: Sequence[Rung], full: Rung) -> list[Rung]:

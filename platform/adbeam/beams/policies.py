@@ -1,4 +1,4 @@
-"""The four rules that choose a rung: pure, driven by one `Load` per batch.
+"""The four beam policies, which choose a rung: pure, driven by one `Load` per batch.
 
 `deadline` is adbeam's. `tabs` is GR4AD's traffic-aware beam search (1.8.2) with its printed floor of 1.0; `tabs_floor`
 is the strongest reading of it, the same law allowed down to the lowest rung. `static` always searches at full width.

@@ -74,8 +74,9 @@ class SimulationResult:
     def in_deadline_N(self) -> np.ndarray:
         """Whether each request got a model answer or a marked fallback in time."""
         with np.errstate(invalid="ignore"):
-            in_time_N = self.answered_ms_N - self.planned_ms_N <= self.deadline_ms
-        return in_time_N & (self.source_N != SHED)
+            in_time_N: np.ndarray = self.answered_ms_N - self.planned_ms_N <= self.deadline_ms
+        in_time_N = in_time_N & (self.source_N != SHED)
+        return in_time_N
 
     def figures(self) -> dict[str, float]:
         """Shares of all requests sent; `value` is value x quality answered in time over value sent."""

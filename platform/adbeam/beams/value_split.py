@@ -1,4 +1,4 @@
-"""Who keeps the width when it must be cut: the compute of a batch given out by expected value.
+"""Beam width by value: who keeps it when it must be cut, the compute of a batch given out by expected value.
 
 A price on compute (as DCAF, arXiv 2006.09684): each request takes the rung where value x quality - price x cost is
 largest, and the price is the lowest at which the batch costs no more than with one rung for all.

@@ -102,8 +102,10 @@ class AdCatalogue:
     def codes(self, row_H: np.ndarray) -> np.ndarray:
         """int32 [H, T], the semantic ids of rows."""
         bundled = len(self.sids_RT)
+        code_HT: np.ndarray
         if not len(row_H) or int(row_H.max()) < bundled:
-            return self.sids_RT[row_H]
+            code_HT = self.sids_RT[row_H]
+            return code_HT
         code_HT = self.sids_RT[np.minimum(row_H, bundled - 1)]
         for place in (row_H >= bundled).nonzero()[0]:
             code_HT[place] = self._inserted_sids[int(row_H[place]) - bundled]
@@ -214,4 +216,5 @@ def _popular_rows(table: pa.Table, live_R: np.ndarray) -> np.ndarray:
     name = next(name for name in POPULARITY_COLUMNS if name in table.column_names)
     popularity_R = np.nan_to_num(table.column(name).to_numpy().astype(float), nan=-1.0)
     order = np.argsort(-popularity_R, kind="stable")
-    return order[live_R[order]]
+    live: np.ndarray = order[live_R[order]]
+    return live

@@ -1,4 +1,4 @@
-"""What a request wants left out of its answer."""
+"""Filters of a request: what it wants left out of its answer."""
 
 from __future__ import annotations
 

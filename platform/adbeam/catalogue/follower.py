@@ -1,4 +1,4 @@
-"""What a replica does with the update log: encode new ads, change its index, remember how far it has read."""
+"""Following the update log: encode new ads, change the replica's index, remember how far it has read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The live index between SIDs and items, both ways (GR4AD 1.2.4).
+"""The semantic ID index, live: between SIDs and items, both ways (GR4AD 1.2.4).
 
 Several items may share a SID: they are kept in order of live eCPM, then recency. Every change is made under a lock,
 gets the next version number, and is kept for a while so that a decoder can follow: `changes_since(version)`.
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -197,10 +197,10 @@ class SidIndex:
             }
         )
 
-    def _change(self, item_id: str, operation: Operation, **values: float | bool) -> Change:
+    def _change(self, item_id: str, operation: Operation, **values: Any) -> Change:
         with self._lock:
             entry = self._entries[item_id]
-            self._entries[item_id] = replace(entry, changed=self._version + 1, **values)  # type: ignore[arg-type]
+            self._entries[item_id] = replace(entry, changed=self._version + 1, **values)
             self._sort(entry.sid)
             return self._record(operation, item_id, entry.sid)
 

@@ -77,7 +77,7 @@ class LiveAds:
             self.follower.poll()  # what other replicas were told a moment ago
             updates = [self._update(changes, place) for place in range(len(changes))]
             last = self.updates.append(updates)
-            self.follower.poll()
+            self.follower.poll()  # this replica must serve the change before its caller reads the answer
         except ChangeRefused:
             raise
         except (UserError, OSError, sqlite3.Error) as error:
@@ -123,7 +123,7 @@ class LiveAds:
         if update.operation == "insert":
             assert update.item is not None and sid is not None
             if row is not None:
-                self._trie.remove(row)
+                self._trie.remove(row)  # an ad that comes again gets a new row; the old one stands at its old SID
             row = catalogue.insert(update.item, sid)
         live_sid = catalogue.index.sid(update.item_id) if catalogue.index.is_live(update.item_id) else None
         if row is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from adbeam.catalogue.config import UpdatesConfig
 from adbeam.catalogue.updates import SqliteUpdateLog, UpdateLog
-from adbeam.tokens.config import UpdatesConfig
 
 
 def open_log(config: UpdatesConfig) -> UpdateLog | None:

@@ -1,4 +1,4 @@
-"""The durable, ordered log of ad changes that every replica follows.
+"""The update log: durable and ordered, all ad changes that every replica follows.
 
 An admin request reaches one replica; it appends here, and all replicas, itself included, read on from the number they
 have seen last. A bundle carries a watermark: the number of the newest change its catalogue already holds; a replica
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -130,7 +130,7 @@ class SqliteUpdateLog:
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection, used as `with` for one transaction; raises UserError on a file that is no log."""
-        connection: Any = getattr(self._local, "connection", None)
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             try:
                 connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS)

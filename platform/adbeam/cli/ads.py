@@ -147,8 +147,8 @@ def _into_log(changes: Sequence[dict[str, Any]], place: str, bundle: Path | None
 
 
 def _open(place: str) -> UpdateLog:
+    from adbeam.catalogue.config import UpdatesConfig
     from adbeam.catalogue.open_updates import open_log
-    from adbeam.tokens.config import UpdatesConfig
 
     config = {"redis_url": place} if "://" in place else {"path": place}
     log = open_log(UpdatesConfig.parse(config, source="--log"))

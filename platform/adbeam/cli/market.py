@@ -57,9 +57,10 @@ def play(
     from adbeam.market.policies import play as run
     from adbeam.market.report import as_text, revenue_lines
     from adbeam.market.simulate import open_market
+    from adbeam.workdir import WorkDir
 
     order = EvaluationConfig.parse({"order_by": order_by}, "--order-by").order_by
-    world, loaded = open_market(work_dir), load_bundle(bundle or work_dir / "bundles")
+    world, loaded = open_market(work_dir), load_bundle(bundle or WorkDir(work_dir).bundles)
     result = run(world, work_dir, loaded, days=days, requests=requests, order_by=order, cascade=cascade, tell=_tell)
     typer.echo(as_text(result) if as_json else "\n".join(revenue_lines(result)))
 

@@ -55,10 +55,11 @@ def loadtest(
 ) -> None:
     """Send open-loop load (a step, ramp or recorded trace) to an endpoint and report what came of it."""
     from adbeam.loadtest.plan import load_test, read_load_test, show
+    from adbeam.workdir import WorkDir
 
     given = {"target.url": url, "target.allow_host": allow_host, "target.token": token, "report": report}
     if work_dir is not None:
-        given["users"] = work_dir / "prepared" / "sequences"
+        given["users"] = WorkDir(work_dir).sequences
     overrides = {name: value for name, value in given.items() if value is not None}
     chosen = read_load_test(config, {**overrides, **parse_overrides(override)})
     _, figures = load_test(chosen)

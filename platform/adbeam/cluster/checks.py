@@ -63,6 +63,7 @@ def check_serve(values: dict[str, Any], source: str) -> None:
 
 def check_launcher(values: dict[str, Any], source: str) -> None:
     """Ray's own check of a launcher file; raises UserError."""
+    # Private: the public way to have a launcher file checked is `ray up`, which starts nodes.
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     try:

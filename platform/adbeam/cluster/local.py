@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, for trying what a real one does.
+"""A local Ray cluster of several nodes on this machine, for trying what a real one does.
 
 Every node is a `ray start --block` process on 127.0.0.1 with ports of its own and token authentication on. Their
 process ids and start times are kept in a run folder; `down` ends those processes, and no others.
@@ -27,6 +27,7 @@ from adbeam.errors import UserError
 STATE = "cluster.json"
 TOKEN = "auth_token"
 PORTS_PER_NODE = 8
+"""Ports set apart for each node: those of one machine must not take each other's."""
 START_SECONDS = 90
 START_ATTEMPTS = 3
 
@@ -249,7 +250,8 @@ def _signal(process: psutil.Process, *, kill: bool) -> None:
 def _alive(node: NodeProcess) -> bool:
     try:
         process = psutil.Process(node.pid)
-        return abs(process.create_time() - node.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        same: bool = abs(process.create_time() - node.created) < 1
+        return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

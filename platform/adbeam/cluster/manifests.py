@@ -20,6 +20,7 @@ from adbeam.cluster.pods import (
     worker_template,
 )
 from adbeam.jobs.steps import Step
+from adbeam.workdir import BUNDLES
 
 API_VERSION = "ray.io/v1"
 
@@ -121,7 +122,7 @@ def _on_cluster(serve: dict[str, Any], config: ClusterConfig) -> dict[str, Any]:
 def _application_args(args: dict[str, Any], config: ClusterConfig) -> dict[str, Any]:
     changed = {
         **args,
-        "bundle": f"{config.storage.work_dir}/bundles",
+        "bundle": f"{config.storage.work_dir}/{BUNDLES}",
         "auth": {"mode": "bearer", **(args.get("auth") or {})},
         "store": _store(args.get("store") or {}, config),
     }

@@ -23,6 +23,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from adbeam import artifacts
 from adbeam.bundle import CURRENT, resolve
 from adbeam.errors import UserError
+from adbeam.workdir import WorkDir
 
 METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "adbeam_prepared_rows": ("Rows of the raw log by what became of them.", ("result",)),
@@ -54,7 +55,7 @@ def read_samples(work_dir: Path) -> Iterator[Sample]:
     """What the published folders of `work_dir` say now; a folder that is missing or being replaced says nothing."""
     for reader in (_steps, _prepared, _tokens, _bundles, _evaluation, _reward, _online):
         try:
-            yield from list(reader(work_dir))
+            yield from list(reader(WorkDir(work_dir)))
         except (OSError, UserError, json.JSONDecodeError, KeyError, sqlite3.Error):
             continue
 
@@ -76,7 +77,7 @@ class StepCollector:
 def serve(work_dir: Path, host: str, port: int) -> ThreadingHTTPServer:
     """A server of `/metrics`; the caller runs `serve_forever`. Raises UserError when the port is taken."""
     registry = CollectorRegistry()
-    registry.register(StepCollector(work_dir))  # type: ignore[arg-type]
+    registry.register(StepCollector(work_dir))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -97,35 +98,37 @@ def serve(work_dir: Path, host: str, port: int) -> ThreadingHTTPServer:
         raise UserError(f"cannot listen: {error.strerror}", field="--port", value=port, remedy="name another") from None
 
 
-def _steps(work_dir: Path) -> Iterator[Sample]:
-    manifests = {step: work_dir / step / artifacts.MANIFEST for step in ("prepared", "tokens", "training")}
+def _steps(work_dir: WorkDir) -> Iterator[Sample]:
+    folders = (work_dir.prepared, work_dir.tokens, work_dir.training)
+    manifests = {folder.name: folder / artifacts.MANIFEST for folder in folders}
     manifests |= {
-        f"evaluation/{path.parent.name}": path for path in work_dir.glob(f"evaluation/*/{artifacts.MANIFEST}")
+        str(path.parent.relative_to(work_dir.root)): path
+        for path in work_dir.evaluation.glob(f"*/{artifacts.MANIFEST}")
     }
-    manifests["bundles"] = work_dir / "bundles" / CURRENT
+    manifests[work_dir.bundles.name] = work_dir.bundles / CURRENT
     for step, path in manifests.items():
         if path.is_file():
             yield Sample("adbeam_step_published_timestamp_seconds", (step,), path.stat().st_mtime)
 
 
-def _prepared(work_dir: Path) -> Iterator[Sample]:
-    account = _json(work_dir / "prepared" / "account.json")
+def _prepared(work_dir: WorkDir) -> Iterator[Sample]:
+    account = _json(work_dir.prepared / "account.json")
     for result in ("kept", "quarantined", "duplicates"):
         yield Sample("adbeam_prepared_rows", (result,), account[result])
     for reason, count in account["reasons"].items():
         yield Sample("adbeam_prepared_quarantined_rows", (reason,), count)
 
 
-def _tokens(work_dir: Path) -> Iterator[Sample]:
-    quality = _json(work_dir / "tokens" / "report.json")["quality"]
+def _tokens(work_dir: WorkDir) -> Iterator[Sample]:
+    quality = _json(work_dir.tokens / "report.json")["quality"]
     yield Sample("adbeam_tokens_collision_ratio", (), quality["col"])
     yield Sample("adbeam_tokens_items_per_sid", (), quality["cpr"])
     for level, entry in enumerate(quality["levels"]):
         yield Sample("adbeam_tokens_level_utilisation", (str(level),), entry["utilisation"])
 
 
-def _bundles(work_dir: Path) -> Iterator[Sample]:
-    root = work_dir / "bundles"
+def _bundles(work_dir: WorkDir) -> Iterator[Sample]:
+    root = work_dir.bundles
     current = resolve(root)
     kinds = pq.read_table(current / "catalogue.parquet", columns=["kind"]).column("kind").value_counts()
     for entry in kinds.to_pylist():
@@ -133,8 +136,8 @@ def _bundles(work_dir: Path) -> Iterator[Sample]:
     yield Sample("adbeam_bundles", (), len(list(root.glob(f"*/{artifacts.MANIFEST}"))))
 
 
-def _evaluation(work_dir: Path) -> Iterator[Sample]:
-    for path in sorted((work_dir / "evaluation").glob("*/table.json")):
+def _evaluation(work_dir: WorkDir) -> Iterator[Sample]:
+    for path in sorted(work_dir.evaluation.glob("*/table.json")):
         for name, row in _json(path).items():
             question, _, ranking = name.partition("/")
             if ranking != "model":
@@ -143,19 +146,20 @@ def _evaluation(work_dir: Path) -> Iterator[Sample]:
                 yield Sample("adbeam_evaluation", (path.parent.name, f"{question} {metric}"), value)
 
 
-def _reward(work_dir: Path) -> Iterator[Sample]:
-    for metric, value in artifacts.read_manifest(work_dir / "reward", verify=False)["metrics"].items():
+def _reward(work_dir: WorkDir) -> Iterator[Sample]:
+    for metric, value in artifacts.read_manifest(work_dir.reward, verify=False)["metrics"].items():
         yield Sample("adbeam_reward", (metric,), value)
 
 
-def _online(work_dir: Path) -> Iterator[Sample]:
-    ledger = work_dir / "online" / "ledger.sqlite"
+def _online(work_dir: WorkDir) -> Iterator[Sample]:
+    folder = work_dir.online
+    ledger = folder / "ledger.sqlite"
     if not ledger.is_file():
         return
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=5)) as db:
         for verdict, count in db.execute("SELECT coalesce(verdict, 'open'), count(*) FROM rounds GROUP BY 1"):
             yield Sample("adbeam_online_rounds", (verdict,), count)
-    rounds = work_dir / "online" / "rounds"
+    rounds = folder / "rounds"
     for path in sorted(rounds.glob("*/join/counts.json"))[-1:]:
         for state in ("pending", "used", "expired", "orphan"):
             yield Sample("adbeam_online_events", (state,), _json(path)[state])

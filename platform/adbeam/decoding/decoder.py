@@ -58,7 +58,7 @@ class Decoder:
         `precision` and `compiled` are of LazyAREngine; another StepModel comes with its own.
         More than one of `threads` share the requests of a batch, each computing its own alone (CPU only); with one, the
         calling thread computes and PyTorch's own threads are in force.
-        `cuda_graphs` records what LazyAR computes and replays it (recorded_engine.py); on a GPU only.
+        `cuda_graphs` records what LazyAR computes and replays it (engines/lazyar_graphs.py); on a GPU only.
         """
         engine: StepModel
         if isinstance(model, LazyAR):

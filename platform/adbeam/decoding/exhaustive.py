@@ -19,7 +19,7 @@ def score_all(model: LazyAR, context: ContextBatch, sids_nT: Tensor, chunk: int 
     model.eval()
     state = model.encode(context)
     trunk = model.trunk(state)
-    parts = [_score(model, state, trunk, piece_nT) for piece_nT in sids_nT.long().split(chunk)]
+    parts = [_score(model, state, trunk, piece_nT) for piece_nT in torch.split(sids_nT.long(), chunk)]
     return torch.cat([log_p for log_p, _ in parts], dim=1), torch.cat([ecpm for _, ecpm in parts], dim=1)
 
 

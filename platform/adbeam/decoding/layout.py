@@ -1,4 +1,4 @@
-"""How the beams of a batch lie in memory: flat rows, requests of one schedule side by side.
+"""Ragged beams: how they lie in memory, flat rows, requests of one schedule side by side.
 
 Dense layers run on all rows at once. Where a request matters (its context, its top-k), each group of equal width is a
 view [B, W, ...] of its rows, so a narrow request never pays for the width of its neighbour.

@@ -1,4 +1,4 @@
-"""What a search is asked and what it answers.
+"""Results of a beam search: what it is asked and what it answers.
 
 Shapes: n ads of one request, T levels, K eCPM buckets.
 """

@@ -1,4 +1,4 @@
-"""What a recommender must beat: popularity, the user's own most frequent items, the last category's most popular.
+"""Baselines to beat: popularity, the user's own most frequent items, the last category's most popular.
 
 All are counted on what came before the judged split, over the items that may be recommended (ads), and ties are broken
 by item number so that a rerun gives the same list.

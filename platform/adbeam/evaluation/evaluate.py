@@ -30,8 +30,8 @@ from adbeam.evaluation.metrics import measure, money_weighted_mean
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import Request, UserSequence, read_sequences, requests_in
+from adbeam.workdir import WorkDir
 
-FOLDER = "evaluation"
 MODEL = "model"
 PART = 64
 
@@ -55,9 +55,9 @@ def evaluate(config: EvaluateSettings, split: str = "test") -> dict[str, dict[st
     """
     if split not in ("validation", "test"):
         raise UserError("can only judge validation or test", field="split", value=split)
-    work_dir = Path(config.work_dir)
-    prepared = PreparedLog.open(work_dir / "prepared")
-    bundle = load_bundle(work_dir / "bundles")
+    work_dir = WorkDir.of(config.work_dir)
+    prepared = PreparedLog.open(work_dir.prepared)
+    bundle = load_bundle(work_dir.bundles)
     popularity = popularity_before(prepared, split)
     recommender = Recommender.of(bundle, config.evaluation.order_by, include_paused=True, trends=prepared.trends())
     requests = judged_requests(prepared, split, config.evaluation.max_requests)
@@ -66,7 +66,7 @@ def evaluate(config: EvaluateSettings, split: str = "test") -> dict[str, dict[st
     table = summarise(rows)
     details = {"step": "evaluate", "split": split, "bundle": bundle.version, "requests": len(requests),
                "order_by": config.evaluation.order_by}  # fmt: skip
-    target = work_dir / FOLDER / split
+    target = work_dir.evaluation / split
     with artifacts.publish(target, details) as staging:
         pq.write_table(pa.Table.from_pylist(rows), staging / "requests.parquet")
         artifacts.write_json(staging / "table.json", table)

@@ -32,7 +32,7 @@ def weights(target_B: np.ndarray, logged_B: np.ndarray, largest: float | None = 
     logged_B = np.asarray(logged_B, dtype=np.float64)
     if not (logged_B > 0).all():
         raise ValueError("a logged action must have had a probability above 0")
-    weight_B = np.asarray(target_B, dtype=np.float64) / logged_B
+    weight_B: np.ndarray = np.asarray(target_B, dtype=np.float64) / logged_B
     return weight_B if largest is None else np.minimum(weight_B, largest)
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from adbeam import artifacts
 from adbeam.bundle import SID_COLUMN, resolve, write_bundle
 from adbeam.bundle_settings import BundleSettings
+from adbeam.catalogue.config import UpdatesConfig
 from adbeam.catalogue.fold_updates import fold_updates
 from adbeam.catalogue.open_updates import open_log
 from adbeam.decoding.config import DecodingConfig
@@ -29,16 +30,14 @@ from adbeam.model import build_model
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.mtp import MtpDecoder
-from adbeam.tokens.config import TokensConfig, UpdatesConfig
+from adbeam.tokens.config import TokensConfig
 from adbeam.tokens.embedders.language import model_files
 from adbeam.tokens.encoder import LazyTokenizer
-from adbeam.training.data.build_rows import FOLDER as ROWS
 from adbeam.training.data.build_rows import RowStore
 from adbeam.training.state.checkpoint import WEIGHTS
 from adbeam.training.tracking.run_record import commit
-from adbeam.training.trainer import ECPM, FOLDER, MODEL, FitSettings
-
-BUNDLES = "bundles"
+from adbeam.training.trainer import ECPM, MODEL, FitSettings
+from adbeam.workdir import WorkDir
 
 
 class ExportSettings(FitSettings, Protocol):
@@ -60,9 +59,9 @@ def export(config: ExportSettings) -> Path:
     A bundle already made of the same weights, catalogue and widths is returned as it is. Raises UserError when a step
     before this one has not run.
     """
-    work_dir = Path(config.work_dir)
-    trained = artifacts.read_manifest(work_dir / FOLDER)
-    prepared, tokens = PreparedLog.open(work_dir / "prepared"), work_dir / "tokens"
+    work_dir = WorkDir.of(config.work_dir)
+    trained = artifacts.read_manifest(work_dir.training)
+    prepared, tokens = PreparedLog.open(work_dir.prepared), work_dir.tokens
     updates = open_log(config.updates)
     watermark = updates.last() if updates is not None else 0
     details = {
@@ -75,12 +74,12 @@ def export(config: ExportSettings) -> Path:
             watermark,
         )
     }
-    bundles = work_dir / BUNDLES
+    bundles = work_dir.bundles
     if bundles.is_dir() and artifacts.is_current(resolve(bundles), details):
         return resolve(bundles)
-    model, means = trained_model(work_dir / FOLDER)
+    model, means = trained_model(work_dir.training)
     popularity = dict(popularity_before(prepared, "validation").counts)
-    catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(tokens / "sids.parquet"))
+    catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(work_dir.sids))
     catalogue = _with_popularity(catalogue, popularity)
     token_settings, codebooks = _settings_of(tokens), load_file(tokens / "codebooks.safetensors")
     encoder = LazyTokenizer(token_settings, codebooks)
@@ -98,7 +97,7 @@ def export(config: ExportSettings) -> Path:
             ecpm_means=means,
             tokens={**token_settings, "version": encoder.version},
             updates_watermark=watermark,
-            scenes=list(RowStore.open(work_dir / ROWS).scenes),
+            scenes=list(RowStore.open(work_dir.training_rows).scenes),
         ),
         weights=model.state_dict(),
         codebooks=codebooks,

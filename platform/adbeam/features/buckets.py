@@ -44,7 +44,8 @@ def static_features(now_ms: int, scene: str, user_id: str | None, events: int, s
 def log_bucket(ratio: np.ndarray, per_doubling: float, first: float, buckets: int) -> np.ndarray:
     """int bucket of a positive ratio: 0 below `first`, then `per_doubling` buckets a factor of 2, the last one open."""
     bucket = np.floor(per_doubling * np.log2(np.maximum(ratio, 1e-12) / first)) + 1
-    return np.clip(bucket, 0, buckets - 1).astype(np.uint8)
+    kept: np.ndarray = np.clip(bucket, 0, buckets - 1).astype(np.uint8)
+    return kept
 
 
 def recency_bucket(age_ms: np.ndarray) -> np.ndarray:

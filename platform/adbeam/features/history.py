@@ -1,4 +1,4 @@
-"""What a model knows of a user's events: when, what and, in place of an item's id, its semantic ID (features/tokens.py
+"""A user's history as a model knows it: when, what and, in place of an item's id, its semantic ID (features/tokens.py
 makes tokens of it). Numpy only.
 
 Shapes: H events of the history, T SID levels.

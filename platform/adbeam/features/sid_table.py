@@ -86,4 +86,5 @@ class SidTable:
 def _hash(item_ids: Sequence[str] | np.ndarray) -> np.ndarray:
     """uint64; the same in every process and on every machine."""
     ids = np.asarray(item_ids, dtype=object)
-    return pd.util.hash_array(ids, categorize=len(ids) >= MANY)
+    key_H: np.ndarray = pd.util.hash_array(ids, categorize=len(ids) >= MANY)
+    return key_H

@@ -114,7 +114,8 @@ class _Events:
 
     def age_ms(self, event_n: np.ndarray) -> np.ndarray:
         """Time since events, at the moments of their requests."""
-        return self.now_ms_B[self.owner_E[event_n]] - self.timestamp_E[event_n]
+        age_n: np.ndarray = self.now_ms_B[self.owner_E[event_n]] - self.timestamp_E[event_n]
+        return age_n
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where modules went when the rooms were laid out anew: old names are found for one release, with a warning.
+"""Deprecated module names: the old ones of the rooms laid out anew are found for one release, with a warning.
 
 docs/moved.md lists every file, tests and benchmarks too.
 """
@@ -9,6 +9,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -168,7 +169,7 @@ class MovedModules:
         return ModuleSpec(name, _Alias(f"adbeam.{new}")) if new is not None else None
 
 
-class _Alias:
+class _Alias(Loader):
     """A loader that puts the module of another name in place of the one asked for."""
 
     def __init__(self, new: str) -> None:

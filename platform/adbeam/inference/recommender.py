@@ -197,4 +197,5 @@ class Recommender:
 
     def live_sids(self) -> np.ndarray:
         """int32 [N, T], SIDs of all ads that can be ranked."""
-        return self.catalogue.sids_RT[self.catalogue.live_R]
+        sids_NT: np.ndarray = self.catalogue.sids_RT[self.catalogue.live_R]
+        return sids_NT

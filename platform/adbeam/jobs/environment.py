@@ -89,6 +89,7 @@ def parse_env(pairs: list[str]) -> dict[str, str]:
 
 
 def _uploaded(folder: Path, excludes: list[str]) -> Iterator[Path]:
+    # Ray's own walk, private: any other would count files that Ray does not upload.
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
     found: list[Path] = []

@@ -1,4 +1,4 @@
-"""When requests are sent: schedules fixed in advance, so that a slow answer never lowers the load offered.
+"""Arrival schedules: when requests are sent, fixed in advance, so that a slow answer never lowers the load offered.
 
 Every schedule is an array of rising times in milliseconds from its start, and is the same for the same seed.
 """
@@ -101,8 +101,9 @@ def read_counts(path: str | Path, start: str | None = None, end: str | None = No
 def read_times(path: str | Path) -> np.ndarray:
     """Arrival times in ms, from zero, of a CSV (or .csv.gz) whose TIMESTAMP column holds one arrival a row."""
     stamps = _read_csv(path, ("TIMESTAMP",))["TIMESTAMP"].cast(pa.timestamp("ns")).to_numpy()
-    times_ms = np.sort(stamps.astype("datetime64[ns]").astype(np.int64)) / 1e6
-    return times_ms - times_ms[0]
+    times_ms: np.ndarray = np.sort(stamps.astype("datetime64[ns]").astype(np.int64)) / 1e6
+    times_ms = times_ms - times_ms[0]
+    return times_ms
 
 
 def _read_csv(path: str | Path, columns: tuple[str, ...]) -> pa.Table:

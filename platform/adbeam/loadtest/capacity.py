@@ -1,4 +1,4 @@
-"""What an endpoint can do at full width: the highest rate at which such answers still meet the deadline."""
+"""The capacity of an endpoint at full width: the highest rate at which such answers still meet the deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A load test as settings: the shape of the load, who asks, and where it goes; and the run that follows them."""
+"""A load test as settings: the shape of the load or a load trace, who asks, where it goes; and the run itself."""
 
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ def read_users(path: str | Path, most: int) -> list[str]:
         table = pa_dataset.dataset(str(path), format="parquet").to_table(columns=["user_id"])
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise UserError(f"cannot read users from {path}: {error}", field="users") from None
-    return table["user_id"].unique().slice(0, most).cast(pa.string()).to_pylist()
+    users: list[str] = table["user_id"].unique().slice(0, most).cast(pa.string()).to_pylist()
+    return users
 
 
 def load_test(config: LoadTestConfig, users: list[str] | None = None) -> tuple[LoadRun, dict[str, dict[str, float]]]:

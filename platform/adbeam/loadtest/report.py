@@ -1,4 +1,4 @@
-"""What a load run showed: one line of figures for each span, and a picture of load, width and latency over time."""
+"""The report of a load test: one line of figures for each span, and a picture of load, width and latency over time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from adbeam.beams.ladder import Widths
 from adbeam.loadtest.runner import LoadRun, Sent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ANSWERED = (200, 204)
 SHED = (429, 503)
@@ -163,17 +167,17 @@ def _shown(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4g}"
 
 
-def _draw_load(panel: object, run: LoadRun, slices: list[list[Sent]], seconds: np.ndarray, slice_ms: float) -> None:
+def _draw_load(panel: Axes, run: LoadRun, slices: list[list[Sent]], seconds: np.ndarray, slice_ms: float) -> None:
     def per_second(kept: list[list[Sent]]) -> list[float]:
         return [1000.0 * len(part) / slice_ms for part in kept]
 
     in_time = [[e for e in part if e.status in ANSWERED and e.latency_ms <= run.deadline_ms] for part in slices]
     model = [[e for e in part if _by_model(e)] for part in in_time]
-    panel.plot(seconds, per_second(slices), color="black", label="sent")  # type: ignore[attr-defined]
-    panel.plot(seconds, per_second(in_time), color="tab:green", label="in deadline")  # type: ignore[attr-defined]
-    panel.plot(seconds, per_second(model), color="tab:blue", label="by the model")  # type: ignore[attr-defined]
-    panel.set_ylabel("requests/s")  # type: ignore[attr-defined]
-    panel.legend(loc="upper right")  # type: ignore[attr-defined]
+    panel.plot(seconds, per_second(slices), color="black", label="sent")
+    panel.plot(seconds, per_second(in_time), color="tab:green", label="in deadline")
+    panel.plot(seconds, per_second(model), color="tab:blue", label="by the model")
+    panel.set_ylabel("requests/s")
+    panel.legend(loc="upper right")
 
 
 def _slices(run: LoadRun, slice_ms: float) -> list[list[Sent]]:

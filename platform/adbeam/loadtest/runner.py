@@ -1,4 +1,4 @@
-"""An open-loop HTTP load test: every arrival is fixed in advance, lateness counts from the planned time.
+"""The load generator, open loop over HTTP: every arrival is fixed in advance, lateness counts from the planned time.
 
 A slow server does not lower the load it is offered. In-flight requests and the time of each are bounded; a request is
 sent again only if its connection closed before any byte of a reply came (an idle connection dropped by a reloading

@@ -137,7 +137,7 @@ def _plain(values: pa.Array) -> pa.Array:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return (
+    return bool(
         pt.is_string(kind)
         or pt.is_large_string(kind)
         or pt.is_string_view(kind)
@@ -147,7 +147,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_numeric(kind: pa.DataType) -> bool:
-    return pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_null(kind)
+    return bool(pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_null(kind))
 
 
 def _none(values: pa.Array) -> np.ndarray:

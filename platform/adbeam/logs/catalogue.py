@@ -26,11 +26,12 @@ from adbeam.logs.validate import (
     quarantine_rows,
 )
 from adbeam.records import CATALOGUE_SCHEMA, ITEM_KINDS, Status
+from adbeam.workdir import QUARANTINE
 
 REQUIRED = ("item_id",)
 OPTIONAL = tuple(name for name in CATALOGUE_SCHEMA.names if name not in REQUIRED)
 TITLE_LENGTH = 2048
-QUARANTINE_FILE = "quarantine/catalogue.parquet"
+QUARANTINE_FILE = f"{QUARANTINE}/catalogue.parquet"
 _ROW_GROUP = 65536
 
 

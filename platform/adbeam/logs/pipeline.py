@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.logs.account import Account, print_account
 from adbeam.logs.config import LogsConfig
-from adbeam.logs.prepared import FOLDER, PreparedLog
+from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.reading import Chunk
 from adbeam.logs.shards import Quarantine, Spill, assemble_shard
 from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL, Source
@@ -30,6 +31,7 @@ from adbeam.logs.trending import FILE as TRENDING_FILE
 from adbeam.logs.trending import write_trending
 from adbeam.logs.validate import QUARANTINE_SCHEMA, EventRules, malformed_rows, validate_events
 from adbeam.ray_data.runners import InProcessRunner, Runner, ray_runner
+from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES, WorkDir
 
 FORMAT = 3
 """Raised when the layout or the rules change, so that older folders are prepared again."""
@@ -50,7 +52,7 @@ def run(config: PrepareSettings, *, in_process: bool = False) -> PreparedLog:
 
     `in_process` does without Ray, for a log of a few thousand rows.
     """
-    target = Path(config.work_dir) / FOLDER
+    target = WorkDir.of(config.work_dir).prepared
     source = open_source(config.logs)
     details = describe(config.logs, source.check())
     if artifacts.is_current(target, details):
@@ -73,7 +75,7 @@ def describe(logs: LogsConfig, inputs: list[Path]) -> dict[str, Any]:
 
 
 def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) -> Account:
-    for name in ("events", "sequences", "quarantine", SPILL):
+    for name in (EVENTS, SEQUENCES, QUARANTINE, SPILL):
         (staging / name).mkdir()
     account = Account()
     latest_ms = time.time_ns() // 1_000_000
@@ -102,7 +104,7 @@ def read_share(source: Source, logs: LogsConfig, staging: Path, latest_ms: int, 
     rules = load_rules(source, staging, latest_ms)
     spill = Spill(staging / SPILL, share, logs.shards, rules.schema)
     rows_in, reasons, notes = 0, Counter[str](), Counter[str]()
-    refused = Quarantine(staging / "quarantine" / f"share-{share:06d}.parquet")
+    refused = Quarantine(staging / QUARANTINE / f"share-{share:06d}.parquet")
     for chunk in source.read(share, staging):
         clean, bad = _judge(chunk, rules)
         rows_in += chunk.table.num_rows + len(chunk.malformed)
@@ -134,7 +136,7 @@ def refuse_bad_log(account: Account, logs: LogsConfig, staging: Path) -> None:
     if account.quarantined <= logs.max_quarantined * account.rows_in and account.quarantined < account.rows_in:
         return
     reasons = ", ".join(f"{count:,} x {reason}" for reason, count in account.reasons.most_common(5))
-    example = next((pq.read_table(file)["row"][0] for file in sorted((staging / "quarantine").glob("share-*"))), "")
+    example = next((pq.read_table(file)["row"][0] for file in sorted((staging / QUARANTINE).glob("share-*"))), "")
     raise UserError(
         f"{account.quarantined:,} of {account.rows_in:,} rows are bad ({reasons})",
         field="logs.max_quarantined",
@@ -151,7 +153,7 @@ def _judge(chunk: Chunk, rules: EventRules) -> tuple[pa.Table, pa.Table]:
     return clean, pa.concat_tables([bad, malformed]).cast(QUARANTINE_SCHEMA)
 
 
-def _answer(task: Any, *arguments: Any) -> dict[str, Any]:
+def _answer(task: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """The task's result, or {"problem": text} for a UserError, which needs no stack trace of a worker."""
     try:
         return task(*arguments)

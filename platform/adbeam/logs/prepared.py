@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 from adbeam import artifacts
 from adbeam.logs.sources.base import CATALOGUE_FILE
 from adbeam.logs.trending import TrendTable
-
-FOLDER = "prepared"
+from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class PreparedLog:
 
     def sequences(self) -> list[Path]:
         """Parquet shards of SEQUENCE_SCHEMA, one row a user, each user in one shard."""
-        return sorted((self.folder / "sequences").glob("*.parquet"))
+        return sorted((self.folder / SEQUENCES).glob("*.parquet"))
 
     def trends(self) -> TrendTable:
         """Which ads were converting most in the days before every hour of the log."""
@@ -52,10 +51,10 @@ class PreparedLog:
 
     def events(self) -> list[Path]:
         """Parquet shards of the clean events by user and time: EVENT_SCHEMA, then feature columns."""
-        return sorted((self.folder / "events").glob("*.parquet"))
+        return sorted((self.folder / EVENTS).glob("*.parquet"))
 
     def quarantine(self) -> pa.Table:
         """The rows refused: `reason`, and `row` as JSON."""
-        files = sorted((self.folder / "quarantine").glob("*.parquet"))
+        files = sorted((self.folder / QUARANTINE).glob("*.parquet"))
         empty = pa.table({"reason": pa.array([], pa.string()), "row": pa.array([], pa.string())})
         return pa.concat_tables([pq.read_table(file) for file in files]) if files else empty

@@ -9,13 +9,12 @@ from __future__ import annotations
 import csv
 import glob
 import gzip
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,7 +31,9 @@ _ENDINGS = {
     "jsonl": (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"),
 }
 _FRAGMENT_BYTES = 64 << 20
+"""A Parquet file is cut between row groups into pieces of about this size, so that one large file makes many tasks."""
 _PROBE_LINES = 1000
+"""JSON lines whose keys are taken for the columns: no line need have them all."""
 
 
 @dataclass(frozen=True)
@@ -274,8 +275,8 @@ def _filled(column: pa.ChunkedArray | None, value: Any, rows: int) -> Any:
     return column.fill_null(pa.scalar(scalar, type=column.type))
 
 
-def _open_text(path: Path) -> io.TextIOBase:
+def _open_text(path: Path) -> TextIO:
     """Text lines of a plain or gzip file; bytes that are not UTF-8 become replacement characters."""
     if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8", errors="replace", newline="")  # type: ignore[return-value]
+        return gzip.open(path, "rt", encoding="utf-8", errors="replace", newline="")
     return path.open("rt", encoding="utf-8", errors="replace", newline="")

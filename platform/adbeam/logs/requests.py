@@ -48,7 +48,8 @@ class Request:
     @property
     def targets(self) -> np.ndarray:
         """Item ids that followed, ads and organic ones alike."""
-        return self.sequence.item_H[self.target_positions]
+        items: np.ndarray = self.sequence.item_H[self.target_positions]
+        return items
 
     def ad_targets(self) -> dict[str, float]:
         """Distinct ads that converted in this request, with the money they brought."""

@@ -1,4 +1,4 @@
-"""Events by user: spilled in parts by a stable hash, then each shard made whole, in order, without duplicates.
+"""Sequence building and deduplication: events spilled by a stable hash of the user, then each shard made whole.
 
 Exact duplicates share a user and therefore a shard, so dropping them needs no exchange between shards.
 """
@@ -20,6 +20,7 @@ from adbeam.logs.config import SplitConfig
 from adbeam.logs.trending import count_by_hour
 from adbeam.logs.validate import QUARANTINE_SCHEMA, Reasons, quarantine_rows
 from adbeam.records import ACTIONS, ITEM_KINDS, SEQUENCE_SCHEMA, SPLITS
+from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES
 
 _EVENT_ROWS = 65536
 _SEQUENCE_ROWS = 1024
@@ -30,7 +31,8 @@ def shard_of(user_ids: pa.Array, shards: int) -> np.ndarray:
     encoded = user_ids.dictionary_encode()
     digests = (hashlib.blake2b(user.encode(), digest_size=8).digest() for user in encoded.dictionary.to_pylist())
     by_user = np.array([int.from_bytes(digest, "big") % shards for digest in digests], dtype=np.int64)
-    return by_user[encoded.indices.to_numpy()]
+    shard_E: np.ndarray = by_user[encoded.indices.to_numpy()]
+    return shard_E
 
 
 class Spill:
@@ -96,11 +98,11 @@ def assemble_shard(spill: Path, shard: int, schema: pa.Schema, split: SplitConfi
     events, quarantine = order_events(spilled)
     name = f"part-{shard:05d}.parquet"
     if quarantine.num_rows:
-        pq.write_table(quarantine, target / "quarantine" / f"shard-{shard:05d}.parquet")
+        pq.write_table(quarantine, target / QUARANTINE / f"shard-{shard:05d}.parquet")
     sequences = to_sequences(events, split)
     pq.write_table(count_by_hour(sequences), spill / f"conversions-{shard:05d}.parquet")
-    pq.write_table(events.cast(schema), target / "events" / name, compression="zstd", row_group_size=_EVENT_ROWS)
-    pq.write_table(sequences, target / "sequences" / name, compression="zstd", row_group_size=_SEQUENCE_ROWS)
+    pq.write_table(events.cast(schema), target / EVENTS / name, compression="zstd", row_group_size=_EVENT_ROWS)
+    pq.write_table(sequences, target / SEQUENCES / name, compression="zstd", row_group_size=_SEQUENCE_ROWS)
     splits = np.bincount(pc.list_flatten(sequences["split"]).to_numpy(), minlength=len(SPLITS)).tolist()
     actions = pc.value_counts(events["action"]).to_pylist()
     return {
@@ -152,7 +154,8 @@ def split_codes(events: pa.Table, split: SplitConfig) -> np.ndarray:
     if split.by == "time":
         assert split.validation_from is not None and split.test_from is not None
         moments = events["timestamp"].to_numpy()
-        return np.digitize(moments, [split.validation_from, split.test_from]).astype(np.int8)
+        place_E: np.ndarray = np.digitize(moments, [split.validation_from, split.test_from])
+        return place_E.astype(np.int8)
     return _leave_last_out(events)
 
 

@@ -1,4 +1,4 @@
-"""What has been converting lately: the ads with most conversions of the last day, three days and week, hour by hour.
+"""Trending ads: those with most conversions of the last day, three days and week, hour by hour.
 
 A snapshot of hour h counts conversions strictly before h, so a request at any moment of that hour may be told of it.
 Demand for ads moves faster than a model is trained: a campaign that began yesterday is in no weight yet, but here.

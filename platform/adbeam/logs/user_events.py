@@ -1,8 +1,8 @@
 """One user's events, oldest first, and how they are cut at a moment: written once for all that hold such columns.
 
-A log's sequence (`logs.requests.UserSequence`), a replica's history (`serving.store.UserHistory`), a model's history
-(`features.history.History`) and the reward model's past (`rewards.features.Past`) differ in what names an item: its id,
-its codes, its row in a table. Each is a dataclass that declares its own columns; H events.
+A log's sequence (`logs.requests.UserSequence`), a replica's history (`serving.stores.store.UserHistory`), a model's
+history (`features.history.History`) and the reward model's past (`rewards.features.Past`) differ in what names an item:
+its id, its codes, its row in a table. Each is a dataclass that declares its own columns; H events.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From raw rows to clean events: every row passes all checks or leaves with the first reason it failed.
+"""Validation and quarantine: every raw row passes all checks or leaves with the first reason it failed.
 
 Vectorised over a batch. Nothing is corrected: a row that is not right is quarantined whole, as JSON, with its reason.
 """
@@ -57,7 +57,8 @@ class Reasons:
 
     @property
     def clean(self) -> np.ndarray:
-        return self._codes == 0
+        clean: np.ndarray = self._codes == 0
+        return clean
 
     def texts(self) -> list[str]:
         """The reasons of the rows that are not clean, in row order."""

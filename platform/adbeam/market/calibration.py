@@ -1,4 +1,4 @@
-"""What real logs say about a marketplace, as aggregates: the simulated market takes its shapes from these numbers.
+"""Calibration of the market: what real logs say, as aggregates; the simulated one takes its shapes from these numbers.
 
 Measured once with `measure` and `measure_traffic`; no row of any log is kept. Rates of clicks are too low in these logs
 (0.1 % of implied exposures convert, 0.4 % of shown items are clicked) to learn from a small simulated market: the

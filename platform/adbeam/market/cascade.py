@@ -100,7 +100,7 @@ def train_two_tower(pairs: Pairs, reward: RewardModel, seed: int, steps: int = 6
         same = (ad[:, None] == ad[None]) & ~torch.eye(len(ad), dtype=torch.bool)
         loss = F.cross_entropy(logits.masked_fill(same, float("-inf")), torch.arange(len(ad)))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
     return tower.eval()
 

@@ -24,6 +24,7 @@ from adbeam.market.play import NOTHING, Market
 from adbeam.market.world import SCENES, START_MS, Requests
 from adbeam.pseudonyms import pseudonym, user_key
 from adbeam.records import ACTIONS, DAY_MS, EVENT_SCHEMA, REQUEST_SCHEMA, SPLITS
+from adbeam.workdir import WorkDir
 
 
 class Audience:
@@ -91,7 +92,8 @@ class Feed:
 
     def __init__(self, market: Market, audience: Audience, work_dir: Path, key_env: str = "ADBEAM_USER_KEY") -> None:
         self.market, self.audience = market, audience
-        self.events, self.requests = work_dir / "serving" / "events", work_dir / "serving" / "requests"
+        layout = WorkDir(work_dir)
+        self.events, self.requests = layout.events, layout.requests
         for folder in (self.events, self.requests):
             folder.mkdir(parents=True, exist_ok=True)
         self._key = user_key(self.events, key_env)

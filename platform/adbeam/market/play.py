@@ -60,7 +60,8 @@ class Market:
         money_Rn = looked_n * self.world.ecpm(requests.user_R, ad_Rn, requests.day) / 1000
         live = self.world.live(requests.day)[ad_Rn]
         money_Rn = np.where(shown & live, money_Rn, 0.0)
-        return self._charge(ad_Rn, money_Rn).sum(1)
+        money_R: np.ndarray = self._charge(ad_Rn, money_Rn).sum(1)
+        return money_R
 
     def play(self, requests: Requests, ad_Rn: np.ndarray, seed: int = 0) -> Outcome:
         """Draw what happens; the same requests and seed draw the same."""

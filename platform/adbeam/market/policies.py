@@ -26,6 +26,7 @@ from adbeam.market.log import ad_id
 from adbeam.market.play import Market
 from adbeam.market.world import Requests, World
 from adbeam.rewards.scoring import RewardModel
+from adbeam.workdir import WorkDir
 
 Policy = Callable[[Market, Requests], np.ndarray]
 """int [R, n]: the ads that a policy shows, by number, NOTHING where it has fewer."""
@@ -49,7 +50,7 @@ def play(
 
     Raises UserError where the bundle is of another catalogue, or `cascade` is asked for without a reward model.
     """
-    prepared = PreparedLog.open(work_dir / "prepared", verify=False)
+    prepared = PreparedLog.open(WorkDir(work_dir).prepared, verify=False)
     sequences = [sequence for shard in prepared.sequences() for sequence in read_sequences(shard)]
     audience = audience_of(sequences)
     policies: dict[str, Policy] = {
@@ -105,10 +106,11 @@ def _of_bundle(bundle: Bundle, order_by: OrderBy, prepared: PreparedLog, audienc
 def _of_cascade(
     work_dir: Path, prepared: PreparedLog, sequences: list[UserSequence], audience: Audience, world: World
 ) -> Policy:
-    if not (work_dir / "reward").is_dir():
+    folder = WorkDir(work_dir).reward
+    if not folder.is_dir():
         raise UserError("the cascade ranks by a reward model", field="--cascade",
                         remedy=f"make one: adbeam reward -c {work_dir}/jobs.yaml")  # fmt: skip
-    reward = RewardModel.open(work_dir / "reward", prepared.catalogue())
+    reward = RewardModel.open(folder, prepared.catalogue())
     tower = train_two_tower(click_pairs(sequences, reward), reward, world.seed)
     ranked, slots = Cascade(tower, reward, prepared.catalogue()), world.config.slots
 

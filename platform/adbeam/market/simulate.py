@@ -17,6 +17,7 @@ from adbeam.market.config import MarketConfig
 from adbeam.market.workdir import prepare_market, tokenize_market
 from adbeam.market.world import World
 from adbeam.settings import set_key
+from adbeam.workdir import WorkDir
 
 MARKET = "market.json"
 """In a work_dir: the settings and seed that make its market again."""
@@ -45,7 +46,8 @@ def simulate(
     `size` and its `codebooks` are those of the model that will learn it. Raises UserError where `work_dir` holds
     the folders of another log.
     """
-    if (work_dir / "prepared").exists() and not (work_dir / MARKET).is_file():
+    layout = WorkDir(work_dir)
+    if layout.prepared.exists() and not (work_dir / MARKET).is_file():
         raise UserError("holds the log of another source", field="--work-dir", value=str(work_dir),
                         remedy="name a folder of its own for the simulated market")  # fmt: skip
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -70,9 +72,9 @@ def simulate(
         "different_sids": len({tuple(sid) for sid in sid_NT.tolist()}),
         "events": dict(prepared.account["actions"]),
         "wrote": {
-            "log and catalogue": str(work_dir / "log"),
-            "prepared log": str(work_dir / "prepared"),
-            "semantic IDs": str(work_dir / "tokens"),
+            "log and catalogue": str(layout.log),
+            "prepared log": str(layout.prepared),
+            "semantic IDs": str(layout.tokens),
             "settings of the market": str(work_dir / MARKET),
             "settings of the jobs": str(work_dir / JOBS),
         },

@@ -25,6 +25,7 @@ from adbeam.market.world import World
 from adbeam.tokens.config import QuantizerConfig
 from adbeam.tokens.quantizers.hashed_level import hash_business_fields
 from adbeam.tokens.quantizers.rq_kmeans import RQKMeans
+from adbeam.workdir import SIDS, WorkDir
 
 BLUR = 0.3
 
@@ -37,7 +38,7 @@ class _LogSettings:
 
 def prepare_market(world: World, work_dir: Path, days: int | None = None) -> PreparedLog:
     """Write the simulated log and prepare it into `work_dir/prepared`, in this process."""
-    settings = write_log(world, work_dir / "log", days)
+    settings = write_log(world, WorkDir(work_dir).log, days)
     return prepare(_LogSettings(work_dir, LogsConfig.parse({**settings, "shards": 4})), in_process=True)
 
 
@@ -60,7 +61,7 @@ def tokenize_market(world: World, work_dir: Path, codebooks: tuple[int, ...], *,
             "kind": items["kind"],
         }
     )
-    with artifacts.publish(work_dir / "tokens", {"simulated": True}) as staging:
-        pq.write_table(table, staging / "sids.parquet")
+    with artifacts.publish(WorkDir(work_dir).tokens, {"simulated": True}) as staging:
+        pq.write_table(table, staging / SIDS)
         save_file(quantizer.state()[1], staging / "codebooks.safetensors")
     return sid_NT

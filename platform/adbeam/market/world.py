@@ -1,4 +1,4 @@
-"""The truth of the simulated marketplace: who likes what, what ads bid, and how all of it moves with time.
+"""The truth of the simulated marketplace: who likes what, what ads bid, and how all of it drifts with time.
 
     logit pCTR = a + taste_scale * <taste_u(day), interest_ad> + quality_ad + season_category(day)
     logit pCVR = b + intent_scale * <intent_u, interest_ad> + appeal_ad
@@ -88,7 +88,8 @@ class World:
     def live(self, day: float) -> np.ndarray:
         """bool [N], which ads may be shown on a day. A quarter of all ads never end, so that none is ever left."""
         forever = np.arange(self.config.ads) % 4 == 0
-        return (self.birth_N <= day) & ((day < self.end_N) | forever)
+        live_N: np.ndarray = (self.birth_N <= day) & ((day < self.end_N) | forever)
+        return live_N
 
     def taste(self, user_R: np.ndarray, day: float) -> np.ndarray:
         """float [R, K] of unit length."""
@@ -110,7 +111,8 @@ class World:
     def ecpm(self, user_R: np.ndarray, ad_Rn: np.ndarray, day: float) -> np.ndarray:
         """float [R, n]: money of a thousand looks, the truth."""
         both = self.click_probability(user_R, ad_Rn, day) * self.conversion_probability(user_R, ad_Rn)
-        return PER_MILLE * both * self.bid_N[ad_Rn]
+        ecpm_Rn: np.ndarray = PER_MILLE * both * self.bid_N[ad_Rn]
+        return ecpm_Rn
 
     def requests(self, day: int, count: int | None = None) -> Requests:
         """The requests of a day, as many as its users make (Poisson) or `count`."""
@@ -167,9 +169,11 @@ class World:
 
 
 def _hours() -> np.ndarray:
-    share = np.array(AGGREGATES.traffic_by_hour)
-    return share / share.sum()
+    share: np.ndarray = np.array(AGGREGATES.traffic_by_hour)
+    share = share / share.sum()
+    return share
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+    unit: np.ndarray = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+    return unit

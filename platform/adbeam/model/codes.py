@@ -52,4 +52,5 @@ class Fuse(nn.Module):
     def forward(self, trunk: Tensor, previous: Tensor) -> Tensor:
         """[..., D] of trunk states m and previous-code embeddings s, broadcast against each other (GR4AD eq 7)."""
         gated = trunk * self.gate(previous)
-        return self.project(torch.cat([gated, previous.expand_as(gated)], dim=-1))
+        fused: Tensor = self.project(torch.cat([gated, previous.expand_as(gated)], dim=-1))
+        return fused

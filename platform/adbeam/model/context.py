@@ -155,13 +155,14 @@ class ContextProcessor(nn.Module):
     def _static(self, context: ContextBatch) -> Tensor:
         """One token [B, 1, D] of all static features."""
         offset_F = torch.tensor(self.spec.static_offsets, device=context.static_BF.device)
-        return self.static_embedding(context.static_BF + offset_F)[:, None]
+        token_B1D: Tensor = self.static_embedding(context.static_BF + offset_F)[:, None]
+        return token_B1D
 
     def _tokens(self, context: ContextBatch, codes: nn.ModuleList) -> Tensor:
         """History tokens [B, S - 1, D]: codes of all levels, hashed prefix and item, and their features."""
         code_BST = context.code_BST[:, 1:].clamp_min(0)
         row_BSC = self.token_rows(code_BST, context.feature_BSC[:, 1:])
-        token = self.token_embedding(row_BSC.flatten(0, 1)).view(*code_BST.shape[:2], self.config.width)
+        token: Tensor = self.token_embedding(row_BSC.flatten(0, 1)).view(*code_BST.shape[:2], self.config.width)
         for level, table in enumerate(codes):
             token = token + table(code_BST[..., level])
         return token
@@ -174,7 +175,8 @@ class ContextProcessor(nn.Module):
     def embed_path(self, code_nt: Tensor) -> Tensor:
         """Embeddings [..., D] of the first t >= 2 codes of SIDs [..., t], from the tables of the history's tokens."""
         row = self.path_row(code_nt)
-        return self.token_embedding(row.reshape(-1, 1)).view(*row.shape, -1)
+        path: Tensor = self.token_embedding(row.reshape(-1, 1)).view(*row.shape, -1)
+        return path
 
     def path_row(self, code_nt: Tensor) -> Tensor:
         """int64 [...], where `token_embedding` holds the path of the codes [..., t], t >= 2."""

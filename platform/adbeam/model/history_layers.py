@@ -60,4 +60,5 @@ class HistoryLayer(nn.Module):
         bias_BHSS = bias_HSS.masked_fill(~seen_BSS[:, None], float("-inf"))
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias_BHSS)
         x_BSD = x_BSD + self.dropout(self.out(mixed.transpose(1, 2).reshape(B, S, D)))
-        return x_BSD + self.dropout(self.ffn(self.ffn_norm(x_BSD)))
+        x_BSD = x_BSD + self.dropout(self.ffn(self.ffn_norm(x_BSD)))
+        return x_BSD

@@ -1,4 +1,4 @@
-"""How the weights begin: as a model that reads the history aloud.
+"""How the weights are initialised: as a model that reads the history aloud.
 
 Repeat conversions are a large part of any ad log, and a model that must first find out how to copy a code from its
 context to its output spends most of a short training on that. So the maps that a copied code passes share one random

@@ -42,7 +42,8 @@ class CrossAttention(nn.Module):
             query.reshape(B, self.groups, share * Q, self.head_width), key_BGSd, value_BGSd, attn_mask=bias
         )
         mixed = mixed.view(B, self.groups, share, Q, self.head_width).permute(0, 3, 1, 2, 4)
-        return self.out(mixed.reshape(B, Q, D))
+        out_BQD: Tensor = self.out(mixed.reshape(B, Q, D))
+        return out_BQD
 
 
 class SelfAttention(nn.Module):
@@ -79,7 +80,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape as x."""
-        return self.out(F.gelu(self.up(x)))
+        out: Tensor = self.out(F.gelu(self.up(x)))
+        return out
 
 
 class Block(nn.Module):

@@ -100,9 +100,10 @@ class LazyAR(SidDecoder):
         hashed ones even more, mean something else under every prefix.
         """
         if path_nt is None:
-            return self.steps()[1]
+            bos_D: Tensor = self.steps()[1]
+            return bos_D
         level = path_nt.shape[-1]
-        code = self.codes[level - 1](path_nt[..., -1])
+        code: Tensor = self.codes[level - 1](path_nt[..., -1])
         return code + self.context.embed_path(path_nt) if self.config.path_codes and level > 1 else code
 
     def forward(self, batch: TrainBatch, mtp: bool = True, ecpm: bool = True) -> dict[str, Tensor]:
@@ -180,7 +181,7 @@ class LazyAR(SidDecoder):
     def _trunk(self, state: ContextState, sight: Sight, prefixes: int, steps: int | None = None) -> Tensor:
         """m^(K) [B, P, T+1, D], or of the first `steps` steps."""
         x_TD = self.steps()[0][:steps]
-        x = x_TD.expand(len(state.mask_BS), prefixes, *x_TD.shape)
+        x: Tensor = x_TD.expand(len(state.mask_BS), prefixes, *x_TD.shape)
         for index in range(self.config.lazy_layers):
             x, _ = self._block(index, x, state, sight)
         return x
@@ -205,15 +206,18 @@ class LazyAR(SidDecoder):
     ) -> tuple[Tensor, StepCache]:
         """Layer `index`."""
         arguments = (x_BQtD, *self._context_of(index, state), self._bias_of(index, sight), past)
+        block: Callable[..., tuple[Tensor, StepCache]] = self.blocks[index]
         if self.activation_checkpointing and torch.is_grad_enabled():
-            return checkpoint(self.blocks[index], *arguments, use_reentrant=False)
-        return self.blocks[index](*arguments)
+            answer: tuple[Tensor, StepCache] = checkpoint(block, *arguments, use_reentrant=False)
+            return answer
+        return block(*arguments)
 
     def _bias_of(self, index: int, sight: Sight) -> Tensor:
         """What layer `index` adds to its attention scores."""
         if sight.age_BPS is None:
             return sight.bias
-        return sight.bias + self.recency[index](sight.age_BPS, sight.queries)
+        recency: Tensor = self.recency[index](sight.age_BPS, sight.queries)
+        return sight.bias + recency
 
 
 def parameter_count(model: nn.Module) -> int:

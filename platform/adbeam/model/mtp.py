@@ -61,7 +61,8 @@ class MtpDecoder(SidDecoder):
         bias = state.bias()
         for index, block in enumerate(self.blocks):
             x, _ = block(x, *state.layers[index * self.config.context_kv_groups // self.config.layers], bias)
-        return x[:, 0]
+        h_B1D: Tensor = x[:, 0]
+        return h_B1D
 
     def step(
         self,
@@ -85,7 +86,9 @@ class MtpDecoder(SidDecoder):
     def join(self, level: int, before: Tensor, code: Tensor) -> Tensor:
         """M_t [RMSNorm(h_{t-1}); RMSNorm(s_{t-1})] of states and code embeddings [..., D]."""
         width = (self.config.width,)
-        return self.joins[level - 1](torch.cat([F.rms_norm(before, width), F.rms_norm(code, width)], dim=-1))
+        both = torch.cat([F.rms_norm(before, width), F.rms_norm(code, width)], dim=-1)
+        joined: Tensor = self.joins[level - 1](both)
+        return joined
 
     def forward(self, batch: TrainBatch, mtp: bool = True) -> dict[str, Tensor]:
         """See `train_losses`; `mtp` (LazyAR's auxiliary loss) has no meaning here."""

@@ -1,4 +1,4 @@
-"""How attention to the context fades with age: one learnt number for each age and context head (not in GR4AD).
+"""The recency bias: how attention fades with age, one learnt number for each age and context head (not in GR4AD).
 
 Keys come from tokens alone, so that all prefixes of a user share them; no key can say how old its event is for a
 prefix. Age is therefore a term of the attention scores: 0 is the newest event that a prefix sees. The heads begin with

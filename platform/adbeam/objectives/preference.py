@@ -1,4 +1,4 @@
-"""Baselines that learn from preferences: DPO, S-DPO, GRPO and NDCG-Loss2 (papers' loss family).
+"""Baselines of preference learning: DPO, S-DPO, GRPO and NDCG-Loss2 (papers' loss family).
 
 Every function takes log-probabilities of whole SIDs, log p(y|X) = sum_t log p(s_t | s_<t, X), and returns one loss a
 sample, in the unit its formula has. Reference and generation log-probabilities and rewards are data: no gradient.

@@ -13,5 +13,6 @@ def user_weight(value_U: np.ndarray, low: float = 0.5, high: float = 2.0) -> np.
     value_U = np.nan_to_num(np.asarray(value_U, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     if not len(value_U) or value_U.max() <= 0:
         return np.ones(len(value_U))
-    weight_U = np.clip(value_U / value_U.mean(), low, high)
-    return weight_U / weight_U.mean()
+    weight_U: np.ndarray = np.clip(value_U / value_U.mean(), low, high)
+    weight_U = weight_U / weight_U.mean()
+    return weight_U

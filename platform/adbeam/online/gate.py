@@ -26,6 +26,7 @@ from adbeam.online.config import GateConfig
 from adbeam.training.data.batches import BatchMaker
 
 ROUNDS = 2000
+"""Bootstrap samples: so many that the bound moves by a twentieth of a standard error from seed to seed."""
 BATCH = 64
 
 

@@ -1,4 +1,4 @@
-"""Joining feedback to what was served: one shard of users at a time, each event in exactly one account.
+"""The delayed feedback join: one shard of users at a time, each event in exactly one account.
 
 A shard's state is one SQLite file; a round changes it in one transaction and is remembered there, so that a repeated
 round changes nothing and reads back what it made. An event is

@@ -1,4 +1,4 @@
-"""What the stages of a round share: the settings, the ledger, and where everything lies."""
+"""The online loop as the stages of a round share it: the settings, the ledger, and where everything lies."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from adbeam.online.config import OnlineConfig
 from adbeam.online.ledger import Ledger
 from adbeam.rewards.config import ListsConfig
 from adbeam.training.trainer import FitSettings
+from adbeam.workdir import WorkDir
 
 CARRIED = ("waiting", "refused", "stopped")
 """Verdicts after which a round's samples are still to be learnt."""
@@ -36,24 +37,24 @@ class Loop:
     ledger: Ledger
 
     @property
-    def work_dir(self) -> Path:
+    def work_dir(self) -> WorkDir:
         """Where the other steps left their folders."""
-        return Path(self.config.work_dir).resolve()
+        return WorkDir.of(self.config.work_dir).resolve()
 
     @property
     def bundles(self) -> Path:
         """The folder whose CURRENT names the bundle in force."""
-        return self.work_dir / "bundles"
+        return self.work_dir.bundles
 
     @property
     def events(self) -> Path:
         """Where serving writes the event log."""
-        return self.config.online.events or self.work_dir / "serving" / "events"
+        return self.config.online.events or self.work_dir.events
 
     @property
     def requests(self) -> Path:
         """Where serving writes the request log."""
-        return self.config.online.requests or self.work_dir / "serving" / "requests"
+        return self.config.online.requests or self.work_dir.requests
 
     def states(self) -> list[Path]:
         """The joined state of every shard."""

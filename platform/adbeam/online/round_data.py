@@ -1,4 +1,4 @@
-"""What the stages of a round read and build: marked sequences, makers of rows and batches, the training job."""
+"""The data of a round as its stages read and build it: marked sequences, makers of rows and batches, the job."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from adbeam.pseudonyms import user_key
 from adbeam.rewards.lists import Ask
 from adbeam.tokens.encoder import version_in
 from adbeam.training.data.batches import BatchMaker
-from adbeam.training.data.build_rows import FOLDER as BASE_ROWS
 from adbeam.training.data.build_rows import RowStore
 from adbeam.training.data.list_rows import ListStore, build_list_rows
 from adbeam.training.data.order import RequestOrder, RowFiles
@@ -39,8 +38,8 @@ NEW_ROWS, HELD_ROWS = "rows.parquet", "held_out.parquet"
 
 def newest_moment(inputs: Path, clock: Path) -> int:
     """The newest moment in the round's files, or before them."""
-    known = json.loads(clock.read_text(encoding="utf-8"))["now_ms"] if clock.is_file() else 0
-    moments = [
+    known: int = json.loads(clock.read_text(encoding="utf-8"))["now_ms"] if clock.is_file() else 0
+    moments: list[int | None] = [
         pc.max(pq.read_table(path, columns=["timestamp"])["timestamp"]).as_py() for path in inputs.rglob("*.parquet")
     ]
     return max([known, *(moment for moment in moments if moment is not None)])
@@ -54,7 +53,7 @@ def sequences_of(loop: Loop, numbers: Iterable[int]) -> list[UserSequence]:
         for merged, samples in zip(by_shard, fresh_samples(loop.states(), number, percent), strict=True):
             for user, new in samples.items():
                 merged.setdefault(user, []).extend(new)
-    prepared = PreparedLog.open(loop.work_dir / "prepared", verify=False)
+    prepared = PreparedLog.open(loop.work_dir.prepared, verify=False)
     users = {user for merged in by_shard for user in merged}
     histories = Histories(prepared, user_key(loop.events, loop.config.online.key_env), users)
     pairs = zip(loop.states(), by_shard, strict=True)
@@ -77,7 +76,7 @@ def row_maker(loop: Loop, base: RowStore, numbers: list[int]) -> RowMaker:
     sids = SidTable.of_catalogue(load_bundle(loop.bundles).catalogue, loop.config.model.levels)
     trends = None
     if spec.trending_length:
-        trends = EncodedTrends(PreparedLog.open(loop.work_dir / "prepared", verify=False).trends(), sids, spec)
+        trends = EncodedTrends(PreparedLog.open(loop.work_dir.prepared, verify=False).trends(), sids, spec)
     corrections = {pair for number in numbers for pair in corrections_of(loop.states(), number)}
     return RowMaker(sids, spec, base.format, training.target_action, training.behavior_weights, trends, corrections)
 
@@ -101,10 +100,10 @@ def list_store(loop: Loop, number: int) -> ListStore | None:
     folder = loop.folder(number, "lists")
     if artifacts.read_manifest(folder)["lists"] < loop.config.training.batch_lists:
         return None
-    base = RowStore.open(loop.work_dir / BASE_ROWS)
+    base = RowStore.open(loop.work_dir.training_rows)
     return build_list_rows(
         [folder], loop.folder(number, "list_rows"), base.format, loop.config.lists.candidates,
-        version_in(loop.work_dir / "tokens"),
+        version_in(loop.work_dir.tokens),
     )  # fmt: skip
 
 
@@ -146,6 +145,6 @@ def training_job(
         total_steps=total_steps,
         run_folder=loop.folder(number, f"run-{loop.version()}"),
         initial=resolve(loop.bundles) / WEIGHTS,
-        sids=loop.work_dir / "tokens" / "sids.parquet",
+        sids=loop.work_dir.sids,
     )
     return job, RequestStream(files, order, 0, 1, **reading, lists=of_lists)

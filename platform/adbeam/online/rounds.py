@@ -1,4 +1,4 @@
-"""One round of the online loop, stage by stage, each of them whole or absent and safe to repeat.
+"""Continual training by rounds of the online loop, stage by stage, each of them whole or absent and safe to repeat.
 
     join -> rows -> lists -> train -> gate -> publish
 
@@ -25,10 +25,9 @@ from adbeam.online.join import audit
 from adbeam.online.ledger import Ledger, Round
 from adbeam.online.loop import CARRIED, Loop, OnlineSettings
 from adbeam.online.stages import RUN
+from adbeam.workdir import WorkDir
 
 logger = logging.getLogger(__name__)
-
-FOLDER = "online"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def run_rounds(config: OnlineSettings, limit: int | None = None, hook: Hook | No
     or when nothing was ever logged where the logs should be.
     """
     results: list[RoundResult] = []
-    folder = Path(config.work_dir).resolve() / FOLDER
+    folder = WorkDir.of(config.work_dir).resolve().online
     with _alone(folder), closing(Ledger(folder)) as ledger:
         loop = Loop(config, ledger)
         _check_shards(folder, config.online.shards)
@@ -127,7 +126,7 @@ def account(config: OnlineSettings) -> dict[str, int]:
     `lost` are distinct event ids of claimed files that no shard knows (files of cleaned rounds count by rows and
     duplicates), `duplicated` are samples that come twice in the rounds' tables.
     """
-    folder = Path(config.work_dir).resolve() / FOLDER
+    folder = WorkDir.of(config.work_dir).resolve().online
     with closing(Ledger(folder)) as ledger:
         loop = Loop(config, ledger)
         event_rows = sum(rows for _, kind, rows in ledger.files() if kind == "events")
@@ -137,7 +136,7 @@ def account(config: OnlineSettings) -> dict[str, int]:
 
 def history(config: OnlineSettings) -> list[dict[str, Any]]:
     """Number, verdict and reason of every round, with the gate's figures where it has judged."""
-    folder = Path(config.work_dir).resolve() / FOLDER
+    folder = WorkDir.of(config.work_dir).resolve().online
     with closing(Ledger(folder)) as ledger:
         found = []
         for item in ledger.rounds("stage = 'done'"):

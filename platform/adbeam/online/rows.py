@@ -31,6 +31,7 @@ from adbeam.training.data.rows import RowFormat
 
 CLICK, CONVERSION = ACTIONS.index("click"), ACTIONS.index("conversion")
 SEED = 0
+"""The base rows' own (build_rows.SEED): a round must not depend on the seed of a training either."""
 
 
 def is_held_out(request_id: str, percent: int) -> bool:

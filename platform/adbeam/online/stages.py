@@ -1,4 +1,4 @@
-"""What each stage of a round does. A stage publishes a folder; one that is there already is not made again."""
+"""The stages of a round. Each publishes a folder; one that is there already is not made again."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ from adbeam.online.rows import replay, requests_of
 from adbeam.ray_data.runners import InProcessRunner, ray_runner
 from adbeam.records import HOUR_MS, LIST_SAMPLE_SCHEMA
 from adbeam.rewards.lists import ListMaker
-from adbeam.rewards.scoring import FOLDER as REWARD
 from adbeam.rewards.scoring import RewardModel
-from adbeam.training.data.build_rows import FOLDER as BASE_ROWS
 from adbeam.training.data.build_rows import RowStore, write_rows
 from adbeam.training.launch import fit, ray_for
 from adbeam.training.state.checkpoint import HISTORY, WEIGHTS
@@ -85,7 +83,7 @@ def rows(loop: Loop, number: int) -> Step:
     """Training rows of the samples that no published model has learnt, and held-out rows of the newest rounds."""
     config, target = loop.config, loop.folder(number, "rows")
     learnt = loop.carried(number)
-    base = RowStore.open(loop.work_dir / BASE_ROWS)
+    base = RowStore.open(loop.work_dir.training_rows)
     maker = row_maker(loop, base, learnt)
     new_N = [part for part in maker.rows(sequences_of(loop, learnt), NEW) if len(part)]
     count = sum(map(len, new_N))
@@ -126,8 +124,8 @@ def lists(loop: Loop, number: int) -> Step:
     rows_made: list[dict[str, Any]] = []
     if wanted:
         bundle = load_bundle(loop.bundles)
-        reward = RewardModel.open(loop.work_dir / REWARD, bundle.catalogue)
-        trends = PreparedLog.open(loop.work_dir / "prepared", verify=False).trends()
+        reward = RewardModel.open(loop.work_dir.reward, bundle.catalogue)
+        trends = PreparedLog.open(loop.work_dir.prepared, verify=False).trends()
         maker = ListMaker(bundle, reward, config.lists, config.decoding.widths, config.seed, trends, f"online-{number}")
         asks = islice(asks_of(loop, number), wanted)
         while part := list(islice(asks, config.lists.batch_requests)):
@@ -143,7 +141,7 @@ def train(loop: Loop, number: int) -> Step:
     details = {"round": number, "parent": loop.version()}
     if artifacts.is_current(target, details):
         return Step("gate")
-    base, candidates = RowStore.open(loop.work_dir / BASE_ROWS), list_store(loop, number)
+    base, candidates = RowStore.open(loop.work_dir.training_rows), list_store(loop, number)
     objectives = config.objectives
     if candidates is None:
         objectives = objectives.model_copy(
@@ -170,9 +168,9 @@ def gate(loop: Loop, number: int) -> Step:
     """Compare the new model with the one in force on held-out requests."""
     config = loop.config
     bundle = load_bundle(loop.bundles)
-    base = RowStore.open(loop.work_dir / BASE_ROWS)
+    base = RowStore.open(loop.work_dir.training_rows)
     maker = batch_maker(loop, number, base)
-    prepared = PreparedLog.open(loop.work_dir / "prepared", verify=False)
+    prepared = PreparedLog.open(loop.work_dir.prepared, verify=False)
     new_model = build_model(bundle.model_config)
     new_model.load_state_dict(load_file(loop.folder(number, "train") / WEIGHTS))
     means = maker.buckets.means.tolist()

@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from adbeam.errors import UserError
+from adbeam.workdir import WorkDir
 
 Verdict = Literal["ok", "warning", "fault"]
 GIB = 1 << 30
@@ -48,7 +49,7 @@ def examine(*, work_dir: Path, bundle: Path | None, ports: dict[str, int] = PORT
         _authentication,
         _haproxy,
         _accelerator,
-        lambda: _bundle(bundle or work_dir / "bundles", asked_for=bundle is not None),
+        lambda: _bundle(bundle or WorkDir(work_dir).bundles, asked_for=bundle is not None),
     ]
     findings: list[Finding] = []
     for check in checks:

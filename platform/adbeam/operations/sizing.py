@@ -1,4 +1,4 @@
-"""From measurements to machines: the arithmetic of docs/sizing.md.
+"""Sizing: from measurements to machines, the arithmetic of docs/sizing.md.
 
 Rates are what you measured on your hardware (`adbeam loadtest`, the training log). The defaults for bytes were measured
 on this code: the trie at 4 million random ads with the paper's codebooks, log shards on the Complete Journey log.

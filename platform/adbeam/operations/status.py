@@ -13,8 +13,7 @@ from typing import Any
 from adbeam import artifacts
 from adbeam.bundle import CURRENT, resolve
 from adbeam.errors import UserError
-
-STEPS = ("prepared", "tokens", "training")
+from adbeam.workdir import WorkDir
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,7 @@ def read_applications(address: str | None) -> list[ApplicationStatus]:
     from adbeam.jobs.submit import connect
 
     client = connect(address)
+    # Private, but it carries the address, headers and token; the client has no public call for what Serve runs.
     answer = client._do_request("GET", "/api/serve/applications/")
     if answer.status_code != 200:
         raise UserError(f"the dashboard answered {answer.status_code}", field="--address", value=address)
@@ -140,7 +140,7 @@ def _deployment(entry: Mapping[str, Any]) -> DeploymentStatus:
 
 
 def _current(work_dir: Path) -> str | None:
-    root = work_dir / "bundles"
+    root = WorkDir(work_dir).bundles
     try:
         return resolve(root).name if (root / CURRENT).is_file() else None
     except (OSError, UserError):
@@ -148,12 +148,13 @@ def _current(work_dir: Path) -> str | None:
 
 
 def _bundles(work_dir: Path) -> list[str]:
-    return sorted(path.parent.name for path in (work_dir / "bundles").glob(f"*/{artifacts.MANIFEST}"))
+    return sorted(path.parent.name for path in (WorkDir(work_dir).bundles).glob(f"*/{artifacts.MANIFEST}"))
 
 
 def _steps(work_dir: Path) -> list[StepStatus]:
     found = []
-    folders = [work_dir / step for step in STEPS] + sorted((work_dir / "evaluation").glob("*"))
+    layout = WorkDir(work_dir)
+    folders = [layout.prepared, layout.tokens, layout.training, *sorted(layout.evaluation.glob("*"))]
     for folder in folders:
         try:
             manifest = artifacts.read_manifest(folder, verify=False)

@@ -1,4 +1,4 @@
-"""Who runs the tasks of the preparation: Ray, or this very process for a log too small to start Ray for."""
+"""Task runners of the preparation: Ray, or this very process for a log too small to start Ray for."""
 
 from __future__ import annotations
 

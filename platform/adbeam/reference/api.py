@@ -89,7 +89,7 @@ def _type(value: dict[str, Any]) -> str:
         return f"list of {_type(value.get('items', {}))}{_bounds(value, 'minItems', 'maxItems')}"
     if "const" in value or "enum" in value:
         return " or ".join(f"`{one}`" for one in value.get("enum", [value.get("const")]))
-    name = value.get("type", "anything")
+    name: str = value.get("type", "anything")
     return name + _bounds(value, "minimum", "maximum") + _bounds(value, "minLength", "maxLength")
 
 

@@ -22,6 +22,7 @@ from adbeam.ray_data.runners import InProcessRunner, Runner
 from adbeam.records import ACTIONS
 from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.features import CATEGORICAL, DENSE, ItemTable, Past, pair_features
+from adbeam.workdir import EVENTS
 
 CLICK, CONVERSION = ACTIONS.index("click"), ACTIONS.index("conversion")
 LABELS = ("clicked", "converted")
@@ -41,7 +42,7 @@ def _write_shard(prepared_folder: str, settings: dict[str, Any], folder: str, nu
     prepared, config = PreparedLog.open(prepared_folder, verify=False), RewardConfig(**settings)
     items = ItemTable.of(prepared.catalogue(), config)
     shard = prepared.sequences()[number]
-    weight_E = _weights(prepared.folder / "events" / shard.name, config.weight_column)
+    weight_E = _weights(prepared.folder / EVENTS / shard.name, config.weight_column)
     parts = [part for part in _user_parts(shard, weight_E, items, config) if part.num_rows]
     if parts:
         table = pa.concat_tables(parts)
@@ -55,7 +56,8 @@ def _weights(events: Path, column: str | None) -> np.ndarray:
     file = pq.ParquetFile(events)
     if column is None or column not in file.schema_arrow.names:
         return np.ones(file.metadata.num_rows)
-    return pc.fill_null(file.read([column])[column], 1.0).to_numpy().astype(np.float64)
+    weight_E: np.ndarray = pc.fill_null(file.read([column])[column], 1.0).to_numpy()
+    return weight_E.astype(np.float64)
 
 
 def _user_parts(shard: Path, weight_E: np.ndarray, items: ItemTable, config: RewardConfig) -> Iterator[pa.Table]:

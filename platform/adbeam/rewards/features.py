@@ -123,5 +123,5 @@ def pair_features(
 
 def hash_buckets(values: Sequence[str] | np.ndarray | pd.Index, buckets: int) -> np.ndarray:
     """int64 in [0, buckets): the same in every process and on every machine."""
-    hashed = pd.util.hash_array(np.asarray(values, dtype=object), categorize=False)
+    hashed: np.ndarray = pd.util.hash_array(np.asarray(values, dtype=object), categorize=False)
     return (hashed % np.uint64(max(buckets, 1))).astype(np.int64)

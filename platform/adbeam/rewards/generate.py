@@ -25,10 +25,9 @@ from adbeam.ray_data.runners import ray_runner
 from adbeam.records import LIST_SAMPLE_SCHEMA
 from adbeam.rewards.config import ListsConfig
 from adbeam.rewards.lists import Ask, ListMaker
-from adbeam.rewards.scoring import FOLDER as REWARD
 from adbeam.rewards.scoring import RewardModel
+from adbeam.workdir import WorkDir
 
-FOLDER = "lists"
 SPLIT = "train"
 
 
@@ -59,11 +58,11 @@ def generate_lists(config: GenerateSettings) -> Path:
 
     Does nothing when it is current. Raises UserError when a step before it has not run, or no request gives a list.
     """
-    work_dir = Path(config.work_dir).resolve()
-    prepared = PreparedLog.open(work_dir / "prepared")
-    bundle = artifacts.read_manifest(resolve(work_dir / "bundles"))
-    reward = artifacts.read_manifest(work_dir / REWARD)
-    folder = work_dir / FOLDER
+    work_dir = WorkDir.of(config.work_dir).resolve()
+    prepared = PreparedLog.open(work_dir.prepared)
+    bundle = artifacts.read_manifest(resolve(work_dir.bundles))
+    reward = artifacts.read_manifest(work_dir.reward)
+    folder = work_dir.lists
     workers = config.lists.workers
     settings = config.lists.model_dump(exclude={"workers", "batch_requests"})
     details: dict[str, Any] = {
@@ -87,7 +86,7 @@ def generate_lists(config: GenerateSettings) -> Path:
         limit = None if config.lists.max_requests is None else -(-config.lists.max_requests // len(tasks))
         make = partial(
             ShardGenerator,
-            str(work_dir),
+            str(work_dir.root),
             config.lists.model_dump(),
             config.decoding.widths,
             config.seed,
@@ -124,7 +123,8 @@ def _map_with_ray(
         num_cpus=1,
         compute=ray.data.ActorPoolStrategy(size=workers),
     )
-    return mapped.take_all()
+    answers: list[dict[str, Any]] = mapped.take_all()
+    return answers
 
 
 class ShardGenerator:
@@ -141,9 +141,10 @@ class ShardGenerator:
     ) -> None:
         torch.set_num_threads(1)
         self.config, self.limit, self.target_action = ListsConfig(**lists), limit, target_action
-        prepared = PreparedLog.open(Path(work_dir) / "prepared", verify=False)
-        bundle = load_bundle(Path(work_dir) / "bundles")
-        reward = RewardModel.open(Path(work_dir) / REWARD, bundle.catalogue)
+        layout = WorkDir.of(work_dir)
+        prepared = PreparedLog.open(layout.prepared, verify=False)
+        bundle = load_bundle(layout.bundles)
+        reward = RewardModel.open(layout.reward, bundle.catalogue)
         self.maker = ListMaker(bundle, reward, self.config, widths, seed, prepared.trends())
 
     def __call__(self, task: dict[str, str]) -> dict[str, Any]:

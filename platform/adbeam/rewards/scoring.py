@@ -22,7 +22,6 @@ from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.features import DENSE, ItemTable, Past, pair_features, vocabulary
 from adbeam.rewards.model import PER_MILLE, RewardNet, probabilities
 
-FOLDER = "reward"
 WEIGHTS, SETTINGS, REPORT = "model.safetensors", "reward.json", "report.json"
 
 

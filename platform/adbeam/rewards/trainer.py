@@ -31,7 +31,8 @@ from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.exposures import LABELS, write_exposures
 from adbeam.rewards.features import CATEGORICAL, DENSE
 from adbeam.rewards.model import RewardNet, probabilities, reward_loss
-from adbeam.rewards.scoring import FOLDER, REPORT, SETTINGS, WEIGHTS, Calibration, build_net
+from adbeam.rewards.scoring import REPORT, SETTINGS, WEIGHTS, Calibration, build_net
+from adbeam.workdir import WorkDir
 
 DATASET = "exposures"
 FORMAT = 3
@@ -68,14 +69,14 @@ def reward(config: RewardSettings) -> Path:
     Does nothing when it is current. Raises UserError when the log was not prepared or holds no exposure of both kinds,
     shown and converted.
     """
-    work_dir = Path(config.work_dir)
-    prepared = PreparedLog.open(work_dir / "prepared")
+    work_dir = WorkDir.of(config.work_dir)
+    prepared = PreparedLog.open(work_dir.prepared)
     details: dict[str, Any] = {
         "fingerprint": artifacts.fingerprint(
             FORMAT, prepared.fingerprint, config.rewards.model_dump(exclude={"workers"}), config.seed
         )
     }
-    folder = work_dir / FOLDER
+    folder = work_dir.reward
     if artifacts.is_current(folder, details):
         return folder
     with artifacts.publish(folder, details) as staging, tempfile.TemporaryDirectory() as scratch:
@@ -143,12 +144,13 @@ def reward_worker(config: dict[str, Any]) -> None:
     shard: Any = ray.train.get_dataset_shard(DATASET)
 
     def batches(epoch: int) -> Iterable[dict[str, np.ndarray]]:
-        return shard.iter_batches(
+        shuffled: Iterable[dict[str, np.ndarray]] = shard.iter_batches(
             batch_size=job.config.batch_exposures,
             batch_format="numpy",
             local_shuffle_buffer_size=SHUFFLE_ROWS,
             local_shuffle_seed=job.seed + epoch,
         )
+        return shuffled
 
     weights = train_on(job, batches)
     with tempfile.TemporaryDirectory() as folder:
@@ -171,7 +173,8 @@ def train_on(job: RewardJob, batches: Any) -> dict[str, torch.Tensor]:
             for group in optimizer.param_groups:
                 group["lr"] = job.config.learning_rate * max(LAST_DECAY, 1 - step / total)
             optimizer.zero_grad(set_to_none=True)
-            reward_loss(*net(*tensors(batch)), *(torch.tensor(batch[name]) for name in LABELS)).backward()
+            loss = reward_loss(*net(*tensors(batch)), *(torch.tensor(batch[name]) for name in LABELS))
+            torch.autograd.backward(loss)
             _average_gradients(net)
             optimizer.step()
             step += 1

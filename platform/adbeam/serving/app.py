@@ -13,7 +13,7 @@ MAX_ONGOING_REQUESTS = 100_000
 """Serve's own bound stays out of the way: a replica has its own (admission.max_in_flight, the policy's max_queue)."""
 
 Deployment = serve.deployment(name="Recommender", max_ongoing_requests=MAX_ONGOING_REQUESTS)(
-    serve.ingress()(Recommender)
+    serve.ingress()(Recommender)  # no app is given: Recommender makes it on the replica, around its service
 )
 
 

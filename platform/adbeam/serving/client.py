@@ -7,7 +7,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from adbeam.errors import UserError
@@ -22,7 +22,8 @@ def request_ads(
         return None
     if status != 200:
         raise UserError(f"the endpoint answered HTTP {status}: {json.dumps(answer)[:500]}")
-    return answer
+    ads: dict[str, Any] = answer
+    return ads
 
 
 def call(
@@ -63,14 +64,15 @@ def print_ads(answer: dict[str, Any] | None, title: str = "ads", console: Consol
         console.print("no ad matches this request (HTTP 204)")
         return
     table = Table(title=title, title_justify="left")
-    for column, justify in (
-        ("ad", "left"),
-        ("name", "left"),
-        ("price", "right"),
-        ("probability", "right"),
-        ("SID", "left"),
-    ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    columns: dict[str, JustifyMethod] = {
+        "ad": "left",
+        "name": "left",
+        "price": "right",
+        "probability": "right",
+        "SID": "left",
+    }
+    for column, justify in columns.items():
+        table.add_column(column, justify=justify)
     for ad in answer["ads"]:
         price = "" if ad["price"] is None else f"{ad['price']:.2f}"
         probability = "" if ad["probability"] is None else f"{ad['probability']:.5f}"

@@ -11,8 +11,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from adbeam.catalogue.config import UpdatesConfig
 from adbeam.settings import Section
-from adbeam.tokens.config import UpdatesConfig
 
 
 class DeadlineConfig(Section):

@@ -96,6 +96,7 @@ class Recommender:
         return self.service.publish()
 
     def __del__(self) -> None:
+        # Serve calls this to end a replica: else the decode process would be killed, and the logs' last rows be lost.
         if hasattr(self, "_stopping"):  # not if the constructor failed
             self._stopping.set()
             self.service.close()

@@ -1,4 +1,4 @@
-"""One replica without Ray: admission, the decoded answer or else the cached or popular one, and what it says of itself.
+"""One replica without Ray: admission, backpressure and load shedding, the decoded answer or a fallback, its status.
 
 Every request is answered by its deadline. All methods run on the event loop.
 """

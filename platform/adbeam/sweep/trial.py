@@ -20,9 +20,9 @@ import yaml
 from adbeam import artifacts
 from adbeam.config import Config
 from adbeam.training.tracking.run_record import METRICS, read_metrics
+from adbeam.workdir import WorkDir
 
 METRIC = "recall@10"
-SHARED = ("prepared", "tokens", "training_rows")
 POLL_SECONDS = 1.0
 
 
@@ -57,15 +57,18 @@ def run_trial(settings: dict[str, Any], base: Mapping[str, Any], folder: str, re
 def write_trial(work_dir: Path, base: Mapping[str, Any], settings: Mapping[str, Any]) -> Path:
     """The trial's folder with its configuration; the log, the tokens and the rows are those of the base."""
     work_dir.mkdir(parents=True, exist_ok=True)
-    for step in SHARED:
-        source = Path(base["work_dir"]).resolve() / step
-        if source.exists() and not (work_dir / step).exists():
-            (work_dir / step).symlink_to(source)
+    for source, target in zip(_shared(WorkDir.of(base["work_dir"]).resolve()), _shared(WorkDir(work_dir)), strict=True):
+        if source.exists() and not target.exists():
+            target.symlink_to(source)
     path = work_dir / "config.yaml"
     path.write_text(yaml.safe_dump({**base, "work_dir": str(work_dir)}), encoding="utf-8")
     config = Config.load(path, settings)
     path.write_text(yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False), encoding="utf-8")
     return path
+
+
+def _shared(work_dir: WorkDir) -> tuple[Path, ...]:
+    return work_dir.prepared, work_dir.tokens, work_dir.training_rows
 
 
 def judge(config: Config, requests: int) -> float:
@@ -78,10 +81,10 @@ def judge(config: Config, requests: int) -> float:
     from adbeam.inference.recommender import Recommender
     from adbeam.logs.prepared import PreparedLog
 
-    work_dir = Path(config.work_dir)
-    prepared = PreparedLog.open(work_dir / "prepared")
-    model, means = trained_model(work_dir / "training")
-    catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(work_dir / "tokens" / "sids.parquet"))
+    work_dir = WorkDir.of(config.work_dir)
+    prepared = PreparedLog.open(work_dir.prepared)
+    model, means = trained_model(work_dir.training)
+    catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(work_dir.sids))
     asked = judged_requests(prepared, "validation", None)
     chosen = np.unique(np.linspace(0, len(asked) - 1, min(requests, len(asked))).round().astype(int))
     part = [asked[place] for place in chosen]
@@ -104,7 +107,7 @@ def main() -> None:
 
 def _rows(work_dir: Path) -> list[dict[str, float]]:
     """Metrics of the trial's one run so far."""
-    found = sorted(work_dir.glob(f"training_runs/*/{METRICS}"))
+    found = sorted(WorkDir(work_dir).training_runs.glob(f"*/{METRICS}"))
     return read_metrics(found[0].parent) if found else []
 
 

@@ -1,4 +1,4 @@
-"""From catalogues to semantic IDs: embeddings, quantizers, the SID index and its quality."""
+"""From catalogues to semantic IDs: embeddings, quantizers and their quality."""
 
 from __future__ import annotations
 

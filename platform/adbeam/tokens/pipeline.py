@@ -32,6 +32,7 @@ from adbeam.tokens.metrics import items_per_sid, path_similarity, sid_quality
 from adbeam.tokens.report import print_summary
 from adbeam.tokens.streaming import encoded_batches, item_batches, item_count, sid_matrix
 from adbeam.tokens.tokenizer import Tokenizer
+from adbeam.workdir import SEQUENCES, SIDS, WorkDir
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Tokens:
         artifacts.read_manifest(folder)
         return cls(
             folder=folder,
-            table=pq.read_table(folder / "sids.parquet"),
+            table=pq.read_table(folder / SIDS),
             settings=json.loads((folder / "tokens.json").read_text(encoding="utf-8")),
             tensors=load_file(folder / "codebooks.safetensors"),
             report=json.loads((folder / "report.json").read_text(encoding="utf-8")),
@@ -98,7 +99,8 @@ def tokenize(config: TokenizeSettings) -> Tokens:
 
     Raises UserError when the catalogue is missing or lacks a configured column, or when a quality gate fails.
     """
-    prepared, target = config.work_dir / "prepared", config.work_dir / "tokens"
+    work_dir = WorkDir.of(config.work_dir)
+    prepared, target = work_dir.prepared, work_dir.tokens
     details = {"format": FORMAT, "fingerprint": _fingerprint(config, prepared)}
     if artifacts.is_current(target, details):
         log.info("%s is up to date", target)
@@ -125,7 +127,7 @@ def tokenize(config: TokenizeSettings) -> Tokens:
 
 def _fingerprint(config: TokenizeSettings, prepared: Path) -> str:
     files = artifacts.read_manifest(prepared, verify=False)["files"]
-    relevant = {name: entry for name, entry in files.items() if name.startswith(("catalogue", "sequences"))}
+    relevant = {name: entry for name, entry in files.items() if name.startswith(("catalogue", SEQUENCES))}
     return artifacts.fingerprint(
         FORMAT, config.tokens.model_dump(mode="json"), config.model.codebooks, config.seed, relevant
     )
@@ -145,10 +147,10 @@ def _fit(config: TokenizeSettings, prepared: Path) -> tuple[Tokenizer, float | N
 def _interactions(config: TokenizeSettings, prepared: Path) -> Interactions | None:
     if not config.tokens.embedder.behaviour_dimensions and not config.tokens.cooccurrence.enabled:
         return None
-    if not (prepared / "sequences").is_dir():
+    if not (prepared / SEQUENCES).is_dir():
         log.warning("%s holds no sequences: tokens without the behaviour part", prepared)
         return None
-    interactions = read_interactions(prepared / "sequences")
+    interactions = read_interactions(prepared / SEQUENCES)
     return interactions if interactions.item_ids else None
 
 
@@ -173,7 +175,7 @@ def _encode(tokenizer: Tokenizer, path: Path, staging: Path, workers: int) -> tu
     seen: set[str] = set()
     sids = []
     with (
-        pq.ParquetWriter(staging / "sids.parquet", SID_SCHEMA) as kept_file,
+        pq.ParquetWriter(staging / SIDS, SID_SCHEMA) as kept_file,
         pq.ParquetWriter(staging / "quarantine.parquet", QUARANTINE_SCHEMA) as quarantine_file,
     ):
         for batch in _shown(encoded_batches(path, tokenizer, workers=workers), item_count(path)):

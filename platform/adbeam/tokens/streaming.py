@@ -117,7 +117,8 @@ def _matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not len(array):
         return np.zeros((0, 0), np.float32)
-    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
+    flat: np.ndarray = array.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(array), -1)
 
 
 def _read(source: Path | Sequence[str], workers: int) -> Any:

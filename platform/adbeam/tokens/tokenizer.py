@@ -209,4 +209,5 @@ def _without_places(settings: Any) -> Any:
 def usable(x_NE: np.ndarray) -> np.ndarray:
     """bool [N]: whether a vector is finite and not zero."""
     length_N = np.linalg.norm(np.nan_to_num(x_NE, nan=0.0, posinf=0.0, neginf=0.0), axis=1)
-    return np.isfinite(x_NE).all(axis=1) & (length_N > MIN_USABLE_LENGTH)
+    usable_N: np.ndarray = np.isfinite(x_NE).all(axis=1) & (length_N > MIN_USABLE_LENGTH)
+    return usable_N

@@ -167,7 +167,7 @@ def single_process_group() -> Iterator[None]:
     before = {key: os.environ.get(key) for key in ("LOCAL_RANK", "DS_ACCELERATOR")}
     os.environ["LOCAL_RANK"] = "0"
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     try:
         yield
     finally:

@@ -144,7 +144,7 @@ class _Worker:
             if index + 1 == len(parts):
                 loss_value, progress, ask = self._agree(step, local)
                 fault = self.guard.of_loss(step, loss_value)
-            # Gradients that are no numbers move nothing.
+            # Gradients that are no numbers move nothing. DeepSpeed averages over workers and parts: `share` did.
             self.engine.backward(loss * (math.nan if fault else self.world * len(parts)))
             if index + 1 < len(parts):
                 self.engine.step()

@@ -34,7 +34,7 @@ def train_plain(job: TrainJob, stream: RequestStream) -> tuple[torch.nn.Module, 
             added, _ = lists_of(model, job.maker.candidates(lists), job.objectives)
             loss = loss + job.objectives.preference.weight * added
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         if job.training.gradient_clipping:
             torch.nn.utils.clip_grad_norm_(model.parameters(), job.training.gradient_clipping)
         set_learning_rate(optimizer, learning_rate(job.training, step, (step + 1) / job.total_steps))

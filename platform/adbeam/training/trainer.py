@@ -24,7 +24,6 @@ from adbeam.tokens.encoder import version_in
 from adbeam.training.config import TrainingConfig
 from adbeam.training.data.batches import BatchMaker
 from adbeam.training.data.build_rows import RowStore, TrainSettings, build_rows
-from adbeam.training.data.list_rows import FOLDER as LIST_ROWS
 from adbeam.training.data.list_rows import ListStore, build_list_rows
 from adbeam.training.data.order import RequestOrder
 from adbeam.training.data.stream import RequestStream
@@ -34,8 +33,8 @@ from adbeam.training.state.checkpoint import HISTORY, WEIGHTS
 from adbeam.training.state.deepspeed_engine import with_deepspeed_file
 from adbeam.training.tracking.run_record import RunRecord, flat
 from adbeam.training.tracking.trackers import driver_trackers
+from adbeam.workdir import WorkDir
 
-FOLDER, RUNS, LISTS = "training", "training_runs", "lists"
 MODEL, ECPM, HISTORY_TABLE = "model.json", "ecpm.json", "history.parquet"
 LAYOUT_SETTINGS = {
     "workers", "threads_per_worker", "cpus_per_worker", "use_gpu", "zero_stage", "offload_optimizer",
@@ -88,11 +87,12 @@ def _train(config: FitSettings) -> TrainingResult:
     store = build_rows(config, use_ray=not config.training.local)
     lists = lists_for(config, store)
     name = run_name(config, store, lists)
-    folder = Path(config.work_dir) / FOLDER
+    work_dir = WorkDir.of(config.work_dir)
+    folder = work_dir.training
     details: dict[str, Any] = {"fingerprint": name}
     if artifacts.is_current(folder, details):
         return _result(folder, reused=True)
-    job, stream = build_job(config, store, (Path(config.work_dir) / RUNS / name).resolve(), lists)
+    job, stream = build_job(config, store, (work_dir.training_runs / name).resolve(), lists)
     outcome, last = fit(job, stream, open_record(config, job.run_folder))
     if outcome.stopped:
         raise stopped(outcome)
@@ -113,10 +113,8 @@ def lists_for(config: FitSettings, store: RowStore) -> ListStore | None:
     """The rows of `work_dir/lists`, where the configuration learns from lists; raises UserError when there are none."""
     if config.objectives.preference.method == "none":
         return None
-    work_dir, candidates = Path(config.work_dir), config.lists.candidates
-    return build_list_rows(
-        [work_dir / LISTS], work_dir / LIST_ROWS, store.format, candidates, version_in(work_dir / "tokens")
-    )
+    work_dir, candidates = WorkDir.of(config.work_dir), config.lists.candidates
+    return build_list_rows([work_dir.lists], work_dir.list_rows, store.format, candidates, version_in(work_dir.tokens))
 
 
 def build_job(
@@ -147,7 +145,7 @@ def build_job(
         total_steps=min(total, training.max_steps or total),
         run_folder=run_folder,
         initial=None if training.start_from is None else training.start_from.resolve(),
-        sids=(Path(config.work_dir) / "tokens" / "sids.parquet").resolve(),
+        sids=WorkDir.of(config.work_dir).sids.resolve(),
     )
     reading: dict[str, Any] = {"use_ray": not training.local, "task_cpus": training.ingest_cpus}
     of_lists = None if lists is None else RequestStream(lists.files, _list_order(config, lists), 0, 1, **reading)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.unit.online.test_online import WEEK_MS, event, request
+from tests.support.online.feedback import WEEK_MS, event, request
 
 from adbeam.online.join import JoinTask, audit, samples_of
 from adbeam.online.stages import _join_one

@@ -21,6 +21,7 @@ from adbeam.config import Config
 from adbeam.training.data.build_rows import build_rows
 from adbeam.training.reference_loop import train_plain
 from adbeam.training.trainer import build_job
+from adbeam.workdir import WorkDir
 
 STEPS, CHECKPOINT_EVERY = 80, 5
 DEADLINE_SECONDS = 400
@@ -63,7 +64,7 @@ def wait_for_checkpoint(work_dir: Path, driver: subprocess.Popen[bytes]) -> int:
     """Step of the first checkpoint that Ray Train has registered."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
-        for snapshot in work_dir.glob("training_runs/*/checkpoint_manager_snapshot.json"):
+        for snapshot in WorkDir(work_dir).training_runs.glob("*/checkpoint_manager_snapshot.json"):
             found = re.findall(r"step_(\d+)_world2", snapshot.read_text(encoding="utf-8"))
             if found:
                 return int(max(found))
@@ -91,7 +92,7 @@ def train_workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 def assert_curve_is_that_of_one_process(work_dir: Path, **training: Any) -> None:
     """The published losses against plain PyTorch without disturbance; `training` as in write_settings."""
-    losses = pq.read_table(work_dir / "training" / "history.parquet")["loss"].to_pylist()
+    losses = pq.read_table(WorkDir(work_dir).training / "history.parquet")["loss"].to_pylist()
     alone: Config = training_config(work_dir, {**TRAINING, **training, "workers": 0})
     job, stream = build_job(alone, build_rows(alone, use_ray=False), work_dir / "plain")
     expected = [row["loss"] for row in train_plain(job, stream)[1]]

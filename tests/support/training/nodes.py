@@ -1,4 +1,6 @@
-"""A training on a local Ray of two nodes, one of which goes: `python -m tests.training_nodes kill|drain SETTINGS`.
+"""A training on a local Ray of two nodes, one of which goes.
+
+`python -m tests.support.training.nodes kill|drain SETTINGS`
 
 kill: the node dies without notice after the first checkpoint of two workers. drain: Ray announces its end before.
 
@@ -21,6 +23,7 @@ from ray.cluster_utils import Cluster
 
 from adbeam.config import Config
 from adbeam.training import train
+from adbeam.workdir import WorkDir
 
 NOTICE_SECONDS = 60
 NODE_CPUS = 3
@@ -57,7 +60,7 @@ def kill_after_checkpoint(cluster: Cluster, node: Any, work_dir: Path) -> None:
 
 def drain_after_steps(cluster: Cluster, node: Any, work_dir: Path) -> None:
     """Announce the end of `node` once the run takes steps, and kill it when two workers have saved together."""
-    while not list(work_dir.glob("training_runs/*/metrics.parquet")):
+    while not list(WorkDir(work_dir).training_runs.glob("*/metrics.parquet")):
         time.sleep(0.05)
     command = ["ray", "drain-node", "--address", cluster.address, "--node-id", node.node_id]
     command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds"]
@@ -70,7 +73,7 @@ SEEN: set[int] = set()
 
 def worlds(work_dir: Path) -> list[int]:
     """Numbers of workers that checkpoints were written by, up to now."""
-    for snapshot in work_dir.glob("training_runs/*/checkpoint_manager_snapshot.json"):
+    for snapshot in WorkDir(work_dir).training_runs.glob("*/checkpoint_manager_snapshot.json"):
         SEEN.update(int(world) for world in re.findall(r"step_\d+_world(\d+)", snapshot.read_text(encoding="utf-8")))
     return sorted(SEEN)
 

@@ -13,6 +13,7 @@ from tests.support.samples import CATEGORIES, write_sample_prepared
 
 from adbeam import artifacts
 from adbeam.config import Config
+from adbeam.workdir import SIDS, WorkDir
 
 CODEBOOKS = (8, 16, 16)
 MODEL = {
@@ -50,8 +51,8 @@ def training_config(work_dir: Path, training: dict[str, Any] | None = None, **se
 def write_training_sample(work_dir: Path, users: int = 24, items: int = 60, visits: int = 12) -> None:
     """Write `prepared/` and `tokens/` as the steps before training publish them."""
     prepared = write_sample_prepared(work_dir, users=users, items=items, visits=visits)
-    with artifacts.publish(work_dir / "tokens", {}) as staging:
-        pq.write_table(sample_sids(prepared.catalogue()), staging / "sids.parquet")
+    with artifacts.publish(WorkDir(work_dir).tokens, {}) as staging:
+        pq.write_table(sample_sids(prepared.catalogue()), staging / SIDS)
         save_file({"level_0": torch.zeros(CODEBOOKS[0], 4)}, staging / "codebooks.safetensors")
 
 

@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.support.redis_server import redis_server
+from tests.support.redis_server import free_port, redis_server
 
+from adbeam.catalogue.config import UpdatesConfig
 from adbeam.catalogue.fold_updates import fold_updates
 from adbeam.catalogue.open_updates import open_log
 from adbeam.catalogue.updates import AdUpdate, SqliteUpdateLog, UpdateLog
 from adbeam.errors import UserError
 from adbeam.records import CATALOGUE_SCHEMA, CatalogueItem
-from adbeam.tokens.config import UpdatesConfig
 from adbeam.tokens.tokenizer import Encoded
-
-PORT = 18820
 
 
 class Encoder:
@@ -83,7 +81,7 @@ def test_the_log_is_in_one_place() -> None:
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with redis_server(tmp_path_factory.mktemp("redis"), PORT, "--appendonly", "yes") as url:
+    with redis_server(tmp_path_factory.mktemp("redis"), free_port(), "--appendonly", "yes") as url:
         yield url
 
 

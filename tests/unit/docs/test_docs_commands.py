@@ -26,9 +26,8 @@ def _lines(path: Path) -> list[str]:
     return [re.sub(r"\)\"$", "", re.sub(r"\s#.*$|\s{3,}.*$", "", line)).strip() for line in found]
 
 
-COMMANDS = [
-    pytest.param(line, id=f"{path.relative_to(ROOT)}: {line}") for path in (*PAGES, *COMMENTED) for line in _lines(path)
-]
+FOUND = [(path, line) for path in (*PAGES, *COMMENTED) for line in _lines(path)]
+COMMANDS = [pytest.param(line, id=f"{path.relative_to(ROOT)}: {line}") for path, line in FOUND]
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.support.online.feedback import WEEK_MS, event, request
 
 from adbeam.config import Config
 from adbeam.errors import UserError
@@ -20,23 +21,10 @@ from adbeam.online.join import JoinTask, audit, join_shard, samples_of
 from adbeam.online.ledger import Ledger
 from adbeam.online.rounds import run_rounds
 from adbeam.online.rows import corrections_of, fresh_samples, is_held_out, marked, requests_of
-from adbeam.records import ACTIONS, EVENT_SCHEMA, HOUR_MS, REQUEST_SCHEMA
+from adbeam.records import ACTIONS, EVENT_SCHEMA, REQUEST_SCHEMA
 from adbeam.training.data.row_builder import ad_value
 
 DEEP = ACTIONS[ACTIONS.index("click") + 1]
-WEEK_MS = 168 * HOUR_MS
-
-
-def request(name: str, moment: int, items: list[str], user: str = "u") -> dict[str, Any]:
-    return {"request_id": name, "user_id": user, "timestamp": moment, "scene": "feed", "model_version": "v",
-            "source": "model", "item_ids": items, "sids": [[1] for _ in items],
-            "log_probabilities": [-1.0 for _ in items], "expected_ecpm": [1.0 for _ in items]}  # fmt: skip
-
-
-def event(name: str, of: str, item: str, action: str, moment: int, user: str = "u", price: float | None = None) -> Any:
-    return {"event_id": name, "request_id": of, "user_id": user, "timestamp": moment, "item_id": item,
-            "item_kind": "ad", "scene": "feed", "action": action, "bid": 2.0, "ecpm": None, "price": price,
-            "position": 0}  # fmt: skip
 
 
 class Rounds:

@@ -15,7 +15,7 @@ TASKS = [
     "adbeam.logs.trending",
     "adbeam.logs.validate",
     "adbeam.tokens.streaming",
-    "adbeam.tokens.swing_job",
+    "adbeam.tokens.cooccurrence.swing_job",
     "adbeam.features.contexts",
     "adbeam.features.sid_table",
     "adbeam.features.trends",

@@ -22,9 +22,10 @@ from adbeam.model.lazyar import LazyAR
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.objectives.weights import user_weight
 from adbeam.training.data.batches import BatchMaker
-from adbeam.training.data.build_rows import FOLDER, RowStore, build_rows
+from adbeam.training.data.build_rows import RowStore, build_rows
 from adbeam.training.data.row_builder import RowBuilder
 from adbeam.training.data.rows import RowFormat
+from adbeam.workdir import WorkDir
 
 
 @pytest.fixture(scope="module")
@@ -129,19 +130,19 @@ def test_an_item_without_a_sid_is_neither_context_nor_target(config: Config, seq
 
 def test_building_again_does_nothing_and_a_changed_setting_builds_anew(config: Config, work_dir: Path) -> None:
     build_rows(config, use_ray=False)
-    before = (work_dir / FOLDER / "manifest.json").stat().st_mtime_ns
+    before = (WorkDir(work_dir).training_rows / "manifest.json").stat().st_mtime_ns
     build_rows(config, use_ray=False)
-    assert (work_dir / FOLDER / "manifest.json").stat().st_mtime_ns == before
+    assert (WorkDir(work_dir).training_rows / "manifest.json").stat().st_mtime_ns == before
     store = build_rows(training_config(work_dir, {"targets_per_request": 2}), use_ray=False)
     assert store.format.targets == 2
 
 
 def test_an_altered_shard_is_refused(config: Config, work_dir: Path) -> None:
     store = build_rows(config, use_ray=False)
-    path = work_dir / FOLDER / store.files.names[0]
+    path = WorkDir(work_dir).training_rows / store.files.names[0]
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=store.files.names[0]):
-        RowStore.open(work_dir / FOLDER)
+        RowStore.open(WorkDir(work_dir).training_rows)
 
 
 def test_sids_of_another_length_are_refused(work_dir: Path) -> None:

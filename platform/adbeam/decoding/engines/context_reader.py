@@ -87,5 +87,5 @@ class ContextReader:
         place = sliced.view(B, S, slices, heads, -1).permute(0, 2, 3, 1, 4)
         torch.mul(place, inverse[..., None].permute(0, 2, 3, 1, 4), out=joined)
         joined.mul_(self._gain.view(slices, heads, 1, -1))
-        key, *value = joined.split(self.config.context_kv_groups, dim=1)
+        key, *value = torch.split(joined, self.config.context_kv_groups, dim=1)
         return key, value[0] if value else key

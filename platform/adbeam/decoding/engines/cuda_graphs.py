@@ -1,4 +1,4 @@
-"""Recordings: a function over tensors that stay where they are is recorded once and replayed from then on.
+"""CUDA graphs: a function over tensors that stay where they are is recorded once and replayed from then on.
 
 On a GPU a recording is a CUDA graph: one launch in place of one for each operation, which is what small batches spend
 their time on. Where recording fails, or a replay differs from the function itself, the log says so and the functions
@@ -110,7 +110,7 @@ class CudaGraphs:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._first: torch.cuda.CUDAGraph | None = None
         """Kept for good: a pool ends with the last of its graphs."""
 

@@ -58,7 +58,8 @@ class MtpEngine:
                 state.votes.follow(parent_R, code_R, level - 1, self.config.codebooks[level - 1])
             x_RD = self.model.join(level, state.h_RD.index_select(0, parent_R), self.model.codes[level - 1](code_R))
             state.h_RD = torch.cat([self._block(state, level, x_RD, group) for group in layout.groups])
-        return self.model.norm(state.h_RD)
+        h_RD: Tensor = self.model.norm(state.h_RD)
+        return h_RD
 
     def logits(self, state: MtpState, level: int, h_RD: Tensor) -> Tensor:
         """float32 [R, V]."""
@@ -70,5 +71,5 @@ class MtpEngine:
     def _block(self, state: MtpState, level: int, x_RD: Tensor, group: Group) -> Tensor:
         key, value = (part[group.of_requests] for part in state.context.layers[-1])
         bias = state.context.bias()[group.of_requests]
-        h_BW1D, _ = self.model.extra[level - 1](group.view(x_RD)[:, :, None], key, value, bias)
+        h_BW1D: Tensor = self.model.extra[level - 1](group.view(x_RD)[:, :, None], key, value, bias)[0]
         return h_BW1D[:, :, 0].flatten(0, 1)

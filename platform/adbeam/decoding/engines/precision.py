@@ -1,4 +1,4 @@
-"""Matrix products in float32, bfloat16 or int8: what a layer calls instead of a weight.
+"""Precision and quantization: matrix products in float32, bfloat16 or int8, which a layer calls instead of a weight.
 
 float32 is the reference. `bfloat16` halves memory and runs all of the search but the scores in bfloat16. `int8` keeps
 the layers' weights as int8 with one scale an output; on the CPU the products run in int8 too, with activations scaled

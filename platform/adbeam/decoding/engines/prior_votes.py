@@ -49,6 +49,6 @@ class BeamVotes:
         """Add each kind's log(1 + votes) to the logits of `level`, in place."""
         cells = logits_RV.numel()
         place_N = self.kind_N * cells + self.row_N * logits_RV.shape[1] + self.code_NT[:, level]
-        place, group_N = place_N.unique(return_inverse=True)
+        place, group_N = torch.unique(place_N, return_inverse=True)
         votes = torch.zeros(len(place), device=logits_RV.device).index_add_(0, group_N, self.weight_NT[:, level])
         logits_RV.view(-1).index_add_(0, place % cells, torch.log1p(votes))

@@ -101,7 +101,7 @@ class SearchWeights:
         tables = [cast(Tensor, table.weight) for table in model.codes]
         paths = model.context.token_embedding.weight
         previous = [bos[None], *tables]
-        first, second = model.fuse.project.weight.split(config.width, dim=1)
+        first, second = torch.split(model.fuse.project.weight, config.width, dim=1)
         blocks = [cast(Block, block) for block in model.blocks]
         none: list[RecencyBias | None] = [None] * config.layers
         biases = [cast(RecencyBias, bias) for bias in model.recency] or none

@@ -1,7 +1,7 @@
 """Allow masks against the trie, looked up only where a search comes by; all masks of a batch at once.
 
 Items are stored in the order of their leaves, so what lies below a prefix is one run of them. Masks that allow much are
-read in those runs (open_many.py), masks that allow little from their allowed items (open_few.py).
+read in those runs (dense.py), masks that allow little from their allowed items (sparse.py).
 
 Shapes: M masks, N items, E entries, R rows, F fan-out, V first codes.
 """

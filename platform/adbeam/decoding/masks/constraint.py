@@ -1,4 +1,4 @@
-"""What the trie and the filters of a batch allow at each level of a search.
+"""Constrained decoding: what the trie and the filters of a batch allow at each level of a search.
 
 Shapes: B requests, R rows, W beams of a request, F fan-out (the widest row of children among the rows), V codebook,
 E entries.

@@ -2,7 +2,7 @@
 
 Two forms. A list of denied items (ads already seen) closes leaves, and the prefixes that thereby die: only what it
 names is looked at. A mask over all items (targeting, blocked advertisers) is read where the search comes by
-(open_leaves.py). Neither needs to have been seen before.
+(base.py). Neither needs to have been seen before.
 
 Shapes: N items, E entries.
 """

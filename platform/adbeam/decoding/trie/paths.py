@@ -1,4 +1,4 @@
-"""How the live catalogue narrows along one semantic ID, prefix by prefix: what the console shows of a search.
+"""Paths through the trie: how the live catalogue narrows along one semantic ID, prefix by prefix, for the console.
 
 Shapes: T levels.
 """

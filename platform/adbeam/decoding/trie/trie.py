@@ -1,8 +1,8 @@
-"""The constraint: which codes may follow a prefix, over the semantic IDs that are live now.
+"""The trie, which is the constraint: which codes may follow a prefix, over the semantic IDs that are live now.
 
 Level 0 is dense (entry = code). Every deeper level is a CSR array of child codes: the children of entry e are
 `code[start : start + length]` one level down, and a child's position there is its entry, so a search carries positions
-and never looks a code up. An update is queued by any thread and applied when the next search starts (trie_updates.py).
+and never looks a code up. An update is queued by any thread and applied when the next search starts (updates.py).
 
 Shapes: N items, T levels, V codebook, E entries of one level.
 """

@@ -49,7 +49,8 @@ class LateLeaves:
 
     def open_items(self, allow_N: NDArray[np.bool_]) -> NDArray[np.int64]:
         """The leaves, in order, of the allowed among these items."""
-        return self.leaf_n[allowed(allow_N, self.item_n)]
+        leaf: NDArray[np.int64] = self.leaf_n[allowed(allow_N, self.item_n)]
+        return leaf
 
     def counts(self, allows: Sequence[NDArray[np.bool_]], device: torch.device) -> list[tuple[Tensor, Tensor]]:
         """Per level (entries [u] in order, how many late leaves that each mask opens lie below them, [M, u]); of the
@@ -69,4 +70,5 @@ def allowed(allow_N: NDArray[np.bool_], item_n: NDArray[Any]) -> NDArray[np.bool
     """bool [n], which items a mask allows: of those beyond it, which are newer than it, none."""
     if len(allow_N) == 0:
         return np.zeros(len(item_n), bool)
-    return allow_N[np.minimum(item_n, len(allow_N) - 1)] & (item_n < len(allow_N))
+    allowed_n: NDArray[np.bool_] = allow_N[np.minimum(item_n, len(allow_N) - 1)] & (item_n < len(allow_N))
+    return allowed_n

@@ -94,7 +94,8 @@ def conversion_rates(
     placed = np.isin((bought[0] << 32) | bought[2], places.key_P)
     conversions = _sum_by(number, bought[2][placed], np.ones(int(placed.sum())))
     overall = conversions.sum() / max(exposures.sum(), 1.0)
-    return (conversions + prior_exposures * overall) / (exposures + prior_exposures)
+    rate: np.ndarray = (conversions + prior_exposures * overall) / (exposures + prior_exposures)
+    return rate
 
 
 def _sum_by(number: np.ndarray, product: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -165,7 +165,8 @@ def _pack(batch: pa.RecordBatch, stores: np.ndarray, last_week: int) -> np.ndarr
     batch, kind = batch.filter(kind.is_valid()), kind.drop_null().to_numpy().astype(np.int64)
     place = np.searchsorted(stores, batch["store_id"].to_numpy()).astype(np.int64)
     key = (place << _WEEK_BITS) | batch["week"].to_numpy()
-    return ((key << _PRODUCT_BITS | batch["product_id"].to_numpy()) << _KIND_BITS) | kind
+    full: np.ndarray = ((key << _PRODUCT_BITS | batch["product_id"].to_numpy()) << _KIND_BITS) | kind
+    return full
 
 
 def _organic(key: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from adbeam.logs.sources.completejourney_places import PLACEMENTS, Placements
 
 _SPARE_DRAWS = 12
+"""Draws beyond those wanted, for the ones that hit what was bought or drawn before."""
 
 
 def sample_impressions(

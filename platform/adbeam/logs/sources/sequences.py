@@ -88,7 +88,7 @@ class SequenceFileSource:
                 while block := list(islice(lines, _LINES)):
                     rows = [words for words in map(str.split, block) if words]
                     users = [words[0] for words in rows]
-                    items = [item for words in rows for item in (words[1:] or [None])]  # type: ignore[list-item]
+                    items = [item for words in rows for item in (words[1:] or (None,))]
                     lengths = np.array([max(1, len(words) - 1) for words in rows], dtype=np.int64)
                     yield users, lengths, pa.array(items, pa.string())
         except (OSError, EOFError, UnicodeDecodeError) as error:
@@ -97,5 +97,5 @@ class SequenceFileSource:
 
 def _open(path: str) -> TextIO:
     if path.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8")  # type: ignore[return-value]
+        return gzip.open(path, "rt", encoding="utf-8")
     return open(path, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What an application is given, checked before any replica starts: its args and its user_config."""
+"""The arguments of an application, checked before any replica starts: its args and its user_config."""
 
 from __future__ import annotations
 

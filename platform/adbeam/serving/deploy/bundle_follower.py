@@ -1,4 +1,4 @@
-"""Following the bundle in force: a new one is verified, loaded and tried beside the old one, then swapped in.
+"""Hot swap and roll-out: a new bundle in force is verified, loaded and tried beside the old one, then swapped in.
 
 No request waits for it. A bundle that fails leaves the old one serving, and is not tried again until the pointer moves.
 A replica that starts while the pointer names such a bundle takes what its neighbours still serve: the one before it.

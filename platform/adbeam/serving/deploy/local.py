@@ -21,6 +21,7 @@ from typing import Any
 from adbeam.errors import UserError
 from adbeam.serving.deploy.environment import LOCAL_SWITCHES, SWITCHES
 from adbeam.signals import signal_event
+from adbeam.workdir import WorkDir
 
 logger = logging.getLogger(__name__)
 
@@ -119,21 +120,21 @@ def stop(*, shut_ray_down: bool = True) -> None:
 
     if not ray.is_initialized():
         return
-    serve.shutdown()
+    serve.shutdown()  # type: ignore[no-untyped-call]
     if shut_ray_down:
         ray.shutdown()
 
 
 def of_work_dir(work_dir: Path) -> dict[str, Any]:
     """The args of an application that serves what the jobs of `work_dir` made, with its own store and event log."""
-    prepared = work_dir / "prepared"
+    layout = WorkDir(work_dir)
     return {
-        "bundle": str(work_dir / "bundles"),
-        "store.path": str(work_dir / "serving" / "histories.sqlite"),
-        "store.prepared": str(prepared) if prepared.is_dir() else None,
-        "event_log.folder": str(work_dir / "serving" / "events"),
-        "request_log.folder": str(work_dir / "serving" / "requests"),
-        "updates.path": str(work_dir / "serving" / "ads.sqlite"),
+        "bundle": str(layout.bundles),
+        "store.path": str(layout.histories),
+        "store.prepared": str(layout.prepared) if layout.prepared.is_dir() else None,
+        "event_log.folder": str(layout.events),
+        "request_log.folder": str(layout.requests),
+        "updates.path": str(layout.ad_updates),
     }
 
 

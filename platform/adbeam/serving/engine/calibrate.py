@@ -1,4 +1,4 @@
-"""What an answer costs on this machine, from timed batches when a model is loaded; and whether it answers at all.
+"""Calibration of cost: timed batches on this machine when a model is loaded; and whether it answers at all.
 
 The whole path is timed, history and features included, not the decode alone.
 """
@@ -26,6 +26,7 @@ from adbeam.serving.engine.request import HistoryEvent, Query
 logger = logging.getLogger(__name__)
 
 LEAST_MS = 1e-4
+"""A fit to noisy times may say 0, and a request that costs nothing would make the capacity endless."""
 
 
 def check(engine: ModelEngine) -> None:

@@ -1,4 +1,4 @@
-"""From stored histories to the tokens of a batch.
+"""The contexts of a batch: from stored histories to its tokens.
 
 Most of the work is looking up hundreds of item ids a user, so the codes of the users seen last are kept; they are valid
 as long as the same items are stored and no ad has changed its semantic id.

@@ -1,4 +1,4 @@
-"""What a replica decodes with, and everything it takes over when a model comes into force."""
+"""The loaded model: what a replica decodes with, and everything it takes over when another comes into force."""
 
 from __future__ import annotations
 

@@ -190,13 +190,13 @@ def _environment() -> dict[str, str]:
 
 def _end_with(lifeline: int) -> None:
     os.read(lifeline, 1)
-    os._exit(0)
+    os._exit(0)  # sys.exit would end this thread alone, and the main one may hang in a decode
 
 
 def main(decode: int, control: int, lifeline: int) -> None:
     """Answer until the replica closes its ends, or dies."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s decode process: %(message)s")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the replica too, which ends this process in order
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     child = _Child()
     side = {"path": child.path, "change": child.change, "news": child.news}

@@ -1,6 +1,6 @@
 """The HTTP application of a replica: routes, the short way of the busiest ones, and the OpenAPI document.
 
-Requests are checked in border.py and answered as bytes: no framework model is built on the way. The OpenAPI document is
+Requests are checked in checks.py and answered as bytes: no framework model is built on the way. The OpenAPI document is
 written from the same models that validate.
 """
 

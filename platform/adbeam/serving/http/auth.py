@@ -1,4 +1,4 @@
-"""Who may call, and how often: API keys or bearer tokens, and a token bucket a key."""
+"""Authentication and rate limits: who may call, and how often; API keys or bearer tokens, and a token bucket a key."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from adbeam.serving.config import AdminConfig, AuthConfig, LimitsConfig
 
 ANYONE = ""
 MAX_BUCKETS = 10_000
+"""Callers remembered: a bound on memory; whoever is forgotten begins again with a full bucket."""
 
 
 class Authenticator:

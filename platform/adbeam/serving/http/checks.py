@@ -1,4 +1,4 @@
-"""What one HTTP request is checked for before the service sees it: credentials, rate, size, fields, deadline.
+"""Request validation, before the service sees one: credentials, rate, size, fields, deadline.
 
 Bodies are read up to a bound before anything is parsed, and validated straight from JSON bytes.
 """

@@ -6,7 +6,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from adbeam.serving.http.openrtb import BidResponse
 from adbeam.serving.http.problems import CONTENT_TYPE
@@ -31,9 +32,10 @@ def openapi_document(api: FastAPI, service: Any) -> dict[str, Any]:
     """The document with the bounds, scenes and authentication in force now."""
     request, events = service.request_type, service.event_type
     changes, bid = service.changes_type, service.bid_type
+    models: list[tuple[type[BaseModel], JsonSchemaMode]]
     models = [(model, "validation") for model in (request, events, changes, bid)]
     models += [(model, "serialization") for model in ANSWERS]
-    _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")
     document = get_openapi(title=api.title, version=api.version, routes=[], summary="Ads from a generative recommender")
     document["components"] = {"schemas": schema["$defs"], "securitySchemes": {**_schemes(service), **ADMIN}}
     secured: list[dict[str, list[str]]] = [{name: []} for name in _schemes(service)]

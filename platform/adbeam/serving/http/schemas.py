@@ -1,4 +1,4 @@
-"""What crosses the HTTP border: AdRequest and AdResponse, and the events that answer them.
+"""The HTTP schemas, what crosses the border: AdRequest and AdResponse, and the events that answer them.
 
 The models are the reference (OpenAPI, clients, tests). A replica narrows AdRequest to its own limits and scenes with
 `request_model`, so that every bound a client can hit is checked in one place and shown in the OpenAPI schema.
@@ -223,20 +223,17 @@ def _same(value: Any) -> Any:
 
 def request_model(limits: LimitsConfig, deadline: DeadlineConfig, scenes: tuple[str, ...]) -> type[AdRequest]:
     """AdRequest with this replica's bounds, and with its scenes as the only values of `scene`."""
-    filters = create_model(
-        "Filters",
-        __base__=Filters,
-        **{
-            name: (Filters.model_fields[name].annotation, Field([], max_length=limits.filter_max))
-            for name in ("blocked_item_ids", "blocked_advertisers", "blocked_categories")
-        },  # type: ignore[call-overload]
-    )
+    bounded: dict[str, Any] = {
+        name: (Filters.model_fields[name].annotation, Field([], max_length=limits.filter_max))
+        for name in ("blocked_item_ids", "blocked_advertisers", "blocked_categories")
+    }
+    filters = create_model("Filters", __base__=Filters, **bounded)
     return create_model(
         "AdRequest",
         __base__=AdRequest,
         count=(int, Field(min(10, limits.count_max), ge=1, le=limits.count_max, description="Ads wanted.")),
         history=(list[HistoryEvent] | None, Field(None, max_length=limits.history_max)),
-        scene=(Literal[scenes] | None, Field(None, description="Where the ads appear.")),  # type: ignore[valid-type, arg-type]
+        scene=(Literal[scenes] | None, Field(None, description="Where the ads appear.")),  # type: ignore[arg-type]
         deadline_ms=(float | None, Field(None, ge=deadline.min_ms, le=deadline.max_ms, allow_inf_nan=False)),
         filters=(filters, Field(default_factory=partial(_same, filters()))),  # as a default it is copied each time
     )

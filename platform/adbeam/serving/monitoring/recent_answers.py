@@ -1,4 +1,4 @@
-"""How the last seconds went in this replica: what the status tells beside what Prometheus keeps."""
+"""Recent answers: how the last seconds went in this replica, which the status tells beside Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers kept a while, for requests that would otherwise be late."""
+"""The result cache: answers kept a while, for requests that would otherwise be late."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ResultCache:
         self._kept.pop(key, None)
         user_id = self._user_of_key.pop(key, None)
         keys = self._keys_of_user.get(user_id) if user_id is not None else None
-        if keys is not None:
+        if user_id is not None and keys is not None:
             keys.discard(key)
             if not keys:
-                del self._keys_of_user[user_id]  # type: ignore[arg-type]
+                del self._keys_of_user[user_id]

@@ -17,6 +17,7 @@ from adbeam.serving.queue.decode_loop import DecodeLoop
 from adbeam.serving.queue.event_loop_lag import ReplyLag
 
 MIN_VALUE = 1e-9
+"""A request said to be worth nothing is still one to answer: shares of compute go by value."""
 LAG_SHARE = 0.25
 """Most of a deadline that is kept back because the event loop is late."""
 

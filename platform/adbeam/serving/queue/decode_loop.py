@@ -1,4 +1,4 @@
-"""The thread that decodes: it waits for requests, asks the controller for a batch and its beams, and runs the engine.
+"""The scheduler and batcher, a thread: it waits for requests, has the controller plan a batch, and runs the engine.
 
 The event loop never waits for it and it never waits for the event loop. All shared state sits behind one condition.
 """
@@ -102,7 +102,7 @@ class DecodeLoop:
         def apply() -> None:
             before, self._engine = self._engine, engine
             self._controller.reconfigure(policy, ladder, cost)
-            if before is not engine:
+            if before is not engine:  # in a thread of its own: a child that hangs may take seconds to end
                 threading.Thread(target=before.close, name="close engine", daemon=True).start()
 
         self._between_batches(apply)

@@ -1,7 +1,8 @@
-"""How late the event loop is: time that an answer needs on its way out and a decode must not take."""
+"""The lag of the event loop: time that an answer needs on its way out and a decode must not take."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -27,4 +28,4 @@ class ReplyLag:
         return min(self._faded(self._clock()), most)
 
     def _faded(self, now_s: float) -> float:
-        return self._largest_ms * 0.5 ** ((now_s - self._at_s) / HALF_LIFE_SECONDS)
+        return self._largest_ms * math.pow(0.5, (now_s - self._at_s) / HALF_LIFE_SECONDS)

@@ -20,6 +20,7 @@ from adbeam.records import HOUR_MS
 from adbeam.serving.config import StoreConfig
 from adbeam.serving.stores.sqlite import SqliteStore
 from adbeam.serving.stores.store import KEPT_HOURS, HistoryStore, HourCount, UserHistory
+from adbeam.workdir import SEQUENCES
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def load_histories(prepared: str | Path, store: HistoryStore, *, before_ms: int 
 def _newest_conversions(prepared: Path, before_ms: int | None) -> Iterator[HourCount]:
     """The ad conversions of the log's last week, by hour; read when first asked for."""
     counted: Counter[tuple[int, str]] = Counter()
-    for shard in sorted((prepared / "sequences").glob("*.parquet")):
+    for shard in sorted((prepared / SEQUENCES).glob("*.parquet")):
         for batch in pq.ParquetFile(shard).iter_batches(1024, columns=["timestamp", "item_id", "item_kind", "action"]):
             table = count_by_hour(pa.table(batch))
             for hour, item, count in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
@@ -76,11 +77,11 @@ def _kept(prepared: Path, before_ms: int | None) -> Iterator[tuple[str, UserHist
 
 def _sequences(prepared: Path) -> Iterator[tuple[str, UserHistory]]:
     try:
-        table = ds.dataset(prepared / "sequences", format="parquet")
+        table = ds.dataset(prepared / SEQUENCES, format="parquet")
         for batch in table.to_batches(columns=COLUMNS, batch_size=1024):
             yield from _rows(batch)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{prepared / 'sequences'} cannot be read: {error}", remedy="prepare the log again") from None
+        raise UserError(f"{prepared / SEQUENCES} cannot be read: {error}", remedy="prepare the log again") from None
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[tuple[str, UserHistory]]:

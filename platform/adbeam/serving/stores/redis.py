@@ -35,10 +35,12 @@ from adbeam.serving.stores.store import EMPTY, KEPT_HOURS, HourCount, UserHistor
 logger = logging.getLogger(__name__)
 
 CONFLICT_SECONDS = 30.0
+"""An append is tried again for so long while other replicas write for the same users."""
 REST_SECONDS = 1.0
 """After a read that failed, reads fail at once for so long: a dead server must not cost every batch its time-out."""
 FILL_USERS = 500
 FILL_LOCK_SECONDS = 15
+"""Renewed after every FILL_USERS users: a replica that dies while it loads holds the others up no longer than this."""
 LAYOUT = (("<i8", 8), ("<f4", 4), ("<i1", 1), ("<i1", 1))
 """Timestamps, values, actions, kinds; the item ids follow as JSON."""
 Answer = TypeVar("Answer")
@@ -157,7 +159,10 @@ class RedisStore:
         pipe.watch(*keys)
         values = pipe.mget(keys)
         seen = {event_id for event_id, value in zip(ids, values[len(users) :], strict=True) if value is not None}
-        fresh = [event.event_id not in seen and not seen.add(event.event_id) for event in events]  # type: ignore[func-returns-value]
+        fresh = []
+        for event in events:
+            fresh.append(event.event_id not in seen)
+            seen.add(event.event_id)
         pipe.multi()
         for user, value in zip(users, values, strict=False):
             added = [event_row(e) for e, is_new in zip(events, fresh, strict=True) if is_new and e.user_id == user]

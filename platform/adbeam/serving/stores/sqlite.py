@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS conversions (
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 PRUNE_EVERY = 1000
+"""Appends between two prunings: they keep a bound on the file and need not be exact."""
 READ_WAIT_SECONDS = 0.05
 """A read stands in the way of a whole batch: rather an unknown user than a late answer."""
 WRITE_WAIT_MS = 60_000

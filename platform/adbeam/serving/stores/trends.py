@@ -23,6 +23,7 @@ from adbeam.serving.stores.store import HistoryStore
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 60.0
+"""An older snapshot is read again in the background: only the first request of an hour waits for the store."""
 KEPT_HOURS = 256
 
 

@@ -79,7 +79,7 @@ def train_projection(
         chosen_B, positive_BB = draw_batch(anchors_N, item_NK, score_NK, config.batch_items, random)
         loss = multi_positive_info_nce(projection(x[chosen_B]), torch.from_numpy(positive_BB), config.temperature)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
         if step % 200 == 0:

@@ -103,7 +103,8 @@ class AttributeEmbedder:
         name = self.config.price_field
         if name is None or name not in items.column_names:
             return [None] * items.num_rows
-        return items.column(name).cast(pa.float64()).to_pylist()
+        prices: list[float | None] = items.column(name).cast(pa.float64()).to_pylist()
+        return prices
 
 
 def price_terms(price: float) -> list[str]:

@@ -53,4 +53,6 @@ def field_texts(items: pa.Table, fields: tuple[str, ...]) -> list[tuple[str, ...
 def normalise(x_NE: np.ndarray) -> np.ndarray:
     """float32 [N, E]: rows of length 1; a row of zeros stays zero."""
     length_N1 = np.linalg.norm(x_NE, axis=1, keepdims=True)
-    return np.divide(x_NE, length_N1, out=np.zeros_like(x_NE, np.float32), where=length_N1 > 0)
+    unit_NE = np.zeros_like(x_NE, np.float32)
+    np.divide(x_NE, length_N1, out=unit_NE, where=length_N1 > 0)
+    return unit_NE

@@ -98,7 +98,8 @@ def ridge(
 
 def predict(content_NE: np.ndarray, map_EF: np.ndarray) -> np.ndarray:
     """float32 [N, F]: the behaviour that content predicts."""
-    return content_NE @ map_EF[:-1] + map_EF[-1]
+    behaviour_NF: np.ndarray = content_NE @ map_EF[:-1] + map_EF[-1]
+    return behaviour_NF
 
 
 def _batches(sequences: Path) -> Iterator[pa.RecordBatch]:

@@ -90,7 +90,7 @@ class LanguageEmbedder:
         )
         hidden_NLE = self.model(**tokens).last_hidden_state
         mask_NL1 = tokens["attention_mask"][..., None].to(hidden_NLE.dtype)
-        mean_NE = (hidden_NLE * mask_NL1).sum(dim=1) / mask_NL1.sum(dim=1).clamp(min=1)
+        mean_NE: torch.Tensor = (hidden_NLE * mask_NL1).sum(dim=1) / mask_NL1.sum(dim=1).clamp(min=1)
         return mean_NE.float().numpy()
 
 

@@ -1,4 +1,4 @@
-"""Balanced k-means: no code empty, no cell above a bound, and still a plain rule for vectors never seen.
+"""Balanced k-means for codebooks: no code empty, no cell above a bound, and a plain rule for vectors never seen.
 
 faiss places the centroids. Then every code gets a price, and a vector goes to the code with the least
 ||x - c||^2 + price: a power diagram, which is the form of every optimal capacity-bound assignment. Prices are set by an
@@ -61,7 +61,8 @@ def balanced_kmeans(
 def kmeans(x_NE: np.ndarray, codes: int, *, iterations: int, seed: int) -> np.ndarray:
     """float32 [V, E]: faiss's k-means centroids."""
     if codes == 1:
-        return x_NE.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+        mean_1E: np.ndarray = x_NE.mean(axis=0, keepdims=True, dtype=np.float64)
+        return mean_1E.astype(np.float32)
     clustering = faiss.Kmeans(
         x_NE.shape[1], codes, niter=iterations, seed=seed + 1, min_points_per_centroid=1, max_points_per_centroid=256
     )

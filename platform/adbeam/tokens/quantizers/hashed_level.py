@@ -36,7 +36,8 @@ def hash_business_fields(table: pa.Table, fields: Sequence[str]) -> np.ndarray:
 def _as_text(column: pa.ChunkedArray) -> list[str]:
     if not pa.types.is_string(column.type):
         column = column.cast(pa.string())
-    return column.fill_null("").to_pylist()
+    texts: list[str] = column.fill_null("").to_pylist()
+    return texts
 
 
 def _hash64(text: str) -> int:

@@ -26,6 +26,7 @@ from adbeam.tokens.quantizers.rq_kmeans import RQKMeans, distinct, sample_rows
 log = logging.getLogger(__name__)
 
 COMMITMENT = 0.25
+"""beta of VQ-VAE (van den Oord et al., 2017)."""
 REVIVAL_ROUNDS = 3
 
 
@@ -41,7 +42,8 @@ class ResidualEncoder(nn.Module):
 
     def forward(self, x_BE: Tensor) -> Tensor:
         """float32 [B, E]."""
-        return x_BE + self.mlp(x_BE)
+        added_BE: Tensor = self.mlp(x_BE)
+        return x_BE + added_BE
 
 
 class LearnedQuantizer(RQKMeans):
@@ -68,7 +70,8 @@ class LearnedQuantizer(RQKMeans):
     @torch.inference_mode()
     def reconstruct(self, sids_NT: np.ndarray) -> np.ndarray:
         """float32 [N, E]: the decoder's view of the sum of the chosen codes."""
-        return self.decoder(torch.from_numpy(super().reconstruct(sids_NT))).numpy()
+        x_NE: Tensor = self.decoder(torch.from_numpy(super().reconstruct(sids_NT)))
+        return x_NE.numpy()
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """As RQ-KMeans, with the weights of encoder and decoder."""
@@ -107,10 +110,10 @@ class LearnedQuantizer(RQKMeans):
         order = torch.Generator().manual_seed(self.seed)
         for epoch in range(self.config.epochs):
             total = 0.0
-            for rows in torch.randperm(len(x_NE), generator=order).split(self.config.training_batch):
+            for rows in torch.split(torch.randperm(len(x_NE), generator=order), self.config.training_batch):
                 loss = self._loss(x_NE[rows], codes)
                 optimizer.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 total += loss.item() * len(rows)
             revived = self._revive(x_NE, codes, order)
@@ -150,7 +153,8 @@ class LearnedQuantizer(RQKMeans):
             chosen_BD = chosen_BD + picked_BD
         through_BD = z_BD + (chosen_BD - z_BD).detach()
         reconstruction = (self.decoder(through_BD) - x_BE).square().mean()
-        return reconstruction + self.config.quantization_weight * quantization
+        loss: Tensor = reconstruction + self.config.quantization_weight * quantization
+        return loss
 
 
 class RQKMeansPlus(LearnedQuantizer):

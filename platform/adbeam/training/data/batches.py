@@ -113,7 +113,8 @@ class BatchMaker:
         """w_user [B] (GR4AD 1.5), read off the weights of the sampled users."""
         if not len(self.user_value_U):
             return np.ones_like(user_value_B)
-        return np.interp(user_value_B, self.user_value_U, self._weight_U)
+        weight_B: np.ndarray = np.interp(user_value_B, self.user_value_U, self._weight_U)
+        return weight_B
 
     @cached_property
     def _weight_U(self) -> np.ndarray:

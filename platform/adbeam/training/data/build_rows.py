@@ -27,8 +27,8 @@ from adbeam.training.config import BehaviorWeights, TrainingConfig
 from adbeam.training.data.order import RowFiles
 from adbeam.training.data.row_builder import RowBuilder
 from adbeam.training.data.rows import RowFormat
+from adbeam.workdir import SEQUENCES, SIDS, WorkDir
 
-FOLDER = "training_rows"
 FORMAT = 2
 """Of the folder; a change of it makes the rows anew."""
 SEED = 0
@@ -85,7 +85,7 @@ def build_rows(settings: TrainSettings, *, use_ray: bool = True) -> RowStore:
 
     Raises UserError when a step before this one has not run, or no request has a target.
     """
-    target = Path(settings.work_dir) / FOLDER
+    target = WorkDir.of(settings.work_dir).training_rows
     details: dict[str, Any] = {"fingerprint": _fingerprint(settings)}
     if artifacts.is_current(target, details):
         return RowStore.open(target)
@@ -112,12 +112,13 @@ def build_rows(settings: TrainSettings, *, use_ray: bool = True) -> RowStore:
 
 
 def _build_shards(settings: TrainSettings, format: RowFormat, staging: Path, use_ray: bool) -> list[dict[str, Any]]:
-    paths = sorted((Path(settings.work_dir) / "prepared" / "sequences").glob("*.parquet"))
-    sids = SidTable.read(Path(settings.work_dir) / "tokens" / "sids.parquet", settings.model.levels)
+    work_dir = WorkDir.of(settings.work_dir)
+    paths = sorted(work_dir.sequences.glob("*.parquet"))
+    sids = SidTable.read(work_dir.sids, settings.model.levels)
     spec = FeatureSpec.of(settings.model)
     training = settings.training
     rest = {
-        "prepared": str(Path(settings.work_dir).resolve() / "prepared"),
+        "prepared": str(work_dir.resolve().prepared),
         "spec": spec.as_dict(),
         "format": format.as_dict(),
         "target_action": training.target_action,
@@ -139,7 +140,8 @@ def _map_with_ray(
     shared = ray.put((sids.key_N, sids.code_NT))
     dataset: Any = ray.data.from_items(tasks, override_num_blocks=len(tasks))
     mapped = dataset.map(_build_shard_in_task, fn_kwargs={"shared": [shared], "rest": rest}, num_cpus=cpus)
-    return mapped.take_all()
+    answers: list[dict[str, Any]] = mapped.take_all()
+    return answers
 
 
 def _build_shard_in_task(task: dict[str, str], shared: list[Any], rest: dict[str, Any]) -> dict[str, Any]:
@@ -219,13 +221,13 @@ def _save_sample(path: Path, parts: list[list[float]]) -> None:
 
 def _fingerprint(settings: TrainSettings) -> str:
     """Of everything the rows depend on."""
-    work_dir, training = Path(settings.work_dir), settings.training
-    prepared = artifacts.read_manifest(work_dir / "prepared", verify=False)["files"]
-    tokens = artifacts.read_manifest(work_dir / "tokens", verify=False)["files"]
+    work_dir, training = WorkDir.of(settings.work_dir), settings.training
+    prepared = artifacts.read_manifest(work_dir.prepared, verify=False)["files"]
+    tokens = artifacts.read_manifest(work_dir.tokens, verify=False)["files"]
     return artifacts.fingerprint(
         FORMAT,
-        {name: value for name, value in prepared.items() if name.startswith("sequences/") or name == TRENDS},
-        tokens["sids.parquet"],
+        {name: value for name, value in prepared.items() if name.startswith(f"{SEQUENCES}/") or name == TRENDS},
+        tokens[SIDS],
         FeatureSpec.of(settings.model).as_dict(),
         RowFormat.of(settings.model, training.targets_per_request).as_dict(),
         training.target_action,

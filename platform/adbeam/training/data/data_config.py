@@ -1,4 +1,4 @@
-"""How Ray Train shares the training requests among workers: whole lanes each, the same batches for any number."""
+"""Data sharding: how Ray Train shares the requests among workers, whole lanes each, the same batches for any number."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ from adbeam.training.data.build_rows import write_rows
 from adbeam.training.data.order import RowFiles
 from adbeam.training.data.rows import RowFormat
 
-FOLDER = "list_rows"
 FORMAT = 1
 CONTEXT_FIELDS = ("static_F", "code_ST", "feature_SC", "trend_code_NT", "trend_feature_NC")
 READ_ROWS = 512
@@ -152,7 +151,7 @@ def list_rows(batch: pa.RecordBatch, format: ListFormat) -> np.ndarray:
 
 def _context(column: pa.Array, dtype: np.dtype, name: str) -> np.ndarray:
     size = int(np.prod(dtype.shape))
-    flat = column.flatten().to_numpy(zero_copy_only=False)
+    flat: np.ndarray = column.flatten().to_numpy(zero_copy_only=False)
     if len(flat) != size * len(column) or column.null_count:
         raise UserError(
             "the lists' contexts do not fit the model",

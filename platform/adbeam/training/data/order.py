@@ -1,4 +1,4 @@
-"""Which rows make up which step: the same for a seed whatever the number of workers, from any step on.
+"""The data order, which rows make up which step: for a seed the same on any number of workers, from any step on.
 
 The rows form a ring cut into `lanes` equal parts; every global batch takes the same number of rows from each lane, and
 a worker reads whole lanes only, so nothing is read twice. An epoch turns the ring by a random amount, visits the

@@ -87,7 +87,8 @@ class RowBuilder:
     def _behavior(self, kind_M: np.ndarray) -> np.ndarray:
         ad = getattr(self.weights, f"ad_{self.target_action}")
         organic = getattr(self.weights, f"organic_{self.target_action}")
-        return np.where(kind_M == AD, ad, organic)
+        behavior_M: np.ndarray = np.where(kind_M == AD, ad, organic)
+        return behavior_M
 
 
 def ad_value(sequence: UserSequence, among_H: np.ndarray) -> float:
@@ -97,4 +98,5 @@ def ad_value(sequence: UserSequence, among_H: np.ndarray) -> float:
 
 
 def _value(sequence: UserSequence, targets: np.ndarray) -> np.ndarray:
-    return np.nan_to_num(sequence.value_H[targets], nan=0.0)
+    value_M: np.ndarray = np.nan_to_num(sequence.value_H[targets], nan=0.0)
+    return value_M

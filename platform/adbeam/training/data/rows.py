@@ -99,7 +99,9 @@ class RowFormat:
 
 def targets_of(weight_NM: np.ndarray) -> np.ndarray:
     """int64 [N]: target columns that each row needs; a weight of 0 after them is padding."""
-    return ((weight_NM > 0) * np.arange(1, weight_NM.shape[1] + 1)).max(axis=1, initial=0)
+    column_NM: np.ndarray = (weight_NM > 0) * np.arange(1, weight_NM.shape[1] + 1)
+    targets_N: np.ndarray = column_NM.max(axis=1, initial=0)
+    return targets_N
 
 
 def _to_column(values: np.ndarray, width: int) -> pa.Array:

@@ -20,6 +20,7 @@ from adbeam.training.data.rows import RowFormat
 
 PREFETCHED_STEPS = 4
 LONGEST_PIPELINE = 256
+"""Windows of one Ray Data pipeline, which plans all its tasks before the first runs."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ class LiveSids:
         """bool [B]."""
         key_B = _keys(code_BT, self.codebooks)
         place_B = np.searchsorted(self.key_N, key_B).clip(max=len(self.key_N) - 1)
-        return self.key_N[place_B] == key_B
+        known_B: np.ndarray = self.key_N[place_B] == key_B
+        return known_B
 
 
 def _keys(code_NT: np.ndarray, codebooks: Sequence[int]) -> np.ndarray:

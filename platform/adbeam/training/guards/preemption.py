@@ -1,4 +1,4 @@
-"""What tells a run that its time is up: a node that will be taken away, or SIGTERM at the driver.
+"""Preemption: what tells a run that its time is up, a node that will be taken away or SIGTERM at the driver.
 
 Rank 0's clock says when all workers ask together; a run that is told saves a checkpoint at once. A lost node then
 costs the steps since, not an interval, and the driver's SIGTERM ends the run so that the same command goes on.

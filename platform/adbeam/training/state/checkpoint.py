@@ -1,4 +1,4 @@
-"""Checkpoints: every worker saves its part, Ray merges the parts; a resumed run continues at the very next step.
+"""Checkpoint and resume: every worker saves its part, Ray merges the parts; a run continues at the very next step.
 
 Every worker lists the hashes of its files beside them. A checkpoint that lacks a file, or holds one that differs, is
 passed over for the one before it.
@@ -47,7 +47,8 @@ class RunState:
 
 def save(engine: Engine, state: RunState, training: TrainingConfig, folder: Path) -> None:
     """Write this worker's part of a checkpoint into `folder`; every rank must call."""
-    weights = full_weights(engine) if state.finished else {}
+    weights = full_weights(engine) if state.finished else {}  # gathered by all ranks, though rank 0 alone writes them
+    # DeepSpeed's converter looks the key up; empty, as no tensor is split but by ZeRO.
     engine.save_checkpoint(str(folder), tag="state", client_state={"step": state.step, "universal_checkpoint_info": {}})
     if torch.distributed.get_rank() == 0:
         if weights:
@@ -127,7 +128,8 @@ def restore(model: torch.nn.Module, training: TrainingConfig, folder: Path, loca
 def read_meta(folder: Path) -> dict[str, Any]:
     """meta.json of a checkpoint; raises UserError when it is missing."""
     try:
-        return json.loads((folder / META).read_text(encoding="utf-8"))
+        meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
+        return meta
     except (OSError, ValueError):
         raise UserError(f"{folder} is no checkpoint of adbeam", remedy="remove it and train again") from None
 

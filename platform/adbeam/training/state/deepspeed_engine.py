@@ -29,6 +29,7 @@ class Engine(Protocol):
     optimizer: Any
     device: torch.device
     micro_steps: int
+    enable_backward_allreduce: bool
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """The model's forward pass."""
@@ -91,7 +92,7 @@ def deepspeed_config(training: TrainingConfig, world: int, parameters: int) -> d
         "bf16": {"enabled": training.dtype == "bf16"},
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
-        "steps_per_print": 1_000_000_000,
+        "steps_per_print": 1_000_000_000,  # never: the loop reports itself
     }
     return merge(own, training.deepspeed)
 
@@ -101,12 +102,12 @@ def build_engine(model: nn.Module, training: TrainingConfig, world: int) -> Engi
     deepspeed = import_deepspeed()
     config = deepspeed_config(training, world, sum(parameter.numel() for parameter in model.parameters()))
     own_optimizer = "optimizer" in config
-    engine, *_ = deepspeed.initialize(
+    engine: Engine = deepspeed.initialize(
         model=model,
         optimizer=None if own_optimizer else _optimizer(model, training),
         model_parameters=parameter_groups(model, training) if own_optimizer else None,
         config=config,
-    )
+    )[0]
     if world == 1 and leaves_gradients(training):
         engine.enable_backward_allreduce = False  # copies every gradient twice, to agree with nobody
     return engine

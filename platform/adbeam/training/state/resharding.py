@@ -1,4 +1,4 @@
-"""Checkpoints of another world size or ZeRO stage: whole tensors, and how any engine takes them over.
+"""Resharding: checkpoints of another world size or ZeRO stage as whole tensors, and how any engine takes them over.
 
 Of a sharded run DeepSpeed's universal form is read, one folder a parameter with the whole float32 weight and whole
 optimiser states; without ZeRO every worker's file holds them. DeepSpeed's own loader of the universal form does not go
@@ -115,7 +115,7 @@ def _part(value: Tensor, size: int) -> Tensor:
 
 
 def _read(path: Path) -> Tensor:
-    saved = torch.load(path, weights_only=True)
+    saved: Tensor | dict[str, Tensor] = torch.load(path, weights_only=True)
     return saved["param"] if isinstance(saved, dict) else saved
 
 

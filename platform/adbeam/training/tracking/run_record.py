@@ -69,7 +69,8 @@ class RunRecord:
 def read_record(folder: Path) -> dict[str, Any]:
     """What `run.json` says; nothing where there is none."""
     try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return record
     except (OSError, ValueError):
         return {}
 

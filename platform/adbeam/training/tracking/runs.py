@@ -9,6 +9,7 @@ from typing import Any
 
 from adbeam.errors import UserError
 from adbeam.training.tracking.run_record import RECORD, flat, read_metrics, read_record
+from adbeam.workdir import TRAINING_RUNS
 
 SHOWN = ("loss", "sid", "requests_per_second", "elapsed_seconds")
 
@@ -36,7 +37,7 @@ class Run:
 def find_runs(work_dirs: Sequence[Path]) -> list[Run]:
     """The runs under these folders, oldest first."""
     folders = [
-        path.parent for work_dir in work_dirs for path in sorted(Path(work_dir).rglob(f"training_runs/*/{RECORD}"))
+        path.parent for work_dir in work_dirs for path in sorted(Path(work_dir).rglob(f"{TRAINING_RUNS}/*/{RECORD}"))
     ]
     return sorted((_read(folder) for folder in folders), key=lambda run: run.started)
 

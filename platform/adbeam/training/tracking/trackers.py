@@ -1,4 +1,4 @@
-"""Where the numbers of a run go, behind one small interface: TensorBoard always, MLflow or Weights & Biases if asked.
+"""Experiment trackers, behind one small interface: TensorBoard always, MLflow or Weights & Biases if asked.
 
 TensorBoard is written by rank 0 beside the checkpoints. The others are told by the driver, so that no worker needs
 their credentials, which they read as they always do (MLFLOW_TRACKING_TOKEN, WANDB_API_KEY and the like).

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from tests.unit.serving.queue.test_service import GatedEngine, model_of
+from tests.support.serving.gated_engine import GatedEngine, model_of
 
 from adbeam.records import REQUEST_SCHEMA, Action, Event
 from adbeam.serving.config import EventLogConfig, RequestLogConfig, ServingConfig

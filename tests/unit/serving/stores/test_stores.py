@@ -5,67 +5,19 @@ Every test that takes `open_store` holds for SQLite and for a real redis-server 
 
 from __future__ import annotations
 
-import itertools
-import logging
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import redis
-from tests.support.redis_server import redis_server
-from tests.support.samples import TEST_FROM_MS, write_sample_prepared
+from tests.support.samples import TEST_FROM_MS
+from tests.support.serving.store_events import Open, event
 
 from adbeam.errors import UserError
-from adbeam.features.sid_table import SidTable
-from adbeam.features.spec import FeatureSpec
-from adbeam.logs.trending import count_by_hour, windows_of
-from adbeam.model.config import ModelConfig
-from adbeam.records import ACTIONS, HOUR_MS, Event
-from adbeam.serving.config import StoreConfig
-from adbeam.serving.stores.load import load_histories, open_store
-from adbeam.serving.stores.redis import RedisStore, pack, unpack
+from adbeam.records import ACTIONS
+from adbeam.serving.stores.load import load_histories
 from adbeam.serving.stores.sqlite import SqliteStore
-from adbeam.serving.stores.store import HistoryStore, UserHistory, event_row, user_history
-from adbeam.serving.stores.trends import FRESH_SECONDS, StoreTrends
-
-PORT = 18810
-Open = Callable[..., HistoryStore]
-
-
-def event(number: int, user: str = "u", timestamp: int | None = None, **changes: object) -> Event:
-    values = {
-        "event_id": f"e{number}", "request_id": "r", "user_id": user, "item_id": f"item{number}",
-        "timestamp": number if timestamp is None else timestamp, "action": "conversion", "price": 2.5,
-    }  # fmt: skip
-    return Event.model_validate({**values, **changes})
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with redis_server(tmp_path_factory.mktemp("redis"), PORT) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "redis", "two redis"])
-def open_one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Opens the same store again and again."""
-    settings: dict[str, object] = {"path": tmp_path / "h.sqlite"}
-    if request.param != "sqlite":
-        url = request.getfixturevalue("redis_url")
-        urls = [f"{url}/{database}" for database in range(1 + (request.param == "two redis"))]
-        settings = {"backend": "redis", "redis": {"urls": urls, "key_prefix": tmp_path.name, "read_timeout_ms": 2000}}
-    opened: list[HistoryStore] = []
-
-    def open_again(**more: object) -> HistoryStore:
-        opened.append(open_store(StoreConfig.parse({**settings, **more})))
-        return opened[-1]
-
-    yield open_again
-    for store in opened:
-        store.close()
+from adbeam.serving.stores.store import HistoryStore, event_row, user_history
 
 
 def test_an_event_counts_once_even_when_posted_twice_in_one_batch(open_one: Open) -> None:
@@ -179,11 +131,6 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
         SqliteStore(tmp_path / "h.sqlite")
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sample_prepared(tmp_path_factory.mktemp("log"), users=12, items=40, visits=8).folder
-
-
 def test_prepared_sequences_are_loaded_once(prepared: Path, open_one: Open) -> None:
     rows = [row for file in (prepared / "sequences").glob("*.parquet") for row in pq.read_table(file).to_pylist()]
     store = open_one()
@@ -213,146 +160,3 @@ def test_a_replay_keeps_later_events_out(prepared: Path, open_one: Open) -> None
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="manifest"):
         load_histories(tmp_path, SqliteStore(tmp_path / "h.sqlite"))
-
-
-def test_the_packed_form_is_read_back_as_it_was() -> None:
-    rows = [(f"item {number}", 10**12 + number, number % 4, number % 2, number / 7) for number in range(300)]
-    history, again = user_history(rows), unpack(pack(user_history(rows)))
-    assert again.item_ids == history.item_ids and len(pack(history)) < 300 * 26
-    for name in ("timestamp_H", "action_H", "kind_H", "value_H"):
-        assert getattr(again, name).tolist() == getattr(history, name).tolist()
-
-
-def redis_settings(url: str, **more: object) -> StoreConfig:
-    return StoreConfig.parse({"backend": "redis", "redis": {"urls": [url], **more}})
-
-
-@pytest.mark.parametrize(
-    ("urls", "words"),
-    [
-        ([], "names no server"),
-        (["redis://127.0.0.1:18819/0"], "no Redis answers"),
-        (["http://127.0.0.1:18819"], "must specify one of the following schemes"),
-        (["redis://:secret@127.0.0.1:18819"], "password does not belong into YAML"),
-    ],
-)
-def test_a_redis_that_cannot_be_used_is_one_clear_message(urls: list[str], words: str) -> None:
-    with pytest.raises(UserError, match=words) as refused:
-        open_store(StoreConfig.parse({"backend": "redis", "redis": {"urls": urls}}))
-    assert "store.redis.urls" in str(refused.value) and "secret" not in str(refused.value)
-
-
-def test_the_password_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with redis_server(tmp_path, PORT + 1, "--requirepass", "open sesame") as url:
-        with pytest.raises(UserError, match="ADBEAM_REDIS_PASSWORD"):
-            open_store(redis_settings(url))
-        monkeypatch.setenv("ADBEAM_REDIS_PASSWORD", "wrong")
-        with pytest.raises(UserError, match="refused us"):
-            open_store(redis_settings(url))
-        monkeypatch.setenv("ADBEAM_REDIS_PASSWORD", "open sesame")
-        assert open_store(redis_settings(url)).append([event(1)]) == [True]
-
-
-def test_a_server_that_evicts_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with redis_server(tmp_path, PORT + 1, "--maxmemory-policy", "allkeys-lru") as url, caplog.at_level(logging.WARNING):
-        open_store(redis_settings(url))
-    assert "allkeys-lru" in caplog.text
-
-
-def test_a_server_that_went_away_fails_reads_at_once_and_is_used_again_when_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = itertools.count()
-    monkeypatch.setattr("adbeam.serving.stores.redis.time.monotonic", lambda: float(next(clock)) / 100)
-    with redis_server(tmp_path, PORT + 1) as url:
-        store = open_store(redis_settings(url))
-        assert isinstance(store, RedisStore)
-        store.append([event(1)])
-    with pytest.raises(redis.ConnectionError, match="onnection"):
-        store.recent("u")
-    with pytest.raises(redis.ConnectionError, match="a moment ago"):
-        store.recent("u")
-    with pytest.raises(redis.ConnectionError, match="onnection"):
-        store.append([event(2)])
-    with redis_server(tmp_path, PORT + 1):
-        for _ in range(200):
-            next(clock)
-        assert store.append([event(2)]) == [True]
-        history = store.recent("u")
-        assert history is not None and history.item_ids == ["item2"]
-
-
-def test_event_ids_in_redis_are_forgotten_after_their_time(redis_url: str) -> None:
-    store = open_store(redis_settings(redis_url, key_prefix="ids", event_id_seconds=1))
-    assert isinstance(store, RedisStore)
-    assert store.append([event(1), event(1)]) == [True, False]
-    (client,) = store._writers
-    assert 0 < client.pttl("ids:event:e1") <= 1000
-
-
-def test_a_fill_whose_lock_ran_out_counts_nothing_twice(redis_url: str) -> None:
-    one, two = (open_store(redis_settings(redis_url, key_prefix="lost")) for _ in range(2))
-    assert isinstance(one, RedisStore)
-    (client,), rows = one._writers, [("u", user_history([("i1", 1, 3, 0, 1.0)]))]
-
-    def stalls() -> Iterator[tuple[str, UserHistory]]:
-        yield from rows
-        client.delete("lost:loading")
-        assert two.fill("a log", iter(rows), [(0, "i1", 1)]) == 1
-
-    assert one.fill("a log", stalls(), [(0, "i1", 1)]) == 0
-    assert two.conversions(1)[0] == {"i1": 1}
-
-
-def ad_conversion(number: int, item: str, hour: int, **changes: object) -> Event:
-    return event(number, timestamp=hour * HOUR_MS + number, item_id=item, item_kind="ad", **changes)
-
-
-def test_ad_conversions_are_counted_once_by_hour_for_all_users(open_one: Open) -> None:
-    store = open_one()
-    store.append([ad_conversion(1, "a", 500), ad_conversion(2, "a", 500, user="v"), ad_conversion(3, "b", 480)])
-    store.append([ad_conversion(1, "a", 500), ad_conversion(4, "a", 501), ad_conversion(5, "c", 340)])
-    store.append([event(6, timestamp=500 * HOUR_MS, item_kind="organic"), ad_conversion(7, "d", 500, action="click")])
-    day, three_days, week = open_one().conversions(501)
-    assert day == {"a": 2, "b": 1} and three_days == {"a": 2, "b": 1} and week == {"a": 2, "b": 1, "c": 1}
-    assert store.conversions(480)[2] == {"c": 1} and store.conversions(2000) == ({}, {}, {})
-
-
-def test_a_loaded_log_brings_its_conversions_once(open_one: Open, prepared: Path) -> None:
-    store = open_one()
-    load_histories(prepared, store)
-    load_histories(prepared, open_one())
-    counted = count_by_hour(pq.read_table(prepared / "sequences"))
-    last = max(counted["hour"].to_pylist())
-    rows = zip(*(counted[name].to_pylist() for name in counted.column_names), strict=True)
-    assert store.conversions(last + 1) == windows_of(rows, last + 1)
-    assert sum(store.conversions(last + 1)[0].values()) > 0
-
-
-def test_trends_of_a_replica_are_those_of_its_store_and_renewed(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "h.sqlite")
-    sids = SidTable.of(["a", "b"], np.array([[1, 2], [3, 4]], dtype=np.int32))
-    spec = FeatureSpec.of(ModelConfig(codebooks=(8, 8), trending_length=3))
-    seconds = [0.0]
-    trends = StoreTrends(store, sids, spec, clock=lambda: seconds[0])
-    moment = 501 * HOUR_MS
-    assert (trends.at(moment)[0] == -1).all()
-    store.append([ad_conversion(1, "a", 500), ad_conversion(2, "unknown", 500)])
-    assert (trends.at(moment)[0] == -1).all()  # a minute old at most
-    seconds[0] = FRESH_SECONDS + 1
-    trends.at(moment)
-    for thread in threading.enumerate():
-        if thread.name == "trends":
-            thread.join()
-    assert trends.at(moment)[0].tolist() == [[1, 2], [-1, -1], [-1, -1]]
-    store.close()
-
-
-def test_a_store_that_cannot_be_read_has_no_trends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = SqliteStore(tmp_path / "h.sqlite")
-    with store.transaction() as connection:
-        connection.execute("DROP TABLE conversions")
-    spec = FeatureSpec.of(ModelConfig(codebooks=(8, 8), trending_length=3))
-    trends = StoreTrends(store, SidTable.of(["a"], np.array([[1, 2]], dtype=np.int32)), spec)
-    assert (trends.at(501 * HOUR_MS)[0] == -1).all() and "conversions cannot be read" in caplog.text
-    store.close()

@@ -1,0 +1,36 @@
+"""A small HTTP server of ads for the load generator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from adbeam.loadtest.runner import LoadTarget
+
+FULL, NARROW = [32, 64, 128], [8, 16, 64]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def served(widths: list[int] | None = FULL, source: str = "model", rung: int | None = 0) -> web.Response:
+    answer = {
+        "model_version": "v1", "rung": rung, "widths": widths, "full_widths": FULL, "degraded": source != "model",
+        "source": source, "queue_ms": 1.0, "decode_ms": 2.0,
+    }  # fmt: skip
+    return web.json_response({"ads": [], "served": answer})
+
+
+@asynccontextmanager
+async def server(handler: Handler) -> AsyncIterator[LoadTarget]:
+    app = web.Application()
+    app.router.add_post("/v1/ads", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        yield LoadTarget(url=f"http://127.0.0.1:{port}/v1/ads", deadline_ms=10_000, timeout_ms=10_000)
+    finally:
+        await runner.cleanup()
