@@ -121,7 +121,7 @@ def times() -> tuple[float, float]:
 
 def collected() -> int:
     """Tests that pytest finds in tests and benchmarks, those marked `full` too."""
-    return int(_found(r"^(\d+) tests collected", "pytest", "tests", "benchmarks", "--collect-only"))
+    return int(_found(r"^(\d+) tests collected", "pytest", "tests", "benchmarks", "--collect-only") or 0)
 
 
 def strict_errors() -> int:
