@@ -1,5 +1,5 @@
 """`python -m benchmarks.beauty`."""
 
-from benchmarks.beauty.run.run import main
+from benchmarks.beauty.run import main
 
 main()

@@ -220,7 +220,3 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="another number of epochs than the recipe's")
     parser.add_argument("--users", type=int, help="only the first users: a quick look, not the benchmark")
     return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,5 @@
 """`python -m benchmarks.decode`."""
 
-from benchmarks.decode.run.run import main
+from benchmarks.decode.run import main
 
 main()

@@ -277,7 +277,3 @@ def main() -> None:
         draw(extra["ladder"], Path("decode.png"))
     extra["settings"]["load_after"] = os.getloadavg()
     report("decode", figures, extra)
-
-
-if __name__ == "__main__":
-    main()

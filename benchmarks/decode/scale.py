@@ -5,6 +5,7 @@ Shapes: B requests, N ads, T levels.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import subprocess
@@ -118,7 +119,7 @@ def trie_25m(repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
 
 def _apart(name: str) -> tuple[dict[str, float], dict[str, Any]]:
     """Run one job in a process of its own, so that its peak memory is its own."""
-    command = [sys.executable, "-m", "benchmarks.decode.scale", name]
+    command = [sys.executable, "-m", "benchmarks.decode_scale", name]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(answer.stdout.strip().splitlines()[-1]), {}
 
@@ -159,6 +160,10 @@ def _trie_25m() -> dict[str, float]:
     return figures | {"trie_25m_search_ms": whole * 1000, "trie_25m_constraint_ms": constraint_.seconds * 1000}
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Child process: run one job; print its figures as JSON."""
+    jobs = {"paper": _paper, "trie_25m": _trie_25m}
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("job", choices=sorted(jobs))
     torch.set_num_threads(1)
-    print(json.dumps({"paper": _paper, "trie_25m": _trie_25m}[sys.argv[1]]()))
+    print(json.dumps(jobs[parser.parse_args().job]()))

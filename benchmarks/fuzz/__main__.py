@@ -1,5 +1,5 @@
 """`python -m benchmarks.fuzz`."""
 
-from benchmarks.fuzz.run.run import main
+from benchmarks.fuzz.run import main
 
 main()

@@ -186,7 +186,3 @@ def main() -> None:
     growth_mib, alive = figures["fuzz_memory_growth_mib"], not figures["fuzz_dead_processes"]
     healthy = alive and figures["fuzz_good_request_after"] and growth_mib < MOST_GROWTH_MIB
     raise SystemExit(0 if healthy and not wrong else 1)
-
-
-if __name__ == "__main__":
-    main()

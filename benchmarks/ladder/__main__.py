@@ -1,5 +1,5 @@
 """`python -m benchmarks.ladder`."""
 
-from benchmarks.ladder.run.run import main
+from benchmarks.ladder.run import main
 
 main()

@@ -161,7 +161,3 @@ def _picture(path: str, height: float) -> Iterator[Any]:
     yield figure.subplots()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
-
-
-if __name__ == "__main__":
-    main()

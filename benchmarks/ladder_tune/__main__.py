@@ -1,5 +1,5 @@
 """`python -m benchmarks.ladder_tune`."""
 
-from benchmarks.ladder_tune.run.run import main
+from benchmarks.ladder_tune.run import main
 
 main()

@@ -59,7 +59,3 @@ def weighed(name: str, factor: float) -> Row:
     weight = SCALES[name] * factor
     settings["objectives.preference"] = {**settings["objectives.preference"], "weight": weight}
     return replace(row, name=f"{name}_{weight:g}", settings=tuple(settings.items()))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,5 @@
 """`python -m benchmarks.off_policy`."""
 
-from benchmarks.off_policy.run.run import main
+from benchmarks.off_policy.run import main
 
 main()

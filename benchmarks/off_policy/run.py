@@ -50,7 +50,3 @@ def main() -> None:
                         f"{campaign}_{name}_hi": estimate.high}  # fmt: skip
             covered.append(estimate.covers(truth))
     report("off_policy", {**figures, "covered_share": float(np.mean(covered))})
-
-
-if __name__ == "__main__":
-    main()

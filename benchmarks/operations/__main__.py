@@ -1,5 +1,5 @@
 """`python -m benchmarks.operations`."""
 
-from benchmarks.operations.run.run import main
+from benchmarks.operations.run import main
 
 main()

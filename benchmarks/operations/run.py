@@ -3,13 +3,14 @@
     python -m benchmarks.operations
 
 Takes a CSV log of a shape that adbeam does not know to a served ad by the commands of docs/your-own-log.md
-(operations_own_log), then trains again and serves under load while a real Prometheus scrapes, and runs every panel's
+(own_log.py), then trains again and serves under load while a real Prometheus scrapes, and runs every panel's
 query. The reward model and a round of the online loop run on what those requests left. Needs `prometheus` on PATH.
 Writes operations.json, and adbeam-serving-spike.png: the serving dashboard during a ten-fold rise of the load.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,7 @@ SPIKE_SECONDS, SPIKE_DEADLINE_MS, SPIKE_SHARE, MAX_BASE_PER_SECOND = 30.0, 150.0
 
 def main() -> None:
     """Run everything and write the result file."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     folder = Path(tempfile.mkdtemp(prefix="adbeam-operations-"))
     try:
         commands, yaml_files = _tests(folder)
@@ -58,7 +60,8 @@ def main() -> None:
 
 def _tests(folder: Path) -> tuple[int, int]:
     """(commands of the documentation that parse, YAML files that their validators accept); stops on a failure."""
-    modules = ("test_docs_commands", "test_cluster_manifests", "test_cluster_checks", "test_docs_own_log")
+    modules = ("docs/test_docs_commands", "cluster/test_cluster_manifests", "cluster/test_cluster_checks",
+               "docs/test_docs_own_log")  # fmt: skip
     result = folder / "tests.xml"
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", f"--junitxml={result}", *(f"tests/unit/{name}.py" for name in modules)],
@@ -204,7 +207,3 @@ def _load(url: str, done: threading.Event) -> None:
             session.post(f"{url}/v1/events", json={"events": events})
         if place % 20 == 0:
             session.post(f"{url}/v1/ads", json={"count": -1})
-
-
-if __name__ == "__main__":
-    main()

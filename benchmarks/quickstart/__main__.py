@@ -1,5 +1,5 @@
 """`python -m benchmarks.quickstart`."""
 
-from benchmarks.quickstart.run.run import main
+from benchmarks.quickstart.run import main
 
 main()

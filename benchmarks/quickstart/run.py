@@ -152,7 +152,3 @@ def _ready(run: Path) -> tuple[Decoder, Any, list[tuple[int, ...]]]:
     widths = Config.load(CONFIG).decoding.widths
     context = recommender.contexts(judged_requests(prepared, "validation", DECODE_BATCH))
     return recommender.decoder, context, [widths] * DECODE_BATCH
-
-
-if __name__ == "__main__":
-    main()

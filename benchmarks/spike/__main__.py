@@ -1,5 +1,5 @@
 """`python -m benchmarks.spike`."""
 
-from benchmarks.spike.run.run import main
+from benchmarks.spike.run import main
 
 main()

@@ -272,7 +272,3 @@ def main() -> None:
             seconds = 60.0 if short else 180.0
             results.take("autoscale", autoscaling(Path(folder), given.port, seconds, results.tables))
     report("spike", results.figures, results.extra())
-
-
-if __name__ == "__main__":
-    main()

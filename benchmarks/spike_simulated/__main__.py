@@ -1,5 +1,5 @@
 """`python -m benchmarks.spike_simulated`."""
 
-from benchmarks.spike_simulated.run.run import main
+from benchmarks.spike_simulated.run import main
 
 main()

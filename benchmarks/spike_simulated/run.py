@@ -181,7 +181,3 @@ def main() -> None:
         for policy, row in tables[name].items():
             figures |= {f"trace_{name}_{policy}_{key}": row[key] for key in ("in_deadline", "value")}
     report("spike_simulated", figures, {"settings": world.model_dump(), "tables": tables})
-
-
-if __name__ == "__main__":
-    main()

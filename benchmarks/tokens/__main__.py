@@ -1,5 +1,5 @@
 """`python -m benchmarks.tokens`."""
 
-from benchmarks.tokens.run.run import main
+from benchmarks.tokens.run import main
 
 main()

@@ -178,7 +178,3 @@ def _options() -> argparse.Namespace:
     if unknown := set(options.parts) - set(names):
         parser.error(f"unknown parts {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
     return options
-
-
-if __name__ == "__main__":
-    main()

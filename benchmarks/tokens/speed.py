@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -74,7 +75,7 @@ def end_to_end(rows: int, workers: int) -> tuple[float, float]:
         print(f"writing {rows} vectors", flush=True)
         _write_vectors(rows, folder / "vectors")
         print(f"assigning {rows} vectors with {workers} actors", flush=True)
-        command = [sys.executable, "-m", "benchmarks.tokens.speed", str(folder), str(workers)]
+        command = [sys.executable, "-m", "benchmarks.tokens_speed", str(folder), str(workers)]
         answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         result = json.loads(answer.stdout.splitlines()[-1])
     finally:
@@ -113,11 +114,15 @@ def _write_vectors(rows: int, folder: Path) -> None:
 
 def main() -> None:
     """Child process: assign FOLDER/vectors with WORKERS actors; print seconds and peak memory as JSON."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("workers", type=int)
+    given = parser.parse_args()
+    folder, workers = given.folder, given.workers
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine is slow, not broken
     os.environ.setdefault("RAY_worker_niceness", "0")  # faiss is timed at the niceness of this process too
     import ray
 
-    folder, workers = Path(sys.argv[1]), int(sys.argv[2])
     ray.init(
         num_cpus=workers + 1, object_store_memory=768 << 20, include_dashboard=False, log_to_driver=False,
         runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **FREES}},
@@ -128,7 +133,3 @@ def main() -> None:
     rows = sum(pq.ParquetFile(path).metadata.num_rows for path in (folder / "sids").glob("*.parquet"))
     ray.shutdown()
     print(json.dumps({"seconds": seconds, "peak_gib": memory.peak_bytes / 2**30, "rows": rows}))
-
-
-if __name__ == "__main__":
-    main()

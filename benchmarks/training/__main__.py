@@ -1,5 +1,5 @@
 """`python -m benchmarks.training`."""
 
-from benchmarks.training.run.run import main
+from benchmarks.training.run import main
 
 main()

@@ -5,6 +5,7 @@ python -m benchmarks.training_memory SIZE STAGE RANK WORLD STORE    (one process
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -25,7 +26,7 @@ RETURN_FREED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65
 def measure(size: str, stage: int, world: int) -> dict[str, Any]:
     """Peak GiB of each worker above what it held before the model was built, and the formula beside it."""
     with tempfile.TemporaryDirectory(prefix="adbeam-memory-") as folder:
-        command = [sys.executable, "-m", "benchmarks.training.memory", size, str(stage)]
+        command = [sys.executable, "-m", "benchmarks.training_memory", size, str(stage)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", **RETURN_FREED}
         workers = [
             subprocess.Popen(
@@ -67,7 +68,13 @@ def formula_bytes(parameters: int, stage: int, world: int) -> float:
 
 def main() -> None:
     """One worker of the group."""
-    size, stage, rank, world, store = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("size", choices=REQUESTS)
+    for name in ("stage", "rank", "world"):
+        parser.add_argument(name, type=int)
+    parser.add_argument("store")
+    given = parser.parse_args()
+    size, stage, rank, world, store = given.size, given.stage, given.rank, given.world, given.store
     import psutil
     import torch
     import torch.distributed as dist
@@ -121,7 +128,3 @@ def _peak_bytes() -> int:
     """The most that this process was resident with (VmHWM)."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
-if __name__ == "__main__":
-    main()

@@ -209,7 +209,7 @@ def _padding(stream: Any, row_format: Any, steps: int) -> float:
 def _child(name: str, **arguments: Any) -> Part:
     print(f"{name} {arguments}", flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "DS_ACCELERATOR": "cpu"}
-    command = [sys.executable, "-m", "benchmarks.training.run", name, json.dumps(arguments)]
+    command = [sys.executable, "-m", "benchmarks.training", name, json.dumps(arguments)]
     answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     found = json.loads(answer.stdout.splitlines()[-1])
     print(f"  {found}", flush=True)
@@ -241,7 +241,3 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows-of", type=Path, help="a training_rows folder whose padding is measured")
     parser.add_argument("--keep", type=Path, default=Path("runs/benchmark-training"))
     return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()

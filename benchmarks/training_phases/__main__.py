@@ -1,5 +1,5 @@
 """`python -m benchmarks.training_phases`."""
 
-from benchmarks.training_phases.run.run import main
+from benchmarks.training_phases.run import main
 
 main()

@@ -106,7 +106,3 @@ def _engine_step(clock: Clock, engine: Any, batch: Any, job: Any) -> None:
             clip_gradients(engine.module, job.training.gradient_clipping)
     with clock("deepspeed_optimizer"):
         engine.step()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,5 @@
 """`python -m benchmarks.value_offline`."""
 
-from benchmarks.value_offline.run.run import main
+from benchmarks.value_offline.run import main
 
 main()

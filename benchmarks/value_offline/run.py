@@ -209,7 +209,3 @@ def _put_in_force(start: Path, config: Config) -> None:
     if not target.is_dir():
         shutil.copytree(start / "bundle", target)
     point_current(target.parent, version)
-
-
-if __name__ == "__main__":
-    main()

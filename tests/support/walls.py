@@ -8,7 +8,7 @@ checking count: they are arrows all the same.
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,17 +136,25 @@ def _circles(edges: Sequence[tuple[str, str, Arrow]]) -> list[list[Arrow]]:
     return list(parts.values())
 
 
+def files_in(folders: Iterable[Path]) -> dict[Path, int]:
+    """How many Python files stand in each folder under these."""
+    return Counter(path.parent for path in _python(folders))
+
+
+def lines_of(folders: Iterable[Path]) -> dict[Path, int]:
+    """How many lines each Python file under these folders has."""
+    return {path: len(path.read_text(encoding="utf-8").splitlines()) for path in _python(folders)}
+
+
 def crowded(folders: Iterable[Path], most: int = MOST_FILES) -> list[str]:
     """Folders with more than `most` Python files."""
-    counts: dict[Path, int] = defaultdict(int)
-    for path in _python(folders):
-        counts[path.parent] += 1
+    counts = files_in(folders)
     return [f"{folder}: {count} Python files, at most {most}" for folder, count in counts.items() if count > most]
 
 
 def long(folders: Iterable[Path], most: int = MOST_LINES) -> list[str]:
     """Files with more than `most` lines."""
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in _python(folders)}
+    lengths = lines_of(folders)
     return [f"{path}:{most + 1}: {length} lines, at most {most}" for path, length in lengths.items() if length > most]
 
 
