@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,11 +32,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def served(widths: list[int] | None = FULL, source: str = "model", rung: int | None = 0) -> web.Response:
-    answer = {
+    return web.json_response(answer_of(widths, source, rung))
+
+
+def answer_of(widths: list[int] | None = FULL, source: str = "model", rung: int | None = 0) -> dict[str, Any]:
+    served = {
         "model_version": "v1", "rung": rung, "widths": widths, "full_widths": FULL, "degraded": source != "model",
         "source": source, "queue_ms": 1.0, "decode_ms": 2.0,
     }  # fmt: skip
-    return web.json_response({"ads": [], "served": answer})
+    return {"ads": [], "served": served}
 
 
 @asynccontextmanager
@@ -148,7 +153,7 @@ async def test_only_a_connection_closed_before_a_reply_is_tried_again() -> None:
         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         await reader.readexactly(length)
         if tries == 2:
-            body = json.dumps({"served": json.loads(served().body)["served"]}).encode()
+            body = json.dumps({"served": answer_of()["served"]}).encode()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
         elif tries == 3:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
@@ -172,7 +177,7 @@ async def test_what_a_kept_connection_broke_is_tried_on_a_new_one() -> None:
     async def raw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}")
         await asyncio.sleep(0.05)
-        body = json.dumps({"served": json.loads(served().body)["served"]}).encode()
+        body = json.dumps({"served": answer_of()["served"]}).encode()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         with suppress(asyncio.IncompleteReadError):
             await reader.readuntil(b"}")
@@ -276,7 +281,7 @@ async def test_a_load_test_reports_the_parts_of_a_step_as_a_page(tmp_path: Path)
         "shape: {kind: step, rate_per_second: 50, seconds: 0.2, factor: 3, step_seconds: 0.2}\n"
     )
     async with server(handler) as target:
-        overrides = {"users": tmp_path / "users.parquet", "report": tmp_path / "out" / "load.html"}
+        overrides: dict[str, Any] = {"users": tmp_path / "users.parquet", "report": tmp_path / "out" / "load.html"}
         overrides |= {"target.url": target.url, "target.deadline_ms": 10_000, "target.timeout_ms": 10_000}
         config = read_load_test(tmp_path / "load.yaml", overrides)
         run, figures = await asyncio.to_thread(load_test, config)

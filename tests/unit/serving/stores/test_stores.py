@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -304,7 +305,7 @@ def test_a_fill_whose_lock_ran_out_counts_nothing_twice(redis_url: str) -> None:
     assert two.conversions(1)[0] == {"i1": 1}
 
 
-def ad_conversion(number: int, item: str, hour: int, **changes: object) -> Event:
+def ad_conversion(number: int, item: str, hour: int, **changes: Any) -> Event:
     return event(number, timestamp=hour * HOUR_MS + number, item_id=item, item_kind="ad", **changes)
 
 
