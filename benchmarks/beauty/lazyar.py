@@ -102,7 +102,7 @@ class LazyARRow:
     def wide_beams(self) -> dict[str, float]:
         """Validation metrics of some users, at the row's beams and far wider ones."""
         users, model = self.data.validation_users[::WIDE_SHARE], self.fit.best_model()
-        found = {}
+        found: dict[str, float] = {}
         for name, widths in (("as_is", WIDTHS), ("wide", WIDE)):
             metrics = self._metrics(model, "validation", users, False, widths)
             found |= {f"{name}_{key}": value for key, value in metrics.items()}

@@ -129,14 +129,14 @@ class HuggingFace:
 
         self.config, self.beams, V = config, beams, config.codebooks[0]
         assert all(size == V for size in config.codebooks)
-        shape = T5Config(
-            vocab_size=self.FIRST_TOKEN + V * config.levels, d_model=config.width, d_kv=config.head_width,
-            d_ff=config.ffn_multiple * config.width, num_heads=config.heads, num_layers=config.layers,
-            num_decoder_layers=config.layers, dropout_rate=0.0, pad_token_id=0, eos_token_id=1,
-            decoder_start_token_id=0,
-        )  # fmt: skip
+        shape: dict[str, Any] = {
+            "vocab_size": self.FIRST_TOKEN + V * config.levels, "d_model": config.width, "d_kv": config.head_width,
+            "d_ff": config.ffn_multiple * config.width, "num_heads": config.heads, "num_layers": config.layers,
+            "num_decoder_layers": config.layers, "dropout_rate": 0.0, "pad_token_id": 0, "eos_token_id": 1,
+            "decoder_start_token_id": 0,
+        }  # fmt: skip
         torch.manual_seed(0)
-        self.model = T5ForConditionalGeneration(shape).eval()
+        self.model = T5ForConditionalGeneration(T5Config(**shape)).eval()
         self.trie = Trie.build(sids_NT, config.codebooks)
         self.allowed: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for sid in self.trie.sids().tolist():

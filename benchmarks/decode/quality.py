@@ -57,12 +57,13 @@ def precision(repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
     reference = _decode(exact, context, FULL)
     figures: dict[str, float] = {}
     jobs = {"float32": decoding(exact, 8, FULL)}
-    for name, options in (
-        ("bf16", {"precision": "bfloat16"}),
-        ("int8", {"precision": "int8"}),
-        ("compiled", {"compiled": True}),
-    ):
-        decoder = Decoder(model, trie, order_by="log_probability", **options)  # type: ignore[arg-type]
+    variants: dict[str, dict[str, Any]] = {
+        "bf16": {"precision": "bfloat16"},
+        "int8": {"precision": "int8"},
+        "compiled": {"compiled": True},
+    }
+    for name, options in variants.items():
+        decoder = Decoder(model, trie, order_by="log_probability", **options)
         found = _decode(decoder, context, FULL)
         recall = np.mean([_overlap(a.sids_nT, b.sids_nT) for a, b in zip(reference, found, strict=True)])
         figures[f"{name}_recall_delta"] = float(recall) - 1

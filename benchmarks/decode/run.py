@@ -15,11 +15,12 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -64,13 +65,8 @@ def catalogue(ads: int = 1_000_000) -> Trie:
 @contextmanager
 def top_k_in_one_stage(on: bool) -> Any:
     """Search without the pre-cut."""
-    kept = constraint.top_k
-    if on:
-        constraint.top_k = one_stage_top_k
-    try:
+    with patch.object(constraint, "top_k", one_stage_top_k) if on else nullcontext():
         yield
-    finally:
-        constraint.top_k = kept
 
 
 def ladder(repeats: int) -> tuple[Figures, dict[str, Any]]:

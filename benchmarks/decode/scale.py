@@ -81,11 +81,11 @@ def filters(repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
                     share, sizes = _share(decoder, batch, widths, given, repeats)
                     row = {"blocked": blocked, "form": form, "batch": batch, "widths": widths, "updated": updated}
                     table.append(row | {"share": share, "ads_returned": min(sizes), "asked": widths[-1]})
-    for row in table:
-        name = f"filter_share_{'list' if row['form'] == 'list' else format(100 * row['blocked'], 'g')}"
-        name += ("" if row["batch"] == 8 else "_b1") + ("" if row["widths"] == FULL else "_by_level")
-        figures[name] = max(row["share"], figures.get(name, 0.0))
-    figures["filter_ads_missing"] = sum(row["asked"] - row["ads_returned"] for row in table)
+    for line in table:
+        name = f"filter_share_{'list' if line['form'] == 'list' else format(100 * line['blocked'], 'g')}"
+        name += ("" if line["batch"] == 8 else "_b1") + ("" if line["widths"] == FULL else "_by_level")
+        figures[name] = max(line["share"], figures.get(name, 0.0))
+    figures["filter_ads_missing"] = sum(line["asked"] - line["ads_returned"] for line in table)
     return figures, {"filters": table}
 
 

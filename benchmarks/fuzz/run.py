@@ -52,7 +52,7 @@ SPLICES = (
     b"null", b"-1", b"1e999", b"NaN", b"[]", b"{}", b'""', b'"\\u0000"', b'"\\ud800"', b"\xff", b"\x00", b"[" * 300,
     b"9" * 400, b'{"count":', b"true", b",", b'"', b"\\", b"\r\n\r\n", b"\xef\xbb\xbf", b"1" + b"0" * 25,
 )  # fmt: skip
-VALUES = (
+VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 1 << 70, 1.5, 1e300, "", "x" * 5000, "\x00", "né", [], {}, [[[]]], {"a": {}}, "1", "nan",
 )  # fmt: skip
 

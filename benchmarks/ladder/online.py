@@ -55,7 +55,7 @@ def play_online(
     frozen = Recommender.of(load_bundle(bundles), order_by=row.order_by, include_paused=True)
     shards = PreparedLog.open(work_dir.prepared, verify=False).sequences()
     feed = Feed(Market(world), audience_of([s for shard in shards for s in read_sequences(shard)]), config.work_dir)
-    table = []
+    table: list[dict[str, Any]] = []
     for number in range(rounds):
         day = bench.market.days + number
         bundle = load_bundle(bundles)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ladder.market import Bench
-from benchmarks.ladder.rows import ROWS, named
+from benchmarks.ladder.rows import ROWS, Row, named
 from benchmarks.ladder.run import interval, rspo_gains
 from benchmarks.ladder_tune.run import weighed
 from benchmarks.value_offline.run import paired_interval
@@ -44,7 +44,7 @@ def test_intervals_over_requests_are_paired() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_every_row_is_a_configuration_and_builds_on_one_of_its_shape(row, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_every_row_is_a_configuration_and_builds_on_one_of_its_shape(row: Row, tmp_path: Path) -> None:
     bench = Bench(tmp_path, 0, 10, 5, 10)
     config = bench.config(row)
     if row.goes_on:

@@ -66,7 +66,7 @@ def prepare(folder: Path) -> dict[str, Any]:
     """A `small` bundle with random weights and users with histories; the ServingConfig args that go with them."""
     model = small()
     sids = random_sids(ADS, model.codebooks)
-    rows = {name: [None] * ADS for name in CATALOGUE_SCHEMA.names}
+    rows: dict[str, list[Any]] = {name: [None] * ADS for name in CATALOGUE_SCHEMA.names}
     rows |= {
         "item_id": [f"ad{row}" for row in range(ADS)], "title": [f"Ad {row}" for row in range(ADS)],
         "kind": ["ad"] * ADS, "status": ["active"] * ADS, "ecpm": [1.0] * ADS, "price": [1.0] * ADS,

@@ -54,9 +54,9 @@ def main() -> None:
     for name, run in parts.items():
         found[name] = _once(options.keep / f"{name}.json", name, run, fresh=options.fresh)
     figures = {key: value for part in found.values() for key, value in part["figures"].items()}
-    rates = [figures.get(name) for name in ("assign_e2e_vectors_per_second", "assign_faiss_vectors_per_second")]
-    if all(rates):
-        figures["assign_e2e_vs_faiss"] = rates[0] / rates[1]
+    ours, theirs = (figures.get(f"assign_{name}_vectors_per_second") for name in ("e2e", "faiss"))
+    if ours and theirs:
+        figures["assign_e2e_vs_faiss"] = ours / theirs
     cells = [value for key, value in figures.items() if key.startswith("largest_cell") and key.endswith("_mg_mr")]
     if cells:
         figures["largest_cell_over_mean"] = max(cells)

@@ -88,7 +88,7 @@ def _faiss_quantizer(ours: RQKMeans) -> faiss.ResidualQuantizer:
     bits = faiss.UInt64Vector()
     for level in ours.levels:
         bits.push_back(len(level.centroid_VE).bit_length() - 1)
-    theirs = faiss.ResidualQuantizer(FEATURES, bits)
+    theirs = faiss.ResidualQuantizer(FEATURES, bits)  # type: ignore[call-overload]  # takes no list, as its stub says
     theirs.is_trained, theirs.max_beam_size = True, 1
     flat = np.concatenate([level.centroid_VE for level in ours.levels]).ravel()
     faiss.copy_array_to_vector(flat, theirs.codebooks)

@@ -86,7 +86,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     import_deepspeed()
-    dist.init_process_group("gloo", store=dist.FileStore(store, world), rank=rank, world_size=world)
+    files = dist.FileStore(store, world)  # type: ignore[attr-defined]
+    dist.init_process_group("gloo", store=files, rank=rank, world_size=world)
     config = config_of(size, Path("."), zero_stage=stage, workers=world)
     from adbeam.objectives.ecpm import EcpmBuckets
     from adbeam.training.data.batches import BatchMaker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import to_json
@@ -41,6 +42,9 @@ class EchoService:
 
     async def change_ads(self, request: AdChanges) -> bytes:
         return to_json({"last": len(request.changes), "ads": []})
+
+    async def path(self, sid: Sequence[int]) -> bytes:
+        return to_json({"sid": list(sid), "steps": []})
 
     def health(self) -> str | None:
         return self.fault

@@ -105,7 +105,7 @@ def _user_events(user: str, items: list[dict[str, Any]], visits: int, rng: np.ra
     popularity = 1 / np.arange(1, len(pool) + 1)
     popularity /= popularity.sum()
     bought: list[dict[str, Any]] = []
-    rows = []
+    rows: list[dict[str, Any]] = []
     days = np.sort(rng.uniform(0, DAYS, size=visits))
     for visit, day in enumerate(days):
         moment = START_MS + int(day * DAY_MS)

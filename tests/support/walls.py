@@ -163,8 +163,9 @@ def foreign(folder: Path, package: str) -> list[str]:
     wrong = []
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             wrong += [f"{path}:{node.lineno}: imports {name}" for name in names if name.split(".")[0] == package]
     return wrong
 

@@ -5,16 +5,22 @@ Shapes: B requests, n semantic IDs, T levels, W = n sequences of one chunk, K eC
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from adbeam.features.batch import ContextBatch
 from adbeam.model.context import ContextState
 from adbeam.model.lazyar import LazyAR
+from adbeam.model.mtp import MtpDecoder
 
 
 @torch.inference_mode()
-def score_all(model: LazyAR, context: ContextBatch, sids_nT: Tensor, chunk: int = 512) -> tuple[Tensor, Tensor]:
+def score_all(
+    model: LazyAR | MtpDecoder, context: ContextBatch, sids_nT: Tensor, chunk: int = 512
+) -> tuple[Tensor, Tensor]:
     """(log p(SID | X) [B, n] in nats, p(eCPM bucket | SID, X) [B, n, K]), normalised over full codebooks."""
     model.eval()
     state = model.encode(context)
@@ -23,20 +29,25 @@ def score_all(model: LazyAR, context: ContextBatch, sids_nT: Tensor, chunk: int 
     return torch.cat([log_p for log_p, _ in parts], dim=1), torch.cat([ecpm for _, ecpm in parts], dim=1)
 
 
-def brute_force(model: LazyAR, context: ContextBatch, sids_nT: Tensor, chunk: int = 512) -> tuple[Tensor, Tensor]:
+def brute_force(
+    model: LazyAR | MtpDecoder, context: ContextBatch, sids_nT: Tensor, chunk: int = 512
+) -> tuple[Tensor, Tensor]:
     """(log-probabilities in falling order [B, n], their semantic IDs [B, n, T])."""
     log_p_Bn, _ = score_all(model, context, sids_nT, chunk)
     value, place = log_p_Bn.sort(dim=1, descending=True, stable=True)
     return value, sids_nT[place]
 
 
-def _score(model: LazyAR, state: ContextState, trunk_BTD: Tensor, sids_nT: Tensor) -> tuple[Tensor, Tensor]:
+def _score(
+    model: LazyAR | MtpDecoder, state: ContextState, trunk_BTD: Tensor, sids_nT: Tensor
+) -> tuple[Tensor, Tensor]:
     B, (n, T) = len(trunk_BTD), sids_nT.shape
+    step: Callable[..., tuple[Tensor, Any]] = model.step  # each takes back the state that it gave
     cache, total_Bn = None, torch.zeros(B, n)
     for level in range(T + 1):
         code_BW = None if level == 0 else sids_nT[:, level - 1].expand(B, n)
         parent_BW = torch.zeros(B, n, dtype=torch.long) if level == 1 else None
-        h_BWD, cache = model.step(level, trunk_BTD, state, code_BW, parent_BW, cache)
+        h_BWD, cache = step(level, trunk_BTD, state, code_BW, parent_BW, cache)
         logits = model.head(level, h_BWD)
         if level < T:
             path_BQt = sids_nT[:, :level].expand(B, n, level) if level else sids_nT[:1, :0].expand(B, 1, 0)

@@ -45,7 +45,8 @@ class Replica:
 
 def random_updates(number: int, sids: list[Sid]) -> list[AdUpdate]:
     """Each ad is inserted at a new SID, or removed when it is there."""
-    random, there, updates = np.random.default_rng(0), set(), []
+    random, updates = np.random.default_rng(0), []
+    there: set[int] = set()
     for _ in range(number):
         row = STEADY + int(random.integers(CHURNING))
         if row in there:
@@ -110,6 +111,7 @@ def test_no_live_ad_is_missing_and_no_dead_one_is_shown(changes: int, tmp_path: 
 def _apply(live: dict[int, Sid], updates: list[AdUpdate]) -> None:
     for update in updates:
         if update.operation == "insert":
+            assert update.sid is not None
             live[int(update.item_id)] = update.sid
         else:
             del live[int(update.item_id)]
@@ -121,7 +123,7 @@ def _swap(log: SqliteUpdateLog, old: Replica, decoder: Decoder) -> tuple[Replica
     index = SidIndex.from_table(table)
     trie = Trie.build([(0, 0, 0)], CONFIG.codebooks)
     trie.remove(0)
-    live = {int(item_id): index.sid(item_id) for item_id in index.item_ids}
+    live = {int(item_id): sid for item_id in index.item_ids if (sid := index.sid(item_id)) is not None}
     for row, sid in live.items():
         trie.insert(row, sid)
     new = Replica(log, index, trie, watermark)

@@ -96,7 +96,7 @@ def test_ads_come_and_go_on_every_replica_and_survive_a_model_swap(fleet: Fleet)
         for number in range(5):
             receipt = fleet.change(PORTS[number % 2], "insert", f"new{number}", price=number + 1.0)
             assert receipt["last"] == number + 1 and len(receipt["ads"][0]["sid"]) == 3
-            delays.append(fleet.until(lambda ads, name=f"new{number}": name in ads))
+            delays.append(fleet.until({f"new{number}"}.issubset))
         assert median(delays) < 1.0
         fleet.change(PORTS[0], "pause", "new0")
         fleet.change(PORTS[1], "remove", "ad0")

@@ -63,8 +63,10 @@ def test_vectors_made_elsewhere_stream_from_parquet_to_parquet(ray_session: None
 def test_swing_by_actors_equals_swing_here(ray_session: None) -> None:
     random = np.random.default_rng(0)
     chosen_UN = user_items(np.repeat(np.arange(100), 10), random.integers(0, 60, 1000), 60, max_items=10)
-    settings = {"alpha": 1.0, "neighbours": 5, "items_per_range": 16}
-    here, there = (list(swing_ranges(chosen_UN, workers=workers, **settings)) for workers in (0, 2))
+    here, there = (
+        list(swing_ranges(chosen_UN, alpha=1.0, neighbours=5, items_per_range=16, workers=workers))
+        for workers in (0, 2)
+    )
     assert [part.first for part in there] == [part.first for part in here] == [0, 16, 32, 48]
     for one, other in zip(here, there, strict=True):
         np.testing.assert_array_equal(one.item_RK, other.item_RK)

@@ -10,6 +10,7 @@ Prints {"worlds": [numbers of workers that wrote checkpoints]}.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def main() -> None:
     )
     second = cluster.add_node(num_cpus=NODE_CPUS, object_store_memory=200 << 20)
     cluster.wait_for_nodes()
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     end = kill_after_checkpoint if mode == "kill" else drain_after_steps
     ender = threading.Thread(target=end, args=(cluster, second, Path(config.work_dir)), daemon=True)
     ender.start()

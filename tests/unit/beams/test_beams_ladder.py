@@ -6,7 +6,7 @@ import pytest
 
 from adbeam.beams.config import LadderConfig
 from adbeam.beams.cost import BatchCost, CorrectedCost, beam_rows
-from adbeam.beams.ladder import Ladder, generate_schedules, quality_by_widths
+from adbeam.beams.ladder import Ladder, Widths, generate_schedules, quality_by_widths
 from adbeam.errors import UserError
 
 FULL = (32, 64, 128)
@@ -33,7 +33,9 @@ def test_a_short_final_level_is_never_widened_by_the_floor() -> None:
 
 
 def test_only_pareto_rungs_stay_and_cost_and_quality_fall_together() -> None:
-    quality = {FULL: 1.0, (16, 32, 128): 0.99, (32, 64, 64): 0.9, (16, 32, 64): 0.95, (4, 8, 16): 0.6, (8, 4, 16): 0.5}
+    quality: dict[Widths, float] = {
+        FULL: 1.0, (16, 32, 128): 0.99, (32, 64, 64): 0.9, (16, 32, 64): 0.95, (4, 8, 16): 0.6, (8, 4, 16): 0.5
+    }  # fmt: skip
     ladder = Ladder.build(FULL, COST, quality)
     assert [rung.widths for rung in ladder.rungs] == [FULL, (16, 32, 128), (16, 32, 64), (4, 8, 16)]
     assert ladder.full == 0

@@ -109,7 +109,8 @@ def test_a_follower_applies_every_operation_and_skips_what_it_cannot(tokenizer: 
     log.append([AdUpdate(operation="pause", item_id="unknown"), AdUpdate(operation="update", item_id="x", ecpm=7.0)])
     assert follower.poll() == 4 and follower.skipped == 1 and follower.watermark == 4
     sid = encode_ad(tokenizer, new_ad("x"))
-    assert index.items(sid) == ["x"] and index.entry("x").ecpm == 7.0 and index.item_ids == ["x"]
+    entry = index.entry("x")
+    assert index.items(sid) == ["x"] and entry and entry.ecpm == 7.0 and index.item_ids == ["x"]
     assert heard == [("x", sid), ("p", encode_ad(tokenizer, new_ad("p"))), ("x", sid)]
     log.append([AdUpdate(operation="resume", item_id="p"), AdUpdate(operation="remove", item_id="x")])
     assert follower.poll() == 2 and index.item_ids == ["p"]

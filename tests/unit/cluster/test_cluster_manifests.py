@@ -79,7 +79,7 @@ CORE = [(name, document) for name, document in DOCUMENTS if document["apiVersion
         ("v1", "apps", "networking.k8s.io", "batch")]  # fmt: skip
 
 
-def _each(documents: list[tuple[str, dict[str, Any]]]) -> Any:
+def _each(documents: list[tuple[str, dict[str, Any]]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("document", [pytest.param(value, id=name) for name, value in documents])
 
 

@@ -12,12 +12,12 @@ from tests.support.decoding_samples import CONFIG, catalogue, context_of, model_
 from adbeam.decoding import Decoder, Trie
 from adbeam.decoding.engines.buffers import Buffers, StepStore
 from adbeam.decoding.engines.context_reader import ContextReader
-from adbeam.decoding.engines.precision import Int8Linear, linear
+from adbeam.decoding.engines.precision import Int8Linear, Precision, linear
 from adbeam.decoding.engines.self_attention import compiled_or_plain
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.15), ("int8", 0.15)])
-def test_low_precision_stays_close_and_keeps_most_of_the_list(precision: str, tolerance: float) -> None:
+def test_low_precision_stays_close_and_keeps_most_of_the_list(precision: Precision, tolerance: float) -> None:
     model, trie, context = model_of(), Trie.build(catalogue(), CONFIG.codebooks), context_of(CONFIG, 6)
     reference = Decoder(model, trie, order_by="log_probability").decode(context, [(32, 768, 200)] * 6)
     low = Decoder(model, trie, order_by="log_probability", precision=precision).decode(context, [(32, 768, 200)] * 6)

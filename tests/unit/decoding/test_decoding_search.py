@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from tests.support.decoding_samples import CONFIG, assert_same_answer, catalogue, context_of, model_of, part
 
 from adbeam.decoding import Decoder, DecodeResult, ItemFilter, Trie, brute_force, score_all
+from adbeam.decoding.config import OrderBy
 from adbeam.errors import UserError
 from adbeam.features.batch import ContextBatch
 
@@ -75,12 +78,12 @@ def test_mixed_batch_equals_requests_apart() -> None:
 def test_order_follows_the_ecpm_step() -> None:
     model, trie = model_of(), Trie.build(catalogue(), CONFIG.codebooks)
     context, means = context_of(CONFIG, 3), torch.tensor([0.1, 0.3, 1.0, 3.0, 9.0, 30.0])
-    keys = {
+    keys: dict[OrderBy, Callable[[DecodeResult], torch.Tensor]] = {
         "log_probability": lambda r: r.log_probability_n,
         "expected_ecpm": lambda r: r.expected_ecpm_n,
         "expected_value": lambda r: r.log_probability_n.exp() * r.expected_ecpm_n,
     }
-    found = {}
+    found: dict[str, list[set[tuple[int, ...]]]] = {}
     for order_by, key in keys.items():
         for result in Decoder(model, trie, means, order_by).decode(context, [(8, 16, 32)] * 3):
             assert (key(result).diff() <= 1e-7).all()
@@ -116,9 +119,10 @@ def test_shared_attention_equals_replicated_attention() -> None:
     from adbeam.decoding.layout import Layout
 
     engine, context, W = LazyAREngine(model_of()), context_of(CONFIG, 2), 5
-    replicated = ContextBatch(*(
+    static, code, feature, mask = (
         x.repeat_interleave(W, 0) for x in (context.static_BF, context.code_BST, context.feature_BSC, context.mask_BS)
-    ))  # fmt: skip
+    )
+    replicated = ContextBatch(static, code, feature, mask)
     code_R = torch.randint(0, 32, (2 * W,))
     with torch.inference_mode():
         shared, copied = engine.begin(context), engine.begin(replicated)
@@ -148,7 +152,7 @@ def test_impossible_requests_are_named() -> None:
 def test_weights_that_are_no_numbers_never_give_an_ad() -> None:
     model = model_of()
     with torch.no_grad():
-        model.codes[1].weight[3] = float("nan")
+        model.get_parameter("codes.1.weight")[3] = float("nan")
     decoder = Decoder(model, Trie.build(catalogue(), CONFIG.codebooks))
     with pytest.raises(UserError, match="not finite"):
         decoder.decode(context_of(CONFIG, 1), [(8, 8, 8)])

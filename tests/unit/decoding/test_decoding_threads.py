@@ -20,7 +20,7 @@ def updated(sids_NT: np.ndarray) -> Trie:
     """A catalogue after 200 inserts, moves and removals."""
     trie, generator = Trie.build(sids_NT, CONFIG.codebooks), np.random.default_rng(5)
     for item in range(len(sids_NT), len(sids_NT) + 200):
-        trie.insert(item, generator.integers(0, CONFIG.codebooks))
+        trie.insert(item, generator.integers(0, CONFIG.codebooks).tolist())
         trie.remove(item - len(sids_NT))
     return trie
 
@@ -64,7 +64,7 @@ def test_all_threads_see_updates_and_another_trie() -> None:
 
 def test_an_error_in_a_thread_is_the_error_of_the_decode() -> None:
     model = model_of()
-    model.codes[1].weight.data[3] = float("nan")
+    model.get_parameter("codes.1.weight").data[3] = float("nan")
     decoder = Decoder(model, Trie.build(catalogue(), CONFIG.codebooks), threads=2)
     with pytest.raises(UserError, match="not finite"):
         decoder.decode(context_of(CONFIG, 2), [(8, 8, 8)] * 2)

@@ -146,8 +146,13 @@ def test_an_insert_is_seen_by_the_next_search_and_a_removal_too() -> None:
 
 def test_updates_from_other_threads_never_wait_for_a_search() -> None:
     trie = Trie.build([(0, 0, 0)], CODEBOOKS)
+
+    def insert() -> None:
+        for n in range(1, 50):
+            trie.insert(n, (n % 6, 0, 0))
+
     with trie.searching():
-        writer = threading.Thread(target=lambda: [trie.insert(n, (n % 6, 0, 0)) for n in range(1, 50)])
+        writer = threading.Thread(target=insert)
         writer.start()
         writer.join(timeout=5)
         assert not writer.is_alive()
@@ -188,7 +193,9 @@ def test_an_empty_row_of_the_catalogue_names_the_prefix() -> None:
         Decoder(LazyAR(MODEL), trie)
     trie = Trie.build([(1, 2, 3), (4, 0, 1)], CODEBOOKS)
     decoder = Decoder(LazyAR(MODEL), trie)
-    trie.levels[1].length[0] = 0
+    length = trie.levels[1].length
+    assert length is not None
+    length[0] = 0
     with pytest.raises(UserError, match=r"\(1, 2\)"):
         decoder.decode(context_of(MODEL, 1), [(6, 6, 6)])
 

@@ -6,9 +6,9 @@ import re
 import shlex
 from pathlib import Path
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from adbeam.cli.root import app
 
@@ -32,16 +32,16 @@ COMMANDS = [pytest.param(line, id=f"{path.relative_to(ROOT)}: {line}") for path,
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_the_command_parses(line: str) -> None:
-    command: click.Command = typer.main.get_command(app)
+    command = typer.main.get_command(app)
     words = shlex.split(line)[1:]
-    context = click.Context(command, info_name="adbeam")
-    while isinstance(command, click.Group):
+    context = typer.Context(command, info_name="adbeam")
+    while isinstance(command, TyperGroup) and words != ["--help"]:
         assert words and words[0] in command.commands, line
         command = command.commands[words.pop(0)]
-        context = click.Context(command, info_name=command.name, parent=context)
+        context = typer.Context(command, info_name=command.name, parent=context)
     try:
         command.parse_args(context, words)
-    except click.exceptions.Exit:
+    except typer.Exit:
         assert "--help" in line
 
 

@@ -21,7 +21,7 @@ def _blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def _write(path: Path, header: list[str], rows: list[list[object]]) -> None:
+def _write(path: Path, header: list[str], rows: list[list[str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(header)
@@ -37,7 +37,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     known = [line.split(",") for line in ads[1:]]
     known += [[f"X{number}", f"Item {number}", "hats", "East", str(5 + number)] for number in range(20)]
     start = datetime.datetime(2025, 3, 1)
-    rows: list[list[object]] = []
+    rows: list[list[str]] = []
     for visit in range(300):
         moment = start + datetime.timedelta(hours=visit * 2)
         bought = maker.choice(known)[0]

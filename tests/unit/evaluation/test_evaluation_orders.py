@@ -23,7 +23,7 @@ def test_lists_are_ordered_by_what_was_asked_and_the_table_says_so(tmp_path: Pat
     tokenize_market(world, tmp_path, config.model.codebooks)
     torch.manual_seed(0)
     means = [10.0**bucket for bucket in range(config.model.ecpm_buckets)]
-    publish_model(tmp_path, config, build_model(config.model).state_dict(), means, list(SCENES))
+    publish_model(tmp_path, config, build_model(config.model).state_dict(), means, tuple(SCENES))
     tables, target = {}, tmp_path / "evaluation" / "test"
     for order in ("log_probability", "expected_value"):
         asked = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"order_by": order})})

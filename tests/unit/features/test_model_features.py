@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ SPEC = FeatureSpec.of(CONFIG)
 START = 1_490_000_000_000 // DAY_MS * DAY_MS
 
 
-def history_of(items: list[int], hours: list[float]) -> History:
+def history_of(items: list[int], hours: Sequence[float] | np.ndarray) -> History:
     """Conversions of organic items whose codes are all the item's number."""
     count = len(items)
     return History(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -123,7 +124,11 @@ def test_a_sequence_file_is_left_last_out(tmp_path):
     (tmp_path / "log.txt").write_text("u1 i3 i1 i2 i3\nu2 i1 i2 i4\n\nu3 i9\nu4\n")
     (tmp_path / "items.csv").write_text("id,words\n" + "".join(f"i{number},thing {number}\n" for number in range(1, 5)))
     items = {"path": str(tmp_path / "items.csv"), "columns": {"item_id": "id", "title": "words"}}
-    settings = {"source": "sequences", "sequences": {"path": str(tmp_path / "log.txt")}, "max_quarantined": 0.5}
+    settings: dict[str, Any] = {
+        "source": "sequences",
+        "sequences": {"path": str(tmp_path / "log.txt")},
+        "max_quarantined": 0.5,
+    }
     with_items = settings | {"sequences": settings["sequences"] | {"items": items}}
     prepared = _run(tmp_path / "with", with_items)
     assert prepared.account["reasons"] == {"item_id is empty": 1, "item not in catalogue": 1}
@@ -284,5 +289,6 @@ def test_settings_that_cannot_be_meant_are_refused(settings, message):
 
 def test_moments_are_dates_texts_or_milliseconds():
     texts = LogsConfig.parse({"split": {"validation_from": "2017-10-02T04:00:00Z", "test_from": "2017-10-16"}}).split
+    assert texts is not None
     assert texts.validation_from == 1_506_916_800_000
     assert texts.test_from == 1_508_112_000_000

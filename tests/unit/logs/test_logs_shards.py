@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +18,12 @@ LAST_OUT = SplitConfig(by="leave_last_out")
 
 
 def _event(user: str, moment: int, item: str = "a", **changes) -> dict:
-    base = {"event_id": f"{user}-{moment}-{item}", "request_id": f"r{moment}", "item_kind": "ad", "scene": "feed"}
+    base: dict[str, Any] = {
+        "event_id": f"{user}-{moment}-{item}",
+        "request_id": f"r{moment}",
+        "item_kind": "ad",
+        "scene": "feed",
+    }
     base |= {"user_id": user, "timestamp": moment, "item_id": item, "action": "conversion", "price": 2.0}
     return {**dict.fromkeys(EVENT_SCHEMA.names), **base, **changes}
 

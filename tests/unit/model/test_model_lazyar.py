@@ -97,7 +97,7 @@ def test_no_lazy_layer_is_the_plain_decoder() -> None:
             for index, block in enumerate(model.blocks):
                 x, _ = block(x, *only.layers[index], only.bias(visible))
             for t in range(3):
-                logits = F.linear(model.norm(x[0, 0, t]), model.codes[t].weight)
+                logits = F.linear(model.norm(x[0, 0, t]), model.get_parameter(f"codes.{t}.weight"))
                 nll[b, m] -= F.log_softmax(logits, dim=-1)[code[t]]
     torch.testing.assert_close(model.train_losses(batch)["sid"][:, 0], nll, atol=1e-4, rtol=1e-4)
 
@@ -209,7 +209,7 @@ def test_a_path_is_embedded_as_in_the_history() -> None:
     assert (tables[SMALL.prefix_buckets :] - path_only).abs().sum(-1).min() < 1e-5
     prefix_only = model.embed_previous(code[:2]) - plain.embed_previous(code[:2])
     assert (tables[: SMALL.prefix_buckets] - prefix_only).abs().sum(-1).min() < 1e-5
-    assert torch.equal(model.embed_previous(code[:1]), model.codes[0].weight[3])
+    assert torch.equal(model.embed_previous(code[:1]), model.get_parameter("codes.0.weight")[3])
 
 
 def test_chosen_columns_of_a_head_equal_the_whole_head() -> None:

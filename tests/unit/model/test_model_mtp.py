@@ -68,7 +68,7 @@ def test_later_steps_cost_one_block_and_have_weights_of_their_own() -> None:
     lazy = LazyAR(CONFIG)
     assert parameter_count(model) > parameter_count(lazy)
     assert len(model.extra) == len(CONFIG.codebooks)
-    model.extra[1].ffn.out.weight.data.add_(1.0)
+    model.get_parameter("extra.1.ffn.out.weight").data.add_(1.0)
     state = model.encode(context_of(model.config, 2))
     with torch.no_grad():
         again = model_of()

@@ -109,7 +109,7 @@ def test_lists_without_a_signal() -> None:
     loss, signal = rspo_loss(ListBatch(policy, torch.full((3, 3), NAN), reward, mask), RspoConfig())
     loss.sum().backward()
     assert signal.tolist() == [False, False, False] and loss.tolist() == [0, 0, 0]
-    assert not policy.grad.any()
+    assert policy.grad is not None and not policy.grad.any()
 
 
 def test_extreme_rewards_stay_finite() -> None:
@@ -118,6 +118,7 @@ def test_extreme_rewards_stay_finite() -> None:
     mask = torch.ones(1, 6, dtype=torch.bool)
     loss, _ = rspo_loss(ListBatch(policy, torch.zeros(1, 6), reward, mask), RspoConfig(beta=1.0))
     loss.sum().backward()
+    assert policy.grad is not None
     assert torch.isfinite(loss).all() and torch.isfinite(policy.grad).all() and policy.grad.any()
 
 
@@ -127,9 +128,10 @@ def test_padding_changes_nothing() -> None:
     alone, _ = rspo_loss(lists, config)
     pad = torch.full((4, 3), 7.0)
     mask = torch.cat([lists.mask_BN, torch.zeros(4, 3, dtype=torch.bool)], dim=1)
-    wide = ListBatch(
-        *(torch.cat([x, pad], dim=1) for x in (lists.policy_BN, lists.reference_BN, lists.reward_BN)), mask
+    policy, reference, reward = (
+        torch.cat([x, pad], dim=1) for x in (lists.policy_BN, lists.reference_BN, lists.reward_BN)
     )
+    wide = ListBatch(policy, reference, reward, mask)
     torch.testing.assert_close(rspo_loss(wide, config)[0], alone)
 
 

@@ -55,10 +55,10 @@ def test_grpo_follows_the_advantage_until_the_clip() -> None:
     reward = torch.tensor([[1.0, 2.0, 3.0]])
     policy = torch.zeros(1, 3, requires_grad=True)
     grpo_loss(policy, generation, reward, ALL).sum().backward()
-    assert policy.grad[0, 0] > 0 and policy.grad[0, 2] < 0
+    assert policy.grad is not None and policy.grad[0, 0] > 0 and policy.grad[0, 2] < 0
     moved = torch.tensor([[-1.0, 0.0, 1.0]], requires_grad=True)
     grpo_loss(moved, generation, reward, ALL).sum().backward()
-    assert not moved.grad.any(), "both ratios lie outside the clip on their good side"
+    assert moved.grad is not None and not moved.grad.any(), "both ratios lie outside the clip on their good side"
 
 
 def test_grpo_penalises_leaving_the_reference() -> None:

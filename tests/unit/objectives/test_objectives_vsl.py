@@ -48,7 +48,7 @@ def test_halves_of_a_batch_average_to_the_whole() -> None:
     sid, weight = [[1.0, 2.0], [3.0, 4.0]], [[1.0, 2.0], [1.0, 0.0]]
     whole, _ = vsl_loss(losses_of(sid), batch_of(weight), config)
     halves = [vsl_loss(losses_of(sid[b : b + 1]), batch_of(weight[b : b + 1]), config)[0] for b in range(2)]
-    assert whole.item() == pytest.approx(sum(halves).item() / 2)
+    assert whole.item() == pytest.approx(sum(half.item() for half in halves) / 2)
 
 
 def test_unknown_buckets_do_not_enter_the_ecpm_metric() -> None:

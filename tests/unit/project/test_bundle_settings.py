@@ -35,7 +35,8 @@ def test_what_was_stored_is_stored_again_to_the_byte(tmp_path: Path, names: list
 
 
 def test_what_an_earlier_bundle_does_not_tell_has_a_default() -> None:
-    for stored in ({}, {"tokens": None, "updates_watermark": None, "scenes": None}, {"scenes": []}):
+    earlier: list[dict[str, Any]] = [{}, {"tokens": None, "updates_watermark": None, "scenes": None}, {"scenes": []}]
+    for stored in earlier:
         settings = BundleSettings.parse({"ecpm_means": [1.0], **stored}, "here")
         assert settings.tokens == {} and settings.tokens_version == "" and settings.updates_watermark == 0
         assert settings.scene_names == ("default",) and settings.unlike(ModelConfig()) == []

@@ -54,7 +54,7 @@ def test_a_trial_has_a_folder_of_its_own_and_shares_the_data(tmp_path: Path) -> 
 
 
 def test_trials_are_shown_best_first_with_those_that_were_cut() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {METRIC: 0.25, "loss": 1.0, "settings": {"a": 0.00123456}, "trial": "x"},
         {METRIC: None, "loss": 2.0, "settings": {"a": 3}, "trial": "y"},
     ]

@@ -89,7 +89,9 @@ def test_learning_brings_items_together_that_users_choose_together() -> None:
     events = Interactions(user_R, user_R, item_R, [str(n) for n in range(60)])
     config = CooccurrenceConfig(epochs=120, batch_items=64, hidden=64, dropout=0.0, learning_rate=5e-3)
     projection = learn_projection(content_NE, np.arange(60), events, config, seed=0)
-    z_NE = load_projection(projection_tensors(projection)).apply_to(content_NE)
+    loaded = load_projection(projection_tensors(projection))
+    assert loaded is not None
+    z_NE = loaded.apply_to(content_NE)
     assert nearest_agrees(content_NE, group_N) < 0.4
     assert nearest_agrees(z_NE, group_N) > 0.9
 

@@ -201,9 +201,9 @@ def test_the_probe_sees_invalid_and_collapsed_sids() -> None:
     assert found["invalid_share"] == 0 and found["collapsed_share"] < 0.5 and found["entropy_share"] > 0.3
     with torch.no_grad():
         model.norm.weight.zero_()
-        model.norm.bias.copy_(50 * model.codes[0].weight[3])
-        for table in list(model.codes)[1:]:
-            table.weight[2] = 20 * model.norm.bias
+        model.norm.bias.copy_(50 * model.get_parameter("codes.0.weight")[3])
+        for level in range(1, len(model.codes)):
+            model.get_parameter(f"codes.{level}.weight")[2] = 20 * model.norm.bias
         model.norm.bias.mul_(20)
     stuck = probe(model, context, LiveSids(np.array([0]), books), torch.Generator().manual_seed(0))
     assert stuck["invalid_share"] == 1 and stuck["collapsed_share"] > 0.9 and stuck["entropy_share"] < 0.05

@@ -47,8 +47,8 @@ def test_one_pass_is_one_sample_a_target(lazy_layers: int, lambda_mtp: float, hi
         model.zero_grad()
         loss = mean_over_targets(model.train_losses(batch, mtp=lambda_mtp > 0, ecpm=False), batch, lambda_mtp)
         loss.backward()
-        gradient = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        found.append((loss.detach(), torch.cat([part.flatten() for part in gradient])))
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        found.append((loss.detach(), torch.cat([part.flatten() for part in gradients])))
     (together, gradient), (alone, wanted) = found
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(gradient, wanted, rtol=1e-3, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from adbeam.serving.deploy.policy import read_policy
 from adbeam.serving.engine.calibrate import calibrate, timed
 from adbeam.serving.engine.engine import ModelEngine, full_widths
 from adbeam.serving.engine.load_model import load_model
-from adbeam.serving.engine.loaded_model import LoadedModel
 from adbeam.serving.engine.request import HistoryEvent, Query
 from adbeam.serving.monitoring.metrics import Metrics
 from adbeam.serving.service import RecommenderService
@@ -47,7 +47,7 @@ def engine(folder: Path, tmp_path: Path) -> ModelEngine:
 def query(
     count: int = 10, user_id: str | None = None, history: tuple[HistoryEvent, ...] | None = None, **blocked: Any
 ) -> Query:
-    sets = {name: value if name == "seen" else frozenset(value) for name, value in blocked.items()}
+    sets: dict[str, Any] = {name: value if name == "seen" else frozenset(value) for name, value in blocked.items()}
     return Query(user_id, history, "display", count, 1_700_000_000_000, Blocked(**sets))
 
 
@@ -151,8 +151,7 @@ def test_full_widths_come_from_the_bundle_or_the_configuration(folder: Path) -> 
         full_widths(bundle, EngineConfig(widths=(2, 4)))
 
 
-def timeless_loader(*arguments: Any) -> LoadedModel:
-    return load_model(*arguments, cost=COST)
+timeless_loader = partial(load_model, cost=COST)
 
 
 async def test_following_takes_a_new_bundle_and_refuses_a_broken_one(tmp_path: Path) -> None:
