@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
 
@@ -13,12 +14,15 @@ FULL, NARROW = [32, 64, 128], [8, 16, 64]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def served(widths: list[int] | None = FULL, source: str = "model", rung: int | None = 0) -> web.Response:
-    answer = {
+def served_fields(widths: list[int] | None = FULL, source: str = "model", rung: int | None = 0) -> dict[str, Any]:
+    return {
         "model_version": "v1", "rung": rung, "widths": widths, "full_widths": FULL, "degraded": source != "model",
         "source": source, "queue_ms": 1.0, "decode_ms": 2.0,
     }  # fmt: skip
-    return web.json_response({"ads": [], "served": answer})
+
+
+def served(widths: list[int] | None = FULL, source: str = "model", rung: int | None = 0) -> web.Response:
+    return web.json_response({"ads": [], "served": served_fields(widths, source, rung)})
 
 
 @asynccontextmanager

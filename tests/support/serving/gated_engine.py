@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from adbeam.beams.cost import BatchCost
-from adbeam.catalogue.ads import PopularAds
+from adbeam.catalogue.ads import PopularAd, PopularAds
+from adbeam.decoding.trie.paths import Step
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.deploy.policy import read_policy
 from adbeam.serving.engine.loaded_model import LoadedModel, ModelFacts
@@ -47,6 +48,9 @@ class GatedEngine:
     def close(self) -> None:
         pass
 
+    def path(self, sid: Sequence[int]) -> list[Step]:
+        raise NotImplementedError
+
     def answer(self, queries: Sequence[Query], schedules: Sequence[tuple[int, ...]]) -> list[Answer]:
         self.batches.append(list(queries))
         self.gate.wait(10)
@@ -58,7 +62,9 @@ class GatedEngine:
 
 
 def model_of(engine: GatedEngine, popular: int = 3, cost: BatchCost | None = None) -> LoadedModel:
-    ads = [(ad(f"popular-{place}", 1 / (1 + place)), f"advertiser-{place}", None) for place in range(popular)]
+    ads: list[PopularAd] = [
+        (ad(f"popular-{place}", 1 / (1 + place)), f"advertiser-{place}", None) for place in range(popular)
+    ]
     cost = cost or BatchCost(0.1, 0.1, 0.001)
     facts = ModelFacts(engine.version, cost, FULL, None, ("feed", "empty"))
     return LoadedModel(engine, facts, PopularAds(ads), time.monotonic())

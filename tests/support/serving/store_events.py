@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from adbeam.records import HOUR_MS, Event
 from adbeam.serving.config import StoreConfig
@@ -23,5 +24,5 @@ def redis_settings(url: str, **more: object) -> StoreConfig:
     return StoreConfig.parse({"backend": "redis", "redis": {"urls": [url], **more}})
 
 
-def ad_conversion(number: int, item: str, hour: int, **changes: object) -> Event:
+def ad_conversion(number: int, item: str, hour: int, **changes: Any) -> Event:
     return event(number, timestamp=hour * HOUR_MS + number, item_id=item, item_kind="ad", **changes)

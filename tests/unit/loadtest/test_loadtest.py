@@ -12,7 +12,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from aiohttp import web
-from tests.support.loadtest.ad_server import FULL, NARROW, served, server
+from tests.support.loadtest.ad_server import FULL, NARROW, served, served_fields, server
 
 from adbeam.errors import UserError
 from adbeam.loadtest.report import summarize
@@ -114,7 +114,7 @@ async def test_only_a_connection_closed_before_a_reply_is_tried_again() -> None:
         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         await reader.readexactly(length)
         if tries == 2:
-            body = json.dumps({"served": json.loads(served().body)["served"]}).encode()
+            body = json.dumps({"served": served_fields()}).encode()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
         elif tries == 3:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
@@ -138,7 +138,7 @@ async def test_what_a_kept_connection_broke_is_tried_on_a_new_one() -> None:
     async def raw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}")
         await asyncio.sleep(0.05)
-        body = json.dumps({"served": json.loads(served().body)["served"]}).encode()
+        body = json.dumps({"served": served_fields()}).encode()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         with suppress(asyncio.IncompleteReadError):
             await reader.readuntil(b"}")

@@ -6,6 +6,7 @@ import asyncio
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,7 +65,7 @@ async def test_a_load_test_reports_the_parts_of_a_step_as_a_page(tmp_path: Path)
         "shape: {kind: step, rate_per_second: 50, seconds: 0.2, factor: 3, step_seconds: 0.2}\n"
     )
     async with server(handler) as target:
-        overrides = {"users": tmp_path / "users.parquet", "report": tmp_path / "out" / "load.html"}
+        overrides: dict[str, Any] = {"users": tmp_path / "users.parquet", "report": tmp_path / "out" / "load.html"}
         overrides |= {"target.url": target.url, "target.deadline_ms": 10_000, "target.timeout_ms": 10_000}
         config = read_load_test(tmp_path / "load.yaml", overrides)
         run, figures = await asyncio.to_thread(load_test, config)
