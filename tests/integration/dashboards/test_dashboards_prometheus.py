@@ -89,6 +89,7 @@ def endpoint(ray_session: None, work_dir: Path) -> Iterator[str]:
         endpoint.stop()
 
 
+@ray.remote(num_cpus=0)
 class _Trainer:
     """Reports as rank 0 of a training does, and stays, as it does, until the run ends."""
 
@@ -109,7 +110,8 @@ class _Trainer:
 @pytest.fixture(scope="module")
 def prometheus(endpoint: str, work_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     folder = tmp_path_factory.mktemp("prometheus")
-    trainer: Any = ray.remote(num_cpus=0)(_Trainer).remote(str(folder / "board"))
+    actor: Any = _Trainer
+    trainer = actor.remote(str(folder / "board"))
     streamed = trainer.stream.remote()
     steps = serve_steps(work_dir, "127.0.0.1", 0)
     threading.Thread(target=steps.serve_forever, daemon=True).start()
