@@ -12,6 +12,7 @@ from adbeam.training.data.build_rows import build_rows
 from adbeam.training.reference_loop import train_plain
 from adbeam.training.tracking import progress
 from adbeam.training.trainer import build_job
+from adbeam.workdir import WorkDir
 
 CURVE_TOLERANCE = 2e-4
 """Largest relative difference of a step's loss between two ways to compute the same run."""
@@ -20,7 +21,7 @@ CURVE_TOLERANCE = 2e-4
 def curve(config: Config) -> list[float]:
     """The loss of every step."""
     train(config)
-    return pq.read_table(Path(config.work_dir) / "training" / "history.parquet")["loss"].to_pylist()
+    return pq.read_table(WorkDir(Path(config.work_dir)).training / "history.parquet")["loss"].to_pylist()
 
 
 def plain_curve(config: Config) -> list[float]:
