@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adbeam.errors import UserError
 from adbeam.records import CatalogueItem, ItemKind
+from adbeam.sqlite_wal import enter_wal
 
 PAGE = 1000
 BUSY_SECONDS = 10.0
@@ -134,7 +135,7 @@ class SqliteUpdateLog:
         if connection is None:
             try:
                 connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
-                connection.execute("PRAGMA journal_mode = WAL")  # readers never wait for the writer
+                enter_wal(connection, BUSY_SECONDS)
                 connection.execute("PRAGMA synchronous = FULL")
             except sqlite3.DatabaseError as error:
                 raise UserError(f"{self.path} is not an update log: {error}", remedy="name another file") from None

@@ -18,6 +18,7 @@ import numpy as np
 
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import AD, UserSequence, read_sequences
+from adbeam.online.ledger import BUSY_SECONDS
 from adbeam.pseudonyms import pseudonym
 from adbeam.records import SPLITS
 
@@ -58,7 +59,7 @@ class Histories:
         A fresh event stands at its request's moment, under its request's id, so that the context of its request ends
         before it, as in the prepared log.
         """
-        with closing(sqlite3.connect(state, timeout=30)) as db:
+        with closing(sqlite3.connect(state, timeout=BUSY_SECONDS)) as db:
             for user, samples in fresh.items():
                 past = db.execute(
                     "SELECT request_id, item_id, timestamp, action, value FROM events "

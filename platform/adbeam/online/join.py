@@ -26,7 +26,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.logs.shards import shard_of
+from adbeam.online.ledger import BUSY_SECONDS
 from adbeam.records import ACTIONS
+from adbeam.sqlite_wal import enter_wal
 
 STATES = ("pending", "used", "expired", "orphan")
 SAMPLE_SCHEMA = pa.schema(
@@ -80,8 +82,8 @@ class JoinTask:
 def join_shard(task: JoinTask) -> dict[str, Any]:
     """Apply a round to a shard, unless it has been; returns {"events", "duplicates", "samples", ...counts by state}."""
     task.state.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(task.state, timeout=30, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode=WAL")
+    with closing(sqlite3.connect(task.state, timeout=BUSY_SECONDS, isolation_level=None)) as db:
+        enter_wal(db, BUSY_SECONDS)
         db.executescript(_TABLES)
         found = db.execute("SELECT counts FROM applied WHERE round = ?", (task.round,)).fetchone()
         if found is not None:
@@ -100,7 +102,7 @@ def join_shard(task: JoinTask) -> dict[str, Any]:
 def samples_of(state: Path, number: int) -> pa.Table:
     """SAMPLE_SCHEMA of one round, in the order of their events."""
     names = ", ".join(SAMPLE_SCHEMA.names)
-    with closing(sqlite3.connect(state, timeout=30)) as db:
+    with closing(sqlite3.connect(state, timeout=BUSY_SECONDS)) as db:
         rows = db.execute(f"SELECT {names} FROM samples WHERE round = ? ORDER BY event_ms, sample_id", (number,))
         values = list(zip(*rows, strict=True)) or [()] * len(SAMPLE_SCHEMA)
     return pa.table([pa.array(column, field.type) for column, field in zip(values, SAMPLE_SCHEMA, strict=True)],
@@ -205,7 +207,7 @@ def audit(states: Iterable[Path], event_rows: int) -> dict[str, int]:
     for state in states:
         if not state.is_file():
             continue
-        with closing(sqlite3.connect(state, timeout=30)) as db:
+        with closing(sqlite3.connect(state, timeout=BUSY_SECONDS)) as db:
             for (counts,) in db.execute("SELECT counts FROM applied"):
                 applied = json.loads(counts)
                 totals["events"] += applied["events"]

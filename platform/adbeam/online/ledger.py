@@ -16,6 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from adbeam.sqlite_wal import enter_wal
+
+BUSY_SECONDS = 30.0
 STAGES = ("join", "rows", "lists", "train", "gate", "publish", "done")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rounds (number INTEGER PRIMARY KEY, stage TEXT NOT NULL, verdict TEXT, reason TEXT);
@@ -40,8 +43,8 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._db = sqlite3.connect(folder / "ledger.sqlite", timeout=30, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db = sqlite3.connect(folder / "ledger.sqlite", timeout=BUSY_SECONDS, isolation_level=None)
+        enter_wal(self._db, BUSY_SECONDS)
         self._db.executescript(_SCHEMA)
 
     def close(self) -> None:

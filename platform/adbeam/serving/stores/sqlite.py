@@ -20,6 +20,7 @@ from adbeam.errors import UserError
 from adbeam.logs.trending import WINDOWS_HOURS, windows_of
 from adbeam.records import Event
 from adbeam.serving.stores.store import EMPTY, KEPT_HOURS, HourCount, UserHistory, event_row, hour_counts, user_history
+from adbeam.sqlite_wal import enter_wal
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS histories (
@@ -53,7 +54,7 @@ class SqliteStore:
         try:
             connection = self._connection()
             connection.execute(f"PRAGMA busy_timeout={WRITE_WAIT_MS}")
-            connection.execute("PRAGMA journal_mode=WAL")
+            enter_wal(connection, WRITE_WAIT_MS / 1000)
             connection.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self.path} is no history store: {error}", remedy="move the file away") from None
