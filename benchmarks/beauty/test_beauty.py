@@ -61,7 +61,7 @@ def test_histories_are_aligned_to_the_right() -> None:
 
 def test_sasrec_learns_and_a_cut_training_ends_alike(data: Beauty, tmp_path: Path) -> None:
     recipe = Recipe(
-        epochs=12, patience=99, learning_rate=0.01, weight_decay=0.0, warmup_steps=5, average=0.9, validate_from=1
+        epochs=6, patience=99, learning_rate=0.01, weight_decay=0.0, warmup_steps=5, average=0.9, validate_from=1
     )
     whole = SASRecRow(data, 0, tmp_path / "whole", recipe)
     assert whole.run(stop_at=float("inf"))
@@ -80,7 +80,9 @@ def test_lazyar_learns_and_leaves_out_what_was_bought(
     small = {"width": 32, "item_buckets": 256, "prefix_buckets": 256, "dropout": 0.0, "short_length": 12}
     monkeypatch.setitem(beauty_lazyar.VARIANTS, "small", small)
     monkeypatch.setattr(beauty_lazyar, "HISTORY", 12)
-    recipe = Recipe(epochs=14, patience=99, learning_rate=0.01, weight_decay=0.0, warmup_steps=5, average=0.9)
+    recipe = Recipe(
+        epochs=6, patience=99, learning_rate=0.01, weight_decay=0.0, warmup_steps=5, average=0.9, validate_from=5
+    )
     row = LazyARRow(data, "small", 0, tmp_path / "lazyar", recipe)
     assert row.run(stop_at=float("inf"))
     assert row.table("test")["recall@10"] > 0.6
