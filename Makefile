@@ -21,8 +21,9 @@ test: $(VENV)/.installed-dev
 	$(SHARED) tests/integration tests/behaviour tests/unit -m "not full and not alone"
 	$(ALONE) -m "alone and not full"
 
+# Tests of benchmarks named `*_small` play a whole one on a small scale: they count as integration tests.
 test-unit: $(VENV)/.installed-dev
-	$(SHARED) tests/unit -m "not full"
+	$(SHARED) tests/unit -m "not full" --ignore-glob '*_small.py'
 
 test-full: $(VENV)/.installed-dev
 	$(SHARED) tests/integration tests/behaviour tests/unit -m "not alone"
