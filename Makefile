@@ -12,19 +12,22 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 quickstart: $(VENV)/.installed
 	$(BIN)/adbeam quickstart
 
-# Unit tests share the cores file by file; the others each start a cluster and have the machine to themselves.
-UNIT = OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -m "not full" --numprocesses auto --dist loadfile
+# Tests share the cores file by file, the few long files first. Those marked `alone` start a cluster or measure time:
+# they have the machine to themselves, one after the other.
+SHARED = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder benchmarks
+ALONE = $(BIN)/python -m pytest tests
 
 test: $(VENV)/.installed-dev
-	$(UNIT)
-	$(BIN)/python -m pytest tests/integration tests/behaviour -m "not full"
+	$(SHARED) tests/integration tests/behaviour tests/unit -m "not full and not alone"
+	$(ALONE) -m "alone and not full"
 
+# Tests of benchmarks named `*_small` play a whole one on a small scale: they count as integration tests.
 test-unit: $(VENV)/.installed-dev
-	$(UNIT)
+	$(SHARED) tests/unit -m "not full" --ignore-glob '*_small.py'
 
 test-full: $(VENV)/.installed-dev
-	$(UNIT)
-	$(BIN)/python -m pytest tests/integration tests/behaviour
+	$(SHARED) tests/integration tests/behaviour tests/unit -m "not alone"
+	$(ALONE) -m alone
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import ast
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ORDER = (
@@ -48,7 +49,8 @@ def modules(package: Path) -> dict[str, Path]:
     return found
 
 
-def arrows(package: Path) -> list[Arrow]:
+@cache  # several walls are read off the same arrows
+def arrows(package: Path) -> tuple[Arrow, ...]:
     """All imports of the package's modules by each other, wherever they stand."""
     known = modules(package)
     found = []
@@ -56,7 +58,7 @@ def arrows(package: Path) -> list[Arrow]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             found += [Arrow(source, target, path, line) for target, line in _targets(node, known) if target != source]
-    return found
+    return tuple(found)
 
 
 def _targets(node: ast.AST, known: dict[str, Path]) -> Iterator[tuple[str, int]]:

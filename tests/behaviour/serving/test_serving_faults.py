@@ -22,6 +22,8 @@ from adbeam.loadtest import arrivals
 from adbeam.loadtest.runner import LoadRun, LoadTarget, bodies, run_load
 from adbeam.serving.client import call
 
+pytestmark = pytest.mark.alone
+
 PORT = 18560
 URL = f"http://127.0.0.1:{PORT}"
 DEADLINE_MS = 1500.0

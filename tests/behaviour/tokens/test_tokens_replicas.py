@@ -15,6 +15,8 @@ from tests.support.replicas import start_replicas, stop_replicas, write_tokenize
 
 from adbeam.serving.client import call
 
+pytestmark = pytest.mark.alone
+
 PORTS = (18301, 18302)
 ADS = 60
 BUNDLED = {f"ad{number}" for number in range(ADS)}

@@ -20,6 +20,8 @@ from tests.support.samples import write_sample_log
 from adbeam import artifacts
 from adbeam.cluster.local import LocalCluster, load
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
 PORT_BASE = 18340

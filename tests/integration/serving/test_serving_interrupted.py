@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 from tests.support.replicas import write_tokenized_bundle
+
+pytestmark = pytest.mark.alone
 
 ROOT, BIN = Path(__file__).parents[3], Path(sys.executable).parent
 SECONDS = 120.0

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.support.training.curves import CURVE_TOLERANCE, curve, plain_curve
+from tests.support.training.samples import CODEBOOKS
 
 from adbeam.bundle import load_bundle
 from adbeam.catalogue.config import UpdatesConfig
@@ -26,6 +27,10 @@ GOLDEN = (16.14403, 15.22753, 12.13467, 9.31447, 10.05365)
 """Losses of steps 1, 6, 11, 16 and 20 of the plain run: a change that is not meant to be numeric keeps them."""
 GOLDEN_TOLERANCE = 2e-3
 """Relative: processors round differently."""
+GOLDEN_TINY = {0: 15.87861, 9: 11.19227, 19: 10.33921, 29: 11.1764, 39: 9.39771, 49: 7.94993}
+"""Losses of some of 50 steps of size `tiny`, by step less one."""
+GOLDEN_TINY_TOLERANCE = 1e-3
+"""Relative, on any machine; on one machine they agree to 1e-6."""
 
 
 @pytest.mark.parametrize(
@@ -46,6 +51,17 @@ def test_deepspeed_takes_the_steps_that_plain_torch_takes(
     assert len(losses) == 20
     assert losses == pytest.approx(plain_curve(config), rel=CURVE_TOLERANCE)
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+
+
+def test_the_losses_of_fifty_steps_of_size_tiny_stay(sample: Path, tmp_path: Path) -> None:
+    for step in ("prepared", "tokens"):
+        (tmp_path / step).symlink_to(sample / step)
+    training = {"batch_requests": 16, "lanes": 4, "workers": 0, "max_steps": 50, "report_interval_steps": 1,
+                "warmup_steps": 5, "shuffle_steps": 8}  # fmt: skip
+    model = {"codebooks": CODEBOOKS, "dropout": 0.0}
+    settings = {"work_dir": tmp_path, "model": model, "training": training, "decoding": {"widths": (4, 8, 8)}}
+    losses = plain_curve(Config.parse({"size": "tiny", **settings}))
+    assert {step: losses[step] for step in GOLDEN_TINY} == pytest.approx(GOLDEN_TINY, rel=GOLDEN_TINY_TOLERANCE)
 
 
 def test_the_losses_of_a_known_run_stay(configure: Callable[..., Config]) -> None:

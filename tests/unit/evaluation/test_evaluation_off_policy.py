@@ -17,7 +17,7 @@ ITEMS = {"all": 80, "men": 34, "women": 46}
 def test_estimates_cover_the_value_of_another_policy() -> None:
     rng = np.random.default_rng(0)
     rate, logged, target = np.array([0.1, 0.3, 0.6]), np.array([0.6, 0.3, 0.1]), np.array([0.1, 0.2, 0.7])
-    action = rng.choice(3, size=20_000, p=logged)
+    action = rng.choice(3, size=8_000, p=logged)
     reward = (rng.random(len(action)) < rate[action]).astype(float)
     weight = weights(target[action], logged[action])
     truth = float((target * rate).sum())
