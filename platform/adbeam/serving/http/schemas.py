@@ -175,6 +175,14 @@ class TriePath(BaseModel):
     steps: list[TriePrefix]
 
 
+class BidTerms(BaseModel):
+    """What bounds the bids of a replica."""
+
+    currency: str
+    price_min_cpm: float = Field(description="Ads below it are not bid.")
+    price_max_cpm: float | None = Field(description="Bids above it are bid at it; null: no ceiling.")
+
+
 class ReplicaStatus(BaseModel):
     """One replica's state; behind several replicas each answer is of another one."""
 
@@ -197,6 +205,7 @@ class ReplicaStatus(BaseModel):
     recent: RecentAnswers
     ladder: list[list[int]] = Field(description="Beam widths of every rung, the widest first.")
     policy_settings: dict[str, Any] = Field(description="Every setting of the beam policy in force.")
+    openrtb: BidTerms = Field(description="The bounds of bids in force.")
 
 
 class FieldProblem(BaseModel):
