@@ -120,7 +120,8 @@ class RecommenderService:
         if faults or (refused and len(refused) == len(answers)):
             raise (faults or refused)[0]
         answered = [(part, body) for part, body in zip(parts, answers, strict=True) if isinstance(body, dict)]
-        response = bid_response(request.id, answered, self.config.openrtb, self.metrics)
+        worth = self.model.is_worth_bidding
+        response = bid_response(request.id, answered, self.config.openrtb, self.metrics, worth)
         return None if response is None else to_json(response, exclude_none=True)
 
     async def events(self, batch: EventBatch) -> bytes:

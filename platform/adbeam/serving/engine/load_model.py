@@ -55,7 +55,7 @@ def load_model(
     popular = engine.catalogue.popular(config.fallback.size)
     live = follow(engine, config, metrics)
     facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes)
-    return LoadedModel(engine, facts, popular, time.monotonic(), live)
+    return LoadedModel(engine, facts, popular, time.monotonic(), live, engine.catalogue.index)
 
 
 def follow(engine: ModelEngine, config: ServingConfig, metrics: Recorder) -> LiveAds | None:

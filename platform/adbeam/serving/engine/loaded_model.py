@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from adbeam.beams.config import BeamPolicyConfig
@@ -11,7 +11,7 @@ from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Ladder, Widths
 from adbeam.catalogue.ads import PopularAds
 from adbeam.catalogue.blocked import Blocked
-from adbeam.catalogue.live import Live
+from adbeam.catalogue.live import HeardEcpm, Live, LiveEcpm
 from adbeam.decoding.trie.paths import Step
 from adbeam.serving.engine.request import Answer, Query
 
@@ -57,6 +57,7 @@ class LoadedModel:
     loaded_s: float
     live: Live | None = None
     """What keeps the ads on the update log, where there is one."""
+    live_ecpm: LiveEcpm = field(default_factory=HeardEcpm)
 
     @property
     def version(self) -> str:
@@ -70,6 +71,10 @@ class LoadedModel:
     def popular(self, blocked: Blocked, count: int) -> list[dict[str, Any]]:
         """Popular ads for a request that is not decoded."""
         return self.popular_ads.pick(blocked, count)
+
+    def is_worth_bidding(self, item_id: str) -> bool:
+        """Whether an ad may be bid: not one whose live eCPM is 0."""
+        return self.live_ecpm.ecpm(item_id) != 0
 
     def without_dead(self, ads: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The ads of an earlier answer that may still be shown."""

@@ -10,7 +10,7 @@ found the ad: model, cache or fallback.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -125,25 +125,31 @@ def slots(request: BidRequest, scenes: Sequence[str], config: OpenRtbConfig, cou
 
 
 def bid_response(
-    request_id: str, filled: Iterable[tuple[Slots, Body]], config: OpenRtbConfig, metrics: Recorder
-) -> BidResponse | None:
+    request_id: str, filled: Iterable[tuple[Slots, Body]], config: OpenRtbConfig, metrics: Recorder,
+    is_worth_bidding: Callable[[str], bool],
+) -> BidResponse | None:  # fmt: skip
     """The bids on what the slots were filled with; None where nothing is bid."""
-    found = bids(request_id, filled, config, metrics)
+    found = bids(request_id, filled, config, metrics, is_worth_bidding)
     if not found:
         return None
     return BidResponse(id=request_id, seatbid=[SeatBid(bid=found, seat=config.seat)], cur=config.currency)
 
 
-def bids(request_id: str, filled: Iterable[tuple[Slots, Body]], config: OpenRtbConfig, metrics: Recorder) -> list[Bid]:
+def bids(
+    request_id: str, filled: Iterable[tuple[Slots, Body]], config: OpenRtbConfig, metrics: Recorder,
+    is_worth_bidding: Callable[[str], bool],
+) -> list[Bid]:  # fmt: skip
     """The best ad that is left for each impression, dearest floors first; none below a floor, no ad twice.
 
-    An ad above the operator's ceiling is bid at it; the order of ads is that of their own prices.
+    An ad above the operator's ceiling is bid at it; the order of ads is that of their own prices. An ad
+    without a price is not bid, nor one that is not worth it, whatever price it was found at.
     """
     ceiling = math.inf if config.price_max_cpm is None else config.price_max_cpm
     taken: set[str] = set()
     found: list[Bid] = []
     for part, body in filled:
-        priced = sorted((ad for ad in body["ads"] if ad["expected_ecpm"]), key=_price, reverse=True)
+        valued = (ad for ad in body["ads"] if ad["expected_ecpm"] and is_worth_bidding(ad["item_id"]))
+        priced = sorted(valued, key=_price, reverse=True)
         for impression in sorted(part.impressions, key=lambda impression: -impression.bidfloor):
             ad = next((ad for ad in priced if ad["item_id"] not in taken), None)
             if ad is None:

@@ -26,9 +26,11 @@ def answer(**prices: float | None) -> dict[str, Any]:
     return {"ads": [{"item_id": name, "expected_ecpm": price} for name, price in prices.items()]}
 
 
-def offered(filled: list[Any], metrics: Metrics | None = None, **bounds: Any) -> list[Any]:
+def offered(
+    filled: list[Any], metrics: Metrics | None = None, worthless: tuple[str, ...] = (), **bounds: Any
+) -> list[Any]:
     config = OpenRtbConfig.parse(bounds)
-    return bids("r", filled, config, metrics or Metrics())
+    return bids("r", filled, config, metrics or Metrics(), lambda item_id: item_id not in worthless)
 
 
 def test_impressions_of_a_scene_share_a_decode_and_unknown_places_are_the_first_scene() -> None:
@@ -85,6 +87,11 @@ def test_a_price_below_the_operators_floor_is_not_bid() -> None:
     found = offered([(part, answer(a=0.09, b=0.1))], metrics, price_min_cpm=0.1)
     assert [(bid.impid, bid.crid) for bid in found] == [("1", "b")]
     assert metrics.take()[0] == {("adbeam_bids_bounded", (("reason", "below_floor"),)): 1.0}
+
+
+def test_an_ad_that_is_not_worth_a_bid_leaves_its_place_to_the_next() -> None:
+    found = offered([(parts()[0], answer(a=9.0, b=1.0))], worthless=("a",))
+    assert [bid.crid for bid in found] == ["b"]
 
 
 def test_without_bounds_prices_stay_as_they_are_and_nothing_is_counted() -> None:
