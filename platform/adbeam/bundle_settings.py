@@ -56,6 +56,11 @@ class BundleSettings(BaseModel):
         """The scenes, at least one."""
         return tuple(self.scenes) or (DEFAULT_SCENE,)
 
+    @property
+    def priced(self) -> bool:
+        """Whether the log knew money: without any, every bucket's mean is 0."""
+        return any(self.ecpm_means)
+
     def as_dict(self) -> dict[str, Any]:
         """What `config.json` holds: what was given, and only that."""
         return self.model_dump(exclude_unset=True)
