@@ -29,6 +29,7 @@ class BundleSettings(BaseModel):
     tokens: dict[str, Any] = Field(default_factory=dict, description="Tokenizer.state and its `version`.")
     updates_watermark: int = Field(0, description="Number of the last ad update that the catalogue holds.")
     scenes: list[str] = Field(default_factory=list, description="Scenes of the training rows, sorted.")
+    currency: str | None = Field(None, description="ISO 4217 code that the log declared for its money; else absent.")
 
     @classmethod
     def parse(cls, stored: Any, source: str) -> Self:

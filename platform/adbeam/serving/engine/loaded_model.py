@@ -9,10 +9,12 @@ from typing import Any, Protocol
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Ladder, Widths
+from adbeam.bundle_settings import BundleSettings
 from adbeam.catalogue.ads import PopularAds
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.live import HeardEcpm, Live, LiveEcpm
 from adbeam.decoding.trie.paths import Step
+from adbeam.errors import UserError
 from adbeam.serving.engine.request import Answer, Query
 
 
@@ -79,3 +81,18 @@ class LoadedModel:
     def without_dead(self, ads: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The ads of an earlier answer that may still be shown."""
         return ads if self.live is None else [ad for ad in ads if self.live.is_live(ad["item_id"])]
+
+
+class OtherCurrency(UserError):
+    """A bundle whose money is not the money of the bids: the settings are wrong, and no other bundle mends them."""
+
+
+def check_currency(settings: BundleSettings, version: str, bid: str) -> None:
+    """Raise OtherCurrency where the bundle `version` declares another currency than `bid`, which bids are made in."""
+    if settings.currency is not None and settings.currency != bid:
+        raise OtherCurrency(
+            f"bundle {version} has its money in {settings.currency}, and bids are made in {bid}",
+            field="openrtb.currency",
+            value=bid,
+            remedy=f"set openrtb.currency to {settings.currency}, or export with the log's own logs.currency",
+        )
