@@ -93,7 +93,9 @@ class Ad(BaseModel):
     sid: list[int] = Field(description="Semantic id, one code a level; empty for a popular ad that has none.")
     score: float = Field(description="What the answer is ordered by, falling.")
     probability: float | None = Field(description="Probability of the semantic id under the model; null in a fallback.")
-    expected_ecpm: float | None
+    expected_ecpm: float | None = Field(
+        description="What the ad is expected to bring (docs/money.md); null for a popular ad of which nobody said."
+    )
 
 
 class Served(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.bundles import write_random_bundle
@@ -24,8 +25,8 @@ from adbeam.serving.stores.sqlite import SqliteStore
 def served(folder: Path, currency: str) -> LoadedModel:
     config = ServingConfig.resolve({"bundle": str(folder), "openrtb": {"currency": currency}})
 
-    def loader(*args: object) -> LoadedModel:
-        return load_model(*args, cost=BatchCost(1.0, 0.5, 0.01))  # type: ignore[arg-type]
+    def loader(*args: Any) -> LoadedModel:
+        return load_model(*args, BatchCost(1.0, 0.5, 0.01))
 
     return first_model(loader, config, read_policy("static"), SqliteStore(folder / "h.sqlite"), Metrics())
 
