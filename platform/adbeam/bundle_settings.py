@@ -29,6 +29,7 @@ class BundleSettings(BaseModel):
     tokens: dict[str, Any] = Field(default_factory=dict, description="Tokenizer.state and its `version`.")
     updates_watermark: int = Field(0, description="Number of the last ad update that the catalogue holds.")
     scenes: list[str] = Field(default_factory=list, description="Scenes of the training rows, sorted.")
+    currency: str | None = Field(None, description="ISO 4217 code that the log declared for its money; else absent.")
 
     @classmethod
     def parse(cls, stored: Any, source: str) -> Self:
@@ -55,6 +56,11 @@ class BundleSettings(BaseModel):
     def scene_names(self) -> tuple[str, ...]:
         """The scenes, at least one."""
         return tuple(self.scenes) or (DEFAULT_SCENE,)
+
+    @property
+    def priced(self) -> bool:
+        """Whether the log knew money: without any, every bucket's mean is 0."""
+        return any(self.ecpm_means)
 
     def as_dict(self) -> dict[str, Any]:
         """What `config.json` holds: what was given, and only that."""

@@ -63,8 +63,10 @@ def write_random_bundle(
     config: ModelConfig | None = None,
     full_widths: tuple[int, ...] = FULL_WIDTHS,
     seed: int = 0,
+    catalogue: pa.Table | None = None,
+    **settings: Any,
 ) -> Path:
-    """Write a bundle under `folder`, point CURRENT at it, and return its own folder."""
+    """Write a bundle under `folder`, point CURRENT at it, and return its own folder; `settings` replace its own."""
     config = config or random_model_config()
     torch.manual_seed(seed)
     model = LazyAR(config)
@@ -76,14 +78,17 @@ def write_random_bundle(
         folder,
         model_config=config,
         settings=BundleSettings(
-            feature_spec=FeatureSpec.of(config).as_dict(),
-            ecpm_means=np.geomspace(0.1, 20.0, config.ecpm_buckets).round(4).tolist(),
-            tokens={},
-            scenes=list(SCENES),
+            **{
+                "feature_spec": FeatureSpec.of(config).as_dict(),
+                "ecpm_means": np.geomspace(0.1, 20.0, config.ecpm_buckets).round(4).tolist(),
+                "tokens": {},
+                "scenes": list(SCENES),
+                **settings,
+            }
         ),
         weights=model.state_dict(),
         codebooks={f"level_{level}": torch.randn(size, 4) for level, size in enumerate(config.codebooks)},
         ladder_quality={"metric": "prior", "full_widths": list(full_widths), "schedules": schedules},
-        catalogue=random_catalogue(items, config, seed),
+        catalogue=random_catalogue(items, config, seed) if catalogue is None else catalogue,
         details={"metrics": {}},
     )

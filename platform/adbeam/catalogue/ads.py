@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from adbeam.bundle import SID_COLUMN
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.index import Sid, SidIndex
+from adbeam.catalogue.live import HeardEcpm, LiveEcpm
 from adbeam.decoding.masks.filters import ItemFilter
 from adbeam.errors import UserError
 from adbeam.features.sid_table import SidTable
@@ -137,10 +138,11 @@ class AdCatalogue:
                 for place, row in enumerate(rows)
             ],
             self.is_unchanged,
+            self.index,
         )
 
     def is_unchanged(self, item_id: str) -> bool:
-        """Whether an ad of the bundle is live and still what the bundle says."""
+        """Whether an ad of the bundle is live and still what the bundle says, its eCPM aside."""
         return self.index.is_live(item_id) and self.row_of[item_id] < len(self.sids_RT)
 
     def _sid(self, row: int) -> Sequence[int]:
@@ -178,9 +180,11 @@ class PopularAds:
         self,
         ads: list[PopularAd],
         is_live: Callable[[str], bool] = lambda item_id: True,
+        live_ecpm: LiveEcpm | None = None,
     ) -> None:
-        """`ads` are (ad, advertiser, category), most popular first; `is_live` knows which may still be shown."""
-        self.ads, self._is_live = ads, is_live
+        """`ads` are (ad, advertiser, category), most popular first; `is_live` knows which may still be shown, and
+        `live_ecpm` what they earn now."""
+        self.ads, self._is_live, self._live_ecpm = ads, is_live, live_ecpm or HeardEcpm()
 
     def pick(self, blocked: Blocked, count: int) -> list[dict[str, Any]]:
         """Up to `count` of the ads that the filters leave."""
@@ -192,7 +196,13 @@ class PopularAds:
             and category not in blocked.categories
             and self._is_live(ad["item_id"])
         )
-        return list(islice(left, count))
+        return [self._now(ad) for ad in islice(left, count)]
+
+    def _now(self, ad: dict[str, Any]) -> dict[str, Any]:
+        """The ad with its live eCPM."""
+        stored = ad["expected_ecpm"]
+        live = self._live_ecpm.ecpm(ad["item_id"], stored)
+        return ad if live == stored else {**ad, "expected_ecpm": live}
 
 
 _NONE = np.zeros(0, np.int64)

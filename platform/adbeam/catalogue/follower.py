@@ -152,7 +152,7 @@ class Follower:
             assert item is not None
             same = update.sid is not None and update.tokenizer_version == self.tokenizer.version
             sid = update.sid if same and update.sid is not None else encode_ad(self.tokenizer, item)
-            self.index.insert(item.item_id, sid, ecpm=item.ecpm or 0.0, active=item.status == Status.ACTIVE)
+            self.index.insert(item.item_id, sid, ecpm=item.ecpm, active=item.status == Status.ACTIVE)
             return sid
         if update.operation == "update":
             assert update.ecpm is not None

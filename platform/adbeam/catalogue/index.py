@@ -39,10 +39,11 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An item of the index: where it is, what it earns (eCPM), when it last changed, whether it may be shown."""
+    """An item of the index: where it is, what it earns (eCPM; None: nobody said), when it last changed, whether it may
+    be shown."""
 
     sid: Sid
-    ecpm: float
+    ecpm: float | None
     changed: int
     active: bool
 
@@ -76,7 +77,7 @@ class SidIndex:
             if item_id in index._entries:
                 raise UserError("an item comes twice", field="item_id", value=item_id, remedy="keep one row per item")
             sid = index._checked(sid)
-            index._entries[item_id] = Entry(sid, float(ecpm or 0.0), row - len(sids), status == Status.ACTIVE)
+            index._entries[item_id] = Entry(sid, _number(ecpm), row - len(sids), status == Status.ACTIVE)
             index._items.setdefault(sid, []).append(item_id)
         for sid in index._items:
             index._sort(sid)
@@ -107,6 +108,16 @@ class SidIndex:
     def entry(self, item_id: str) -> Entry | None:
         """All that is known about an item."""
         return self._entries.get(item_id)
+
+    def ecpm(self, item_id: str, otherwise: float | None = None) -> float | None:
+        """The live eCPM of an item, None where nobody said; `otherwise` for an unknown item."""
+        entry = self._entries.get(item_id)
+        return otherwise if entry is None else entry.ecpm
+
+    def worthless(self) -> list[str]:
+        """The items whose live eCPM is 0."""
+        with self._lock:
+            return [item_id for item_id, entry in self._entries.items() if entry.ecpm == 0]
 
     def is_live(self, item_id: str) -> bool:
         """Whether an item may be shown now."""
@@ -149,7 +160,7 @@ class SidIndex:
                 return None
             return list(islice(reversed(self._changes), missing))[::-1]
 
-    def insert(self, item_id: str, sid: Sequence[int], *, ecpm: float = 0.0, active: bool = True) -> Change:
+    def insert(self, item_id: str, sid: Sequence[int], *, ecpm: float | None = None, active: bool = True) -> Change:
         """Add an item, or put a known one at another SID; visible to the next read."""
         sid = self._checked(sid)
         with self._lock:
@@ -159,7 +170,7 @@ class SidIndex:
                 self._record("remove", item_id, old.sid)
             if old is None or old.sid != sid:
                 self._items.setdefault(sid, []).append(item_id)
-            self._entries[item_id] = Entry(sid, float(ecpm), self._version + 1, active)
+            self._entries[item_id] = Entry(sid, _number(ecpm), self._version + 1, active)
             self._sort(sid)
             return self._record("insert", item_id, sid)
 
@@ -211,7 +222,7 @@ class SidIndex:
     def _sort(self, sid: Sid) -> None:
         """Renew the live list of a SID in one assignment, so that a reader sees the old list or the new."""
         ranked = sorted(
-            (-self._entries[item_id].ecpm, -self._entries[item_id].changed, item_id)
+            (-(self._entries[item_id].ecpm or 0.0), -self._entries[item_id].changed, item_id)
             for item_id in self._items[sid]
             if self._entries[item_id].active
         )
@@ -233,3 +244,7 @@ class SidIndex:
         if len(codes) != self.levels or min(codes, default=-1) < 0:
             raise UserError(f"a SID of this index has {self.levels} codes >= 0", field="sid", value=list(sid))
         return codes
+
+
+def _number(ecpm: float | None) -> float | None:
+    return None if ecpm is None else float(ecpm)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,28 @@ class ChangeRefused(UserError):
 
 class LogUnavailable(UserError):
     """The update log cannot be read or written now: the same change may be made later."""
+
+
+class LiveEcpm(Protocol):
+    """Live eCPM by ad: the catalogue's until it is changed."""
+
+    def ecpm(self, item_id: str, otherwise: float | None = None) -> float | None:
+        """The live eCPM of an ad, None where nobody said; `otherwise` where nothing is known here."""
+
+
+class HeardEcpm:
+    """A LiveEcpm of what was heard: the ads of the bundle whose eCPM is 0, then every one that changed."""
+
+    def __init__(self, worthless: Iterable[str] = ()) -> None:
+        self._heard: dict[str, float | None] = dict.fromkeys(worthless, 0.0)
+
+    def hear(self, item_id: str, ecpm: float | None) -> None:
+        """An ad has changed."""
+        self._heard[item_id] = ecpm
+
+    def ecpm(self, item_id: str, otherwise: float | None = None) -> float | None:
+        """The live eCPM of an ad, None where nobody said; `otherwise` where nothing was heard."""
+        return self._heard.get(item_id, otherwise)
 
 
 class Live(Protocol):
@@ -45,13 +67,14 @@ class Live(Protocol):
 
 @dataclass(frozen=True)
 class LiveNews:
-    """What has changed since index version `since`: every ad named, whether it is live, and still as in the bundle."""
+    """What has changed since index version `since`: every ad named, whether it is live, whether still as in the
+    bundle, and its live eCPM."""
 
     version: int
     watermark: int
     skipped: int
     age_seconds: float
-    ads: list[tuple[str, bool, bool]]
+    ads: list[tuple[str, bool, bool, float | None]]
 
 
 def publish(metrics: Recorder, news: LiveNews, heard_seconds_ago: float = 0.0) -> None:

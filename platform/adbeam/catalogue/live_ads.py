@@ -95,7 +95,10 @@ class LiveAds:
         index = self._catalogue.index
         version, changes = index.version, index.changes_since(since)
         named = self._catalogue.item_ids if changes is None else [change.item_id for change in changes]
-        ads = [(item, index.is_live(item), self._catalogue.is_unchanged(item)) for item in dict.fromkeys(named)]
+        ads = [
+            (item, index.is_live(item), self._catalogue.is_unchanged(item), index.ecpm(item))
+            for item in dict.fromkeys(named)
+        ]
         age_seconds = time.monotonic() - self.follower.polled_s
         return LiveNews(version, self.watermark, self.follower.skipped, age_seconds, ads)
 

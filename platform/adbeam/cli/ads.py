@@ -59,7 +59,7 @@ def add(
 @ads_app.command()
 def update(
     item_ids: Ids,
-    ecpm: Annotated[float, typer.Option(help="The new live eCPM")],
+    ecpm: Annotated[float, typer.Option(help="The new live eCPM; an ad of 0 is not bid")],
     url: Url = DEFAULT_URL,
     token: Token = None,
     log: Log = None,

@@ -25,6 +25,7 @@ from adbeam.evaluation.evaluate import judged_requests, popularity_before
 from adbeam.export.ladder_quality import measure_ladder
 from adbeam.features.spec import FeatureSpec
 from adbeam.inference.recommender import Recommender
+from adbeam.logs.config import LogsConfig
 from adbeam.logs.prepared import PreparedLog
 from adbeam.model import build_model
 from adbeam.model.config import ModelConfig
@@ -43,6 +44,8 @@ from adbeam.workdir import WorkDir
 class ExportSettings(FitSettings, Protocol):
     """What `export` reads of the root configuration."""
 
+    @property
+    def logs(self) -> LogsConfig: ...
     @property
     def decoding(self) -> DecodingConfig: ...
     @property
@@ -64,6 +67,7 @@ def export(config: ExportSettings) -> Path:
     prepared, tokens = PreparedLog.open(work_dir.prepared), work_dir.tokens
     updates = open_log(config.updates)
     watermark = updates.last() if updates is not None else 0
+    currency = _declared_currency(config.logs)
     details = {
         "fingerprint": artifacts.fingerprint(
             trained["files"],
@@ -72,6 +76,7 @@ def export(config: ExportSettings) -> Path:
             config.decoding.widths,
             config.training.ladder_requests,
             watermark,
+            *currency.values(),
         )
     }
     bundles = work_dir.bundles
@@ -98,6 +103,7 @@ def export(config: ExportSettings) -> Path:
             tokens={**token_settings, "version": encoder.version},
             updates_watermark=watermark,
             scenes=list(RowStore.open(work_dir.training_rows).scenes),
+            **currency,
         ),
         weights=model.state_dict(),
         codebooks=codebooks,
@@ -147,6 +153,11 @@ def _ladder_quality(config: ExportSettings, prepared: PreparedLog, recommender: 
         return {"metric": "none", "full_widths": list(config.decoding.widths), "schedules": []}
     chosen = np.linspace(0, len(requests) - 1, min(wanted, len(requests))).round().astype(int)
     return measure_ladder(recommender, [requests[place] for place in np.unique(chosen)], config.decoding.widths)
+
+
+def _declared_currency(logs: LogsConfig) -> dict[str, str]:
+    """What a bundle says of its money: nothing where the log declares no currency."""
+    return {} if logs.currency is None else {"currency": logs.currency}
 
 
 def _embedder_files(config: TokensConfig) -> list[Path]:

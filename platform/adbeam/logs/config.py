@@ -148,6 +148,12 @@ class LogsConfig(Section):
     max_quarantined: float = Field(default=0.1, ge=0, le=1, description="Refuse a log with a greater bad part.")
     seed: int = Field(default=0, ge=0, description="Of the impression sample.")
 
+    currency: str | None = Field(
+        default=None,
+        pattern=r"^[A-Z]{3}$",
+        description="ISO 4217 code of all money in log and catalogue; bundles carry it, and it must be serving's own.",
+    )
+
     @model_validator(mode="after")
     def _source_is_described(self) -> Self:
         if self.source != "completejourney" and getattr(self, self.source) is None:

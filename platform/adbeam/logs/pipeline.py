@@ -69,7 +69,8 @@ def run(config: PrepareSettings, *, in_process: bool = False) -> PreparedLog:
 
 def describe(logs: LogsConfig, inputs: list[Path]) -> dict[str, Any]:
     """What decides whether a prepared folder is current."""
-    print_of_inputs = artifacts.fingerprint(FORMAT, logs.model_dump(mode="json"), *inputs)
+    settings = logs.model_dump(mode="json", exclude={"currency"})  # no prepared row depends on its name
+    print_of_inputs = artifacts.fingerprint(FORMAT, settings, *inputs)
     split = logs.effective_split.model_dump(mode="json")
     return {"step": "prepare", "source": logs.source, "split": split, "fingerprint": print_of_inputs}
 

@@ -18,6 +18,7 @@ HEADER = """\
 
 Written by `adbeam docs build` from the models that check requests. A running replica shows the same with its own limits
 and scenes at `/docs` and `/openapi.json`. Errors are `application/problem+json` (RFC 9457) and name the field.
+[Money](money.md) says what `price` and `expected_ecpm` are.
 
 ```bash
 curl -X POST http://127.0.0.1:8000/v1/ads -H 'Content-Type: application/json' -d '{"user_id": "u17", "count": 5}'

@@ -93,8 +93,24 @@ class OpenRtbConfig(Section):
     """The bid endpoint, POST /v1/openrtb."""
 
     seat: str = Field("adbeam", min_length=1, description="Seat of the bids.")
-    currency: str = Field("USD", min_length=3, max_length=3, description="ISO 4217 code of the catalogue's eCPM.")
+    currency: str = Field(
+        "USD",
+        pattern=r"^[A-Z]{3}$",
+        description="ISO 4217 code of the bids; where the log declared its own (logs.currency), it must be that.",
+    )
     network_ms: float = Field(10.0, ge=0, description="Part of tmax kept for the way through the network.")
+    price_min_cpm: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Ads whose price is below it are not bid; in the currency."
+    )
+    price_max_cpm: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Bids above it are bid at it; in the currency. Null: no ceiling."
+    )
+
+    @model_validator(mode="after")
+    def _floor_below_ceiling(self) -> Self:
+        if self.price_max_cpm is not None and self.price_min_cpm > self.price_max_cpm:
+            raise ValueError(f"price_min_cpm {self.price_min_cpm} must not exceed price_max_cpm {self.price_max_cpm}")
+        return self
 
 
 class RedisStoreConfig(Section):

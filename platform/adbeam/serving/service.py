@@ -25,7 +25,7 @@ from adbeam.serving.engine.request import Decoded, Query, Refusal
 from adbeam.serving.events.event_log import EventLog, RequestLog
 from adbeam.serving.events.feedback import Feedback
 from adbeam.serving.http.bodies import Body, decoded_body, fallback_body, receipt_body
-from adbeam.serving.http.openrtb import BidRequest, BidResponse, SeatBid, bid_model, bids, slots
+from adbeam.serving.http.openrtb import BidRequest, bid_model, bid_response, slots
 from adbeam.serving.http.problems import Problem, change_problem, field_problem
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 from adbeam.serving.monitoring.recent_answers import RecentAnswers
@@ -120,11 +120,9 @@ class RecommenderService:
         if faults or (refused and len(refused) == len(answers)):
             raise (faults or refused)[0]
         answered = [(part, body) for part, body in zip(parts, answers, strict=True) if isinstance(body, dict)]
-        found = bids(request.id, answered)
-        if not found:
-            return None
-        seat = SeatBid(bid=found, seat=self.config.openrtb.seat)
-        return to_json(BidResponse(id=request.id, seatbid=[seat], cur=self.config.openrtb.currency), exclude_none=True)
+        worth = self.model.is_worth_bidding
+        response = bid_response(request.id, answered, self.config.openrtb, self.metrics, worth)
+        return None if response is None else to_json(response, exclude_none=True)
 
     async def events(self, batch: EventBatch) -> bytes:
         """The JSON of an EventReceipt; raises Problem 422 for a time in the future, 503 when the store refuses."""
@@ -182,6 +180,7 @@ class RecommenderService:
             "recent": self.recent.summary(),
             "ladder": [rung.widths for rung in self.decoding.ladder.rungs],
             "policy_settings": self.policy.model_dump(mode="json"),
+            "openrtb": self.config.openrtb.model_dump(exclude={"seat", "network_ms"}),
             **self.fleet(),
         }
         return to_json(body)

@@ -125,6 +125,22 @@ def test_ads_change_there_and_the_replica_knows(place: Place, model: LoadedModel
     assert model.popular(Blocked(), 1)[0]["item_id"] == first and first in served(model)
 
 
+def test_the_replica_knows_which_ads_earn_nothing_and_what_popular_ones_earn_now(
+    place: Place, model: LoadedModel
+) -> None:
+    live = model.live
+    assert live is not None
+    first, second = (ad["item_id"] for ad in model.popular(Blocked(), 2))
+    assert model.is_worth_bidding(first)
+    SqliteUpdateLog(place.updates).append([AdUpdate(operation="update", item_id=first, ecpm=0.0)])
+    until(lambda: not model.is_worth_bidding(first))
+    assert first in served(model) and model.popular(Blocked(), 1)[0]["expected_ecpm"] == 0.0
+    live.change([AdChange(operation="update", item_id=second, ecpm=4.5)])
+    assert [ad["expected_ecpm"] for ad in model.popular(Blocked(), 2)] == [0.0, 4.5]
+    live.change([AdChange(operation="update", item_id=first, ecpm=1.0)])
+    assert model.is_worth_bidding(first)
+
+
 def test_a_refusal_keeps_its_kind_field_and_value() -> None:
     refused = ChangeRefused("Input should be known", field="changes.0.item_id", value="ad1")
     back = pickle.loads(pickle.dumps(refused))

@@ -91,6 +91,9 @@ def test_a_finished_run_becomes_a_bundle_once(configure: Callable[..., Config]) 
     assert bundle.manifest["metrics"]["validation_recall@10"] == full["quality"] > 0
     assert all(schedule["expected_ecpm"] > 0 for schedule in bundle.ladder_quality["schedules"])
     assert list((Path(config.work_dir) / "training_runs").glob("*/tensorboard/events*"))
+    assert "currency" not in (folder / "config.json").read_text()
+    declared = config.model_copy(update={"logs": config.logs.model_copy(update={"currency": "EUR"})})
+    assert export(declared) != folder and load_bundle(folder.parent).settings.currency == "EUR"
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_by_name(configure: Callable[..., Config]) -> None:

@@ -104,6 +104,17 @@ def test_a_snapshot_restores_the_same_order() -> None:
     assert set(restored.live_sids()) == set(index.live_sids())
 
 
+def test_an_ecpm_that_nobody_said_is_none_and_not_0() -> None:
+    table = pa.table({"item_id": ["a", "b", "c"], "sid": [[0], [0], [0]], "ecpm": [None, 0.0, 2.0]})
+    index = SidIndex.from_table(table)
+    assert [index.ecpm(item) for item in "abc"] == [None, 0.0, 2.0] and index.worthless() == ["b"]
+    assert index.ecpm("x", 4.0) == 4.0 and index.items((0,))[0] == "c"
+    index.update("a", ecpm=0.0)
+    assert sorted(index.worthless()) == ["a", "b"]
+    restored = SidIndex.from_table(index.snapshot())
+    assert [restored.ecpm(item) for item in "abc"] == [0.0, 0.0, 2.0]
+
+
 def test_readers_never_see_a_live_item_missing_while_others_change() -> None:
     index = SidIndex(2)
     index.insert("steady", (0, 0), ecpm=100.0)

@@ -101,6 +101,21 @@ def test_ads_of_one_sid_come_by_live_ecpm_then_recency(model: LoadedModel) -> No
     assert index.items((0, 0, 0)) == ["three", "two", "one"]
 
 
+def test_an_ad_of_live_ecpm_0_is_shown_but_not_bid_and_the_fallback_knows_the_live_ecpm(model: LoadedModel) -> None:
+    assert model.is_worth_bidding("ad1") and model.is_worth_bidding("nobody knows")
+    model.live.change(
+        [AdChange(operation="update", item_id="ad1", ecpm=0.0), AdChange(operation="update", item_id="ad2", ecpm=7.5)]
+    )
+    assert "ad1" in served(model) and not model.is_worth_bidding("ad1") and model.is_worth_bidding("ad2")
+    popular = {ad["item_id"]: ad["expected_ecpm"] for ad in model.popular(Blocked(), 100)}
+    assert popular["ad1"] == 0.0 and popular["ad2"] == 7.5
+    model.live.change([AdChange(operation="update", item_id="ad1", ecpm=0.5), insert("free", ecpm=0.0), insert("new")])
+    assert model.is_worth_bidding("ad1") and not model.is_worth_bidding("free")
+    assert model.is_worth_bidding("new"), "nobody said what it earns"
+    model.live.change([insert("free")])
+    assert model.is_worth_bidding("free")
+
+
 def test_a_replaced_ad_has_its_new_fields_at_once(model: LoadedModel) -> None:
     live(model).change([insert("ad3", title="mild tea", advertiser="east")])
     assert served(model).count("ad3") == 1 and "ad3" not in served(model, advertisers=["east"])

@@ -42,6 +42,13 @@ def test_what_an_earlier_bundle_does_not_tell_has_a_default() -> None:
         assert settings.scene_names == ("default",) and settings.unlike(ModelConfig()) == []
 
 
+def test_a_currency_is_stored_only_where_it_is_declared() -> None:
+    assert "currency" not in BundleSettings(ecpm_means=[1.0]).as_dict()
+    assert BundleSettings.parse({"ecpm_means": [1.0]}, "here").currency is None
+    stored = BundleSettings(ecpm_means=[1.0], currency="EUR").as_dict()
+    assert stored["currency"] == "EUR" and BundleSettings.parse(stored, "here").currency == "EUR"
+
+
 def test_features_of_another_version_are_named() -> None:
     spec = FeatureSpec.of(ModelConfig()).as_dict()
     for stored, unlike in (

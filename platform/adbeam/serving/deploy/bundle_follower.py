@@ -17,7 +17,7 @@ from adbeam.bundle import earlier, resolve
 from adbeam.errors import UserError
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
-from adbeam.serving.engine.loaded_model import LoadedModel
+from adbeam.serving.engine.loaded_model import LoadedModel, OtherCurrency
 from adbeam.serving.stores.store import HistoryStore
 
 if TYPE_CHECKING:
@@ -35,10 +35,12 @@ def first_model(
 ) -> LoadedModel:
     """The model of the bundle in force or, where that fails its checks, of the newest one before it that passes.
 
-    Raises the UserError of the bundle in force when there is none.
+    Raises the UserError of the bundle in force when there is none, or when no bundle could mend it.
     """
     try:
         return loader(config.bundle, config, policy, store, metrics)
+    except OtherCurrency:
+        raise
     except UserError as refusal:
         for folder in earlier(config.bundle):
             try:

@@ -98,16 +98,22 @@ class ModelEngine:
     def _answer(
         self, query: Query, history: UserHistory, item_filter: ItemFilter | None, result: DecodeResult
     ) -> Answer:
-        """The ads of the found SIDs as the response carries them."""
+        """The ads of the found SIDs as the response carries them, in falling order of score."""
         allow_R = item_filter.allow if item_filter is not None else None
         hidden = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
         ads = [self._ad(found) for found in self.recommender.expand(result, query.count, hidden, allow_R)]
+        if not self.bundle.settings.priced:  # the search could not order by money: ads know theirs, buckets do not
+            ads.sort(key=lambda ad: -ad["score"])
         return Answer(ads, len(history) == 0, sum(ad["expected_ecpm"] for ad in ads))
 
     def _ad(self, found: FoundAd) -> dict[str, Any]:
         probability = math.exp(found.log_probability)
-        score = self._score(probability, found.expected_ecpm)
-        return self.catalogue.ad(found.row, score, probability, found.expected_ecpm)
+        ecpm = found.expected_ecpm if self.bundle.settings.priced else self._live_ecpm(found.row)
+        return self.catalogue.ad(found.row, self._score(probability, ecpm), probability, ecpm)
+
+    def _live_ecpm(self, row: int) -> float:
+        """What an ad of a log without prices is worth: its live eCPM; 0 where nobody said."""
+        return self.catalogue.index.ecpm(self.catalogue.item_ids[row]) or 0.0
 
     def _score(self, probability: float, ecpm: float) -> float:
         if self.config.order_by == "log_probability":

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from adbeam.catalogue.index import Sid
-from adbeam.catalogue.live import LiveNews, publish
+from adbeam.catalogue.live import HeardEcpm, LiveNews, publish
 from adbeam.catalogue.updates import AdChange
 from adbeam.recorder import Recorder
 from adbeam.serving.engine.channel import Caller, EngineGone
@@ -19,7 +19,11 @@ logger = logging.getLogger(__name__)
 class ProcessLive:
     """A Live over the control channel of a decode process; what it knows is up to `poll_ms` older than there."""
 
-    def __init__(self, control: Caller, first: LiveNews, poll_ms: float, metrics: Recorder) -> None:
+    def __init__(
+        self, control: Caller, first: LiveNews, poll_ms: float, metrics: Recorder, live_ecpm: HeardEcpm
+    ) -> None:
+        """`live_ecpm` is told what ads earn, as it changes."""
+        self._live_ecpm = live_ecpm
         self._control, self._metrics, self._poll_s = control, metrics, poll_ms / 1000
         self._dead: set[str] = set()
         self._changed: set[str] = set()
@@ -40,7 +44,7 @@ class ProcessLive:
         return item_id not in self._dead
 
     def is_unchanged(self, item_id: str) -> bool:
-        """Whether an ad of the bundle is live and still what the bundle says."""
+        """Whether an ad of the bundle is live and still what the bundle says, its eCPM aside."""
         return item_id not in self._dead and item_id not in self._changed
 
     def change(self, changes: Sequence[AdChange]) -> tuple[int, list[Sid | None]]:
@@ -73,7 +77,8 @@ class ProcessLive:
 
     def _take(self, news: LiveNews) -> None:
         self._news, self._heard_s = news, time.monotonic()
-        for item_id, live, unchanged in news.ads:
+        for item_id, live, unchanged, ecpm in news.ads:
+            self._live_ecpm.hear(item_id, ecpm)
             (self._dead.discard if live else self._dead.add)(item_id)
             if live and not unchanged:
                 self._changed.add(item_id)

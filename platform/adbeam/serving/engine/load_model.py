@@ -19,7 +19,7 @@ from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.calibrate import calibrate, check, record
 from adbeam.serving.engine.engine import ModelEngine
-from adbeam.serving.engine.loaded_model import LoadedModel, ModelFacts
+from adbeam.serving.engine.loaded_model import LoadedModel, ModelFacts, check_currency
 from adbeam.serving.stores.store import HistoryStore
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,9 @@ def load_model(
 
     Raises UserError naming what is wrong with the bundle; call it in a thread of its own where requests are served.
     """
-    engine = ModelEngine(load_bundle(path), config.engine, store, metrics)
+    bundle = load_bundle(path)
+    check_currency(bundle.settings, bundle.version, config.openrtb.currency)
+    engine = ModelEngine(bundle, config.engine, store, metrics)
     engine.prepare_thread()
     check(engine)
     quality = quality_by_widths(engine.bundle.ladder_quality)
@@ -55,7 +57,7 @@ def load_model(
     popular = engine.catalogue.popular(config.fallback.size)
     live = follow(engine, config, metrics)
     facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes)
-    return LoadedModel(engine, facts, popular, time.monotonic(), live)
+    return LoadedModel(engine, facts, popular, time.monotonic(), live, engine.catalogue.index)
 
 
 def follow(engine: ModelEngine, config: ServingConfig, metrics: Recorder) -> LiveAds | None:

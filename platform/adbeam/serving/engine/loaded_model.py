@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Ladder, Widths
+from adbeam.bundle_settings import BundleSettings
 from adbeam.catalogue.ads import PopularAds
 from adbeam.catalogue.blocked import Blocked
-from adbeam.catalogue.live import Live
+from adbeam.catalogue.live import HeardEcpm, Live, LiveEcpm
 from adbeam.decoding.trie.paths import Step
+from adbeam.errors import UserError
 from adbeam.serving.engine.request import Answer, Query
 
 
@@ -57,6 +59,7 @@ class LoadedModel:
     loaded_s: float
     live: Live | None = None
     """What keeps the ads on the update log, where there is one."""
+    live_ecpm: LiveEcpm = field(default_factory=HeardEcpm)
 
     @property
     def version(self) -> str:
@@ -71,6 +74,25 @@ class LoadedModel:
         """Popular ads for a request that is not decoded."""
         return self.popular_ads.pick(blocked, count)
 
+    def is_worth_bidding(self, item_id: str) -> bool:
+        """Whether an ad may be bid: not one whose live eCPM is 0."""
+        return self.live_ecpm.ecpm(item_id) != 0
+
     def without_dead(self, ads: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The ads of an earlier answer that may still be shown."""
         return ads if self.live is None else [ad for ad in ads if self.live.is_live(ad["item_id"])]
+
+
+class OtherCurrency(UserError):
+    """A bundle whose money is not the money of the bids: the settings are wrong, and no other bundle mends them."""
+
+
+def check_currency(settings: BundleSettings, version: str, bid: str) -> None:
+    """Raise OtherCurrency where the bundle `version` declares another currency than `bid`, which bids are made in."""
+    if settings.currency is not None and settings.currency != bid:
+        raise OtherCurrency(
+            f"bundle {version} has its money in {settings.currency}, and bids are made in {bid}",
+            field="openrtb.currency",
+            value=bid,
+            remedy=f"set openrtb.currency to {settings.currency}, or export with the log's own logs.currency",
+        )

@@ -29,13 +29,14 @@ from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Widths
 from adbeam.catalogue.ads import PopularAd, PopularAds
 from adbeam.catalogue.index import Sid
-from adbeam.catalogue.live import LiveNews
+from adbeam.catalogue.live import HeardEcpm, LiveNews
 from adbeam.catalogue.live_ads import LiveAds
 from adbeam.catalogue.updates import AdChange
 from adbeam.decoding.trie.paths import Step
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.channel import Caller, Gathered, answer_calls
+from adbeam.serving.engine.engine import ModelEngine
 from adbeam.serving.engine.live_mirror import ProcessLive
 from adbeam.serving.engine.load_model import load_model
 from adbeam.serving.engine.loaded_model import LoadedModel, ModelFacts
@@ -55,6 +56,8 @@ class Loaded:
     facts: ModelFacts
     popular_ads: list[PopularAd]
     news: LiveNews | None
+    worthless: list[str]
+    """The ads whose eCPM is 0."""
 
 
 class ProcessEngine:
@@ -86,9 +89,9 @@ class ProcessEngine:
         self.version = loaded.facts.version
         return loaded
 
-    def live(self, first: LiveNews, poll_ms: float, metrics: Recorder) -> ProcessLive:
+    def live(self, first: LiveNews, poll_ms: float, metrics: Recorder, live_ecpm: HeardEcpm) -> ProcessLive:
         """The update log that the child follows, whose state was `first` when it had loaded."""
-        return ProcessLive(self._control, first, poll_ms, metrics)
+        return ProcessLive(self._control, first, poll_ms, metrics, live_ecpm)
 
     def prepare_thread(self) -> None:
         """The child has prepared its own."""
@@ -131,9 +134,12 @@ def load_in_process(
     except BaseException:
         engine.close()
         raise
-    live = engine.live(loaded.news, config.updates.poll_ms, metrics) if loaded.news is not None else None
-    popular = PopularAds(loaded.popular_ads) if live is None else PopularAds(loaded.popular_ads, live.is_unchanged)
-    return LoadedModel(engine, loaded.facts, popular, time.monotonic(), live)
+    live_ecpm = HeardEcpm(loaded.worthless)
+    if loaded.news is None:
+        return LoadedModel(engine, loaded.facts, PopularAds(loaded.popular_ads), time.monotonic(), None, live_ecpm)
+    live = engine.live(loaded.news, config.updates.poll_ms, metrics, live_ecpm)
+    popular = PopularAds(loaded.popular_ads, live.is_unchanged, live_ecpm)
+    return LoadedModel(engine, loaded.facts, popular, time.monotonic(), live, live_ecpm)
 
 
 class _Child:
@@ -156,12 +162,13 @@ class _Child:
     def load(self, path: str, args: dict[str, Any], policy: dict[str, Any], cost: BatchCost | None) -> Loaded:
         config = ServingConfig.parse(args, source="args")
         store = open_store(config.store.model_copy(update={"prepared": None}))  # the replica has filled it
-        self._model = model = load_model(
-            Path(path), config, BeamPolicyConfig.parse(policy, source="policy"), store, self.metrics, cost
-        )
+        parsed = BeamPolicyConfig.parse(policy, source="policy")
+        self._model = model = load_model(Path(path), config, parsed, store, self.metrics, cost)
+        assert isinstance(model.engine, ModelEngine)
+        worthless = model.engine.catalogue.index.worthless()
         news = self.news(0) if model.live is not None else None
         keep_loaded()
-        return Loaded(model.facts, model.popular_ads.ads, news)
+        return Loaded(model.facts, model.popular_ads.ads, news, worthless)
 
     def answer(self, queries: list[Query], schedules: list[Widths]) -> list[Answer]:
         return self.model.engine.answer(queries, schedules)

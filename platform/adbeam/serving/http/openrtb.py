@@ -3,17 +3,20 @@
 What is read of a bid request is modelled; other fields of the specification are let pass, as it demands. An impression
 becomes a slot: its `tagid` names the scene where it is one, impressions of one scene share a decode, and no ad is bid
 twice. Prices are expected eCPM, which is what OpenRTB's CPM prices are. Creatives are the exchange's to keep: `crid` is
-the ad's item id. No-bid reasons are those of AdCOM 1.0.
+the ad's item id. No-bid reasons are those of AdCOM 1.0. The operator's floor and ceiling bound every price, whatever
+found the ad: model, cache or fallback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
+from adbeam.recorder import Recorder
 from adbeam.serving.config import LimitsConfig, OpenRtbConfig
 from adbeam.serving.http.bodies import Body
 
@@ -62,7 +65,7 @@ class Bid(BaseModel):
 
     id: str
     impid: str
-    price: float = Field(description="CPM: the expected eCPM of the ad for this user.")
+    price: float = Field(description="CPM: the expected eCPM of the ad for this user, at most the operator's ceiling.")
     adid: str
     crid: str
 
@@ -121,20 +124,48 @@ def slots(request: BidRequest, scenes: Sequence[str], config: OpenRtbConfig, cou
     ]
 
 
-def bids(request_id: str, filled: Iterable[tuple[Slots, Body]]) -> list[Bid]:
-    """The best ad that is left for each impression, dearest floors first; none below its floor, no ad twice."""
+def bid_response(
+    request_id: str, filled: Iterable[tuple[Slots, Body]], config: OpenRtbConfig, metrics: Recorder,
+    is_worth_bidding: Callable[[str], bool],
+) -> BidResponse | None:  # fmt: skip
+    """The bids on what the slots were filled with; None where nothing is bid."""
+    found = bids(request_id, filled, config, metrics, is_worth_bidding)
+    if not found:
+        return None
+    return BidResponse(id=request_id, seatbid=[SeatBid(bid=found, seat=config.seat)], cur=config.currency)
+
+
+def bids(
+    request_id: str, filled: Iterable[tuple[Slots, Body]], config: OpenRtbConfig, metrics: Recorder,
+    is_worth_bidding: Callable[[str], bool],
+) -> list[Bid]:  # fmt: skip
+    """The best ad that is left for each impression, dearest floors first; none below a floor, no ad twice.
+
+    An ad above the operator's ceiling is bid at it; the order of ads is that of their own prices. An ad
+    without a price is not bid, nor one that is not worth it, whatever price it was found at.
+    """
+    ceiling = math.inf if config.price_max_cpm is None else config.price_max_cpm
     taken: set[str] = set()
     found: list[Bid] = []
     for part, body in filled:
-        priced = sorted((ad for ad in body["ads"] if ad["expected_ecpm"]), key=_price, reverse=True)
+        valued = (ad for ad in body["ads"] if ad["expected_ecpm"] and is_worth_bidding(ad["item_id"]))
+        priced = sorted(valued, key=_price, reverse=True)
         for impression in sorted(part.impressions, key=lambda impression: -impression.bidfloor):
             ad = next((ad for ad in priced if ad["item_id"] not in taken), None)
-            if ad is None or _price(ad) < impression.bidfloor:
+            if ad is None:
                 continue
+            price = min(_price(ad), ceiling)
+            if price < config.price_min_cpm:
+                metrics.add("adbeam_bids_bounded", reason="below_floor")
+            if price < max(impression.bidfloor, config.price_min_cpm):
+                continue
+            if price < _price(ad):
+                metrics.add("adbeam_bids_bounded", reason="capped")
             taken.add(ad["item_id"])
             name = f"{request_id}-{len(found) + 1}"
-            price = round(_price(ad), 6)
-            found.append(Bid(id=name, impid=impression.id, price=price, adid=ad["item_id"], crid=ad["item_id"]))
+            found.append(
+                Bid(id=name, impid=impression.id, price=round(price, 6), adid=ad["item_id"], crid=ad["item_id"])
+            )
     return found
 
 

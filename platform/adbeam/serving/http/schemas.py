@@ -93,7 +93,9 @@ class Ad(BaseModel):
     sid: list[int] = Field(description="Semantic id, one code a level; empty for a popular ad that has none.")
     score: float = Field(description="What the answer is ordered by, falling.")
     probability: float | None = Field(description="Probability of the semantic id under the model; null in a fallback.")
-    expected_ecpm: float | None
+    expected_ecpm: float | None = Field(
+        description="What the ad is expected to bring (docs/money.md); null for a popular ad of which nobody said."
+    )
 
 
 class Served(BaseModel):
@@ -175,6 +177,14 @@ class TriePath(BaseModel):
     steps: list[TriePrefix]
 
 
+class BidTerms(BaseModel):
+    """What bounds the bids of a replica."""
+
+    currency: str
+    price_min_cpm: float = Field(description="Ads below it are not bid.")
+    price_max_cpm: float | None = Field(description="Bids above it are bid at it; null: no ceiling.")
+
+
 class ReplicaStatus(BaseModel):
     """One replica's state; behind several replicas each answer is of another one."""
 
@@ -197,6 +207,7 @@ class ReplicaStatus(BaseModel):
     recent: RecentAnswers
     ladder: list[list[int]] = Field(description="Beam widths of every rung, the widest first.")
     policy_settings: dict[str, Any] = Field(description="Every setting of the beam policy in force.")
+    openrtb: BidTerms = Field(description="The bounds of bids in force.")
 
 
 class FieldProblem(BaseModel):

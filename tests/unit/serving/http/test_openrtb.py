@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from adbeam.serving.config import LimitsConfig, OpenRtbConfig
+from adbeam.errors import UserError
+from adbeam.serving.config import LimitsConfig, OpenRtbConfig, ServingConfig
 from adbeam.serving.http.openrtb import BidRequest, bid_model, bids, slots
+from adbeam.serving.monitoring.metrics import METRICS, Metrics
 
 SCENES = ("feed", "search")
 
@@ -22,6 +24,13 @@ def parts(count_max: int = 100, **fields: Any) -> list[Any]:
 
 def answer(**prices: float | None) -> dict[str, Any]:
     return {"ads": [{"item_id": name, "expected_ecpm": price} for name, price in prices.items()]}
+
+
+def offered(
+    filled: list[Any], metrics: Metrics | None = None, worthless: tuple[str, ...] = (), **bounds: Any
+) -> list[Any]:
+    config = OpenRtbConfig.parse(bounds)
+    return bids("r", filled, config, metrics or Metrics(), lambda item_id: item_id not in worthless)
 
 
 def test_impressions_of_a_scene_share_a_decode_and_unknown_places_are_the_first_scene() -> None:
@@ -52,7 +61,7 @@ def test_the_dearest_floor_gets_the_best_ad_and_no_ad_is_bid_twice() -> None:
     part = parts(imp=[{"id": "low", "bidfloor": 0.5}, {"id": "high", "bidfloor": 2.5}, {"id": "over", "bidfloor": 9}])[
         0
     ]
-    found = bids("r", [(part, answer(a=1.0, b=3.0, c=0.2))])
+    found = offered([(part, answer(a=1.0, b=3.0, c=0.2))])
     assert [(bid.impid, bid.crid, bid.price) for bid in found] == [("high", "b", 3.0), ("low", "a", 1.0)]
     assert len({bid.id for bid in found}) == 2
 
@@ -60,7 +69,45 @@ def test_the_dearest_floor_gets_the_best_ad_and_no_ad_is_bid_twice() -> None:
 def test_an_ad_of_another_scene_is_not_bid_again_and_one_without_a_price_never() -> None:
     found = parts(imp=[{"id": "1"}, {"id": "2", "tagid": "search"}])
     same = answer(a=1.0, b=None)
-    assert [bid.impid for bid in bids("r", [(found[0], same), (found[1], same)])] == ["1"]
+    assert [bid.impid for bid in offered([(found[0], same), (found[1], same)])] == ["1"]
+
+
+def test_a_price_above_the_ceiling_is_bid_at_it_and_the_dearer_ad_still_comes_first() -> None:
+    part, metrics = parts(imp=[{"id": "1"}, {"id": "2"}, {"id": "3"}])[0], Metrics()
+    found = offered([(part, answer(a=5_000_000.0, b=7.5, c=7_000_000.0))], metrics, price_max_cpm=20)
+    assert [(bid.crid, bid.price) for bid in found] == [("c", 20.0), ("a", 20.0), ("b", 7.5)]
+    assert metrics.take()[0] == {("adbeam_bids_bounded", (("reason", "capped"),)): 2.0}
+    assert METRICS["adbeam_bids_bounded"][2] == ("reason",)
+    dear = parts(imp=[{"id": "1", "bidfloor": 21}])[0]
+    assert offered([(dear, answer(a=30.0))], price_max_cpm=20) == [], "the ceiling holds against an impression's floor"
+
+
+def test_a_price_below_the_operators_floor_is_not_bid() -> None:
+    part, metrics = parts(imp=[{"id": "1"}, {"id": "2"}])[0], Metrics()
+    found = offered([(part, answer(a=0.09, b=0.1))], metrics, price_min_cpm=0.1)
+    assert [(bid.impid, bid.crid) for bid in found] == [("1", "b")]
+    assert metrics.take()[0] == {("adbeam_bids_bounded", (("reason", "below_floor"),)): 1.0}
+
+
+def test_an_ad_that_is_not_worth_a_bid_leaves_its_place_to_the_next() -> None:
+    found = offered([(parts()[0], answer(a=9.0, b=1.0))], worthless=("a",))
+    assert [bid.crid for bid in found] == ["b"]
+
+
+def test_without_bounds_prices_stay_as_they_are_and_nothing_is_counted() -> None:
+    metrics = Metrics()
+    found = offered([(parts()[0], answer(a=5_000_000.0))], metrics)
+    assert [bid.price for bid in found] == [5_000_000.0] and not metrics.take()[0]
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [{"price_min_cpm": 2, "price_max_cpm": 1}, {"price_max_cpm": 0}, {"price_max_cpm": float("inf")},
+     {"price_min_cpm": -1}, {"price_max_cpm": "much"}],
+)  # fmt: skip
+def test_bounds_that_cannot_be_are_refused_by_name(bounds: Any) -> None:
+    with pytest.raises(UserError, match=next(reversed(bounds))):
+        ServingConfig.parse({"openrtb": bounds})
 
 
 @pytest.mark.parametrize("imp", [[], [{"id": ""}], [{"id": "1", "bidfloor": float("nan")}], [{"id": "1"}] * 21, None])

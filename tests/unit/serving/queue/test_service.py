@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.serving.gated_engine import FULL, GatedEngine, ask, model_of, running, until
 
+from adbeam.catalogue.live import HeardEcpm
 from adbeam.serving.deploy.policy import read_policy
 from adbeam.serving.http.problems import Problem
+from adbeam.serving.http.schemas import ReplicaStatus
 from adbeam.serving.stores.store import now_ms
 
 
@@ -147,3 +150,41 @@ async def test_a_bid_is_the_expected_ecpm_of_the_best_ad_and_below_the_floor_the
         assert await bid(bidfloor=1.5) == {"id": "r", "seatbid": [{"bid": offered, "seat": "adbeam"}], "cur": "USD"}
         assert await bid(bidfloor=2.5) is None
         assert await bid(tagid="empty") is None
+
+
+async def test_bounds_of_bids_hold_for_model_cache_and_fallback_alike_and_the_status_shows_them(tmp_path: Path) -> None:
+    engine, bounds = GatedEngine(), {"price_max_cpm": 1.25, "price_min_cpm": 0.5}
+    async with running(tmp_path, engine, openrtb=bounds) as service:
+
+        async def price(user: str, deadline_ms: float) -> Any:
+            request = service.bid_type.model_validate({"id": "r", "imp": [{"id": "1"}], "user": {"id": user}})
+            answer = await service.bid(request, deadline_ms, time.monotonic())
+            assert answer is not None
+            bid = json.loads(answer)["seatbid"][0]["bid"][0]
+            return bid["crid"], bid["price"]
+
+        assert await price("u", 2000) == ("v1-ad", 1.25)
+        engine.gate.clear()
+        assert await price("u", 60) == ("v1-ad", 1.25), "from the cache"
+        assert await price("other", 60) == ("popular-0", 1.25), "from the fallback"
+        status = ReplicaStatus.model_validate_json(service.status())
+        assert status.openrtb.model_dump() == {"currency": "USD", **bounds}
+
+
+async def test_an_ad_of_live_ecpm_0_is_not_bid_whatever_answers(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    async with running(tmp_path, engine, popular=1) as service:
+
+        async def bid(user: str, deadline_ms: float) -> bytes | None:
+            request = service.bid_type.model_validate({"id": "r", "imp": [{"id": "1"}], "user": {"id": user}})
+            return await service.bid(request, deadline_ms, time.monotonic())
+
+        assert await bid("u", 2000)
+        worthless = HeardEcpm(["v1-ad", "popular-0"])
+        service.model = replace(service.model, live_ecpm=worthless)
+        assert await bid("u", 2000) is None
+        engine.gate.clear()
+        assert await bid("u", 60) is None and await bid("other", 60) is None
+        assert await ask(service, deadline_ms=60, user_id="u", count=4) is not None, "/v1/ads shows it"
+        worthless.hear("v1-ad", 2.0)
+        assert await bid("u", 60), "from the cache"
