@@ -103,16 +103,16 @@ def test_ads_of_one_sid_come_by_live_ecpm_then_recency(model: LoadedModel) -> No
 
 def test_an_ad_of_live_ecpm_0_is_shown_but_not_bid_and_the_fallback_knows_the_live_ecpm(model: LoadedModel) -> None:
     assert model.is_worth_bidding("ad1") and model.is_worth_bidding("nobody knows")
-    model.live.change(
+    live(model).change(
         [AdChange(operation="update", item_id="ad1", ecpm=0.0), AdChange(operation="update", item_id="ad2", ecpm=7.5)]
     )
     assert "ad1" in served(model) and not model.is_worth_bidding("ad1") and model.is_worth_bidding("ad2")
     popular = {ad["item_id"]: ad["expected_ecpm"] for ad in model.popular(Blocked(), 100)}
     assert popular["ad1"] == 0.0 and popular["ad2"] == 7.5
-    model.live.change([AdChange(operation="update", item_id="ad1", ecpm=0.5), insert("free", ecpm=0.0), insert("new")])
+    live(model).change([AdChange(operation="update", item_id="ad1", ecpm=0.5), insert("free", ecpm=0.0), insert("new")])
     assert model.is_worth_bidding("ad1") and not model.is_worth_bidding("free")
     assert model.is_worth_bidding("new"), "nobody said what it earns"
-    model.live.change([insert("free")])
+    live(model).change([insert("free")])
     assert model.is_worth_bidding("free")
 
 

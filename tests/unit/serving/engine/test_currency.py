@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.support.bundles import write_random_bundle
@@ -25,10 +25,13 @@ from adbeam.serving.stores.sqlite import SqliteStore
 def served(folder: Path, currency: str) -> LoadedModel:
     config = ServingConfig.resolve({"bundle": str(folder), "openrtb": {"currency": currency}})
 
-    def loader(*args: Any) -> LoadedModel:
-        return load_model(*args, BatchCost(1.0, 0.5, 0.01))
-
-    return first_model(loader, config, read_policy("static"), SqliteStore(folder / "h.sqlite"), Metrics())
+    return first_model(
+        partial(load_model, cost=BatchCost(1.0, 0.5, 0.01)),
+        config,
+        read_policy("static"),
+        SqliteStore(folder / "h.sqlite"),
+        Metrics(),
+    )
 
 
 def test_bids_in_another_currency_than_the_bundles_are_refused_naming_both(tmp_path: Path) -> None:
