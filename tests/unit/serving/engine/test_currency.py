@@ -24,14 +24,8 @@ from adbeam.serving.stores.sqlite import SqliteStore
 
 def served(folder: Path, currency: str) -> LoadedModel:
     config = ServingConfig.resolve({"bundle": str(folder), "openrtb": {"currency": currency}})
-
-    return first_model(
-        partial(load_model, cost=BatchCost(1.0, 0.5, 0.01)),
-        config,
-        read_policy("static"),
-        SqliteStore(folder / "h.sqlite"),
-        Metrics(),
-    )
+    loader = partial(load_model, cost=BatchCost(1.0, 0.5, 0.01))
+    return first_model(loader, config, read_policy("static"), SqliteStore(folder / "h.sqlite"), Metrics())
 
 
 def test_bids_in_another_currency_than_the_bundles_are_refused_naming_both(tmp_path: Path) -> None:
