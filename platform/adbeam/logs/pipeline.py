@@ -24,7 +24,7 @@ from adbeam.logs.account import Account, print_account
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.reading import Chunk
-from adbeam.logs.shards import Quarantine, Spill, assemble_shard
+from adbeam.logs.shards import Quarantine, Spill, assemble_shard, weigh
 from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL, Source
 from adbeam.logs.sources.registry import open_source
 from adbeam.logs.trending import FILE as TRENDING_FILE
@@ -82,6 +82,7 @@ def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) ->
     stage = _succeeded(runner.once(partial(_answer, partial(source.stage, staging))))
     account.catalogue = stage["catalogue"]
     account.add({"source": stage["source"]})
+    account.add(_succeeded(runner.once(partial(_answer, partial(weigh_catalogue, staging)))))
     read = partial(_answer, partial(read_share, source, logs, staging, latest_ms))
     for counts in runner.each(source.shares(), read, "read_validate_spill"):
         account.add(_succeeded(counts))
@@ -120,6 +121,12 @@ def read_share(source: Source, logs: LogsConfig, staging: Path, latest_ms: int, 
 def summarise_trends(staging: Path) -> dict[str, Any]:
     """Write what was trending in every hour, from the counts that the shards left beside the spill."""
     return write_trending((staging / SPILL).glob("conversions-*.parquet"), staging / TRENDING_FILE)
+
+
+def weigh_catalogue(staging: Path) -> dict[str, Any]:
+    """The money that the staged catalogue names."""
+    items = pq.read_table(staging / CATALOGUE_FILE, columns=["item_id", "price", "ecpm"])
+    return {"money": weigh(items, ("price", "ecpm"), ("item_id",), prefix="catalogue ")}
 
 
 def load_rules(source: Source, staging: Path, latest_ms: int) -> EventRules:
