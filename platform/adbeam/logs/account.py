@@ -76,6 +76,8 @@ def print_account(account: Mapping[str, Any], title: str) -> None:
         table.add_row(name, f"{count:,}" if isinstance(count, int) else str(count))
     console = Console()
     console.print(table)
+    for note in _target_notes(account):
+        console.print(note, style="yellow", soft_wrap=True)
     for column, found in _beyond_reason(account):
         console.print(_warning(column, found), style="yellow", soft_wrap=True)
 
@@ -94,6 +96,19 @@ def _lines(account: Mapping[str, Any]) -> list[tuple[str, Any]]:
         for column, found in _beyond_reason(account)
     )
     return [(name, count) for name, count in lines if not isinstance(count, dict)]
+
+
+def _target_notes(account: Mapping[str, Any]) -> list[str]:
+    """What is worth saying of a log whose training split has no conversion."""
+    training = account.get("training")
+    if training is None or training.get("conversion"):
+        return []
+    if training.get("click"):
+        return ["no conversion in the training split: clicks are the targets (training.target_action: auto)"]
+    return [
+        "warning: the training split holds neither conversions nor clicks: nothing can be learnt from it. Map the "
+        "log's words in logs.files.events.values.action, or move logs.split"
+    ]
 
 
 def _beyond_reason(account: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

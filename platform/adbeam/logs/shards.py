@@ -101,7 +101,8 @@ def assemble_shard(spill: Path, shard: int, schema: pa.Schema, split: SplitConfi
     if quarantine.num_rows:
         pq.write_table(quarantine, target / QUARANTINE / f"shard-{shard:05d}.parquet")
     sequences = to_sequences(events, split)
-    pq.write_table(count_by_hour(sequences), spill / f"conversions-{shard:05d}.parquet")
+    for action in ("conversion", "click"):
+        pq.write_table(count_by_hour(sequences, action), spill / f"{action}s-{shard:05d}.parquet")
     pq.write_table(events.cast(schema), target / EVENTS / name, compression="zstd", row_group_size=_EVENT_ROWS)
     pq.write_table(sequences, target / SEQUENCES / name, compression="zstd", row_group_size=_SEQUENCE_ROWS)
     splits = np.bincount(pc.list_flatten(sequences["split"]).to_numpy(), minlength=len(SPLITS)).tolist()
