@@ -1,4 +1,4 @@
-"""A prepared log, as every later step opens it."""
+"""A prepared log as every later step opens it, and what makes an item of it a target."""
 
 from __future__ import annotations
 
