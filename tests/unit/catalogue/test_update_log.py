@@ -105,7 +105,8 @@ def test_money_beyond_reason_is_refused_and_read_as_the_bound_where_it_was_store
     with sqlite3.connect(path) as stored:
         stored.execute("UPDATE updates SET body = replace(replace(body, '7.0', '1e300'), '3.0', '1e39')")
     update, insert = (numbered.update for numbered in log.read(0))
-    assert update.ecpm == insert.item.price == MOST_MONEY and insert.item.ecpm == 1.0
+    assert insert.item is not None and insert.item.ecpm == 1.0
+    assert update.ecpm == insert.item.price == MOST_MONEY
 
 
 def insertion_of(**values: Any) -> AdUpdate:

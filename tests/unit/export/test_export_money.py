@@ -18,7 +18,7 @@ from adbeam.logs.pipeline import run
 from adbeam.logs.prepared import PreparedLog
 
 
-def prepared_with(folder: Path, prices: dict[int, float | None]) -> PreparedLog:
+def prepared_with(folder: Path, prices: dict[int, float]) -> PreparedLog:
     """The sample log with other prices of its first orders."""
     sample = write_sample_log(folder, users=12, items=20)
     rows = pq.read_table(sample.events).to_pylist()
