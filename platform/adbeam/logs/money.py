@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 
 MOST_MEDIANS = 1000.0
-"""An amount above this many medians is beyond reason. Orders of one shop differ by ten or a hundred times and lognormal
-money of sigma 2 passes it once in 3,000 rows; a slip into micros is 1,000,000 medians."""
+"""An amount above this many medians is beyond reason. The dearest of 1.2 million purchases of Complete Journey is
+420 medians, lognormal money of sigma 2 passes 1,000 once in 3,000 rows, and a slip into micros is 1,000,000."""
 STEPS = 100
 """Buckets to one factor e: a median is right to 1 %."""
 
