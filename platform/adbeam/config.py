@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from adbeam.catalogue.config import UpdatesConfig
 from adbeam.decoding.config import DecodingConfig
 from adbeam.evaluation.config import EvaluationConfig
+from adbeam.export.config import ExportConfig
 from adbeam.logs.config import LogsConfig
 from adbeam.model.config import ModelConfig
 from adbeam.objectives.config import ObjectivesConfig
@@ -70,6 +71,7 @@ class Config(Section):
     lists: ListsConfig = ListsConfig()
     online: OnlineConfig = OnlineConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    export: ExportConfig = ExportConfig()
     decoding: DecodingConfig = DecodingConfig()
 
     @model_validator(mode="before")

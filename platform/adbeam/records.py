@@ -39,6 +39,11 @@ class Status(StrEnum):
     PAUSED = "paused"
 
 
+MOST_MONEY = 1e12
+"""No price, bid, eCPM or worth is above it. Sequences, stores and models keep money as float32, which holds it to seven
+digits and 3e38 at most: sums of squares of amounts up to here stay finite there, and 1e300 would be inf. No currency
+has a single order of it, so what lies above is a fault upstream."""
+
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 ACTIONS: tuple[str, ...] = tuple(action.value for action in Action)
@@ -152,9 +157,9 @@ class Event(BaseModel):
     item_kind: ItemKind = ItemKind.AD
     scene: str = Field(default="default", min_length=1, max_length=64)
     action: Action
-    bid: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    ecpm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    bid: float | None = Field(default=None, ge=0, le=MOST_MONEY, allow_inf_nan=False)
+    ecpm: float | None = Field(default=None, ge=0, le=MOST_MONEY, allow_inf_nan=False)
+    price: float | None = Field(default=None, ge=0, le=MOST_MONEY, allow_inf_nan=False)
     position: int | None = Field(default=None, ge=0, le=10_000)
 
 
@@ -208,8 +213,8 @@ class CatalogueItem(BaseModel):
     category: str | None = Field(default=None, max_length=256)
     brand: str | None = Field(default=None, max_length=256)
     advertiser: str | None = Field(default=None, max_length=256)
-    price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    ecpm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    price: float | None = Field(default=None, ge=0, le=MOST_MONEY, allow_inf_nan=False)
+    ecpm: float | None = Field(default=None, ge=0, le=MOST_MONEY, allow_inf_nan=False)
     status: Status = Status.ACTIVE
     features: dict[str, str | float | None] = Field(
         default_factory=dict, description="Declared feature columns of the catalogue: image, ad form, account, ..."

@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adbeam.errors import UserError
-from adbeam.records import CatalogueItem, ItemKind
+from adbeam.records import MOST_MONEY, CatalogueItem, ItemKind
 from adbeam.sqlite_wal import enter_wal
 
 PAGE = 1000
@@ -41,7 +41,7 @@ class AdChange(BaseModel):
         description="insert adds an ad or replaces a known one; update sets its live eCPM."
     )
     item_id: str = Field(min_length=1, max_length=128)
-    ecpm: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="Of an update.")
+    ecpm: float | None = Field(default=None, ge=0, le=MOST_MONEY, allow_inf_nan=False, description="Of an update.")
     item: CatalogueItem | None = Field(default=None, description="The ad, of an insert.")
 
     @model_validator(mode="after")
@@ -60,6 +60,20 @@ class AdUpdate(AdChange):
 
     sid: tuple[int, ...] | None = None
     tokenizer_version: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_kept_before_the_bound(cls, values: Any) -> Any:
+        """Money above MOST_MONEY that an older version let in is read as that: a stored log must stay readable."""
+        if isinstance(values, dict):
+            item = values.get("item")
+            values = _capped(values) | ({"item": _capped(item)} if isinstance(item, dict) else {})
+        return values
+
+
+def _capped(stored: dict[str, Any]) -> dict[str, Any]:
+    money = {name: stored[name] for name in ("price", "ecpm") if isinstance(stored.get(name), int | float)}
+    return stored | {name: min(value, MOST_MONEY) for name, value in money.items()}
 
 
 class Numbered(NamedTuple):

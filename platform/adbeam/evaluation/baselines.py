@@ -19,7 +19,8 @@ from adbeam.records import ACTIONS, SPLITS
 
 @dataclass(frozen=True)
 class Popularity:
-    """Ads by falling number of conversions, overall and inside each category."""
+    """Ads by falling number of conversions (clicks, where those are the log's targets), overall and inside each
+    category."""
 
     counts: Mapping[str, int]
     ranked: list[str]
@@ -46,13 +47,18 @@ BASELINES = ("popularity", "own_frequency", "last_category")
 
 
 def count_conversions(
-    sequences: Iterable[UserSequence], ads: Set[str], *, before: str, only_ads: bool = True
+    sequences: Iterable[UserSequence],
+    ads: Set[str],
+    *,
+    before: str,
+    only_ads: bool = True,
+    action: str = "conversion",
 ) -> Counter[str]:
-    """Conversions of each ad in the splits before `before`; `only_ads` counts those that a placement brought, else
-    organic ones too. Judged on the test split, a baseline knows the validation split as well."""
+    """Conversions (or another `action`) of each ad in the splits before `before`; `only_ads` counts those that a
+    placement brought, else organic ones too. Judged on the test split, a baseline knows the validation split too."""
     counts: Counter[str] = Counter()
     for sequence in sequences:
-        chosen = (sequence.split_H < SPLITS.index(before)) & (sequence.action_H == ACTIONS.index("conversion"))
+        chosen = (sequence.split_H < SPLITS.index(before)) & (sequence.action_H == ACTIONS.index(action))
         if only_ads:
             chosen &= sequence.kind_H == AD
         counts.update(item for item in sequence.item_H[np.flatnonzero(chosen)] if item in ads)

@@ -51,7 +51,8 @@ def evaluate(config: EvaluateSettings, split: str = "test") -> dict[str, dict[st
     """{"all/model": {"recall@10": ...}, "new/popularity": ...}: means over the requests of `split`, see `summarise`.
 
     Also writes `work_dir/evaluation/<split>/` with the table and one row a request. Raises UserError when a step before
-    it has not run or the split holds no request with an ad conversion.
+    it has not run or the split holds no request with a target: an ad conversion, or a click where the log's training
+    split has no conversion (`PreparedLog.target_action`).
     """
     if split not in ("validation", "test"):
         raise UserError("can only judge validation or test", field="split", value=split)
@@ -76,21 +77,25 @@ def evaluate(config: EvaluateSettings, split: str = "test") -> dict[str, dict[st
 
 
 def popularity_before(prepared: PreparedLog, split: str) -> Popularity:
-    """Popularity of every ad by its ad conversions before `split`."""
+    """Popularity of every ad by its ad conversions (or clicks: the log's target) before `split`."""
     catalogue = prepared.catalogue()
     ads = catalogue.filter(pc.equal(catalogue.column("kind"), "ad"))
     categories = dict(zip(ads.column("item_id").to_pylist(), ads.column("category").to_pylist(), strict=True))
-    counts = count_conversions(_sequences(prepared), categories.keys(), before=split)
+    counts = count_conversions(_sequences(prepared), categories.keys(), before=split, action=prepared.target_action)
     return rank_popularity(counts, categories)
 
 
 def judged_requests(prepared: PreparedLog, split: str, limit: int | None) -> list[Request]:
-    """Requests of `split` in which an ad converted, in the order of the shards."""
+    """Requests of `split` in which an ad converted (or was clicked: the log's target), in the order of the shards."""
+    action = prepared.target_action
     found = [
-        request for sequence in _sequences(prepared) for request in requests_in(sequence, split) if request.ad_targets()
+        request
+        for sequence in _sequences(prepared)
+        for request in requests_in(sequence, split, action)
+        if request.ad_targets()
     ]
     if not found:
-        raise UserError(f"the {split} split holds no request with an ad conversion", remedy="check logs.split")
+        raise UserError(f"the {split} split holds no request with an ad {action}", remedy="check logs.split")
     return found[:limit]
 
 

@@ -22,11 +22,13 @@ from adbeam.decoding.config import DecodingConfig
 from adbeam.errors import UserError
 from adbeam.evaluation.config import EvaluationConfig
 from adbeam.evaluation.evaluate import judged_requests, popularity_before
+from adbeam.export.config import ExportConfig
 from adbeam.export.ladder_quality import measure_ladder
+from adbeam.export.money_share import check_money
 from adbeam.features.spec import FeatureSpec
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.config import LogsConfig
-from adbeam.logs.prepared import PreparedLog
+from adbeam.logs.prepared import PreparedLog, resolve_target
 from adbeam.model import build_model
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
@@ -51,6 +53,8 @@ class ExportSettings(FitSettings, Protocol):
     @property
     def evaluation(self) -> EvaluationConfig: ...
     @property
+    def export(self) -> ExportConfig: ...
+    @property
     def tokens(self) -> TokensConfig: ...
     @property
     def updates(self) -> UpdatesConfig: ...
@@ -60,7 +64,7 @@ def export(config: ExportSettings) -> Path:
     """Write a bundle from `work_dir/training` and point CURRENT at it; returns its folder.
 
     A bundle already made of the same weights, catalogue and widths is returned as it is. Raises UserError when a step
-    before this one has not run.
+    before this one has not run, or the dearest rows hold more of the money than `export.max_dearest_share`.
     """
     work_dir = WorkDir.of(config.work_dir)
     trained = artifacts.read_manifest(work_dir.training)
@@ -82,6 +86,8 @@ def export(config: ExportSettings) -> Path:
     bundles = work_dir.bundles
     if bundles.is_dir() and artifacts.is_current(resolve(bundles), details):
         return resolve(bundles)
+    target_action = resolve_target(config.training.target_action, work_dir.prepared)
+    print(check_money(prepared, target_action, config.export.max_dearest_share))
     model, means = trained_model(work_dir.training)
     popularity = dict(popularity_before(prepared, "validation").counts)
     catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(work_dir.sids))
@@ -137,7 +143,8 @@ def trained_model(folder: Path) -> tuple[LazyAR | MtpDecoder, list[float]]:
 
 
 def _with_popularity(catalogue: pa.Table, popularity: dict[str, int]) -> pa.Table:
-    """The catalogue with a column `popularity`, training conversions: it orders the answers for late requests."""
+    """The catalogue with a column `popularity`, training conversions (or clicks, where those are the log's
+    targets): it orders the answers for late requests."""
     counts = [popularity.get(item, 0) for item in catalogue.column("item_id").to_pylist()]
     return catalogue.append_column("popularity", pa.array(counts, pa.int64()))
 

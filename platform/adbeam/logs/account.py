@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adbeam.logs.money import MOST_MEDIANS, MoneySketch
+
 
 @dataclass
 class Account:
-    """Counts of rows. `source` holds what the source says of itself, `splits` the kept events per split."""
+    """Counts of rows. `source` holds what the source says of itself, `splits` the kept events per split, `training` the
+    actions of the training split, `money` the amounts of each column that has any."""
 
     rows_in: int = 0
     kept: int = 0
@@ -21,6 +24,8 @@ class Account:
     actions: Counter[str] = field(default_factory=Counter)
     catalogue: dict[str, Any] = field(default_factory=dict)
     source: Counter[str] = field(default_factory=Counter)
+    training: Counter[str] = field(default_factory=Counter)
+    money: dict[str, MoneySketch] = field(default_factory=dict)
 
     @property
     def quarantined(self) -> int:
@@ -30,8 +35,10 @@ class Account:
         """Add one task's counts (a mapping with any of this account's counters)."""
         for name in ("rows_in", "kept", "duplicates", "users"):
             setattr(self, name, getattr(self, name) + int(counts.get(name, 0)))
-        for name in ("reasons", "splits", "actions", "source"):
+        for name in ("reasons", "splits", "actions", "source", "training"):
             getattr(self, name).update(counts.get(name, {}))
+        for column, sketch in counts.get("money", {}).items():
+            self.money.setdefault(column, MoneySketch()).add(MoneySketch.from_dict(sketch))
 
     def check(self) -> None:
         """Raise when a row is missing or counted twice: that is a fault of this program, never of the log."""
@@ -52,6 +59,8 @@ class Account:
             "actions": dict(self.actions),
             "catalogue": self.catalogue,
             "source": dict(self.source),
+            "training": dict(self.training),
+            "money": {column: sketch.summary() for column, sketch in sorted(self.money.items()) if sketch.rows},
         }
 
 
@@ -65,7 +74,12 @@ def print_account(account: Mapping[str, Any], title: str) -> None:
     table.add_column("rows", justify="right")
     for name, count in _lines(account):
         table.add_row(name, f"{count:,}" if isinstance(count, int) else str(count))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for note in _target_notes(account):
+        console.print(note, style="yellow", soft_wrap=True)
+    for column, found in _beyond_reason(account):
+        console.print(_warning(column, found), style="yellow", soft_wrap=True)
 
 
 def _lines(account: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -77,4 +91,36 @@ def _lines(account: Mapping[str, Any]) -> list[tuple[str, Any]]:
     lines.append(("users", account["users"]))
     for group in ("splits", "actions", "catalogue", "source"):
         lines.extend((f"{group}: {name.replace('_', ' ')}", count) for name, count in account[group].items())
+    lines.extend(
+        (f"money: {column} above {MOST_MEDIANS:,.0f} medians", found["beyond_reason"])
+        for column, found in _beyond_reason(account)
+    )
     return [(name, count) for name, count in lines if not isinstance(count, dict)]
+
+
+def _target_notes(account: Mapping[str, Any]) -> list[str]:
+    """What is worth saying of a log whose training split has no conversion."""
+    training = account.get("training")
+    if training is None or training.get("conversion"):
+        return []
+    if training.get("click"):
+        return ["no conversion in the training split: clicks are the targets (training.target_action: auto)"]
+    return [
+        "warning: the training split holds neither conversions nor clicks: nothing can be learnt from it. Map the "
+        "log's words in logs.files.events.values.action, or move logs.split"
+    ]
+
+
+def _beyond_reason(account: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Columns with money beyond reason; an account of an older version says nothing of money."""
+    return [(column, found) for column, found in account.get("money", {}).items() if found["beyond_reason"]]
+
+
+def _warning(column: str, found: Mapping[str, Any]) -> str:
+    named = ", ".join(f"{name} {found[name]}" for name in ("event_id", "item_id") if name in found)
+    return (
+        f"warning: {column}: {found['beyond_reason']:,} of {found['rows']:,} amounts are above {MOST_MEDIANS:,.0f} "
+        f"times their median of {found['median']:,}; the largest is {found['largest']:,} ({named}). Are these micros, "
+        "cents or another currency? Bring them into the log's own unit, or leave them out, and prepare again: they are "
+        "kept as they stand, eCPM buckets leave out a few, and export refuses them where they hold most of the money."
+    )

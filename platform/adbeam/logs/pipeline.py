@@ -22,9 +22,9 @@ from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.logs.account import Account, print_account
 from adbeam.logs.config import LogsConfig
-from adbeam.logs.prepared import PreparedLog
+from adbeam.logs.prepared import ACCOUNT, PreparedLog
 from adbeam.logs.reading import Chunk
-from adbeam.logs.shards import Quarantine, Spill, assemble_shard
+from adbeam.logs.shards import Quarantine, Spill, assemble_shard, weigh
 from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL, Source
 from adbeam.logs.sources.registry import open_source
 from adbeam.logs.trending import FILE as TRENDING_FILE
@@ -83,6 +83,7 @@ def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) ->
     stage = _succeeded(runner.once(partial(_answer, partial(source.stage, staging))))
     account.catalogue = stage["catalogue"]
     account.add({"source": stage["source"]})
+    account.add(_succeeded(runner.once(partial(_answer, partial(weigh_catalogue, staging)))))
     read = partial(_answer, partial(read_share, source, logs, staging, latest_ms))
     for counts in runner.each(source.shares(), read, "read_validate_spill"):
         account.add(_succeeded(counts))
@@ -91,12 +92,13 @@ def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) ->
     assemble = partial(assemble_shard, staging / SPILL, schema=schema, split=logs.effective_split, target=staging)
     for counts in runner.each(logs.shards, partial(_answer, assemble), "order_deduplicate_split"):
         account.add(_succeeded(counts))
-    _succeeded(runner.once(partial(_answer, partial(summarise_trends, staging))))
+    target = "click" if account.training["click"] and not account.training["conversion"] else "conversion"
+    _succeeded(runner.once(partial(_answer, partial(summarise_trends, staging, target))))
     account.check()
     if not account.splits["train"]:
         raise UserError("leaves no event for training", field="logs.split", remedy="move validation_from later")
     shutil.rmtree(staging / SPILL)
-    artifacts.write_json(staging / "account.json", account.to_dict())
+    artifacts.write_json(staging / ACCOUNT, account.to_dict())
     return account
 
 
@@ -118,9 +120,15 @@ def read_share(source: Source, logs: LogsConfig, staging: Path, latest_ms: int, 
     return {"rows_in": rows_in, "reasons": reasons, "source": notes}
 
 
-def summarise_trends(staging: Path) -> dict[str, Any]:
+def summarise_trends(staging: Path, target: str) -> dict[str, Any]:
     """Write what was trending in every hour, from the counts that the shards left beside the spill."""
-    return write_trending((staging / SPILL).glob("conversions-*.parquet"), staging / TRENDING_FILE)
+    return write_trending((staging / SPILL).glob(f"{target}s-*.parquet"), staging / TRENDING_FILE)
+
+
+def weigh_catalogue(staging: Path) -> dict[str, Any]:
+    """The money that the staged catalogue names."""
+    items = pq.read_table(staging / CATALOGUE_FILE, columns=["item_id", "price", "ecpm"])
+    return {"money": weigh(items, ("price", "ecpm"), ("item_id",), prefix="catalogue ")}
 
 
 def load_rules(source: Source, staging: Path, latest_ms: int) -> EventRules:

@@ -1,4 +1,4 @@
-"""A prepared log, as every later step opens it."""
+"""A prepared log as every later step opens it, and what makes an item of it a target."""
 
 from __future__ import annotations
 
@@ -8,12 +8,69 @@ from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam import artifacts
+from adbeam.errors import UserError
 from adbeam.logs.sources.base import CATALOGUE_FILE
 from adbeam.logs.trending import TrendTable
+from adbeam.records import ACTIONS, SPLITS, Action
 from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES
+
+ACCOUNT = "account.json"
+CONVERSION, CLICK = Action.CONVERSION.value, Action.CLICK.value
+
+
+def strongest_action(folder: str | Path) -> str | None:
+    """conversion where the training split of a prepared log has any, of ads or organic items, else click; None where it
+    has neither.
+
+    The account says it; a folder that an older version prepared is read through, as far as the first conversion.
+    """
+    account = Path(folder) / ACCOUNT
+    stored = json.loads(account.read_text(encoding="utf-8")) if account.is_file() else {}
+    seen = stored["training"].keys() if "training" in stored else _training_actions(Path(folder) / SEQUENCES)
+    return next((action for action in (CONVERSION, CLICK) if action in seen), None)
+
+
+def resolve_target(wanted: str, folder: str | Path) -> str:
+    """The action that `training.target_action` means for a prepared log: `auto` is its `strongest_action`.
+
+    Raises UserError where `auto` finds no log, or neither conversions nor clicks.
+    """
+    if wanted == "auto":
+        check_target(wanted, folder)
+        return strongest_action(folder) or CONVERSION
+    return wanted
+
+
+def check_target(wanted: str, folder: str | Path) -> None:
+    """Raise UserError naming the setting where the training split of a prepared log has no such action."""
+    artifacts.read_manifest(folder, verify=False)
+    strongest = strongest_action(folder)
+    if strongest == CONVERSION or (strongest == CLICK and wanted != CONVERSION):
+        return
+    if strongest == CLICK:
+        holds, remedy = "clicks and no conversions", "set training.target_action to auto or click"
+    else:
+        holds, remedy = "neither conversions nor clicks", "map the log's words in logs.files.events.values.action"
+    raise UserError(
+        f"the training split of {folder} holds {holds}", field="training.target_action", value=wanted, remedy=remedy
+    )
+
+
+def _training_actions(sequences: Path) -> set[str]:
+    """The actions of the training split, read no further than the first conversion."""
+    seen: set[str] = set()
+    for shard in sorted(sequences.glob("*.parquet")):
+        for batch in pq.ParquetFile(shard).iter_batches(columns=["split", "action"]):
+            split, action = (pc.list_flatten(batch[name]) for name in ("split", "action"))
+            codes = pc.unique(action.filter(pc.equal(split, SPLITS.index("train")))).to_pylist()
+            seen.update(ACTIONS[code] for code in codes)
+            if CONVERSION in seen:
+                return seen
+    return seen
 
 
 @dataclass(frozen=True)
@@ -29,8 +86,13 @@ class PreparedLog:
         """Open and, unless told not to, check every file's hash; raises UserError naming the file that differs."""
         folder = Path(folder)
         manifest = artifacts.read_manifest(folder, verify=verify)
-        account = json.loads((folder / "account.json").read_text(encoding="utf-8"))
+        account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
         return cls(folder, manifest, account)
+
+    @property
+    def target_action(self) -> str:
+        """What makes an item of this log a target: `strongest_action` of its training split."""
+        return strongest_action(self.folder) or CONVERSION
 
     @property
     def fingerprint(self) -> str:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.logs.config import SplitConfig
+from adbeam.logs.money import MoneySketch
 from adbeam.logs.trending import count_by_hour
 from adbeam.logs.validate import QUARANTINE_SCHEMA, Reasons, quarantine_rows
 from adbeam.records import ACTIONS, ITEM_KINDS, SEQUENCE_SCHEMA, SPLITS
@@ -100,11 +101,12 @@ def assemble_shard(spill: Path, shard: int, schema: pa.Schema, split: SplitConfi
     if quarantine.num_rows:
         pq.write_table(quarantine, target / QUARANTINE / f"shard-{shard:05d}.parquet")
     sequences = to_sequences(events, split)
-    pq.write_table(count_by_hour(sequences), spill / f"conversions-{shard:05d}.parquet")
+    for action in ("conversion", "click"):
+        pq.write_table(count_by_hour(sequences, action), spill / f"{action}s-{shard:05d}.parquet")
     pq.write_table(events.cast(schema), target / EVENTS / name, compression="zstd", row_group_size=_EVENT_ROWS)
     pq.write_table(sequences, target / SEQUENCES / name, compression="zstd", row_group_size=_SEQUENCE_ROWS)
     splits = np.bincount(pc.list_flatten(sequences["split"]).to_numpy(), minlength=len(SPLITS)).tolist()
-    actions = pc.value_counts(events["action"]).to_pylist()
+    actions, training = (pc.value_counts(part).to_pylist() for part in (events["action"], _training(events, sequences)))
     return {
         "kept": events.num_rows,
         "duplicates": spilled.num_rows - events.num_rows - quarantine.num_rows,
@@ -112,7 +114,28 @@ def assemble_shard(spill: Path, shard: int, schema: pa.Schema, split: SplitConfi
         "users": sequences.num_rows,
         "splits": dict(zip(SPLITS, splits, strict=True)),
         "actions": {row["values"]: row["counts"] for row in actions},
+        "training": {row["values"]: row["counts"] for row in training},
+        "money": weigh(events, ("price", "bid", "ecpm"), ("event_id", "item_id")),
     }
+
+
+def weigh(table: pa.Table, columns: tuple[str, ...], names: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
+    """{column: MoneySketch.as_dict}; `names` are the columns that name the row of the largest amount."""
+    sketches = {}
+    for column in columns:
+        values = pc.fill_null(table[column], 0.0).to_numpy()
+        sketch = MoneySketch.of(values)
+        if sketch.rows:
+            row = int(np.argmax(values))
+            sketch.example = {name: table[name][row].as_py() for name in names}
+            sketches[prefix + column] = sketch.as_dict()
+    return sketches
+
+
+def _training(events: pa.Table, sequences: pa.Table) -> pa.Array:
+    """The actions of the training split."""
+    in_training = pc.equal(pc.list_flatten(sequences["split"]), SPLITS.index("train"))
+    return events["action"].filter(in_training)
 
 
 def order_events(events: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -1,5 +1,6 @@
 """Trending ads: those with most conversions of the last day, three days and week, hour by hour.
 
+Where the training split has no conversion, clicks are counted in their place (`logs.prepared.strongest_action`).
 A snapshot of hour h counts conversions strictly before h, so a request at any moment of that hour may be told of it.
 Demand for ads moves faster than a model is trained: a campaign that began yesterday is in no weight yet, but here.
 
@@ -89,10 +90,10 @@ class TrendTable:
         return TrendingAds(self._item_n[rows], self._share_nW[rows])
 
 
-def count_by_hour(sequences: pa.Table) -> pa.Table:
-    """COUNTS_SCHEMA: conversions of each ad in each hour, of the users of a sequence table."""
+def count_by_hour(sequences: pa.Table, action: str = "conversion") -> pa.Table:
+    """COUNTS_SCHEMA: conversions (or another action) of each ad in each hour, of the users of a sequence table."""
     flat = {name: pc.list_flatten(sequences[name]) for name in ("timestamp", "item_id", "item_kind", "action")}
-    kept = pc.and_(pc.equal(flat["action"], ACTIONS.index("conversion")), pc.equal(flat["item_kind"], AD))
+    kept = pc.and_(pc.equal(flat["action"], ACTIONS.index(action)), pc.equal(flat["item_kind"], AD))
     hours = pc.divide(flat["timestamp"].filter(kept), HOUR_MS)
     counted = pa.table({"hour": hours, "item_id": flat["item_id"].filter(kept)})
     return counted.group_by(["hour", "item_id"]).aggregate([([], "count_all")]).rename_columns(COUNTS_SCHEMA.names)

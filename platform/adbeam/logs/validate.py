@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adbeam.logs.casts import to_boolean, to_milliseconds, to_number, to_text, to_whole
-from adbeam.records import ACTIONS, EVENT_SCHEMA, ITEM_KINDS
+from adbeam.records import ACTIONS, EVENT_SCHEMA, ITEM_KINDS, MOST_MONEY
 
 ID_LENGTH = 128
 SCENE_LENGTH = 64
@@ -122,10 +122,11 @@ def check_text(values: pa.Array, column: str, limit: int, reasons: Reasons) -> p
 
 
 def check_amount(values: pa.Array, column: str, reasons: Reasons) -> pa.Array:
-    """An amount of money: a finite number, not negative; missing is left null."""
+    """An amount of money: a finite number from 0 to MOST_MONEY; missing is left null."""
     numbers, bad = to_number(values, column)
     reasons.mark(bad, f"{column} is not a number")
     reasons.mark(pc.less(numbers, 0), f"{column} is negative")
+    reasons.mark(pc.greater(numbers, MOST_MONEY), f"{column} is beyond reason")
     return numbers
 
 

@@ -1,4 +1,7 @@
-"""Equal-frequency eCPM buckets: the classes of the step after the SID (GR4AD 1.5). Numpy only."""
+"""Equal-frequency eCPM buckets: the classes of the step after the SID (GR4AD 1.5). Numpy only.
+
+Their means are what answers are ordered by and bids come from, so one amount in the wrong unit must not move them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+
+from adbeam.logs.money import reason_limit
+
+FEW = 0.01
+"""A larger share of the values beyond reason is no slip of some rows: it is what the log is."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +28,15 @@ class EcpmBuckets:
 
     @classmethod
     def fit(cls, values: np.ndarray, buckets: int) -> Self:
-        """Buckets that hold equally many of the finite `values`; with none at all, every bucket means 0."""
+        """Buckets that hold equally many of the finite `values`; with none at all, every bucket means 0.
+
+        Values beyond reason, above 1,000 times the median of those above 0 (`logs.money.MOST_MEDIANS`), are left out
+        of edges and means as if they were not there, as long as they are one value or at most 1 in 100 (FEW); `assign`
+        puts them into the top bucket. More than that are a population of their own and stay: `prepare` warns of them,
+        and `export` refuses where they hold most of the money.
+        """
         values = np.asarray(values, dtype=np.float64)
-        values = np.sort(values[np.isfinite(values)])
+        values = within_reason(np.sort(values[np.isfinite(values)]))
         if not len(values):
             return cls(np.zeros(buckets - 1), np.zeros(buckets))
         edges = np.quantile(values, np.arange(1, buckets) / buckets, method="higher")
@@ -46,6 +60,12 @@ class EcpmBuckets:
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """The buckets that `as_dict` stored."""
         return cls(np.asarray(stored["edges"], dtype=np.float64), np.asarray(stored["means"], dtype=np.float64))
+
+
+def within_reason(values: np.ndarray) -> np.ndarray:
+    """Finite, rising `values` without the few that lie beyond reason (`EcpmBuckets.fit` has the rule)."""
+    kept = int(np.searchsorted(values, reason_limit(values), side="right"))
+    return values[:kept] if len(values) - kept <= max(1, FEW * len(values)) else values
 
 
 class SlidingEcpm:

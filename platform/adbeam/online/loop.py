@@ -8,6 +8,7 @@ from typing import Protocol
 
 from adbeam.bundle import resolve
 from adbeam.decoding.config import DecodingConfig
+from adbeam.logs.prepared import resolve_target
 from adbeam.online.config import OnlineConfig
 from adbeam.online.ledger import Ledger
 from adbeam.rewards.config import ListsConfig
@@ -40,6 +41,11 @@ class Loop:
     def work_dir(self) -> WorkDir:
         """Where the other steps left their folders."""
         return WorkDir.of(self.config.work_dir).resolve()
+
+    @property
+    def target_action(self) -> str:
+        """What makes an item a target: as the first training resolved it."""
+        return resolve_target(self.config.training.target_action, self.work_dir.prepared)
 
     @property
     def bundles(self) -> Path:

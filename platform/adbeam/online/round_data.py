@@ -62,8 +62,9 @@ def sequences_of(loop: Loop, numbers: Iterable[int]) -> list[UserSequence]:
 
 def asks_of(loop: Loop, number: int) -> Iterator[Ask]:
     """The requests that are trained on, as asks for candidate lists; the ads that followed are exposed."""
+    target_action = loop.target_action
     for sequence in sequences_of(loop, loop.carried(number)):
-        for request in requests_of(sequence, NEW, loop.config.training.target_action):
+        for request in requests_of(sequence, NEW, target_action):
             yield Ask.of(request, exposed=loop.config.lists.exposed)
 
 
@@ -78,7 +79,7 @@ def row_maker(loop: Loop, base: RowStore, numbers: list[int]) -> RowMaker:
     if spec.trending_length:
         trends = EncodedTrends(PreparedLog.open(loop.work_dir.prepared, verify=False).trends(), sids, spec)
     corrections = {pair for number in numbers for pair in corrections_of(loop.states(), number)}
-    return RowMaker(sids, spec, base.format, training.target_action, training.behavior_weights, trends, corrections)
+    return RowMaker(sids, spec, base.format, loop.target_action, training.behavior_weights, trends, corrections)
 
 
 def batch_maker(loop: Loop, number: int, base: RowStore) -> BatchMaker:

@@ -184,10 +184,9 @@ def gate(loop: Loop, number: int) -> Step:
         trends=prepared.trends(),
     )
     judged = range(max(1, number - config.online.gate.rounds + 1), number + 1)
+    target_action = loop.target_action
     requests = [
-        request
-        for sequence in sequences_of(loop, judged)
-        for request in requests_of(sequence, HELD_OUT, config.training.target_action)
+        request for sequence in sequences_of(loop, judged) for request in requests_of(sequence, HELD_OUT, target_action)
     ]
     requests.sort(key=lambda request: request.now_ms)
     table = pq.read_table(loop.folder(number, "rows") / HELD_ROWS)

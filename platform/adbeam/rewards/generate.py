@@ -19,7 +19,7 @@ from adbeam import artifacts
 from adbeam.bundle import load_bundle, resolve
 from adbeam.decoding.config import DecodingConfig
 from adbeam.errors import UserError
-from adbeam.logs.prepared import PreparedLog
+from adbeam.logs.prepared import PreparedLog, resolve_target
 from adbeam.logs.requests import read_sequences, requests_in
 from adbeam.ray_data.runners import ray_runner
 from adbeam.records import LIST_SAMPLE_SCHEMA
@@ -63,6 +63,7 @@ def generate_lists(config: GenerateSettings) -> Path:
     bundle = artifacts.read_manifest(resolve(work_dir.bundles))
     reward = artifacts.read_manifest(work_dir.reward)
     folder = work_dir.lists
+    target_action = resolve_target(config.training.target_action, work_dir.prepared)
     workers = config.lists.workers
     settings = config.lists.model_dump(exclude={"workers", "batch_requests"})
     details: dict[str, Any] = {
@@ -73,7 +74,7 @@ def generate_lists(config: GenerateSettings) -> Path:
             settings,
             config.decoding.widths,
             config.seed,
-            config.training.target_action,
+            target_action,
         )
     }
     if artifacts.is_current(folder, details):
@@ -90,7 +91,7 @@ def generate_lists(config: GenerateSettings) -> Path:
             config.lists.model_dump(),
             config.decoding.widths,
             config.seed,
-            config.training.target_action,
+            target_action,
         )
         if workers:
             with ray_runner():

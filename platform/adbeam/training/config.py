@@ -25,7 +25,7 @@ class BehaviorWeights(Section):
 
     ad_conversion: float = Field(2.0, ge=0)
     organic_conversion: float = Field(1.0, ge=0, description="A catalogue item the user found without an ad.")
-    ad_click: float = Field(1.0, ge=0, description="Counts where target_action is click.")
+    ad_click: float = Field(1.0, ge=0, description="Counts where clicks are the targets.")
     organic_click: float = Field(0.5, ge=0)
 
 
@@ -68,7 +68,10 @@ class TrainingConfig(Section):
     batch_requests: int = Field(128, ge=1, description="Requests in one global optimiser step.")
     batch_lists: int = Field(32, ge=1, description="Lists in one step, where objectives.preference learns from them.")
     targets_per_request: int = Field(8, ge=1, description="M: at most this many items of one request are targets.")
-    target_action: Literal["conversion", "click"] = Field("conversion", description="What makes an item a target.")
+    target_action: Literal["auto", "conversion", "click"] = Field(
+        "auto",
+        description="What makes an item a target; auto: conversions, or clicks where the training split has none.",
+    )
     behavior_weights: BehaviorWeights = BehaviorWeights()
     user_value_weights: bool = Field(True, description="w_user: long-term ad value of the user, in [0.5, 2].")
 

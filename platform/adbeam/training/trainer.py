@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 
 from adbeam import artifacts
 from adbeam.errors import UserError
+from adbeam.logs.prepared import check_target
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.tokens.encoder import version_in
 from adbeam.training.config import TrainingConfig
 from adbeam.training.data.batches import BatchMaker
-from adbeam.training.data.build_rows import RowStore, TrainSettings, build_rows
+from adbeam.training.data.build_rows import RowStore, TrainSettings, build_rows, training_of
 from adbeam.training.data.list_rows import ListStore, build_list_rows
 from adbeam.training.data.order import RequestOrder
 from adbeam.training.data.stream import RequestStream
@@ -79,6 +80,7 @@ def train(config: FitSettings) -> TrainingResult:
     Raises UserError when a step before it has not run, a setting does not fit, or the loss stopped being finite.
     """
     _check_files(config.training)  # before the minutes that Ray and the rows may take
+    check_target(config.training.target_action, WorkDir.of(config.work_dir).prepared)
     with ray_for(config.training):
         return _train(config)
 
@@ -121,7 +123,7 @@ def build_job(
     config: FitSettings, store: RowStore, run_folder: Path, lists: ListStore | None = None
 ) -> tuple[TrainJob, RequestStream]:
     """(what every worker is told, the data as one worker alone would read it)."""
-    training = config.training
+    training = training_of(config)
     order = RequestOrder(
         rows=store.files.rows,
         batch=training.batch_requests,
@@ -155,9 +157,8 @@ def build_job(
 
 def open_record(config: FitSettings, folder: Path) -> RunRecord:
     """The record of a run in its folder, and the trackers that the configuration names."""
-    settings = {
-        section: getattr(config, section).model_dump(mode="json") for section in ("model", "objectives", "training")
-    }
+    sections = {"model": config.model, "objectives": config.objectives, "training": training_of(config)}
+    settings = {name: section.model_dump(mode="json") for name, section in sections.items()}
     trackers = driver_trackers(config.training.tracking, folder.name, {"seed": config.seed, **flat(settings)})
     return RunRecord(folder, settings, config.seed, trackers)
 
@@ -192,7 +193,7 @@ def run_name(config: FitSettings, store: RowStore, lists: ListStore | None = Non
         *([] if lists is None else [lists.fingerprint]),
         config.model.model_dump(),
         config.objectives.model_dump(exclude=unread),
-        config.training.model_dump(exclude=LAYOUT_SETTINGS | unread | {"start_from"}),
+        training_of(config).model_dump(exclude=LAYOUT_SETTINGS | unread | {"start_from"}),
         *begun,
         config.seed,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +14,9 @@ from pydantic import ValidationError
 
 from adbeam.catalogue.follower import Follower, encode_ad, insertion
 from adbeam.catalogue.index import SidIndex
-from adbeam.catalogue.updates import AdUpdate, SqliteUpdateLog
+from adbeam.catalogue.updates import AdChange, AdUpdate, SqliteUpdateLog
 from adbeam.errors import UserError
-from adbeam.records import CATALOGUE_SCHEMA, CatalogueItem
+from adbeam.records import CATALOGUE_SCHEMA, MOST_MONEY, CatalogueItem
 from adbeam.tokens.config import TokensConfig
 from adbeam.tokens.tokenizer import Tokenizer
 
@@ -92,6 +94,23 @@ def test_incomplete_updates_are_refused() -> None:
         AdUpdate(operation="insert", item_id="a")
     with pytest.raises(ValidationError, match="needs ecpm"):
         AdUpdate(operation="update", item_id="a")
+
+
+def test_money_beyond_reason_is_refused_and_read_as_the_bound_where_it_was_stored(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="less than or equal to"):
+        AdChange(operation="update", item_id="a", ecpm=1e300)
+    path = tmp_path / "log"
+    log = SqliteUpdateLog(path)
+    log.append([AdUpdate(operation="update", item_id="a", ecpm=7.0), insertion_of(price=3.0)])
+    with sqlite3.connect(path) as stored:
+        stored.execute("UPDATE updates SET body = replace(replace(body, '7.0', '1e300'), '3.0', '1e39')")
+    update, insert = (numbered.update for numbered in log.read(0))
+    assert insert.item is not None and insert.item.ecpm == 1.0
+    assert update.ecpm == insert.item.price == MOST_MONEY
+
+
+def insertion_of(**values: Any) -> AdUpdate:
+    return AdUpdate(operation="insert", item_id="a", item=new_ad("a", **values))
 
 
 def test_a_new_ad_gets_the_codes_of_its_like(tokenizer: Tokenizer) -> None:

@@ -129,6 +129,15 @@ def test_the_catalogue_knows_training_weeks_only(folder, tmp_path):
     assert items["502"]["ecpm"] is None
 
 
+def test_money_beyond_reason_is_quarantined_and_no_price_of_the_catalogue(folder, tmp_path):
+    rows = [*PURCHASES, _purchase(1, 10, 106, 501, 1e300, 3), _purchase(1, 10, 107, 505, 1e300, 3)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "transactions.parquet")
+    prepared, events = _prepare(folder, tmp_path, impressions_per_visit=0)
+    assert prepared.account["reasons"]["price is beyond reason"] == 2
+    items = {row["item_id"]: row["price"] for row in prepared.catalogue().to_pylist()}
+    assert items["501"] == 5.0 and items["505"] == 4.0 and max(event["price"] for event in events) == 9.0
+
+
 def test_impressions_are_of_what_was_promoted_and_not_bought(folder, tmp_path):
     prepared, events = _prepare(folder, tmp_path)
     views = [event for event in events if event["action"] == "impression"]

@@ -67,6 +67,8 @@ def test_a_clean_row_keeps_every_value_and_fits_the_pydantic_event():
         ({"timestamp": -1}, "timestamp is before 1970"),
         ({"price": -0.01}, "price is negative"),
         ({"price": "cheap"}, "price is not a number"),
+        ({"price": 1e300}, "price is beyond reason"),
+        ({"bid": 1.1e12}, "bid is beyond reason"),
         ({"bid": float("nan")}, "bid is not a number"),
         ({"ecpm": -1.0}, "ecpm is negative"),
         ({"position": -1}, "position is not from 0 to 10000"),
@@ -102,11 +104,12 @@ def test_absent_columns_take_their_defaults():
 def test_catalogue_rows_are_checked_like_events():
     raw = pa.table(
         {
-            "item_id": ["a", "", "c", "d", "e"],
-            "kind": ["ad", "ad", "house", None, "organic"],
-            "title": ["Tea", "x", "x", None, "Bread"],
-            "price": ["1.5", "1", "1", "2", "-1"],
-            "status": ["active", None, None, "paused", None],
+            "item_id": ["a", "", "c", "d", "e", "f", "g"],
+            "kind": ["ad", "ad", "house", None, "organic", "ad", "ad"],
+            "title": ["Tea", "x", "x", None, "Bread", "x", "x"],
+            "price": ["1.5", "1", "1", "2", "-1", "1e300", None],
+            "ecpm": [None, None, None, None, None, None, "4.5e18"],
+            "status": ["active", None, None, "paused", None, None, None],
         }
     )
     clean, bad = validate_items(raw, pa.schema([]))
@@ -116,4 +119,6 @@ def test_catalogue_rows_are_checked_like_events():
         {**dict.fromkeys(CATALOGUE_SCHEMA.names), "item_id": "d", "kind": "ad", "title": "d", "price": 2.0}
         | {"status": "paused"},
     ]
-    assert bad["reason"].to_pylist() == ["item_id is empty", "kind is unknown", "price is negative"]
+    assert bad["reason"].to_pylist() == [
+        "item_id is empty", "kind is unknown", "price is negative", "price is beyond reason", "ecpm is beyond reason",
+    ]  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 
 from adbeam.features.batch import ContextBatch, TrainBatch
 from adbeam.objectives.config import ObjectivesConfig
-from adbeam.objectives.ecpm import EcpmBuckets, SlidingEcpm
+from adbeam.objectives.ecpm import EcpmBuckets, SlidingEcpm, within_reason
 from adbeam.objectives.vsl import vsl_loss
 from adbeam.objectives.weights import user_weight
 
@@ -83,6 +83,56 @@ def test_ties_extremes_and_gaps() -> None:
     assigned = buckets.assign(np.array([1.0, 2.0, 1e12, np.nan]))
     assert assigned[0] < assigned[1] <= assigned[2] < 8 and assigned[3] == -1
     assert EcpmBuckets.fit(np.array([]), 4).means.tolist() == [0, 0, 0, 0]
+
+
+def planted(orders: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """(orders of 1 to 90, the same with some more of 59.90 in micros)."""
+    clean = np.random.default_rng(orders).uniform(1, 90, orders).round(2)
+    return clean, np.concatenate([clean, np.full(rows, 59_900_000.0)])
+
+
+@pytest.mark.parametrize(("orders", "rows"), [(233, 1), (20_000, 10), (30, 1)])
+def test_rows_in_micros_move_no_bucket_and_lie_in_the_top_one(orders: int, rows: int) -> None:
+    clean, dirty = planted(orders, rows)
+    want, got = EcpmBuckets.fit(clean, 32), EcpmBuckets.fit(dirty, 32)
+    assert np.array_equal(got.means, want.means) and np.array_equal(got.edges, want.edges)
+    assert got.assign(dirty[-rows:]).tolist() == [31] * rows
+    sliding = SlidingEcpm(32, window=len(dirty))
+    sliding.add(dirty)
+    assert np.array_equal(sliding.current().means, want.means)
+
+
+def test_a_row_in_micros_in_place_of_a_true_one_moves_no_bucket_of_many_rows() -> None:
+    clean, _ = planted(20_000, 0)
+    dirty = clean.copy()
+    dirty[:10] = 59_900_000.0
+    change = EcpmBuckets.fit(dirty, 32).means / EcpmBuckets.fit(clean, 32).means - 1
+    assert np.abs(change).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).lognormal(sigma=1.5, size=20_000),
+        np.concatenate([np.full(900, 0.1), np.full(100, 50_000.0)]),
+        np.concatenate([np.zeros(900), [5.0, 80.0]]),
+        np.full(50, 3.0),
+        np.array([7.0]),
+        np.array([1.0, 900.0]),
+    ],
+    ids=["heavy tail", "two populations", "mostly nothing", "all equal", "one", "two"],
+)
+def test_buckets_of_a_log_without_a_slip_are_the_plain_ones(values: np.ndarray) -> None:
+    assert within_reason(np.sort(values)).tolist() == np.sort(values).tolist()
+    buckets = EcpmBuckets.fit(values, 4)
+    top = values[buckets.assign(values) == 3]
+    assert buckets.means[3] == pytest.approx(top.mean())
+
+
+def test_a_user_of_one_order_in_micros_changes_no_weight_of_the_others() -> None:
+    clean, dirty = planted(233, 1)
+    before, after = user_weight(clean), user_weight(dirty)
+    assert after[:-1] / after[0] == pytest.approx(before / before[0]) and after[-1] == after.max()
 
 
 def test_buckets_survive_storage() -> None:

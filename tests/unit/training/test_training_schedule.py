@@ -86,7 +86,11 @@ def test_deepspeed_s_own_keys_are_merged_over_ours() -> None:
 def test_a_run_is_known_by_what_it_computes_and_not_by_how(tmp_path: Path) -> None:
     store: Any = type("Store", (), {"fingerprint": "rows"})()
     assert RowStore.__annotations__["fingerprint"] == "str"
-    name = run_name(training_config(tmp_path), store)
-    assert run_name(training_config(tmp_path, {"workers": 2, "zero_stage": 3, "keep_checkpoints": 9}), store) == name
-    assert run_name(training_config(tmp_path, {"learning_rate": 0.5}), store) != name
-    assert run_name(training_config(tmp_path, seed=1), store) != name
+    known = {"target_action": "conversion"}
+    name = run_name(training_config(tmp_path, known), store)
+    assert (
+        run_name(training_config(tmp_path, {**known, "workers": 2, "zero_stage": 3, "keep_checkpoints": 9}), store)
+        == name
+    )
+    assert run_name(training_config(tmp_path, {**known, "learning_rate": 0.5}), store) != name
+    assert run_name(training_config(tmp_path, known, seed=1), store) != name

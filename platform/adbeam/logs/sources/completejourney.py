@@ -49,6 +49,7 @@ from adbeam.logs.sources.completejourney_places import (
     week_start_ms,
 )
 from adbeam.logs.sources.completejourney_views import sample_impressions
+from adbeam.records import MOST_MONEY
 
 WEEKS_PER_SHARE = 11
 PURCHASES = "transactions.parquet"
@@ -167,7 +168,7 @@ class CompleteJourneySource:
     def _purchases(self, first_week: int, last_week: int, *, with_worthless: bool = False) -> pa.Table:
         filters: list[Any] = [("week", ">=", first_week), ("week", "<=", last_week)]
         if not with_worthless:
-            filters.append(("sales_value", ">=", HALF_A_CENT))
+            filters += [("sales_value", ">=", HALF_A_CENT), ("sales_value", "<=", MOST_MONEY)]
         return pq.read_table(self._folder() / PURCHASES, columns=list(COLUMNS[PURCHASES]), filters=filters)
 
     def _redeemed(self, purchases: pa.Table, places: Placements) -> tuple[np.ndarray, dict[str, int]]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from adbeam.beams.backlog import QueuedRequest
 from adbeam.catalogue.blocked import Blocked
-from adbeam.records import Action, ItemKind
+from adbeam.records import MOST_MONEY, Action, ItemKind
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
@@ -25,7 +25,7 @@ class HistoryEvent(BaseModel):
     timestamp: int = Field(ge=0, le=1 << 53, description="Milliseconds since 1970, UTC.")
     action: Action = Action.CONVERSION
     item_kind: ItemKind = ItemKind.AD
-    value: float = Field(0.0, ge=0, le=1e12, allow_inf_nan=False, description="What the event was worth.")
+    value: float = Field(0.0, ge=0, le=MOST_MONEY, allow_inf_nan=False, description="What the event was worth.")
 
 
 @dataclass(frozen=True, slots=True)

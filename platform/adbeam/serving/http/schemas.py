@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_mod
 
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.updates import AdChange
-from adbeam.records import Event
+from adbeam.records import MOST_MONEY, Event
 from adbeam.serving.config import AdminConfig, DeadlineConfig, LimitsConfig
 from adbeam.serving.engine.request import HistoryEvent, Identifier, Query
 
@@ -45,7 +45,7 @@ class AdRequest(BaseModel):
     value: float | None = Field(
         None,
         ge=0,
-        le=1e12,
+        le=MOST_MONEY,
         allow_inf_nan=False,
         description="Expected worth of the slot: kept wide longest, shed last.",
     )

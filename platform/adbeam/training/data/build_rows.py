@@ -19,6 +19,7 @@ from adbeam.errors import UserError
 from adbeam.features.sid_table import SidTable
 from adbeam.features.spec import FeatureSpec
 from adbeam.features.trends import EncodedTrends
+from adbeam.logs.prepared import resolve_target
 from adbeam.logs.requests import read_sequences
 from adbeam.logs.trending import FILE as TRENDS
 from adbeam.logs.trending import TrendTable
@@ -49,6 +50,14 @@ class TrainSettings(Protocol):
     def model(self) -> ModelConfig: ...
     @property
     def training(self) -> TrainingConfig: ...
+
+
+def training_of(settings: TrainSettings) -> TrainingConfig:
+    """The training's settings with the action that is meant in place of `auto`: what runs, records and fingerprints
+    tell."""
+    training = settings.training
+    action = resolve_target(training.target_action, WorkDir.of(settings.work_dir).prepared)
+    return training.model_copy(update={"target_action": action})
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ def build_rows(settings: TrainSettings, *, use_ray: bool = True) -> RowStore:
             raise UserError(
                 "the training split holds no request with a target that has a semantic ID",
                 field="training.target_action",
-                value=settings.training.target_action,
+                value=training_of(settings).target_action,
                 remedy="check the split and the catalogue",
             )
         details |= {
@@ -116,7 +125,7 @@ def _build_shards(settings: TrainSettings, format: RowFormat, staging: Path, use
     paths = sorted(work_dir.sequences.glob("*.parquet"))
     sids = SidTable.read(work_dir.sids, settings.model.levels)
     spec = FeatureSpec.of(settings.model)
-    training = settings.training
+    training = training_of(settings)
     rest = {
         "prepared": str(work_dir.resolve().prepared),
         "spec": spec.as_dict(),
@@ -221,7 +230,7 @@ def _save_sample(path: Path, parts: list[list[float]]) -> None:
 
 def _fingerprint(settings: TrainSettings) -> str:
     """Of everything the rows depend on."""
-    work_dir, training = WorkDir.of(settings.work_dir), settings.training
+    work_dir, training = WorkDir.of(settings.work_dir), training_of(settings)
     prepared = artifacts.read_manifest(work_dir.prepared, verify=False)["files"]
     tokens = artifacts.read_manifest(work_dir.tokens, verify=False)["files"]
     return artifacts.fingerprint(

@@ -1,0 +1,19 @@
+"""Settings of the export."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from adbeam.settings import Section
+
+
+class ExportConfig(Section):
+    """What `adbeam export` refuses to make a bundle of."""
+
+    max_dearest_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Of the training targets' money, what the dearest 0.1 % may hold (or all above 1,000 times "
+        "the median, where those are more), if the dearest is above 100 times the median; 1 allows anything.",
+    )
