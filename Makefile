@@ -12,10 +12,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 quickstart: $(VENV)/.installed
 	$(BIN)/adbeam quickstart
 
-# Tests share the cores file by file, the few long files first. Those marked `alone` start a cluster or measure time:
-# they have the machine to themselves, one after the other.
+# Tests share the cores file by file, the few long files first. Those marked `alone` use the shared Ray or the ports
+# of a cluster, or measure time: they have the machine to themselves, one after the other.
 SHARED = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder benchmarks
-ALONE = $(BIN)/python -m pytest tests
+ALONE = $(BIN)/python -m pytest tests/integration tests/behaviour
 
 test: $(VENV)/.installed-dev
 	$(SHARED) tests/integration tests/behaviour tests/unit -m "not full and not alone"

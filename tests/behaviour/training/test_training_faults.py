@@ -28,8 +28,6 @@ from tests.support.training.samples import write_training_sample
 
 from adbeam.training.tracking.runs import find_runs
 
-pytestmark = pytest.mark.alone
-
 ROOT = Path(__file__).parents[3]
 
 

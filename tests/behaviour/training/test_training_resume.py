@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-import pytest
 from tests.support.training.drivers import (
     CHECKPOINT_EVERY,
     DEADLINE_SECONDS,
@@ -17,8 +16,6 @@ from tests.support.training.drivers import (
     write_settings,
 )
 from tests.support.training.samples import write_training_sample
-
-pytestmark = pytest.mark.alone
 
 
 def test_a_killed_driver_loses_at_most_one_checkpoint_interval(tmp_path: Path) -> None:
