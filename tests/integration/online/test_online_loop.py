@@ -34,10 +34,12 @@ def kill_when_it_begins(stage: str, number: int, begun: str) -> None:
 
 
 def killed_at(work_dir: Path, stage: str) -> int:
-    """Exit code of a process that runs the loop and is killed when `stage` begins; spawned, for a fork would inherit
-    the Ray of other tests."""
+    """Exit code of a process that runs the loop and is killed when `stage` begins. It comes from a server that has
+    imported what a round needs: a fork of this process would inherit the threads of other tests."""
     hook = partial(kill_when_it_begins, stage)
-    child = multiprocessing.get_context("spawn").Process(target=run_rounds, args=(unified(work_dir), 1, hook))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["adbeam.online.rounds", "adbeam.training.loop", "deepspeed", "torch._dynamo"])
+    child = context.Process(target=run_rounds, args=(unified(work_dir), 1, hook))
     child.start()
     child.join(timeout=120)
     if child.is_alive():

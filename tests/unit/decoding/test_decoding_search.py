@@ -35,8 +35,8 @@ def test_exhaustive_widths_give_the_brute_force_list(lazy_layers: int, switches:
     config = CONFIG.model_copy(update={"lazy_layers": lazy_layers, **switches})
     model, sids_NT = model_of(config), catalogue()
     trie = Trie.build(sids_NT, config.codebooks)
-    context = context_of(config, 10)
-    results = Decoder(model, trie, order_by="log_probability").decode(context, [WIDE] * 10)
+    context = context_of(config, 4)
+    results = Decoder(model, trie, order_by="log_probability").decode(context, [WIDE] * 4)
     log_p_Bn, ranked_BnT = brute_force(model, context, torch.from_numpy(trie.sids()))
     for b, result in enumerate(results):
         assert result.size == trie.live_sids == len(np.unique(sids_NT, axis=0))
