@@ -12,21 +12,21 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 quickstart: $(VENV)/.installed
 	$(BIN)/adbeam quickstart
 
-# Tests share the cores file by file, the few long files first. Those marked `alone` use the shared Ray or the ports
-# of a cluster, or measure time: they have the machine to themselves, one after the other.
-SHARED = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder benchmarks
+# Tests share the cores file by file, the few long files first, so that no core waits for the other at the end. Those
+# marked `alone` use the shared Ray or the ports of a cluster, or measure time: they have the machine to themselves.
+SHARED = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 ALONE = $(BIN)/python -m pytest tests/integration tests/behaviour
 
 test: $(VENV)/.installed-dev
-	$(SHARED) tests/integration tests/behaviour tests/unit -m "not full and not alone"
+	$(SHARED) tests/behaviour tests/integration benchmarks tests/unit -m "not full and not alone"
 	$(ALONE) -m "alone and not full"
 
 # Tests of benchmarks named `*_small` play a whole one on a small scale: they count as integration tests.
 test-unit: $(VENV)/.installed-dev
-	$(SHARED) tests/unit -m "not full" --ignore-glob '*_small.py'
+	$(SHARED) benchmarks tests/unit -m "not full" --ignore-glob '*_small.py'
 
 test-full: $(VENV)/.installed-dev
-	$(SHARED) tests/integration tests/behaviour tests/unit -m "not alone"
+	$(SHARED) tests/behaviour tests/integration benchmarks tests/unit -m "not alone"
 	$(ALONE) -m alone
 
 lint: $(VENV)/.installed-dev
