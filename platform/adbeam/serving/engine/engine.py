@@ -42,6 +42,7 @@ class ModelEngine:
         self._contexts = ContextBuilder(self.catalogue, self.spec, trends)
         self.scenes = bundle.settings.scene_names
         self.full_widths = full_widths(bundle, config)
+        self._priced = bundle.settings.priced  # asked for every ad of every answer
 
     @property
     def version(self) -> str:
@@ -102,13 +103,13 @@ class ModelEngine:
         allow_R = item_filter.allow if item_filter is not None else None
         hidden = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
         ads = [self._ad(found) for found in self.recommender.expand(result, query.count, hidden, allow_R)]
-        if not self.bundle.settings.priced:  # the search could not order by money: ads know theirs, buckets do not
+        if not self._priced:  # the search could not order by money: ads know theirs, buckets do not
             ads.sort(key=lambda ad: -ad["score"])
         return Answer(ads, len(history) == 0, sum(ad["expected_ecpm"] for ad in ads))
 
     def _ad(self, found: FoundAd) -> dict[str, Any]:
         probability = math.exp(found.log_probability)
-        ecpm = found.expected_ecpm if self.bundle.settings.priced else self._live_ecpm(found.row)
+        ecpm = found.expected_ecpm if self._priced else self._live_ecpm(found.row)
         return self.catalogue.ad(found.row, self._score(probability, ecpm), probability, ecpm)
 
     def _live_ecpm(self, row: int) -> float:
