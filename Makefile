@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export RAY_USAGE_STATS_ENABLED := 0
+# Images set it, and then each of the hundred processes of a test run compiles all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: quickstart test test-unit test-full lint bench clean
@@ -21,9 +23,8 @@ test: $(VENV)/.installed-dev
 	$(SHARED) tests/behaviour tests/integration benchmarks tests/unit -m "not full and not alone"
 	$(ALONE) -m "alone and not full"
 
-# Tests of benchmarks named `*_small` play a whole one on a small scale: they count as integration tests.
 test-unit: $(VENV)/.installed-dev
-	$(SHARED) benchmarks tests/unit -m "not full" --ignore-glob '*_small.py'
+	$(SHARED) tests/unit -m "not full"
 
 test-full: $(VENV)/.installed-dev
 	$(SHARED) tests/behaviour tests/integration benchmarks tests/unit -m "not alone"

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from tests.support.tools import tool
 
 
@@ -36,9 +38,10 @@ def redis_server(folder: Path, port: int, *options: str) -> Iterator[str]:
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + 10
+    client = redis.Redis(port=port, socket_timeout=1, retry=Retry(NoBackoff(), 0))
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            redis.Redis(port=port, socket_timeout=1).ping()
+            client.ping()
             return
         except redis.AuthenticationError:
             return
