@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -22,6 +23,14 @@ os.environ.update(
 )
 
 import pytest
+
+gc.disable()  # what is imported and collected stays: to look through it again and again finds nothing
+
+
+def pytest_collection_finish() -> None:
+    """From here on memory is cleaned up, but for what stays."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
