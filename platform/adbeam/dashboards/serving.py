@@ -212,6 +212,13 @@ _FAULTS = Row(
             (Query(faults("store_failures", "operation"), "{{operation}}"),),
             unit="reqps",
         ),
+        Panel(
+            "Bids at their bounds",
+            "capped: at openrtb.price_max_cpm. below_floor: not made, for openrtb.price_min_cpm. Many of either say "
+            "that the prices of the model are no CPM.",
+            (Query(faults("bids_bounded", "reason"), "{{reason}}"),),
+            unit="reqps",
+        ),
     ),
 )
 
