@@ -90,6 +90,7 @@ def _quickstart(port: int) -> dict[str, float]:
         "recall10_own_frequency": table["all/own_frequency"]["recall@10"],
         "recall10_new_lazyar": table["new/model"]["recall@10"],
         "recall10_new_popularity": table["new/popularity"]["recall@10"],
+        "burst_capacity_kept": burst["capacity_kept"],
         "burst_in_deadline": burst["in_deadline"],
         "burst_in_deadline_model": burst["model_in_deadline"],
         "burst_width_before": burst["width_before"],

@@ -54,7 +54,7 @@ def loadtest(
     token: Token = None,
 ) -> None:
     """Send open-loop load (a step, ramp or recorded trace) to an endpoint and report what came of it."""
-    from adbeam.loadtest.plan import load_test, read_load_test, show
+    from adbeam.loadtest.plan import load_test, none_in_time, read_load_test, show
     from adbeam.workdir import WorkDir
 
     given = {"target.url": url, "target.allow_host": allow_host, "target.token": token, "report": report}
@@ -62,6 +62,8 @@ def loadtest(
         given["users"] = WorkDir(work_dir).sequences
     overrides = {name: value for name, value in given.items() if value is not None}
     chosen = read_load_test(config, {**overrides, **parse_overrides(override)})
-    _, figures = load_test(chosen)
+    run, figures = load_test(chosen)
     show(figures)
+    if told := none_in_time(run):
+        typer.echo(told)
     typer.echo(f"wrote {chosen.report}")

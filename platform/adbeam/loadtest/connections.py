@@ -6,8 +6,10 @@ A general client costs half a millisecond of processor time a request, on the ma
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import closing
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -31,6 +33,17 @@ class Broken(Exception):
     def __init__(self, before_reply: bool) -> None:
         super().__init__("the connection was closed" + (" before a reply" if before_reply else " during a reply"))
         self.before_reply = before_reply
+
+
+def listens(url: str, seconds: float) -> bool:
+    """Whether a server accepts connections there: the kernel does it for one that gets no processor to answer."""
+    parts = urlsplit(url)
+    address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    try:
+        with closing(socket.create_connection(address, seconds)):
+            return True
+    except OSError:
+        return False
 
 
 class HttpPool:

@@ -16,9 +16,12 @@ from rich.table import Table
 
 from adbeam.errors import UserError
 from adbeam.loadtest import arrivals
-from adbeam.loadtest.report import summarize, write_report
-from adbeam.loadtest.runner import LoadRun, LoadTarget, bodies, run_load
+from adbeam.loadtest.connections import listens
+from adbeam.loadtest.report import ANSWERED, SHED, summarize, what_was_measured, write_report
+from adbeam.loadtest.runner import TIMED_OUT, LoadRun, LoadTarget, bodies, run_load
 from adbeam.settings import Section, read_yaml, set_key
+
+LISTENS_SECONDS = 5.0
 
 Kind = Literal["constant", "poisson", "step", "ramp", "counts", "times"]
 
@@ -127,7 +130,7 @@ def read_users(path: str | Path, most: int) -> list[str]:
 def load_test(config: LoadTestConfig, users: list[str] | None = None) -> tuple[LoadRun, dict[str, dict[str, float]]]:
     """Send the load, write the report, and return the run with its figures: of the whole run, and of a step's parts.
 
-    Raises UserError when nobody answers.
+    Raises UserError when nobody is there; a server that is there and too busy for any answer is reported as that.
     """
     if users is None:
         if config.users is None:
@@ -136,13 +139,32 @@ def load_test(config: LoadTestConfig, users: list[str] | None = None) -> tuple[L
     planned_ms = config.shape.planned_ms()
     requests = bodies(users, config.target, len(planned_ms), config.shape.seed)
     run = run_load(planned_ms, requests, config.target, config.shape.marks())
-    if all(entry.status <= 0 for entry in run.requests):
+    if all(entry.status <= 0 for entry in run.requests) and not _too_busy(run, config.target):
         raise UserError(
             "no request was answered", field="url", value=config.target.url, remedy="is the server running?"
         )
     figures = spans(run)
     write_report(run, figures, config.report, title=f"{config.shape.kind}: {len(planned_ms)} requests")
     return run, figures
+
+
+def _too_busy(run: LoadRun, target: LoadTarget) -> bool:
+    """Whether a run without one answer is for want of time: requests waited in vain where a server accepts them."""
+    waited = any(entry.status == TIMED_OUT for entry in run.requests)
+    return waited and listens(target.url, LISTENS_SECONDS)
+
+
+def none_in_time(run: LoadRun) -> str | None:
+    """What to tell of a run in which no answer came inside the deadline; None of any other, and of one that was refused
+    (a wrong path or token, a fault): there more time or less load would change nothing."""
+    refused = any(entry.status > 0 and entry.status not in (*ANSWERED, *SHED) for entry in run.requests)
+    if refused or not run.requests or summarize(run)["in_deadline"] > 0:
+        return None
+    measured = what_was_measured(run.requests, run.deadline_ms)
+    return (
+        f"no request was answered inside the deadline: {measured}. The server's machine is busy, or the load too high; "
+        "try a lower shape.rate_per_second, a longer target.deadline_ms, or again when nothing else runs"
+    )
 
 
 def spans(run: LoadRun) -> dict[str, dict[str, float]]:

@@ -81,6 +81,21 @@ def summarize(
     }
 
 
+def what_was_measured(requests: Sequence[Sent], deadline_ms: float) -> str:
+    """In words: how many were answered in time, and how long the model's answers and decodes took, late ones too."""
+    in_time = [entry for entry in requests if entry.status in ANSWERED and entry.latency_ms <= deadline_ms]
+    full = sum(entry.source == "model" and entry.widths == entry.full_widths for entry in in_time)
+    words = f"{len(in_time)} of {len(requests)} requests answered in {deadline_ms:.0f} ms, {full} by full width"
+    decoded = [entry for entry in requests if entry.status == 200 and entry.source == "model"]
+    if not decoded:
+        return f"{words}; nothing was decoded"
+    latencies, decodes = [entry.latency_ms for entry in decoded], [entry.decode_ms for entry in decoded]
+    return (
+        f"{words}; the model's answers took at least {min(latencies):.0f} ms, p50 {_percentile(latencies, 50):.0f} ms, "
+        f"their decodes p50 {_percentile(decodes, 50):.0f} ms"
+    )
+
+
 def mean_width(entry: Sent) -> float:
     """Mean beams over the levels of the decode; nan when nothing was decoded."""
     return sum(entry.widths) / len(entry.widths) if entry.widths else math.nan

@@ -26,9 +26,11 @@ def served(widths: list[int] | None = FULL, source: str = "model", rung: int | N
 
 
 @asynccontextmanager
-async def server(handler: Handler) -> AsyncIterator[LoadTarget]:
+async def server(handler: Handler, status: Handler | None = None) -> AsyncIterator[LoadTarget]:
     app = web.Application()
     app.router.add_post("/v1/ads", handler)
+    if status is not None:
+        app.router.add_get("/v1/status", status)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
