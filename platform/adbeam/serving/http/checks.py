@@ -1,6 +1,6 @@
 """Request validation, before the service sees one: credentials, rate, size, fields, deadline.
 
-Bodies are read up to a bound before anything is parsed, and validated straight from JSON bytes.
+Bodies are read and unpacked up to a bound before anything is parsed, and validated straight from JSON bytes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from starlette.responses import Response
 
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.http.auth import Authenticator, RateLimit
+from adbeam.serving.http.compressed import read_body
 from adbeam.serving.http.openrtb import INSUFFICIENT_TIME, VERSION, BidRequest
 from adbeam.serving.http.problems import Problem, field_problem, validation_problem
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch
 
 DEADLINE_HEADER = "x-deadline-ms"
-DRAINED_BYTES = 64 << 20
 OPENRTB_HEADERS = {"x-openrtb-version": VERSION}
 
 
@@ -143,7 +143,7 @@ class Border:
         return Response(await self.service.change_ads(changes), media_type="application/json")
 
     async def _admit(self, request: Request) -> bytes:
-        """The body of a request that may come in; raises Problem 401, 413 or 429."""
+        """The body of a request that may come in; raises Problem 400, 401, 413, 415 or 429."""
         self._check_caller(request)
         return await read_body(request, self.limits.body_bytes)
 
@@ -167,26 +167,6 @@ class Border:
             bounds = f"between {self.deadline.min_ms:g} and {self.deadline.max_ms:g}"
             raise field_problem("X-Deadline-Ms", f"Input should be {bounds}", header)
         return deadline_ms
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body, kept no further than `limit` bytes; raises Problem 413.
-
-    The rest of a body that is too large is read and dropped, within bounds, so that the client sees the answer and not
-    a broken connection.
-    """
-    body = bytearray()
-    received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received <= limit:
-            body += chunk
-        elif received > limit + DRAINED_BYTES:
-            break
-    if received > limit:
-        detail = f"the body is larger than {limit} bytes; send less at once"
-        raise Problem(413, detail, headers={"Connection": "close"})
-    return bytes(body)
 
 
 def _validated(model: Any, body: bytes) -> Any:
