@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.http.auth import Authenticator, RateLimit
+from adbeam.serving.http.bid_reading import InvalidBidRequest, read_bid_request
 from adbeam.serving.http.compressed import read_body
-from adbeam.serving.http.openrtb import INSUFFICIENT_TIME, VERSION, BidRequest
+from adbeam.serving.http.openrtb import INSUFFICIENT_TIME, INVALID_REQUEST, VERSION, BidRequest
 from adbeam.serving.http.problems import Problem, field_problem, validation_problem
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch
 
@@ -29,6 +31,7 @@ class AdService(Protocol):
     """What the border needs behind it."""
 
     config: ServingConfig
+    metrics: Recorder
 
     @property
     def request_type(self) -> type[AdRequest]:
@@ -100,13 +103,15 @@ class Border:
         """POST /v1/openrtb: an OpenRTB 2.6 bid request; 204 is no bid."""
         arrived_s = time.monotonic()
         body = await self._admit(request)
-        asked = _validated(self.service.bid_type, body)
+        try:
+            asked = read_bid_request(body, self.service.bid_type, self.limits, self.service.metrics)
+        except InvalidBidRequest as invalid:
+            return _no_bid(invalid.request_id, INVALID_REQUEST)
         deadline_ms = self.service.default_deadline_ms
         if asked.tmax is not None:
             deadline_ms = min(asked.tmax - self.service.config.openrtb.network_ms, self.deadline.max_ms)
         if deadline_ms < self.deadline.min_ms:
-            refusal = to_json({"id": asked.id, "nbr": INSUFFICIENT_TIME})
-            return Response(refusal, media_type="application/json", headers=OPENRTB_HEADERS)
+            return _no_bid(asked.id, INSUFFICIENT_TIME)
         answer = await self.service.bid(asked, deadline_ms, arrived_s)
         if answer is None:
             return Response(status_code=204, headers=OPENRTB_HEADERS)
@@ -167,6 +172,10 @@ class Border:
             bounds = f"between {self.deadline.min_ms:g} and {self.deadline.max_ms:g}"
             raise field_problem("X-Deadline-Ms", f"Input should be {bounds}", header)
         return deadline_ms
+
+
+def _no_bid(request_id: str, reason: int) -> Response:
+    return Response(to_json({"id": request_id, "nbr": reason}), media_type="application/json", headers=OPENRTB_HEADERS)
 
 
 def _validated(model: Any, body: bytes) -> Any:

@@ -76,13 +76,13 @@ def _ads(request: str) -> dict[str, Any]:
 
 def _openrtb(request: str) -> dict[str, Any]:
     return {
-        "summary": "Bids for an OpenRTB 2.6 bid request",
+        "summary": "Bids for an OpenRTB 2.6 bid request; fields that cannot be read are as if absent",
         "operationId": "openrtb",
         "requestBody": _body(request),
         "responses": {
             "200": {"description": "Bids, or `nbr` and none", **_json("BidResponse")},
             "204": {"description": "No bid"},
-            **_problems(),
+            **{status: problem for status, problem in _problems().items() if status != "422"},
         },
     }
 
