@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.http.openrtb import BidRequest, bid_model
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
+from adbeam.serving.monitoring.metrics import Metrics
 
 EVENT = {"event_id": "e", "request_id": "r", "user_id": "u", "timestamp": 1, "item_id": "i", "action": "click"}
 """A valid event of POST /v1/events."""
@@ -25,6 +27,7 @@ class EchoService:
         self.bid_type = bid_model(self.config.limits)
         self.changes_type = changes_model(self.config.admin)
         self.default_deadline_ms = 123.0
+        self.metrics: Recorder = Metrics()
         self.fault: str | None = None
         self.responses: list[tuple[str, int]] = []
 

@@ -113,7 +113,7 @@ class RecommenderService:
         parts = slots(request, self.model.facts.scenes, self.config.openrtb, self.config.limits.count_max)
         asked = [self.request_type.model_validate(part.fields) for part in parts]
         answers = await asyncio.gather(
-            *(self._answered(each, deadline_ms, arrived_s) for each in asked), return_exceptions=True
+            *(self._answered(each, deadline_ms, arrived_s, request.test == 1) for each in asked), return_exceptions=True
         )
         refused = [answer for answer in answers if isinstance(answer, BaseException)]
         faults = [error for error in refused if not isinstance(error, Problem)]
@@ -226,7 +226,7 @@ class RecommenderService:
         """A request id that no other replica gives."""
         return f"{self._id_prefix}-{next(self._ids):x}"
 
-    async def _answered(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
+    async def _answered(self, request: AdRequest, deadline_ms: float, arrived_s: float, test: bool = False) -> Body:
         """The answer to one request, counted; raises Problem 503 when nothing can be answered."""
         if self.in_flight >= self.config.admission.max_in_flight:
             self.decoding.arrived()
@@ -243,7 +243,7 @@ class RecommenderService:
             latency_seconds = time.monotonic() - arrived_s
             self.metrics.observe("adbeam_request_latency_seconds", latency_seconds, source=source)
             self.recent.add(latency_seconds, source)
-            if self._request_log is not None:
+            if self._request_log is not None and not test:
                 self._request_log.append(query.user_id, query.now_ms, query.scene, body)
         return body
 

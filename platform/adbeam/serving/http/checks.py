@@ -1,6 +1,6 @@
 """Request validation, before the service sees one: credentials, rate, size, fields, deadline.
 
-Bodies are read up to a bound before anything is parsed, and validated straight from JSON bytes.
+Bodies are read and unpacked up to a bound before anything is parsed, and validated straight from JSON bytes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.http.auth import Authenticator, RateLimit
-from adbeam.serving.http.openrtb import INSUFFICIENT_TIME, VERSION, BidRequest
+from adbeam.serving.http.bid_reading import InvalidBidRequest, read_bid_request
+from adbeam.serving.http.compressed import read_body
+from adbeam.serving.http.openrtb import INSUFFICIENT_TIME, INVALID_REQUEST, VERSION, BidRequest
 from adbeam.serving.http.problems import Problem, field_problem, validation_problem
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch
 
 DEADLINE_HEADER = "x-deadline-ms"
-DRAINED_BYTES = 64 << 20
 OPENRTB_HEADERS = {"x-openrtb-version": VERSION}
 
 
@@ -29,6 +31,7 @@ class AdService(Protocol):
     """What the border needs behind it."""
 
     config: ServingConfig
+    metrics: Recorder
 
     @property
     def request_type(self) -> type[AdRequest]:
@@ -100,13 +103,15 @@ class Border:
         """POST /v1/openrtb: an OpenRTB 2.6 bid request; 204 is no bid."""
         arrived_s = time.monotonic()
         body = await self._admit(request)
-        asked = _validated(self.service.bid_type, body)
+        try:
+            asked = read_bid_request(body, self.service.bid_type, self.limits, self.service.metrics)
+        except InvalidBidRequest as invalid:
+            return _no_bid(invalid.request_id, INVALID_REQUEST)
         deadline_ms = self.service.default_deadline_ms
         if asked.tmax is not None:
             deadline_ms = min(asked.tmax - self.service.config.openrtb.network_ms, self.deadline.max_ms)
         if deadline_ms < self.deadline.min_ms:
-            refusal = to_json({"id": asked.id, "nbr": INSUFFICIENT_TIME})
-            return Response(refusal, media_type="application/json", headers=OPENRTB_HEADERS)
+            return _no_bid(asked.id, INSUFFICIENT_TIME)
         answer = await self.service.bid(asked, deadline_ms, arrived_s)
         if answer is None:
             return Response(status_code=204, headers=OPENRTB_HEADERS)
@@ -143,7 +148,7 @@ class Border:
         return Response(await self.service.change_ads(changes), media_type="application/json")
 
     async def _admit(self, request: Request) -> bytes:
-        """The body of a request that may come in; raises Problem 401, 413 or 429."""
+        """The body of a request that may come in; raises Problem 400, 401, 413, 415 or 429."""
         self._check_caller(request)
         return await read_body(request, self.limits.body_bytes)
 
@@ -169,24 +174,8 @@ class Border:
         return deadline_ms
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body, kept no further than `limit` bytes; raises Problem 413.
-
-    The rest of a body that is too large is read and dropped, within bounds, so that the client sees the answer and not
-    a broken connection.
-    """
-    body = bytearray()
-    received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received <= limit:
-            body += chunk
-        elif received > limit + DRAINED_BYTES:
-            break
-    if received > limit:
-        detail = f"the body is larger than {limit} bytes; send less at once"
-        raise Problem(413, detail, headers={"Connection": "close"})
-    return bytes(body)
+def _no_bid(request_id: str, reason: int) -> Response:
+    return Response(to_json({"id": request_id, "nbr": reason}), media_type="application/json", headers=OPENRTB_HEADERS)
 
 
 def _validated(model: Any, body: bytes) -> Any:

@@ -14,9 +14,10 @@ from adbeam.serving.http.problems import CONTENT_TYPE
 from adbeam.serving.http.schemas import AdReceipt, AdResponse, EventReceipt, Problem, ReplicaStatus, TriePath
 
 PROBLEMS = {
-    "400": "Malformed JSON",
+    "400": "Malformed JSON, or a compressed body that is damaged",
     "401": "Credentials missing or wrong",
-    "413": "Body too large",
+    "413": "Body too large, as sent or once unpacked",
+    "415": "A Content-Encoding other than gzip and deflate; see Accept-Encoding",
     "422": "A field is wrong; `errors` names it",
     "429": "Over the rate limit",
     "503": "Overloaded; see Retry-After",
@@ -75,13 +76,13 @@ def _ads(request: str) -> dict[str, Any]:
 
 def _openrtb(request: str) -> dict[str, Any]:
     return {
-        "summary": "Bids for an OpenRTB 2.6 bid request",
+        "summary": "Bids for an OpenRTB 2.6 bid request; fields that cannot be read are as if absent",
         "operationId": "openrtb",
         "requestBody": _body(request),
         "responses": {
             "200": {"description": "Bids, or `nbr` and none", **_json("BidResponse")},
             "204": {"description": "No bid"},
-            **_problems(),
+            **{status: problem for status, problem in _problems().items() if status != "422"},
         },
     }
 

@@ -58,6 +58,7 @@ class BidRequest(_Tolerant):
     cur: list[Annotated[str, StringConstraints(min_length=3, max_length=3)]] = []
     bcat: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = []
     badv: list[Name] = []
+    test: int = Field(0, description="1: a test, answered as any other and not logged.")
 
 
 class Bid(BaseModel):
@@ -83,7 +84,9 @@ class BidResponse(BaseModel):
     id: str
     seatbid: list[SeatBid] | None = None
     cur: str | None = None
-    nbr: int | None = Field(None, description="AdCOM no-bid reason: 1 technical error, 15 insufficient auction time.")
+    nbr: int | None = Field(
+        None, description="AdCOM no-bid reason: 1 technical error, 2 invalid request, 15 insufficient auction time."
+    )
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,19 @@ def bid_model(limits: LimitsConfig) -> type[BidRequest]:
 
 
 def slots(request: BidRequest, scenes: Sequence[str], config: OpenRtbConfig, count_max: int) -> list[Slots]:
-    """What to ask for; impressions with a floor in another currency are left out, as is all where only others pay."""
-    if request.cur and config.currency not in request.cur:
+    """What to ask for; impressions with a floor in another currency are left out, as is all where only others pay.
+
+    Of impressions with one id the first counts.
+    """
+    if request.cur and config.currency not in request.cur and config.currency not in map(str.upper, request.cur):
         return []
     by_scene: dict[str, list[Impression]] = {}
+    taken: set[str] = set()
     for impression in request.imp:
-        if impression.bidfloor == 0 or impression.bidfloorcur == config.currency:
+        if impression.id in taken:
+            continue
+        taken.add(impression.id)
+        if impression.bidfloor == 0 or impression.bidfloorcur.upper() == config.currency:
             scene = impression.tagid if impression.tagid is not None and impression.tagid in scenes else scenes[0]
             by_scene.setdefault(scene, []).append(impression)
     user = request.user or RtbUser()

@@ -58,3 +58,16 @@ async def test_every_answer_is_logged_with_who_made_it(tmp_path: Path) -> None:
     (row,) = read(tmp_path / "requests")
     assert (row["request_id"], row["source"], row["model_version"]) == ("mine", "model", "v1")
     assert row["item_ids"] == ["v1-ad"]
+
+
+async def test_a_test_auction_is_bid_on_and_not_logged(tmp_path: Path) -> None:
+    service = RecommenderService(
+        ServingConfig.parse({}), model_of(GatedEngine()), read_policy("deadline"), SqliteStore(tmp_path / "h.sqlite"),
+        Metrics(), None, RequestLog(RequestLogConfig(folder=tmp_path / "requests")),
+    )  # fmt: skip
+    service.start()
+    for test in (1, 0):
+        request = service.bid_type.model_validate({"id": "r", "imp": [{"id": "1"}], "test": test})
+        assert await service.bid(request, 1000.0, time.monotonic()) is not None
+    service.close()
+    assert len(read(tmp_path / "requests")) == 1

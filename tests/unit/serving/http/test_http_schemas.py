@@ -23,6 +23,9 @@ EXAMPLES = 60
 )  # fmt: skip
 def test_every_operation_keeps_to_its_document(case: Any) -> None:
     answer = case.call()
-    case.validate_response(answer, checks=[checks.not_a_server_error, checks.negative_data_rejection])
+    is_tolerant = case.operation.path == "/v1/openrtb"
+    refusal = [] if is_tolerant else [checks.negative_data_rejection]
+    case.validate_response(answer, checks=[checks.not_a_server_error, *refusal])
+    assert not (is_tolerant and answer.status_code == 422)
     documented = {*case.operation.definition.raw["responses"], "405"}  # it tries other methods too
     assert str(answer.status_code) in documented
