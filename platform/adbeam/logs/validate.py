@@ -21,6 +21,7 @@ ID_LENGTH = 128
 SCENE_LENGTH = 64
 LAST_POSITION = 10_000
 QUARANTINE_SCHEMA = pa.schema([pa.field("reason", pa.string()), pa.field("row", pa.string())])
+EVENT_ID_TAKEN = "event_id names another event of the user"
 FEATURE_TYPES = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 
 
