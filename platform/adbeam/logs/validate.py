@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adbeam.logs.casts import to_boolean, to_milliseconds, to_number, to_text, to_whole
+from adbeam.logs.casts import exact_below, rounded_ids, to_boolean, to_milliseconds, to_number, to_text, to_whole
 from adbeam.records import ACTIONS, EVENT_SCHEMA, ITEM_KINDS, MOST_MONEY
 
 ID_LENGTH = 128
@@ -116,10 +116,21 @@ def cast_feature(values: pa.Array, field: pa.Field, reasons: Reasons) -> pa.Arra
 def check_text(values: pa.Array, column: str, limit: int, reasons: Reasons) -> pa.Array:
     """Text of `column`; empty or longer than `limit` characters is marked, missing is left null."""
     text, bad = to_text(values, column)
+    rounded = rounded_ids(values)
+    if rounded.any():
+        reasons.mark(rounded, _rounded(column, values.type))
     reasons.mark(bad, f"{column} is not text")
     reasons.mark(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0), f"{column} is empty")
     reasons.mark(pc.greater(pc.utf8_length(text), limit), f"{column} is longer than {limit} characters")
     return text
+
+
+def _rounded(column: str, kind: pa.DataType) -> str:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return (
+        f"{column} is a {kind}, in which whole numbers from {exact_below(kind)} on cannot be told apart: "
+        "write it as integer or text"
+    )
 
 
 def check_amount(values: pa.Array, column: str, reasons: Reasons) -> pa.Array:
