@@ -7,7 +7,6 @@ validate's work. A line that is no row at all is handed on as malformed.
 from __future__ import annotations
 
 import csv
-import glob
 import gzip
 import json
 from collections.abc import Iterator
@@ -24,12 +23,8 @@ import pyarrow.parquet as pq
 from adbeam.errors import UserError
 from adbeam.logs.casts import to_text
 from adbeam.logs.config import TableConfig
+from adbeam.logs.tables.discovery import format_of, list_files, partition_columns
 
-_ENDINGS = {
-    "parquet": (".parquet", ".pq"),
-    "csv": (".csv", ".csv.gz"),
-    "jsonl": (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"),
-}
 _FRAGMENT_BYTES = 64 << 20
 """A Parquet file is cut between row groups into pieces of about this size, so that one large file makes many tasks."""
 _PROBE_LINES = 1000
@@ -54,22 +49,6 @@ class Chunk:
     notes: tuple[tuple[str, int], ...] = ()
 
 
-def list_files(config: TableConfig, field: str) -> list[Path]:
-    """The files that `config.path` names, sorted; raises UserError when there are none."""
-    files: list[Path] = []
-    for pattern in config.path:
-        path = Path(pattern)
-        if path.is_dir():
-            endings = tuple(ending for group in _ENDINGS.values() for ending in group)
-            found = [entry for entry in path.iterdir() if entry.is_file() and entry.name.endswith(endings)]
-        else:
-            found = [path] if path.is_file() else [Path(name) for name in glob.glob(pattern, recursive=True)]
-        if not found:
-            raise UserError("no such file", field=f"{field}.path", value=pattern, remedy="check the path")
-        files.extend(sorted(found))
-    return files
-
-
 def list_fragments(
     config: TableConfig, field: str, required: tuple[str, ...], optional: tuple[str, ...]
 ) -> list[Fragment]:
@@ -79,7 +58,7 @@ def list_fragments(
     """
     fragments: list[Fragment] = []
     for path in list_files(config, field):
-        kind = _format_of(path, config, field)
+        kind = format_of(path, config, field)
         _check_columns(path, _column_names(path, kind), config, field, required, optional)
         fragments.extend(_split(path, kind))
     return fragments
@@ -90,20 +69,6 @@ def read_chunks(fragment: Fragment, config: TableConfig, batch_rows: int) -> Ite
     readers = {"parquet": _read_parquet, "csv": _read_csv, "jsonl": _read_jsonl}
     for chunk in readers[fragment.format](fragment, batch_rows):
         yield Chunk(_rename(chunk.table, config), chunk.malformed)
-
-
-def _format_of(path: Path, config: TableConfig, field: str) -> str:
-    if config.format != "auto":
-        return config.format
-    for kind, endings in _ENDINGS.items():
-        if path.name.endswith(endings):
-            return kind
-    raise UserError(
-        "cannot tell the format from the ending",
-        field=f"{field}.path",
-        value=path.name,
-        remedy="set format to parquet, csv or jsonl",
-    )
 
 
 def _column_names(path: Path, kind: str) -> list[str]:
@@ -154,6 +119,12 @@ def _check_columns(
 
 def _missing(path: Path, names: list[str], field: str, column: str) -> UserError:
     has = ", ".join(names[:20]) or "none"
+    if column in partition_columns(path):
+        return UserError(
+            f"{path}: {column!r} is the name of its folder alone, which is not read as a column",
+            field=field,
+            remedy=f"write it into the files, or map it to one of their columns ({has})",
+        )
     return UserError(
         f"{path} has no column {column!r}",
         field=field,
@@ -194,7 +165,7 @@ def _read_csv(fragment: Fragment, batch_rows: int) -> Iterator[Chunk]:
     try:
         names = _column_names(Path(fragment.path), "csv")
         with arrow_csv.open_csv(
-            fragment.path,
+            pa.input_stream(fragment.path, compression="gzip" if _is_gzip(Path(fragment.path)) else "detect"),
             read_options=arrow_csv.ReadOptions(use_threads=False, block_size=max(1 << 20, 64 * batch_rows)),
             parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep_aside),
             convert_options=arrow_csv.ConvertOptions(
@@ -229,7 +200,18 @@ def _parse_line(line: str) -> tuple[dict[str, Any] | None, str]:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None, "line is not JSON"
+    if "\\ud" in line.lower() and not _is_writable(row):
+        return None, "line holds half a character (a lone surrogate)"
     return (row, "") if isinstance(row, dict) else (None, "line is not a JSON object")
+
+
+def _is_writable(row: Any) -> bool:
+    """Whether all text of a JSON value is Unicode: an escape may name half of a character, which no file can hold."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _json_table(rows: list[dict[str, Any]]) -> pa.Table:
@@ -277,6 +259,10 @@ def _filled(column: pa.ChunkedArray | None, value: Any, rows: int) -> Any:
 
 def _open_text(path: Path) -> TextIO:
     """Text lines of a plain or gzip file; bytes that are not UTF-8 become replacement characters."""
-    if path.name.endswith(".gz"):
+    if _is_gzip(path):
         return gzip.open(path, "rt", encoding="utf-8", errors="replace", newline="")
     return path.open("rt", encoding="utf-8", errors="replace", newline="")
+
+
+def _is_gzip(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from adbeam.logs.catalogue import OPTIONAL, QUARANTINE_FILE, REQUIRED, feature_schema, read_catalogue, write_catalogue
 from adbeam.logs.config import LogsConfig
-from adbeam.logs.reading import Chunk, Fragment, list_files, list_fragments, read_chunks
+from adbeam.logs.reading import Chunk, Fragment, list_fragments, read_chunks
 from adbeam.logs.sources.base import CATALOGUE_FILE
+from adbeam.logs.tables.discovery import list_files
 from adbeam.records import EVENT_SCHEMA
 
 REQUIRED_EVENT = ("user_id", "timestamp", "item_id", "action")
