@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -87,9 +88,25 @@ def validate_events(raw: pa.Table, rules: EventRules) -> tuple[pa.Table, pa.Tabl
 def quarantine_rows(raw: pa.Table, reasons: Reasons) -> pa.Table:
     """The rows that have a reason, each as JSON of what was read."""
     texts = reasons.texts()
-    bad = raw.filter(pa.array(~reasons.clean)).to_pylist() if texts else []
+    bad = _as_rows(raw.filter(pa.array(~reasons.clean))) if texts else []
     rows = [json.dumps(row, default=_as_text, ensure_ascii=False) for row in bad]
     return pa.table([texts, rows], schema=QUARANTINE_SCHEMA)
+
+
+def _as_rows(raw: pa.Table) -> list[dict[str, Any]]:
+    """Rows of Python values; a moment or date that Python cannot hold (the year 10000) becomes its number."""
+    try:
+        return raw.to_pylist()
+    except (OverflowError, ValueError):
+        columns = [[_as_value(scalar) for scalar in column] for column in raw.columns]
+        return [dict(zip(raw.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _as_value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        return getattr(scalar, "value", f"a {scalar.type} that cannot be shown")
 
 
 def malformed_rows(lines: Iterable[tuple[str, str]]) -> pa.Table:

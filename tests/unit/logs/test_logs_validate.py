@@ -140,3 +140,23 @@ def test_items_whose_ids_a_float_column_has_merged_are_quarantined():
     clean, bad = validate_items(raw, pa.schema([]))
     assert clean["item_id"].to_pylist() == ["5"]
     assert "item_id is a float" in bad["reason"][0].as_py() and "16777216" in bad["reason"][0].as_py()
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+def test_a_moment_that_python_cannot_hold_is_quarantined_with_its_number(unit):
+    moment = {"s": 253_402_300_800, "ms": 2**60, "us": 2**62}[unit]
+    moments = pa.array([GOOD["timestamp"] // 1000, moment]).cast(pa.timestamp(unit))
+    rows = pa.Table.from_pylist([GOOD, {**GOOD, "event_id": "e2"}]).drop_columns("timestamp")
+    clean, bad = validate_events(rows.append_column("timestamp", moments), RULES)
+    assert clean.num_rows + bad.num_rows == 2
+    last = json.loads(bad["row"].to_pylist()[-1])
+    assert (last["event_id"], last["timestamp"], last["price"]) == ("e2", moment, 2.5)
+
+
+def test_what_rides_along_in_a_bad_row_never_ends_the_job():
+    days = pa.array([2**30], pa.int32()).cast(pa.date32())
+    nested = pa.array([[2**60]], pa.list_(pa.timestamp("ms")))
+    rows = pa.Table.from_pylist([{**GOOD, "price": -1.0}])
+    _, bad = validate_events(rows.append_column("day", days).append_column("moments", nested), RULES)
+    row = json.loads(bad["row"][0].as_py())
+    assert row["day"] == 2**30 and row["moments"] == "a list<item: timestamp[ms]> that cannot be shown"
