@@ -27,6 +27,8 @@ from adbeam.logs.tables.discovery import format_of, list_files, partition_column
 
 _FRAGMENT_BYTES = 64 << 20
 """A Parquet file is cut between row groups into pieces of about this size, so that one large file makes many tasks."""
+_EMPTY_BYTES = 4096
+"""A larger file is taken to hold something."""
 _PROBE_LINES = 1000
 """JSON lines whose keys are taken for the columns: no line need have them all."""
 
@@ -52,16 +54,39 @@ class Chunk:
 def list_fragments(
     config: TableConfig, field: str, required: tuple[str, ...], optional: tuple[str, ...]
 ) -> list[Fragment]:
-    """The shares of a table; every file is opened and its columns checked first.
+    """The shares of a table; every file is opened and its columns checked first. Empty files have none.
 
-    Raises UserError naming the file that is truncated or the column that is missing.
+    Raises UserError naming the file that is truncated or the column that is missing, or when all files are empty.
     """
     fragments: list[Fragment] = []
-    for path in list_files(config, field):
+    files = list_files(config, field)
+    empty = set(empty_files(config, field))
+    if len(empty) == len(set(files)):
+        raise UserError(f"{files[0]} is empty", field=f"{field}.path", remedy="remove it or write it again")
+    for path in files:
+        if path in empty:
+            continue
         kind = format_of(path, config, field)
         _check_columns(path, _column_names(path, kind), config, field, required, optional)
         fragments.extend(_split(path, kind))
     return fragments
+
+
+def empty_files(config: TableConfig, field: str) -> list[Path]:
+    """The files that hold nothing, not even a header: what a quiet hour or a task without rows leaves."""
+    return [path for path in list_files(config, field) if _is_empty(path, format_of(path, config, field))]
+
+
+def _is_empty(path: Path, kind: str) -> bool:
+    """No byte, or no text but blank lines; a file that cannot be unpacked is not empty but unreadable."""
+    size = path.stat().st_size
+    if size == 0 or kind == "parquet" or size > _EMPTY_BYTES:
+        return size == 0
+    try:
+        with _open_text(path) as lines:
+            return not any(line.strip() for line in lines)
+    except (OSError, EOFError) as error:
+        raise unreadable(path, kind, error) from None
 
 
 def read_chunks(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterator[Chunk]:
@@ -73,8 +98,6 @@ def read_chunks(fragment: Fragment, config: TableConfig, batch_rows: int) -> Ite
 
 def _column_names(path: Path, kind: str) -> list[str]:
     """The columns a file offers; opening it is also the check that it is whole enough to read."""
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty", remedy="remove it or write it again")
     try:
         if kind == "parquet":
             return list(pq.read_schema(path).names)
