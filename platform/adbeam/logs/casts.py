@@ -21,17 +21,33 @@ _FAR_MS = 253_402_300_799_999
 
 
 def to_text(values: pa.Array, column: str) -> Marked:
-    """Text as it is, whole numbers as digits."""
+    """Text as it is, whole numbers as digits; a float too large to tell neighbouring ids apart is marked."""
     values = _plain(values)
     kind = values.type
     if pt.is_null(kind):
         return pa.nulls(len(values), pa.string()), _none(values)
     if pt.is_floating(kind):
-        whole, bad = cast_or_mark(values, pa.int64())
-        return whole.cast(pa.string()), bad
+        rounded = rounded_ids(values)
+        whole, bad = cast_or_mark(_blank(values, rounded), pa.int64())
+        return whole.cast(pa.string()), bad | rounded
     if _is_text(kind) or pt.is_integer(kind):
         return cast_or_mark(values, pa.string())
     raise UserError("holds no text", field=column, value=str(kind), remedy="map another column, or convert it")
+
+
+def rounded_ids(values: pa.Array) -> np.ndarray:
+    """Where a column of floats holds whole numbers so large that several ids may have become one number."""
+    values = _plain(values)
+    if not pt.is_floating(values.type):
+        return _none(values)
+    numbers = pc.fill_null(values.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False)
+    beyond: np.ndarray = np.isfinite(numbers) & (np.abs(numbers) >= exact_below(values.type))
+    return beyond
+
+
+def exact_below(kind: pa.DataType) -> int:
+    """The first whole number of the float type `kind` that more than one whole number is rounded to."""
+    return int(2 ** (np.finfo(kind.to_pandas_dtype()).nmant + 1))
 
 
 def to_number(values: pa.Array, column: str) -> Marked:

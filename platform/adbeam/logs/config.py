@@ -145,7 +145,9 @@ class LogsConfig(Section):
     split: SplitConfig | None = Field(default=None, description="Default: the built-in split of the source.")
     shards: int = Field(default=8, ge=1, le=65536, description="Output files, by a stable hash of the user.")
     batch_rows: int = Field(default=131072, ge=1, description="Rows that one task holds at a time while reading.")
-    max_quarantined: float = Field(default=0.1, ge=0, le=1, description="Refuse a log with a greater bad part.")
+    max_quarantined: float = Field(
+        default=0.1, ge=0, le=1, description="Refuse a log or a catalogue of which a greater part is bad."
+    )
     seed: int = Field(default=0, ge=0, description="Of the impression sample.")
 
     currency: str | None = Field(

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.logs.account import Account, print_account
+from adbeam.logs.catalogue import QUARANTINE_FILE as CATALOGUE_QUARANTINE
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.prepared import ACCOUNT, PreparedLog
 from adbeam.logs.reading import Chunk
@@ -29,12 +30,17 @@ from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL, Source
 from adbeam.logs.sources.registry import open_source
 from adbeam.logs.trending import FILE as TRENDING_FILE
 from adbeam.logs.trending import write_trending
-from adbeam.logs.validate import QUARANTINE_SCHEMA, EventRules, malformed_rows, validate_events
+from adbeam.logs.validate import EVENT_ID_TAKEN, QUARANTINE_SCHEMA, EventRules, malformed_rows, validate_events
 from adbeam.ray_data.runners import InProcessRunner, Runner, ray_runner
 from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES, WorkDir
 
 FORMAT = 3
 """Raised when the layout or the rules change, so that older folders are prepared again."""
+
+_ONE_ID_MANY_EVENTS = (
+    "an event_id must be one event's own; a column that an impression shares with its click and order is a request id: "
+    "map it to request_id instead of event_id, or raise the limit"
+)
 
 
 class PrepareSettings(Protocol):
@@ -83,6 +89,7 @@ def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) ->
     stage = _succeeded(runner.once(partial(_answer, partial(source.stage, staging))))
     account.catalogue = stage["catalogue"]
     account.add({"source": stage["source"]})
+    refuse_bad_catalogue(account.catalogue, logs, staging)
     account.add(_succeeded(runner.once(partial(_answer, partial(weigh_catalogue, staging)))))
     read = partial(_answer, partial(read_share, source, logs, staging, latest_ms))
     for counts in runner.each(source.shares(), read, "read_validate_spill"):
@@ -92,6 +99,7 @@ def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) ->
     assemble = partial(assemble_shard, staging / SPILL, schema=schema, split=logs.effective_split, target=staging)
     for counts in runner.each(logs.shards, partial(_answer, assemble), "order_deduplicate_split"):
         account.add(_succeeded(counts))
+    refuse_bad_log(account, logs, staging)  # again: an id met twice is seen only where a user's rows are together
     target = "click" if account.training["click"] and not account.training["conversion"] else "conversion"
     _succeeded(runner.once(partial(_answer, partial(summarise_trends, staging, target))))
     account.check()
@@ -145,13 +153,38 @@ def refuse_bad_log(account: Account, logs: LogsConfig, staging: Path) -> None:
     if account.quarantined <= logs.max_quarantined * account.rows_in and account.quarantined < account.rows_in:
         return
     reasons = ", ".join(f"{count:,} x {reason}" for reason, count in account.reasons.most_common(5))
-    example = next((pq.read_table(file)["row"][0] for file in sorted((staging / QUARANTINE).glob("share-*"))), "")
+    worst = account.reasons.most_common(1)[0][0]
+    remedy = _ONE_ID_MANY_EVENTS if worst == EVENT_ID_TAKEN else "mend the log or raise the limit"
     raise UserError(
         f"{account.quarantined:,} of {account.rows_in:,} rows are bad ({reasons})",
         field="logs.max_quarantined",
         value=logs.max_quarantined,
-        remedy=f"mend the log or raise the limit; a bad row: {example}",
+        remedy=f"{remedy}; a bad row: {_example(staging, worst)}",
     )
+
+
+def refuse_bad_catalogue(counts: dict[str, Any], logs: LogsConfig, staging: Path) -> None:
+    """Raise UserError when more of the catalogue is bad than `max_quarantined` allows."""
+    bad, rows_in = counts.get("quarantined", 0), counts["rows_in"]
+    if bad <= logs.max_quarantined * rows_in:
+        return
+    rows = pq.read_table(staging / CATALOGUE_QUARANTINE)
+    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in Counter(rows["reason"].to_pylist()).most_common(5))
+    raise UserError(
+        f"{bad:,} of {rows_in:,} rows of the catalogue are bad ({reasons})",
+        field="logs.max_quarantined",
+        value=logs.max_quarantined,
+        remedy=f"mend the catalogue or raise the limit; a bad row: {rows['row'][0]}",
+    )
+
+
+def _example(staging: Path, reason: str) -> str:
+    """A row of the log that was quarantined for `reason`."""
+    for file in sorted((staging / QUARANTINE).glob("sha*.parquet")):
+        rows = pq.read_table(file, filters=[("reason", "=", reason)])
+        if rows.num_rows:
+            return str(rows["row"][0])
+    return ""
 
 
 def _judge(chunk: Chunk, rules: EventRules) -> tuple[pa.Table, pa.Table]:

@@ -7,7 +7,6 @@ validate's work. A line that is no row at all is handed on as malformed.
 from __future__ import annotations
 
 import csv
-import glob
 import gzip
 import json
 from collections.abc import Iterator
@@ -24,14 +23,12 @@ import pyarrow.parquet as pq
 from adbeam.errors import UserError
 from adbeam.logs.casts import to_text
 from adbeam.logs.config import TableConfig
+from adbeam.logs.tables.discovery import format_of, list_files, partition_columns
 
-_ENDINGS = {
-    "parquet": (".parquet", ".pq"),
-    "csv": (".csv", ".csv.gz"),
-    "jsonl": (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"),
-}
 _FRAGMENT_BYTES = 64 << 20
 """A Parquet file is cut between row groups into pieces of about this size, so that one large file makes many tasks."""
+_EMPTY_BYTES = 4096
+"""A larger file is taken to hold something."""
 _PROBE_LINES = 1000
 """JSON lines whose keys are taken for the columns: no line need have them all."""
 
@@ -54,35 +51,42 @@ class Chunk:
     notes: tuple[tuple[str, int], ...] = ()
 
 
-def list_files(config: TableConfig, field: str) -> list[Path]:
-    """The files that `config.path` names, sorted; raises UserError when there are none."""
-    files: list[Path] = []
-    for pattern in config.path:
-        path = Path(pattern)
-        if path.is_dir():
-            endings = tuple(ending for group in _ENDINGS.values() for ending in group)
-            found = [entry for entry in path.iterdir() if entry.is_file() and entry.name.endswith(endings)]
-        else:
-            found = [path] if path.is_file() else [Path(name) for name in glob.glob(pattern, recursive=True)]
-        if not found:
-            raise UserError("no such file", field=f"{field}.path", value=pattern, remedy="check the path")
-        files.extend(sorted(found))
-    return files
-
-
 def list_fragments(
     config: TableConfig, field: str, required: tuple[str, ...], optional: tuple[str, ...]
 ) -> list[Fragment]:
-    """The shares of a table; every file is opened and its columns checked first.
+    """The shares of a table; every file is opened and its columns checked first. Empty files have none.
 
-    Raises UserError naming the file that is truncated or the column that is missing.
+    Raises UserError naming the file that is truncated or the column that is missing, or when all files are empty.
     """
     fragments: list[Fragment] = []
-    for path in list_files(config, field):
-        kind = _format_of(path, config, field)
+    files = list_files(config, field)
+    empty = set(empty_files(config, field))
+    if len(empty) == len(set(files)):
+        raise UserError(f"{files[0]} is empty", field=f"{field}.path", remedy="remove it or write it again")
+    for path in files:
+        if path in empty:
+            continue
+        kind = format_of(path, config, field)
         _check_columns(path, _column_names(path, kind), config, field, required, optional)
         fragments.extend(_split(path, kind))
     return fragments
+
+
+def empty_files(config: TableConfig, field: str) -> list[Path]:
+    """The files that hold nothing, not even a header: what a quiet hour or a task without rows leaves."""
+    return [path for path in list_files(config, field) if _is_empty(path, format_of(path, config, field))]
+
+
+def _is_empty(path: Path, kind: str) -> bool:
+    """No byte, or no text but blank lines; a file that cannot be unpacked is not empty but unreadable."""
+    size = path.stat().st_size
+    if size == 0 or kind == "parquet" or size > _EMPTY_BYTES:
+        return size == 0
+    try:
+        with _open_text(path) as lines:
+            return not any(line.strip() for line in lines)
+    except (OSError, EOFError) as error:
+        raise unreadable(path, kind, error) from None
 
 
 def read_chunks(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterator[Chunk]:
@@ -92,24 +96,8 @@ def read_chunks(fragment: Fragment, config: TableConfig, batch_rows: int) -> Ite
         yield Chunk(_rename(chunk.table, config), chunk.malformed)
 
 
-def _format_of(path: Path, config: TableConfig, field: str) -> str:
-    if config.format != "auto":
-        return config.format
-    for kind, endings in _ENDINGS.items():
-        if path.name.endswith(endings):
-            return kind
-    raise UserError(
-        "cannot tell the format from the ending",
-        field=f"{field}.path",
-        value=path.name,
-        remedy="set format to parquet, csv or jsonl",
-    )
-
-
 def _column_names(path: Path, kind: str) -> list[str]:
     """The columns a file offers; opening it is also the check that it is whole enough to read."""
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty", remedy="remove it or write it again")
     try:
         if kind == "parquet":
             return list(pq.read_schema(path).names)
@@ -154,6 +142,12 @@ def _check_columns(
 
 def _missing(path: Path, names: list[str], field: str, column: str) -> UserError:
     has = ", ".join(names[:20]) or "none"
+    if column in partition_columns(path):
+        return UserError(
+            f"{path}: {column!r} is the name of its folder alone, which is not read as a column",
+            field=field,
+            remedy=f"write it into the files, or map it to one of their columns ({has})",
+        )
     return UserError(
         f"{path} has no column {column!r}",
         field=field,
@@ -194,7 +188,7 @@ def _read_csv(fragment: Fragment, batch_rows: int) -> Iterator[Chunk]:
     try:
         names = _column_names(Path(fragment.path), "csv")
         with arrow_csv.open_csv(
-            fragment.path,
+            pa.input_stream(fragment.path, compression="gzip" if _is_gzip(Path(fragment.path)) else "detect"),
             read_options=arrow_csv.ReadOptions(use_threads=False, block_size=max(1 << 20, 64 * batch_rows)),
             parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep_aside),
             convert_options=arrow_csv.ConvertOptions(
@@ -229,7 +223,18 @@ def _parse_line(line: str) -> tuple[dict[str, Any] | None, str]:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None, "line is not JSON"
+    if "\\ud" in line.lower() and not _is_writable(row):
+        return None, "line holds half a character (a lone surrogate)"
     return (row, "") if isinstance(row, dict) else (None, "line is not a JSON object")
+
+
+def _is_writable(row: Any) -> bool:
+    """Whether all text of a JSON value is Unicode: an escape may name half of a character, which no file can hold."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _json_table(rows: list[dict[str, Any]]) -> pa.Table:
@@ -277,6 +282,10 @@ def _filled(column: pa.ChunkedArray | None, value: Any, rows: int) -> Any:
 
 def _open_text(path: Path) -> TextIO:
     """Text lines of a plain or gzip file; bytes that are not UTF-8 become replacement characters."""
-    if path.name.endswith(".gz"):
+    if _is_gzip(path):
         return gzip.open(path, "rt", encoding="utf-8", errors="replace", newline="")
     return path.open("rt", encoding="utf-8", errors="replace", newline="")
+
+
+def _is_gzip(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")

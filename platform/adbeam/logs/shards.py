@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from adbeam.logs.config import SplitConfig
 from adbeam.logs.money import MoneySketch
 from adbeam.logs.trending import count_by_hour
-from adbeam.logs.validate import QUARANTINE_SCHEMA, Reasons, quarantine_rows
+from adbeam.logs.validate import EVENT_ID_TAKEN, QUARANTINE_SCHEMA, Reasons, quarantine_rows
 from adbeam.records import ACTIONS, ITEM_KINDS, SEQUENCE_SCHEMA, SPLITS
 from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES
 
@@ -150,7 +150,7 @@ def order_events(events: pa.Table) -> tuple[pa.Table, pa.Table]:
     repeated = np.ones(len(owner), dtype=bool)
     repeated[np.unique(owner.dictionary_encode().indices.to_numpy(), return_index=True)[1]] = False
     reasons = Reasons(ordered.num_rows)
-    reasons.mark(repeated, "event_id names another event of the user")
+    reasons.mark(repeated, EVENT_ID_TAKEN)
     return ordered.filter(pa.array(~repeated)), quarantine_rows(ordered, reasons)
 
 

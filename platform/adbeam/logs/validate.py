@@ -9,18 +9,20 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adbeam.logs.casts import to_boolean, to_milliseconds, to_number, to_text, to_whole
+from adbeam.logs.casts import exact_below, rounded_ids, to_boolean, to_milliseconds, to_number, to_text, to_whole
 from adbeam.records import ACTIONS, EVENT_SCHEMA, ITEM_KINDS, MOST_MONEY
 
 ID_LENGTH = 128
 SCENE_LENGTH = 64
 LAST_POSITION = 10_000
 QUARANTINE_SCHEMA = pa.schema([pa.field("reason", pa.string()), pa.field("row", pa.string())])
+EVENT_ID_TAKEN = "event_id names another event of the user"
 FEATURE_TYPES = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 
 
@@ -86,9 +88,25 @@ def validate_events(raw: pa.Table, rules: EventRules) -> tuple[pa.Table, pa.Tabl
 def quarantine_rows(raw: pa.Table, reasons: Reasons) -> pa.Table:
     """The rows that have a reason, each as JSON of what was read."""
     texts = reasons.texts()
-    bad = raw.filter(pa.array(~reasons.clean)).to_pylist() if texts else []
+    bad = _as_rows(raw.filter(pa.array(~reasons.clean))) if texts else []
     rows = [json.dumps(row, default=_as_text, ensure_ascii=False) for row in bad]
     return pa.table([texts, rows], schema=QUARANTINE_SCHEMA)
+
+
+def _as_rows(raw: pa.Table) -> list[dict[str, Any]]:
+    """Rows of Python values; a moment or date that Python cannot hold (the year 10000) becomes its number."""
+    try:
+        return raw.to_pylist()
+    except (OverflowError, ValueError):
+        columns = [[_as_value(scalar) for scalar in column] for column in raw.columns]
+        return [dict(zip(raw.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _as_value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        return getattr(scalar, "value", f"a {scalar.type} that cannot be shown")
 
 
 def malformed_rows(lines: Iterable[tuple[str, str]]) -> pa.Table:
@@ -115,10 +133,21 @@ def cast_feature(values: pa.Array, field: pa.Field, reasons: Reasons) -> pa.Arra
 def check_text(values: pa.Array, column: str, limit: int, reasons: Reasons) -> pa.Array:
     """Text of `column`; empty or longer than `limit` characters is marked, missing is left null."""
     text, bad = to_text(values, column)
+    rounded = rounded_ids(values)
+    if rounded.any():
+        reasons.mark(rounded, _rounded(column, values.type))
     reasons.mark(bad, f"{column} is not text")
     reasons.mark(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0), f"{column} is empty")
     reasons.mark(pc.greater(pc.utf8_length(text), limit), f"{column} is longer than {limit} characters")
     return text
+
+
+def _rounded(column: str, kind: pa.DataType) -> str:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return (
+        f"{column} is a {kind}, in which whole numbers from {exact_below(kind)} on cannot be told apart: "
+        "write it as integer or text"
+    )
 
 
 def check_amount(values: pa.Array, column: str, reasons: Reasons) -> pa.Array:

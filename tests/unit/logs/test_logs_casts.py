@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from adbeam.errors import UserError
-from adbeam.logs.casts import cast_or_mark, to_boolean, to_milliseconds, to_number, to_text, to_whole
+from adbeam.logs.casts import cast_or_mark, rounded_ids, to_boolean, to_milliseconds, to_number, to_text, to_whole
 
 MOMENT_MS = 1_506_916_800_123  # 2017-10-02T04:00:00.123Z
 
@@ -37,6 +37,19 @@ def test_text_takes_whole_numbers_and_refuses_the_rest(values, expected, bad):
     text, marked = to_text(values, "item_id")
     assert text.to_pylist() == expected
     assert marked.astype(int).tolist() == bad
+
+
+@pytest.mark.parametrize(("kind", "exact"), [(pa.float16(), 2**11), (pa.float32(), 2**24), (pa.float64(), 2**53)])
+def test_whole_numbers_that_a_float_cannot_tell_apart_are_no_ids(kind, exact):
+    values = pa.array([exact - 1, exact, -exact, None, 7], pa.float64()).cast(kind)
+    text, marked = to_text(values, "user_id")
+    assert text.to_pylist() == [str(exact - 1), None, None, None, "7"]
+    assert marked.tolist() == rounded_ids(values).tolist() == [False, True, True, False, False]
+
+
+def test_floats_beyond_every_integer_and_integers_of_any_size():
+    assert to_text(pa.array([1e19, float("inf"), float("nan")]), "user_id")[1].tolist() == [True, True, True]
+    assert to_text(pa.array([2**62 + 1]), "user_id")[0].to_pylist() == [str(2**62 + 1)]
 
 
 def test_a_column_that_can_hold_no_text_is_named():

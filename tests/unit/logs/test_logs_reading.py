@@ -128,3 +128,12 @@ def test_a_translation_into_an_unknown_value_or_of_an_unknown_column_is_refused(
     config = TableConfig.parse({"path": str(tmp_path / "log.csv"), "columns": {"user_id": "uid"}, "values": {"x": {}}})
     with pytest.raises(UserError, match="unknown name"):
         list_fragments(config, "logs.files.events", REQUIRED, OPTIONAL)
+
+
+def test_a_line_with_half_a_character_is_malformed_and_whole_pairs_are_kept(tmp_path):
+    lines = ['{"user_id": "u\\ud800", "item_id": "a"}', '{"user_id": "\\ud83d\\ude00", "item_id": "a"}']
+    lines.append('{"user_id": "u", "item_id": "a", "x\\uDFFF": [1]}')
+    (tmp_path / "log.jsonl").write_text("".join(line + "\n" for line in lines))
+    (chunk,) = _read(TableConfig.parse({"path": str(tmp_path / "log.jsonl")}), batch_rows=10)
+    assert chunk.table["user_id"].to_pylist() == ["\U0001f600"]
+    assert chunk.malformed == tuple(("line holds half a character (a lone surrogate)", lines[n]) for n in (0, 2))

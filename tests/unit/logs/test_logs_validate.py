@@ -122,3 +122,41 @@ def test_catalogue_rows_are_checked_like_events():
     assert bad["reason"].to_pylist() == [
         "item_id is empty", "kind is unknown", "price is negative", "price is beyond reason", "ecpm is beyond reason",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("encode", [False, True])
+def test_people_whose_ids_a_float_column_has_merged_are_quarantined(encode):
+    ids = pa.array([1_234_567_890_123_456_789, 1_234_567_890_123_456_790, 17, None]).cast(pa.float64(), safe=False)
+    rows = pa.Table.from_pylist([{**GOOD, "event_id": str(place)} for place in range(4)]).drop_columns("user_id")
+    rows = rows.append_column("user_id", ids.dictionary_encode() if encode else ids)
+    clean, bad = validate_events(rows, RULES)
+    assert clean["user_id"].to_pylist() == ["17"]
+    merged = "user_id is a double, in which whole numbers from 9007199254740992 on cannot be told apart"
+    assert [reason.split(":")[0] for reason in bad["reason"].to_pylist()] == [merged, merged, "user_id is empty"]
+
+
+def test_items_whose_ids_a_float_column_has_merged_are_quarantined():
+    raw = pa.table({"item_id": pa.array([2**24 + 1, 5], pa.float64()).cast(pa.float32(), safe=False)})
+    clean, bad = validate_items(raw, pa.schema([]))
+    assert clean["item_id"].to_pylist() == ["5"]
+    assert "item_id is a float" in bad["reason"][0].as_py() and "16777216" in bad["reason"][0].as_py()
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+def test_a_moment_that_python_cannot_hold_is_quarantined_with_its_number(unit):
+    moment = {"s": 253_402_300_800, "ms": 2**60, "us": 2**62}[unit]
+    moments = pa.array([GOOD["timestamp"] // 1000, moment]).cast(pa.timestamp(unit))
+    rows = pa.Table.from_pylist([GOOD, {**GOOD, "event_id": "e2"}]).drop_columns("timestamp")
+    clean, bad = validate_events(rows.append_column("timestamp", moments), RULES)
+    assert clean.num_rows + bad.num_rows == 2
+    last = json.loads(bad["row"].to_pylist()[-1])
+    assert (last["event_id"], last["timestamp"], last["price"]) == ("e2", moment, 2.5)
+
+
+def test_what_rides_along_in_a_bad_row_never_ends_the_job():
+    days = pa.array([2**30], pa.int32()).cast(pa.date32())
+    nested = pa.array([[2**60]], pa.list_(pa.timestamp("ms")))
+    rows = pa.Table.from_pylist([{**GOOD, "price": -1.0}])
+    _, bad = validate_events(rows.append_column("day", days).append_column("moments", nested), RULES)
+    row = json.loads(bad["row"][0].as_py())
+    assert row["day"] == 2**30 and row["moments"] == "a list<item: timestamp[ms]> that cannot be shown"

@@ -11,12 +11,16 @@ import pyarrow.parquet as pq
 
 from adbeam.logs.catalogue import OPTIONAL, QUARANTINE_FILE, REQUIRED, feature_schema, read_catalogue, write_catalogue
 from adbeam.logs.config import LogsConfig
-from adbeam.logs.reading import Chunk, Fragment, list_files, list_fragments, read_chunks
+from adbeam.logs.reading import Chunk, Fragment, empty_files, list_fragments, read_chunks
 from adbeam.logs.sources.base import CATALOGUE_FILE
+from adbeam.logs.tables.discovery import list_files
 from adbeam.records import EVENT_SCHEMA
 
 REQUIRED_EVENT = ("user_id", "timestamp", "item_id", "action")
 OPTIONAL_EVENT = tuple(name for name in EVENT_SCHEMA.names if name not in REQUIRED_EVENT)
+
+_NAMED_AT_MOST = 10
+"""Empty files that the account names."""
 
 
 class FilesSource:
@@ -43,7 +47,14 @@ class FilesSource:
         write_catalogue(items, folder / CATALOGUE_FILE)
         if quarantine.num_rows:
             pq.write_table(quarantine, folder / QUARANTINE_FILE)
-        return {"catalogue": account, "source": {}}
+        return {"catalogue": account, "source": self._passed_over()}
+
+    def _passed_over(self) -> dict[str, int]:
+        """Empty files for the account, the first of them by name; nothing where there are none."""
+        tables = {"logs.files.events": self._config.events, "logs.files.catalogue": self._config.catalogue}
+        empty = [path for field, table in tables.items() for path in empty_files(table, field)]
+        named = {f"empty file {path}": 1 for path in empty[:_NAMED_AT_MOST]}
+        return named | ({"more empty files": len(empty) - _NAMED_AT_MOST} if len(empty) > _NAMED_AT_MOST else {})
 
     def shares(self) -> int:
         return len(self._fragments)

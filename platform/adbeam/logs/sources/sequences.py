@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from adbeam.errors import UserError
 from adbeam.logs.catalogue import OPTIONAL, QUARANTINE_FILE, REQUIRED, read_catalogue, validate_items, write_catalogue
 from adbeam.logs.config import LogsConfig
-from adbeam.logs.reading import Chunk, list_files, list_fragments, unreadable
+from adbeam.logs.reading import Chunk, list_fragments, unreadable
 from adbeam.logs.sources.base import CATALOGUE_FILE
+from adbeam.logs.tables.discovery import list_files
 
 _LINES = 8192
 

@@ -1,0 +1,1 @@
+"""The files that hold one table: which they are."""
