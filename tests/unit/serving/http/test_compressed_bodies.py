@@ -40,6 +40,7 @@ async def ask(body: bytes, coding: str, path: str = "/v1/ads", chunks: int = 1, 
         ("identity", ASKED),
         ("", ASKED),
     ],
+    ids=lambda value: value if isinstance(value, str) else f"{len(value)}_bytes",
 )
 async def test_a_packed_request_is_answered_as_the_plain_one(coding: str, body: bytes) -> None:
     plain = await call(build_api(EchoService()), "POST", "/v1/ads", ASKED)
@@ -102,6 +103,7 @@ async def test_thousands_of_empty_parts_are_refused() -> None:
         ("deflate", b"\xff" * 9, "damaged"),
         ("deflate", zlib.compress(ASKED) + b"more", "follow its end"),
     ],
+    ids=lambda value: value if isinstance(value, str) else f"{len(value)}_bytes",
 )
 async def test_a_damaged_body_is_400_and_says_so(coding: str, body: bytes, words: str) -> None:
     reply = await ask(body, coding)
