@@ -96,7 +96,8 @@ def quarantine_rows(raw: pa.Table, reasons: Reasons) -> pa.Table:
 def _as_rows(raw: pa.Table) -> list[dict[str, Any]]:
     """Rows of Python values; a moment or date that Python cannot hold (the year 10000) becomes its number."""
     try:
-        return raw.to_pylist()
+        rows: list[dict[str, Any]] = raw.to_pylist()
+        return rows
     except (OverflowError, ValueError):
         columns = [[_as_value(scalar) for scalar in column] for column in raw.columns]
         return [dict(zip(raw.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
