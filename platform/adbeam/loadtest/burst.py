@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -66,19 +67,19 @@ def burst_figures(load: LoadRun, marks: Mapping[str, float]) -> dict[str, float]
     """Figures of the whole run, and of the parts before, during and after the step; `marks` in ms from the start.
     A part without a request has nan."""
     whole = summarize(load)
-    before, during = summarize(load, 0.0, marks["step"]), summarize(load, marks["step"], marks["end"])
-    after = summarize(load, marks["end"] + 1000 * SETTLE_SECONDS)
+    spans = ((0.0, marks["step"]), (marks["step"], marks["end"]), (marks["end"] + 1000 * SETTLE_SECONDS, math.inf))
+    before, during, after = (defaultdict(lambda: math.nan, summarize(load, *span)) for span in spans)
     return {
         **whole,
-        "width_before": before.get("mean_width", math.nan),
-        "width_during": during.get("mean_width", math.nan),
-        "width_after": after.get("mean_width", math.nan),
-        "burst_in_deadline": during.get("in_deadline", math.nan),
-        "burst_model_in_deadline": during.get("model_in_deadline", math.nan),
-        "before_p50_ms": before.get("p50_ms", math.nan),
-        "during_p50_ms": during.get("p50_ms", math.nan),
-        "during_p99_ms": during.get("p99_ms", math.nan),
-        "after_p50_ms": after.get("p50_ms", math.nan),
+        "width_before": before["mean_width"],
+        "width_during": during["mean_width"],
+        "width_after": after["mean_width"],
+        "burst_in_deadline": during["in_deadline"],
+        "burst_model_in_deadline": during["model_in_deadline"],
+        "before_p50_ms": before["p50_ms"],
+        "during_p50_ms": during["p50_ms"],
+        "during_p99_ms": during["p99_ms"],
+        "after_p50_ms": after["p50_ms"],
         "unanswered": float(sum(entry.status <= 0 for entry in load.requests)),
     }
 

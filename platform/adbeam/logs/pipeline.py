@@ -152,15 +152,10 @@ def refuse_bad_log(account: Account, logs: LogsConfig, staging: Path) -> None:
         raise UserError("the log is empty", field=f"logs.{logs.source}", remedy="check the files it names")
     if account.quarantined <= logs.max_quarantined * account.rows_in and account.quarantined < account.rows_in:
         return
-    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in account.reasons.most_common(5))
     worst = account.reasons.most_common(1)[0][0]
     remedy = _ONE_ID_MANY_EVENTS if worst == EVENT_ID_TAKEN else "mend the log or raise the limit"
-    raise UserError(
-        f"{account.quarantined:,} of {account.rows_in:,} rows are bad ({reasons})",
-        field="logs.max_quarantined",
-        value=logs.max_quarantined,
-        remedy=f"{remedy}; a bad row: {_example(staging, worst)}",
-    )
+    said = f"{account.quarantined:,} of {account.rows_in:,} rows are bad"
+    raise _too_bad(said, account.reasons, logs, remedy, _example(staging, worst))
 
 
 def refuse_bad_catalogue(counts: dict[str, Any], logs: LogsConfig, staging: Path) -> None:
@@ -169,12 +164,18 @@ def refuse_bad_catalogue(counts: dict[str, Any], logs: LogsConfig, staging: Path
     if bad <= logs.max_quarantined * rows_in:
         return
     rows = pq.read_table(staging / CATALOGUE_QUARANTINE)
-    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in Counter(rows["reason"].to_pylist()).most_common(5))
-    raise UserError(
-        f"{bad:,} of {rows_in:,} rows of the catalogue are bad ({reasons})",
+    said = f"{bad:,} of {rows_in:,} rows of the catalogue are bad"
+    remedy = "mend the catalogue or raise the limit"
+    raise _too_bad(said, Counter(rows["reason"].to_pylist()), logs, remedy, str(rows["row"][0]))
+
+
+def _too_bad(said: str, reasons: Counter[str], logs: LogsConfig, remedy: str, example: str) -> UserError:
+    most = ", ".join(f"{count:,} x {reason}" for reason, count in reasons.most_common(5))
+    return UserError(
+        f"{said} ({most})",
         field="logs.max_quarantined",
         value=logs.max_quarantined,
-        remedy=f"mend the catalogue or raise the limit; a bad row: {rows['row'][0]}",
+        remedy=f"{remedy}; a bad row: {example}",
     )
 
 

@@ -60,7 +60,7 @@ def list_fragments(
     """
     fragments: list[Fragment] = []
     files = list_files(config, field)
-    empty = set(empty_files(config, field))
+    empty = set(_empty_of(files, config, field))
     if len(empty) == len(set(files)):
         raise UserError(f"{files[0]} is empty", field=f"{field}.path", remedy="remove it or write it again")
     for path in files:
@@ -74,7 +74,11 @@ def list_fragments(
 
 def empty_files(config: TableConfig, field: str) -> list[Path]:
     """The files that hold nothing, not even a header: what a quiet hour or a task without rows leaves."""
-    return [path for path in list_files(config, field) if _is_empty(path, format_of(path, config, field))]
+    return _empty_of(list_files(config, field), config, field)
+
+
+def _empty_of(files: list[Path], config: TableConfig, field: str) -> list[Path]:
+    return [path for path in files if _is_empty(path, format_of(path, config, field))]
 
 
 def _is_empty(path: Path, kind: str) -> bool:

@@ -134,8 +134,7 @@ def cast_feature(values: pa.Array, field: pa.Field, reasons: Reasons) -> pa.Arra
 def check_text(values: pa.Array, column: str, limit: int, reasons: Reasons) -> pa.Array:
     """Text of `column`; empty or longer than `limit` characters is marked, missing is left null."""
     text, bad = to_text(values, column)
-    rounded = rounded_ids(values)
-    if rounded.any():
+    if bad.any() and (rounded := rounded_ids(values)).any():
         reasons.mark(rounded, _rounded(column, values.type))
     reasons.mark(bad, f"{column} is not text")
     reasons.mark(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0), f"{column} is empty")

@@ -17,11 +17,17 @@ from pydantic_core import from_json
 
 from adbeam.recorder import Recorder
 from adbeam.serving.config import LimitsConfig
-from adbeam.serving.http.openrtb import BidRequest
+from adbeam.serving.http.openrtb import (
+    CATEGORY_LENGTH,
+    CURRENCY_LENGTH,
+    FLOOR_MAX,
+    NAME_LENGTH,
+    TAG_LENGTH,
+    BidRequest,
+)
 from adbeam.serving.http.problems import Problem, validation_problem
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-FLOOR_MAX = 1e9
 Reader = Callable[[Any], Any]
 
 
@@ -53,8 +59,13 @@ def read_bid_request(body: bytes, model: type[BidRequest], limits: LimitsConfig,
 
 def _read_again(raw: dict[str, Any], model: type[BidRequest], limits: LimitsConfig, metrics: Recorder) -> BidRequest:
     unread: list[str] = []
-    lists: dict[str, Reader] = {"bcat": _texts("bcat", 256, unread), "badv": _texts("badv", 128, unread)}
-    fields = _fields(raw, {**REQUEST, **lists, "cur": _texts("cur", 3, unread, least=3)}, "", unread)
+    lists: dict[str, Reader] = {
+        "bcat": _texts("bcat", CATEGORY_LENGTH, unread),
+        "badv": _texts("badv", NAME_LENGTH, unread),
+    }
+    fields = _fields(
+        raw, {**REQUEST, **lists, "cur": _texts("cur", CURRENCY_LENGTH, unread, CURRENCY_LENGTH)}, "", unread
+    )
     if isinstance(raw.get("user"), dict):
         fields["user"] = _fields(raw["user"], USER, "user.", unread)
     elif raw.get("user") is not None:
@@ -152,14 +163,14 @@ def _milliseconds(value: Any) -> int | None:
 
 
 REQUEST: dict[str, Reader] = {
-    "id": _text(128),
+    "id": _text(NAME_LENGTH),
     "tmax": _milliseconds,
     "test": lambda value: 1 if value is True else int(_number(value)),
 }
-USER: dict[str, Reader] = {"id": _text(128, least=0), "buyeruid": _text(128, least=0)}
+USER: dict[str, Reader] = {"id": _text(NAME_LENGTH, least=0), "buyeruid": _text(NAME_LENGTH, least=0)}
 IMPRESSION: dict[str, Reader] = {
-    "id": _text(128),
-    "tagid": _text(256, least=0),
+    "id": _text(NAME_LENGTH),
+    "tagid": _text(TAG_LENGTH, least=0),
     "bidfloor": _floor,
-    "bidfloorcur": _text(3, least=3),
+    "bidfloorcur": _text(CURRENCY_LENGTH, least=CURRENCY_LENGTH),
 }

@@ -25,7 +25,10 @@ TECHNICAL_ERROR, INVALID_REQUEST, INSUFFICIENT_TIME = 1, 2, 15
 SPARE = 4
 """Ads asked for each impression: some are below a floor, some are bid for another impression."""
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+NAME_LENGTH, TAG_LENGTH, CATEGORY_LENGTH, CURRENCY_LENGTH = 128, 256, 256, 3
+FLOOR_MAX = 1e9
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH)]
 
 
 class _Tolerant(BaseModel):
@@ -36,16 +39,16 @@ class Impression(_Tolerant):
     """One slot."""
 
     id: Name
-    tagid: str | None = Field(None, max_length=256, description="The scene, where it is one of the bundle's.")
-    bidfloor: float = Field(0.0, ge=0, le=1e9, allow_inf_nan=False, description="Least price, CPM.")
-    bidfloorcur: str = Field("USD", min_length=3, max_length=3)
+    tagid: str | None = Field(None, max_length=TAG_LENGTH, description="The scene, where it is one of the bundle's.")
+    bidfloor: float = Field(0.0, ge=0, le=FLOOR_MAX, allow_inf_nan=False, description="Least price, CPM.")
+    bidfloorcur: str = Field("USD", min_length=CURRENCY_LENGTH, max_length=CURRENCY_LENGTH)
 
 
 class RtbUser(_Tolerant):
     """Who sees the page; `buyeruid` is the name this bidder gave the user."""
 
-    id: str | None = Field(None, max_length=128)
-    buyeruid: str | None = Field(None, max_length=128)
+    id: str | None = Field(None, max_length=NAME_LENGTH)
+    buyeruid: str | None = Field(None, max_length=NAME_LENGTH)
 
 
 class BidRequest(_Tolerant):
@@ -55,8 +58,8 @@ class BidRequest(_Tolerant):
     imp: list[Impression] = Field(min_length=1)
     user: RtbUser | None = None
     tmax: int | None = Field(None, ge=1, description="Time for the answer in ms, the way through the network included.")
-    cur: list[Annotated[str, StringConstraints(min_length=3, max_length=3)]] = []
-    bcat: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = []
+    cur: list[Annotated[str, StringConstraints(min_length=CURRENCY_LENGTH, max_length=CURRENCY_LENGTH)]] = []
+    bcat: list[Annotated[str, StringConstraints(min_length=1, max_length=CATEGORY_LENGTH)]] = []
     badv: list[Name] = []
     test: int = Field(0, description="1: a test, answered as any other and not logged.")
 
@@ -112,7 +115,7 @@ def slots(request: BidRequest, scenes: Sequence[str], config: OpenRtbConfig, cou
 
     Of impressions with one id the first counts.
     """
-    if request.cur and config.currency not in request.cur and config.currency not in map(str.upper, request.cur):
+    if request.cur and config.currency not in map(str.upper, request.cur):
         return []
     by_scene: dict[str, list[Impression]] = {}
     taken: set[str] = set()
