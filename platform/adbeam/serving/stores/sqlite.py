@@ -52,9 +52,8 @@ class SqliteStore:
         self._appends = 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            connection = self._connection()
+            connection = self._connection(WRITE_WAIT_MS / 1000)
             connection.execute(f"PRAGMA busy_timeout={WRITE_WAIT_MS}")
-            enter_wal(connection, WRITE_WAIT_MS / 1000)
             connection.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self.path} is no history store: {error}", remedy="move the file away") from None
@@ -142,13 +141,15 @@ class SqliteStore:
                 "DELETE FROM conversions WHERE hour < (SELECT max(hour) FROM conversions) - ?", (KEPT_HOURS,)
             )
 
-    def _connection(self) -> sqlite3.Connection:
+    def _connection(self, wait_seconds: float = READ_WAIT_SECONDS) -> sqlite3.Connection:
+        """This thread's connection; a new one waits so long where others open the file for the first time."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(
                 self.path, timeout=READ_WAIT_SECONDS, isolation_level=None, check_same_thread=False
             )
-            connection.execute("PRAGMA synchronous=NORMAL")
+            enter_wal(connection, wait_seconds)
+            connection.execute("PRAGMA synchronous=NORMAL")  # touches the file: before WAL it would hear of a lock
             self._local.connection = connection
             self._connections.append(connection)
         return connection
