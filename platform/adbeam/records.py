@@ -44,13 +44,6 @@ MOST_MONEY = 1e12
 digits and 3e38 at most: sums of squares of amounts up to here stay finite there, and 1e300 would be inf. No currency
 has a single order of it, so what lies above is a fault upstream."""
 
-NOBODY_WORDS = frozenset(
-    ("", "0", "-1", "null", "(null)", "<null>", "nil", "none", "nan", "na", "n/a", "undefined", "unknown",
-     "00000000-0000-0000-0000-000000000000", "00000000000000000000000000000000")
-)  # fmt: skip
-"""What devices and exporters write as a user id where nobody is known, in lower case and without outer blanks: as ids
-they would join strangers into one history."""
-
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 ACTIONS: tuple[str, ...] = tuple(action.value for action in Action)
@@ -149,11 +142,6 @@ LIST_SAMPLE_SCHEMA = pa.schema(
 token), `features` [S, C]; the trend columns [N, T] and [N, C] are null where the model knows no trends. `rewards` are
 eCPM in money, null where unknown; `log_probabilities` are those of the model that generated the list, in nats: null as
 a whole, or for a candidate that it did not generate."""
-
-
-def is_nobody(user_id: str) -> bool:
-    """Whether a user id means that nobody is known; case and outer blanks do not matter."""
-    return user_id.strip().lower() in NOBODY_WORDS
 
 
 class Event(BaseModel):
