@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adbeam.logs.money import MOST_MEDIANS, MoneySketch
+from adbeam.logs.sources.base import Impressions
 
 
 @dataclass
 class Account:
     """Counts of rows. `source` holds what the source says of itself, `splits` the kept events per split, `training` the
-    actions of the training split, `money` the amounts of each column that has any."""
+    actions of the training split, `money` the amounts of each column that has any, `impressions` what they are."""
 
     rows_in: int = 0
     kept: int = 0
@@ -26,6 +27,8 @@ class Account:
     source: Counter[str] = field(default_factory=Counter)
     training: Counter[str] = field(default_factory=Counter)
     money: dict[str, MoneySketch] = field(default_factory=dict)
+    impressions: Impressions = "none"
+    impression_weight: str | None = None
 
     @property
     def quarantined(self) -> int:
@@ -61,6 +64,8 @@ class Account:
             "source": dict(self.source),
             "training": dict(self.training),
             "money": {column: sketch.summary() for column, sketch in sorted(self.money.items()) if sketch.rows},
+            "impressions": self.impressions,
+            "impression_weight": self.impression_weight,
         }
 
 

@@ -82,6 +82,28 @@ class FilesConfig(Section):
 
     events: Table
     catalogue: Table
+    impressions: Literal["all", "sampled"] = Field(
+        default="all",
+        description="sampled: the log holds only some of its impressions, so that no rate is computed from them.",
+    )
+    impression_weight: str | None = Field(
+        default=None,
+        description="Number column among events.features: how many impressions a logged one stands for, where only "
+        "some are logged: 1 / (probability that it was). Rates then count with it.",
+    )
+
+    @model_validator(mode="after")
+    def _weight_is_a_feature(self) -> Self:
+        name = self.impression_weight
+        if name is None:
+            return self
+        if self.events.features.get(name) != "number":
+            raise ValueError(f"impression_weight: {name!r} is no number column of events.features: add {name}: number")
+        if self.impressions == "sampled":
+            raise ValueError(
+                "impressions: sampled is for logs that tell no weight; leave it out beside impression_weight"
+            )
+        return self
 
 
 class SequencesConfig(Section):

@@ -22,7 +22,7 @@ from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.logs.account import Account, print_account
 from adbeam.logs.catalogue import QUARANTINE_FILE as CATALOGUE_QUARANTINE
-from adbeam.logs.config import LogsConfig
+from adbeam.logs.config import FilesConfig, LogsConfig
 from adbeam.logs.prepared import ACCOUNT, PreparedLog
 from adbeam.logs.reading import Chunk
 from adbeam.logs.shards import Quarantine, Spill, assemble_shard, weigh
@@ -76,9 +76,17 @@ def run(config: PrepareSettings, *, in_process: bool = False) -> PreparedLog:
 def describe(logs: LogsConfig, inputs: list[Path]) -> dict[str, Any]:
     """What decides whether a prepared folder is current."""
     settings = logs.model_dump(mode="json", exclude={"currency"})  # no prepared row depends on its name
+    _forget_defaults(settings)
     print_of_inputs = artifacts.fingerprint(FORMAT, settings, *inputs)
     split = logs.effective_split.model_dump(mode="json")
     return {"step": "prepare", "source": logs.source, "split": split, "fingerprint": print_of_inputs}
+
+
+def _forget_defaults(settings: dict[str, Any]) -> None:
+    """Take out what was no setting once: a log that leaves it at its default keeps the fingerprint it had."""
+    for name in ("impressions", "impression_weight"):
+        if settings["files"] and settings["files"][name] == FilesConfig.model_fields[name].default:
+            del settings["files"][name]
 
 
 def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) -> Account:
@@ -102,6 +110,8 @@ def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) ->
     refuse_bad_log(account, logs, staging)  # again: an id met twice is seen only where a user's rows are together
     target = "click" if account.training["click"] and not account.training["conversion"] else "conversion"
     _succeeded(runner.once(partial(_answer, partial(summarise_trends, staging, target))))
+    if account.actions["impression"]:
+        account.impressions, account.impression_weight = source.impressions, source.impression_weight
     account.check()
     if not account.splits["train"]:
         raise UserError("leaves no event for training", field="logs.split", remedy="move validation_from later")

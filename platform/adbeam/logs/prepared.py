@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from adbeam import artifacts
 from adbeam.errors import UserError
-from adbeam.logs.sources.base import CATALOGUE_FILE
+from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.trending import TrendTable
 from adbeam.records import ACTIONS, SPLITS, Action
 from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES
@@ -93,6 +93,24 @@ class PreparedLog:
     def target_action(self) -> str:
         """What makes an item of this log a target: `strongest_action` of its training split."""
         return strongest_action(self.folder) or CONVERSION
+
+    @property
+    def impressions(self) -> Impressions:
+        """What its impressions are; rates are to be computed from `all` and `weighted` ones only.
+
+        An account of an older version says nothing: Complete Journey's are sampled, those of files all.
+        """
+        if not self.account["actions"].get("impression"):
+            return "none"
+        older: Impressions = "sampled" if self.manifest.get("source") == "completejourney" else "all"
+        said: Impressions = self.account.get("impressions", older)
+        return said
+
+    @property
+    def impression_weight(self) -> str | None:
+        """The column of `events()` that weighs impressions where they are `weighted`; null there counts as 1."""
+        said: str | None = self.account.get("impression_weight")
+        return said
 
     @property
     def fingerprint(self) -> str:

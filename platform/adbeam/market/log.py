@@ -41,7 +41,11 @@ def write_log(world: World, folder: Path, days: int | None = None) -> dict[str, 
             writer.write_table(events_of(world, requests, ads, market.play(requests, ads)))
     return {
         "source": "files",
-        "files": {"events": {"path": str(events), "features": {FEATURE: "number"}}, "catalogue": str(items)},
+        "files": {
+            "events": {"path": str(events), "features": {FEATURE: "number"}},
+            "catalogue": str(items),
+            "impression_weight": FEATURE,
+        },
         "split": {
             "by": "time",
             "validation_from": START_MS + (days - 4) * DAY_MS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -14,6 +14,10 @@ CATALOGUE_FILE = "catalogue.parquet"
 SPILL = "spill"
 """Folder for what only the preparation itself reads; it is removed before the result is published."""
 
+Impressions = Literal["none", "all", "weighted", "sampled"]
+"""What a log's impressions are: every showing; some, each with the number it stands for; or some (or implied ones) that
+say nothing of how often an ad was shown."""
+
 
 class Source(Protocol):
     """A log. It travels to Ray tasks, so it holds settings and paths, never rows."""
@@ -21,6 +25,10 @@ class Source(Protocol):
     features: pa.Schema
     """Feature columns that ride along behind the Event contract."""
     timestamp_unit: str
+    impressions: Impressions
+    """What the impressions are where there are any."""
+    impression_weight: str | None
+    """The feature column that weighs them, where they are `weighted`."""
 
     def check(self) -> list[Path]:
         """The files read, after cheap checks of each; raises UserError. Runs on the driver."""

@@ -39,7 +39,7 @@ from adbeam.errors import UserError
 from adbeam.logs.catalogue import write_catalogue
 from adbeam.logs.config import COMPLETEJOURNEY_SPLIT, LogsConfig
 from adbeam.logs.reading import Chunk, unreadable
-from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL
+from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL, Impressions
 from adbeam.logs.sources.completejourney_items import build_items
 from adbeam.logs.sources.completejourney_places import (
     PLACEMENTS,
@@ -87,6 +87,8 @@ class CompleteJourneySource:
     """Reads the package's Parquet files, weeks 1 to `last_week`."""
 
     timestamp_unit = "ms"
+    impressions: Impressions = "sampled"
+    impression_weight: str | None = None  # what `exposure_weight` weighs is implied, not seen
     features = pa.schema(
         [("placement", pa.string()), ("store_id", pa.int64()), ("week", pa.int64()), ("exposure_weight", pa.float64())]
     )

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from adbeam.logs.catalogue import OPTIONAL, QUARANTINE_FILE, REQUIRED, feature_schema, read_catalogue, write_catalogue
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.reading import Chunk, Fragment, empty_files, list_fragments, read_chunks
-from adbeam.logs.sources.base import CATALOGUE_FILE
+from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.tables.discovery import list_files
 from adbeam.records import EVENT_SCHEMA
 
@@ -31,6 +31,8 @@ class FilesSource:
         self._config, self._batch_rows = config.files, config.batch_rows
         self.features = feature_schema(config.files.events)
         self.timestamp_unit: str = config.files.events.timestamp_unit
+        self.impression_weight = config.files.impression_weight
+        self.impressions: Impressions = "weighted" if self.impression_weight else config.files.impressions
 
     @cached_property
     def _fragments(self) -> list[Fragment]:

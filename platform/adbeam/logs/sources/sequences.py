@@ -21,7 +21,7 @@ from adbeam.errors import UserError
 from adbeam.logs.catalogue import OPTIONAL, QUARANTINE_FILE, REQUIRED, read_catalogue, validate_items, write_catalogue
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.reading import Chunk, list_fragments, unreadable
-from adbeam.logs.sources.base import CATALOGUE_FILE
+from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.tables.discovery import list_files
 
 _LINES = 8192
@@ -32,6 +32,8 @@ class SequenceFileSource:
 
     features = pa.schema([])
     timestamp_unit = "ms"
+    impressions: Impressions = "none"
+    impression_weight: str | None = None
 
     def __init__(self, config: LogsConfig) -> None:
         assert config.sequences is not None
