@@ -1,9 +1,9 @@
 """The bundle: what training hands to serving.
 
 A folder with `model.safetensors`, `config.json`, `codebooks.safetensors`, `ladder_quality.json`,
-`catalogue.parquet`, `embedder/` where new ads need a pretrained model, and `manifest.json` (sha256 of each file, format
-version, metrics). It is written whole or not at
-all, and `CURRENT`, a file that names the bundle in force, is replaced last. Nothing in it is pickled.
+`catalogue.parquet`, `money.json` and `money.parquet` where the log tells what impressions bring, `embedder/` where new
+ads need a pretrained model, and `manifest.json` (sha256 of each file, format version, metrics). It is written whole or
+not at all, and `CURRENT`, a file that names the bundle in force, is replaced last. Nothing in it is pickled.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from adbeam import artifacts
 from adbeam.bundle_settings import BundleSettings
 from adbeam.errors import UserError
 from adbeam.model.config import ModelConfig
+from adbeam.pricing.stored import BundleMoney
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +52,8 @@ class Bundle:
     manifest: dict[str, Any]
     embedder_dir: Path | None = None
     """The model folder of an embedder that has one."""
+    money: BundleMoney | None = None
+    """What turns the model's numbers into the money of a thousand impressions; None where the log does not say."""
 
 
 def write_bundle(
@@ -64,6 +67,7 @@ def write_bundle(
     catalogue: pa.Table,
     details: dict[str, Any],
     embedder_files: Iterable[Path] = (),
+    money: BundleMoney | None = None,
 ) -> Path:
     """Write a new bundle under `root` and point CURRENT at it; returns its folder.
 
@@ -83,6 +87,8 @@ def write_bundle(
         artifacts.write_json(staging / "config.json", {"model": shape, "settings": settings.as_dict()})
         artifacts.write_json(staging / "ladder_quality.json", ladder_quality)
         pq.write_table(catalogue, staging / "catalogue.parquet")
+        if money is not None:
+            money.write(staging)
         for path in embedder_files:
             (staging / EMBEDDER).mkdir(exist_ok=True)
             shutil.copyfile(path, staging / EMBEDDER / path.name)
@@ -150,8 +156,9 @@ def load_bundle(path: str | Path) -> Bundle:
             catalogue=pq.read_table(folder / "catalogue.parquet"),
             manifest=manifest,
             embedder_dir=folder / EMBEDDER if (folder / EMBEDDER).is_dir() else None,
+            money=BundleMoney.read(folder),
         )
-    except (SafetensorError, pa.ArrowException, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, pa.ArrowException, KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(f"{folder} cannot be loaded: {error}", remedy="export the bundle again") from None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, repeat
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -129,8 +129,16 @@ class AdCatalogue:
             "expected_ecpm": ecpm,
         }
 
-    def popular(self, size: int) -> PopularAds:
-        """The `size` most popular ads of the bundle, ready to be filtered."""
+    def stored_ecpm(self, row: int) -> float | None:
+        """The eCPM of a row when it was made; None where nobody said."""
+        ecpm: float | None = self._ecpm[row]
+        return ecpm
+
+    def popular(
+        self, size: int, prices: Callable[[Sequence[int]], PricesOfPopular | None] | None = None
+    ) -> PopularAds:
+        """The `size` most popular ads of the bundle, ready to be filtered; `prices` of their rows say what they are
+        worth."""
         rows = self._popular_rows[:size].tolist()
         return PopularAds(
             [
@@ -139,6 +147,7 @@ class AdCatalogue:
             ],
             self.is_unchanged,
             self.index,
+            None if prices is None else prices(rows),
         )
 
     def is_unchanged(self, item_id: str) -> bool:
@@ -173,6 +182,13 @@ PopularAd = tuple[dict[str, Any], str | None, str | None]
 """The ad as the response carries it, its advertiser and its category."""
 
 
+class PricesOfPopular(Protocol):
+    """What popular ads are worth where the log tells."""
+
+    def price(self, item_id: str, live: float | None, scene: str) -> float | None:
+        """Money of a thousand impressions of an ad whose live eCPM is `live`."""
+
+
 class PopularAds:
     """A short list of popular ads; `pick` applies a request's filters (its seen items are not looked up)."""
 
@@ -181,12 +197,14 @@ class PopularAds:
         ads: list[PopularAd],
         is_live: Callable[[str], bool] = lambda item_id: True,
         live_ecpm: LiveEcpm | None = None,
+        prices: PricesOfPopular | None = None,
     ) -> None:
-        """`ads` are (ad, advertiser, category), most popular first; `is_live` knows which may still be shown, and
-        `live_ecpm` what they earn now."""
-        self.ads, self._is_live, self._live_ecpm = ads, is_live, live_ecpm or HeardEcpm()
+        """`ads` are (ad, advertiser, category), most popular first, each with the eCPM of the catalogue; `is_live`
+        knows which may still be shown, `live_ecpm` what they earn now. Without `prices` that is what they are worth."""
+        self.ads, self.prices = ads, prices
+        self._is_live, self._live_ecpm = is_live, live_ecpm or HeardEcpm()
 
-    def pick(self, blocked: Blocked, count: int) -> list[dict[str, Any]]:
+    def pick(self, blocked: Blocked, count: int, scene: str = "") -> list[dict[str, Any]]:
         """Up to `count` of the ads that the filters leave."""
         left = (
             ad
@@ -196,13 +214,15 @@ class PopularAds:
             and category not in blocked.categories
             and self._is_live(ad["item_id"])
         )
-        return [self._now(ad) for ad in islice(left, count)]
+        return [self._now(ad, scene) for ad in islice(left, count)]
 
-    def _now(self, ad: dict[str, Any]) -> dict[str, Any]:
-        """The ad with its live eCPM."""
+    def _now(self, ad: dict[str, Any], scene: str) -> dict[str, Any]:
+        """The ad with what it is worth now."""
         stored = ad["expected_ecpm"]
-        live = self._live_ecpm.ecpm(ad["item_id"], stored)
-        return ad if live == stored else {**ad, "expected_ecpm": live}
+        worth = self._live_ecpm.ecpm(ad["item_id"], stored)
+        if self.prices is not None:
+            worth = self.prices.price(ad["item_id"], worth, scene)
+        return ad if worth == stored else {**ad, "expected_ecpm": worth}
 
 
 _NONE = np.zeros(0, np.int64)

@@ -25,6 +25,7 @@ from adbeam.evaluation.evaluate import judged_requests, popularity_before
 from adbeam.export.config import ExportConfig
 from adbeam.export.ladder_quality import measure_ladder
 from adbeam.export.money_share import check_money
+from adbeam.export.prices.from_log import money_of, told
 from adbeam.features.spec import FeatureSpec
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.config import LogsConfig
@@ -79,6 +80,7 @@ def export(config: ExportSettings) -> Path:
             artifacts.read_manifest(tokens)["files"],
             config.decoding.widths,
             config.training.ladder_requests,
+            config.export.priced_requests,
             watermark,
             *currency.values(),
         )
@@ -96,9 +98,12 @@ def export(config: ExportSettings) -> Path:
     encoder = LazyTokenizer(token_settings, codebooks)
     if updates is not None:
         catalogue, watermark = fold_updates(catalogue, updates, encoder)
-    quality = _ladder_quality(
-        config, prepared, Recommender(model, catalogue, means, include_paused=True, trends=prepared.trends(), ecpm=True)
-    )
+    recommender = Recommender(model, catalogue, means, include_paused=True, trends=prepared.trends(), ecpm=True)
+    quality = _ladder_quality(config, prepared, recommender)
+    money = None
+    if priced := any(means):
+        money = money_of(prepared, recommender, target_action, popularity, config.export.priced_requests)
+    print(told(money, priced))
     full = next((entry for entry in quality["schedules"] if tuple(entry["widths"]) == config.decoding.widths), None)
     return write_bundle(
         bundles,
@@ -116,6 +121,7 @@ def export(config: ExportSettings) -> Path:
         ladder_quality=quality,
         catalogue=catalogue,
         embedder_files=_embedder_files(config.tokens),
+        money=money,
         details={
             **details,
             "adbeam": version("adbeam"),

@@ -218,6 +218,7 @@ def publish(loop: Loop, number: int) -> Step:
         ladder_quality=bundle.ladder_quality,
         catalogue=bundle.catalogue,
         embedder_files=embedder,
+        money=bundle.money,
         details={
             "online_round": number,
             "parent": bundle.version,

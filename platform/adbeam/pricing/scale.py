@@ -45,6 +45,8 @@ class MoneyScale:
     """(log money, log of what to multiply it by), rising; straight between the points, level beyond them."""
     scenes: Mapping[str, float]
     """Factor by scene; 1 for another one."""
+    anybody: float = 1.0
+    """Factor of prices to anybody, those of fallback answers."""
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
@@ -96,10 +98,11 @@ class AdPrices:
         log_money = scale.bent(base + scale.slope * seen + math.log(PER_MILLE * worth))
         return min(math.exp(min(log_money, 50.0)) * scale.scenes.get(scene, 1.0), MOST_MONEY)
 
-    def plain(self, item_id: str, scene: str) -> float | None:
-        """Expected money of a thousand impressions of the ad to anybody; None for an ad that the log never showed."""
+    def plain(self, item_id: str) -> float | None:
+        """Expected money of a thousand impressions of the ad to anybody, before the scene's factor; None for an ad that
+        the log never showed."""
         found = self._of.get(item_id)
-        return None if found is None else found[3] * self.scale.scenes.get(scene, 1.0)
+        return None if found is None else found[3] * self.scale.anybody
 
 
 def live_factor(live: float | None, catalogue: float | None) -> float:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from adbeam.catalogue.config import UpdatesConfig
+from adbeam.records import MOST_MONEY
 from adbeam.settings import Section
 
 
@@ -172,6 +173,13 @@ class EngineConfig(Section):
         None, description="Full beam widths; default: those the bundle was made for."
     )
     order_by: Literal["log_probability", "expected_ecpm", "expected_value"] = "expected_value"
+    ecpm_scale: float | None = Field(
+        None,
+        gt=0,
+        le=MOST_MONEY,
+        description="Money of a thousand impressions for one unit of the model's money of a target (1000 x targets per "
+        "impression), for bundles of logs without impressions; without it nothing is bid from those (docs/money.md).",
+    )
     calibration_seconds: float = Field(2.0, gt=0, description="Time for timed decodes when a model is loaded.")
     stuck_seconds: float = Field(20.0, gt=0, description="A decode that takes longer fails the health check.")
 

@@ -110,7 +110,7 @@ class RecommenderService:
 
     async def bid(self, request: BidRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
         """The JSON of a BidResponse, None for no bid; raises Problem 503 when nothing can be answered."""
-        parts = slots(request, self.model.facts.scenes, self.config.openrtb, self.config.limits.count_max)
+        parts = slots(request, self.model.facts, self.config, self.metrics)
         asked = [self.request_type.model_validate(part.fields) for part in parts]
         answers = await asyncio.gather(
             *(self._answered(each, deadline_ms, arrived_s, request.test == 1) for each in asked), return_exceptions=True
@@ -181,6 +181,7 @@ class RecommenderService:
             "ladder": [rung.widths for rung in self.decoding.ladder.rungs],
             "policy_settings": self.policy.model_dump(mode="json"),
             "openrtb": self.config.openrtb.model_dump(exclude={"seat", "network_ms"}),
+            "money": {"unit": self.model.facts.money, "bidding": self.model.facts.may_bid},
             **self.fleet(),
         }
         return to_json(body)
@@ -269,7 +270,7 @@ class RecommenderService:
         if found is not None:
             self.metrics.add("adbeam_degraded", reason=reason)
             return decoded_body(request_id, found, source="cache", degraded=True)
-        ads = self.model.popular(query.blocked, query.count)
+        ads = self.model.popular(query.blocked, query.count, query.scene)
         if not ads:
             raise self._overloaded(reason)
         self.metrics.add("adbeam_degraded", reason=reason)

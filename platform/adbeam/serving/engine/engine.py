@@ -23,6 +23,7 @@ from adbeam.recorder import Recorder
 from adbeam.records import ACTIONS, ITEM_KINDS
 from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine.contexts import ContextBuilder
+from adbeam.serving.engine.prices import AnswerPrices
 from adbeam.serving.engine.request import Answer, Query
 from adbeam.serving.stores.store import EMPTY, HistoryStore, UserHistory, user_history
 from adbeam.serving.stores.trends import StoreTrends
@@ -43,6 +44,7 @@ class ModelEngine:
         self.scenes = bundle.settings.scene_names
         self.full_widths = full_widths(bundle, config)
         self._priced = bundle.settings.priced  # asked for every ad of every answer
+        self.prices = AnswerPrices(bundle, self.catalogue, config.ecpm_scale)
 
     @property
     def version(self) -> str:
@@ -102,19 +104,18 @@ class ModelEngine:
         """The ads of the found SIDs as the response carries them, in falling order of score."""
         allow_R = item_filter.allow if item_filter is not None else None
         hidden = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
-        ads = [self._ad(found) for found in self.recommender.expand(result, query.count, hidden, allow_R)]
+        expanded = self.recommender.expand(result, query.count, hidden, allow_R)
+        ads = [self._ad(found, query.scene) for found in expanded]
         if not self._priced:  # the search could not order by money: ads know theirs, buckets do not
             ads.sort(key=lambda ad: -ad["score"])
         return Answer(ads, len(history) == 0, sum(ad["expected_ecpm"] for ad in ads))
 
-    def _ad(self, found: FoundAd) -> dict[str, Any]:
-        probability = math.exp(found.log_probability)
-        ecpm = found.expected_ecpm if self._priced else self._live_ecpm(found.row)
-        return self.catalogue.ad(found.row, self._score(probability, ecpm), probability, ecpm)
-
-    def _live_ecpm(self, row: int) -> float:
-        """What an ad of a log without prices is worth: its live eCPM; 0 where nobody said."""
-        return self.catalogue.index.ecpm(self.catalogue.item_ids[row]) or 0.0
+    def _ad(self, found: FoundAd, scene: str) -> dict[str, Any]:
+        """The search's order is that of the model's own number, and so is the score; the price says what it is worth
+        in money of a thousand impressions."""
+        probability, price = math.exp(found.log_probability), self.prices.price(found, scene)
+        ordered_by = found.expected_ecpm if self._priced else price
+        return self.catalogue.ad(found.row, self._score(probability, ordered_by), probability, price)
 
     def _score(self, probability: float, ecpm: float) -> float:
         if self.config.order_by == "log_probability":

@@ -54,9 +54,9 @@ def load_model(
         )
     if config.engine.cuda_graphs:  # what it costs has a say in which rungs there are
         record(engine, Ladder.build(widths, cost, quality, policy.ladder), policy.max_batch, config.limits.count_max)
-    popular = engine.catalogue.popular(config.fallback.size)
+    popular = engine.catalogue.popular(config.fallback.size, engine.prices.fallback)
     live = follow(engine, config, metrics)
-    facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes)
+    facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes, engine.prices.unit)
     return LoadedModel(engine, facts, popular, time.monotonic(), live, engine.catalogue.index)
 
 

@@ -15,6 +15,7 @@ from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.live import HeardEcpm, Live, LiveEcpm
 from adbeam.decoding.trie.paths import Step
 from adbeam.errors import UserError
+from adbeam.serving.engine.prices import MoneyUnit
 from adbeam.serving.engine.request import Answer, Query
 
 
@@ -47,6 +48,13 @@ class ModelFacts:
     full_widths: Widths
     quality: dict[Widths, float] | None
     scenes: tuple[str, ...]
+    money: MoneyUnit = "target"
+    """Where prices come from."""
+
+    @property
+    def may_bid(self) -> bool:
+        """Whether prices are money of a thousand impressions; nothing is bid where they are not."""
+        return self.money != "target"
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,9 @@ class LoadedModel:
         """The rungs of this model under a policy."""
         return Ladder.build(self.facts.full_widths, self.facts.cost, self.facts.quality, policy.ladder)
 
-    def popular(self, blocked: Blocked, count: int) -> list[dict[str, Any]]:
+    def popular(self, blocked: Blocked, count: int, scene: str = "") -> list[dict[str, Any]]:
         """Popular ads for a request that is not decoded."""
-        return self.popular_ads.pick(blocked, count)
+        return self.popular_ads.pick(blocked, count, scene)
 
     def is_worth_bidding(self, item_id: str) -> bool:
         """Whether an ad may be bid: not one whose live eCPM is 0."""

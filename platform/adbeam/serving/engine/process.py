@@ -27,7 +27,7 @@ from typing import Any
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Widths
-from adbeam.catalogue.ads import PopularAd, PopularAds
+from adbeam.catalogue.ads import PopularAd, PopularAds, PricesOfPopular
 from adbeam.catalogue.index import Sid
 from adbeam.catalogue.live import HeardEcpm, LiveNews
 from adbeam.catalogue.live_ads import LiveAds
@@ -55,6 +55,7 @@ class Loaded:
 
     facts: ModelFacts
     popular_ads: list[PopularAd]
+    prices: PricesOfPopular | None
     news: LiveNews | None
     worthless: list[str]
     """The ads whose eCPM is 0."""
@@ -136,9 +137,10 @@ def load_in_process(
         raise
     live_ecpm = HeardEcpm(loaded.worthless)
     if loaded.news is None:
-        return LoadedModel(engine, loaded.facts, PopularAds(loaded.popular_ads), time.monotonic(), None, live_ecpm)
+        popular = PopularAds(loaded.popular_ads, prices=loaded.prices)
+        return LoadedModel(engine, loaded.facts, popular, time.monotonic(), None, live_ecpm)
     live = engine.live(loaded.news, config.updates.poll_ms, metrics, live_ecpm)
-    popular = PopularAds(loaded.popular_ads, live.is_unchanged, live_ecpm)
+    popular = PopularAds(loaded.popular_ads, live.is_unchanged, live_ecpm, loaded.prices)
     return LoadedModel(engine, loaded.facts, popular, time.monotonic(), live, live_ecpm)
 
 
@@ -168,7 +170,7 @@ class _Child:
         worthless = model.engine.catalogue.index.worthless()
         news = self.news(0) if model.live is not None else None
         keep_loaded()
-        return Loaded(model.facts, model.popular_ads.ads, news, worthless)
+        return Loaded(model.facts, model.popular_ads.ads, model.popular_ads.prices, news, worthless)
 
     def answer(self, queries: list[Query], schedules: list[Widths]) -> list[Answer]:
         return self.model.engine.answer(queries, schedules)

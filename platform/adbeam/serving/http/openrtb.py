@@ -10,14 +10,14 @@ found the ad: model, cache or fallback.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
 from adbeam.recorder import Recorder
-from adbeam.serving.config import LimitsConfig, OpenRtbConfig
+from adbeam.serving.config import LimitsConfig, OpenRtbConfig, ServingConfig
 from adbeam.serving.http.bodies import Body
 
 VERSION = "2.6"
@@ -110,11 +110,28 @@ def bid_model(limits: LimitsConfig) -> type[BidRequest]:
     return create_model("BidRequest", __base__=BidRequest, imp=imp, **bounded)
 
 
-def slots(request: BidRequest, scenes: Sequence[str], config: OpenRtbConfig, count_max: int) -> list[Slots]:
-    """What to ask for; impressions with a floor in another currency are left out, as is all where only others pay.
+class Bidder(Protocol):
+    """What must be known of a model to bid with it."""
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """Its scenes."""
+
+    @property
+    def may_bid(self) -> bool:
+        """Whether its prices are CPM."""
+
+
+def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: Recorder) -> list[Slots]:
+    """What to ask for; impressions with a floor in another currency are left out, as is all where only others pay or
+    where the model's prices are no CPM.
 
     Of impressions with one id the first counts.
     """
+    config, scenes = serving.openrtb, model.scenes
+    if not model.may_bid:
+        metrics.add("adbeam_bids_bounded", len(request.imp), reason="no_unit")
+        return []
     if request.cur and config.currency not in map(str.upper, request.cur):
         return []
     by_scene: dict[str, list[Impression]] = {}
@@ -132,7 +149,7 @@ def slots(request: BidRequest, scenes: Sequence[str], config: OpenRtbConfig, cou
         "filters": {"blocked_advertisers": request.badv, "blocked_categories": request.bcat},
     }
     return [
-        Slots(tuple(imps), {**common, "scene": scene, "count": min(SPARE * len(imps), count_max)})
+        Slots(tuple(imps), {**common, "scene": scene, "count": min(SPARE * len(imps), serving.limits.count_max)})
         for scene, imps in by_scene.items()
     ]
 

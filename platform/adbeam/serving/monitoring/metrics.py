@@ -36,7 +36,12 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
     "adbeam_cancelled": ("counter", "Requests whose client went away.", (), ()),
     "adbeam_cache_hits": ("counter", "Answers taken from the result cache.", (), ()),
     "adbeam_expected_ecpm": ("counter", "Sum of the expected eCPM of the ads in answers of the model.", (), ()),
-    "adbeam_bids_bounded": ("counter", "Bids at the operator's ceiling, or not made below the floor.", ("reason",), ()),
+    "adbeam_bids_bounded": (
+        "counter",
+        "Bids at the operator's ceiling, or not made: below the floor, or no CPM known (no_unit).",
+        ("reason",),
+        (),
+    ),
     "adbeam_bid_fields_unread": ("counter", "Fields of bid requests that could not be read.", ("field",), ()),
     "adbeam_events": ("counter", "Posted events.", ("result",), ()),
     "adbeam_store_failures": ("counter", "Reads or writes of the history store that failed.", ("operation",), ()),

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from adbeam.pricing.counts import AdCounts, smoothed
-from adbeam.pricing.held_out import Impressions
+from adbeam.export.prices.counts import AdCounts, smoothed
+from adbeam.export.prices.held_out import Impressions
 from adbeam.pricing.scale import PER_MILLE, AdPrices, MoneyScale, prices_of
 
 NEWTON_STEPS = 50

@@ -20,7 +20,7 @@ from adbeam.decoding import ItemFilter
 from adbeam.inference.recommender import BATCH, Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import AD, Request, UserSequence, read_sequences
-from adbeam.pricing.counts import CLICK, IMPRESSION, impression_weights
+from adbeam.export.prices.counts import CLICK, IMPRESSION, impression_weights
 from adbeam.records import ACTIONS, SPLITS
 
 LATE_SHARE = 0.05
