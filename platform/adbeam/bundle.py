@@ -96,6 +96,16 @@ def write_bundle(
     return target
 
 
+def write_again(root: str | Path, bundle: Bundle, details: dict[str, Any], **changed: Any) -> Path:
+    """Write `bundle` as a new one with some of its parts `changed`, and point CURRENT at it; returns its folder."""
+    parts = {
+        name: getattr(bundle, name)
+        for name in ("model_config", "settings", "weights", "codebooks", "ladder_quality", "catalogue", "money")
+    }
+    embedder = sorted(bundle.embedder_dir.glob("*")) if bundle.embedder_dir is not None else []
+    return write_bundle(root, **{**parts, **changed}, details=details, embedder_files=embedder)
+
+
 def point_current(root: str | Path, version: str) -> None:
     """Make `version` the bundle in force: one atomic rename."""
     partial = Path(root) / f".{CURRENT}.{uuid.uuid4().hex[:8]}"

@@ -134,9 +134,7 @@ class AdCatalogue:
         ecpm: float | None = self._ecpm[row]
         return ecpm
 
-    def popular(
-        self, size: int, prices: Callable[[Sequence[int]], PricesOfPopular | None] | None = None
-    ) -> PopularAds:
+    def popular(self, size: int, prices: Callable[[Sequence[int]], PricesOfPopular | None] | None = None) -> PopularAds:
         """The `size` most popular ads of the bundle, ready to be filtered; `prices` of their rows say what they are
         worth."""
         rows = self._popular_rows[:size].tolist()

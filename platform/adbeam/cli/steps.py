@@ -39,6 +39,13 @@ def export(config: ConfigPath = None, override: Overrides = None) -> None:
     run(load(config, override))
 
 
+def reprice(config: ConfigPath = None, override: Overrides = None) -> None:
+    """Correct the prices of the bundle in force by what its own answers brought; writes the next bundle."""
+    from adbeam.export.reprice import reprice_bundle
+
+    print(f"wrote {reprice_bundle(load(config, override))}")
+
+
 def reward(config: ConfigPath = None, override: Overrides = None) -> None:
     """Train the reward model (pCTR and pCVR, so eCPM) on the log's exposures; its calibration is reported."""
     from adbeam.rewards import reward as run

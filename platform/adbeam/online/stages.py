@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import load_file
 
 from adbeam import artifacts
-from adbeam.bundle import EMBEDDER, load_bundle, resolve, write_bundle
+from adbeam.bundle import load_bundle, write_again
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence
@@ -208,24 +208,14 @@ def publish(loop: Loop, number: int) -> Step:
     if verdict["parent"] != bundle.version:
         return Step("done", "refused", f"{bundle.version} came into force meanwhile")
     means = json.loads((trained / ECPM).read_text(encoding="utf-8"))["means"]
-    embedder = sorted((resolve(loop.bundles) / EMBEDDER).glob("*"))
-    write_bundle(
-        loop.bundles,
-        model_config=bundle.model_config,
-        settings=bundle.settings.model_copy(update={"ecpm_means": means}),
-        weights=load_file(trained / WEIGHTS),
-        codebooks=bundle.codebooks,
-        ladder_quality=bundle.ladder_quality,
-        catalogue=bundle.catalogue,
-        embedder_files=embedder,
-        money=bundle.money,
-        details={
-            "online_round": number,
-            "parent": bundle.version,
-            "seed": loop.config.seed,
-            "metrics": {name: value for name, value in verdict.items() if isinstance(value, float)},
-        },
-    )
+    details = {
+        "online_round": number,
+        "parent": bundle.version,
+        "seed": loop.config.seed,
+        "metrics": {name: value for name, value in verdict.items() if isinstance(value, float)},
+    }
+    settings = bundle.settings.model_copy(update={"ecpm_means": means})
+    write_again(loop.bundles, bundle, details, settings=settings, weights=load_file(trained / WEIGHTS))
     return Step("done", "published", verdict["reason"])
 
 

@@ -4,7 +4,7 @@ By Bayes an ad that is p / q times likelier among a user's targets (p: the model
 of them) is that many times likelier to become one when it is shown to that user than to anybody. Models are not so
 exact, so how far log p and log q move the rate is fitted:
 
-    rate_iu  = exp(base_i + slope x log p_iu)                 base_i: of the ad's own smoothed rate, log q and intercepts
+    rate_iu  = exp(base_i + slope x log p_iu)          base_i: of the ad's own smoothed rate, log q and intercepts
     value_iu = own_i x mean_i + (1 - own_i) x E[value | target]_iu
     money    = 1000 x rate_iu x value_iu x scene factor x curve(log of all that)
 

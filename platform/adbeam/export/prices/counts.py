@@ -37,7 +37,9 @@ class AdCounts:
         self.table, self.lost = table, lost
 
     @classmethod
-    def of(cls, prepared: PreparedLog, target: str, weight_column: str | None, runner: Runner | None = None) -> AdCounts:
+    def of(
+        cls, prepared: PreparedLog, target: str, weight_column: str | None, runner: Runner | None = None
+    ) -> AdCounts:
         """Count the events of `prepared`; `target` is the action that pays.
 
         `weight_column` of the log is 1 / (probability that the impression was kept).
@@ -49,8 +51,10 @@ class AdCounts:
         tables = [pa.table({name: answer[name] for name in COLUMNS}) for answer in answers if len(answer["item_id"])]
         if not tables:
             return cls(pa.table({name: [] for name in COLUMNS}), sum(answer["lost"] for answer in answers))
-        summed = pa.concat_tables(tables).group_by(["item_id", "scene"], use_threads=False).aggregate(
-            [(name, "sum") for name in SUMS]
+        summed = (
+            pa.concat_tables(tables)
+            .group_by(["item_id", "scene"], use_threads=False)
+            .aggregate([(name, "sum") for name in SUMS])
         )
         return cls(summed.rename_columns(list(COLUMNS)), sum(answer["lost"] for answer in answers))
 
@@ -62,9 +66,7 @@ class AdCounts:
         """{ad or scene: {column: sum}}."""
         grouped = self.table.group_by([key], use_threads=False).aggregate([(name, "sum") for name in SUMS])
         rows = {name: grouped[f"{name}_sum"].to_pylist() for name in SUMS}
-        return {
-            held: {name: rows[name][place] for name in SUMS} for place, held in enumerate(grouped[key].to_pylist())
-        }
+        return {held: {name: rows[name][place] for name in SUMS} for place, held in enumerate(grouped[key].to_pylist())}
 
 
 SUMS = ("impressions", "clicks", "targets", "paid", "money", "squares")
@@ -143,5 +145,3 @@ def impression_weights(folder: Path, name: str, column: str | None) -> np.ndarra
         return np.ones(file.metadata.num_rows)
     weight_E: np.ndarray = pc.fill_null(file.read([column])[column], 1.0).to_numpy()
     return weight_E.astype(np.float64)
-
-

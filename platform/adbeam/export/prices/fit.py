@@ -18,9 +18,10 @@ from adbeam.pricing.scale import PER_MILLE, AdPrices, MoneyScale, prices_of
 NEWTON_STEPS = 50
 SLOPE_EVENTS = 10.0
 """How many events speak for the prior of a slope, of a feature of unit spread."""
-LEVEL_EVENTS = 50.0
-"""How many events speak for the level of the training split."""
+LEVEL_EVENTS = 5.0
+"""How many events speak for a level that is there already."""
 BIN_EVENTS, SCENE_EVENTS = 30.0, 50.0
+"""How many events speak for a bin of the curve and for a scene being like all others."""
 BINS = 12
 SHARE_PRIOR = 0.5
 """Targets that every semantic ID has beside its own, in its share of all."""
@@ -81,7 +82,9 @@ def own_values(paid_N: np.ndarray, money_N: np.ndarray, squares_N: np.ndarray) -
         return np.zeros(len(paid_N)), mean_N
     within = float(np.maximum(squares_N - paid_N * mean_N**2, 0.0).sum()) / max(total - np.count_nonzero(paid_N), 1.0)
     every = float(money_N.sum()) / total
-    between = max(float((paid_N * (mean_N - every) ** 2).sum()) / total - within * np.count_nonzero(paid_N) / total, 0.0)
+    between = max(
+        float((paid_N * (mean_N - every) ** 2).sum()) / total - within * np.count_nonzero(paid_N) / total, 0.0
+    )
     prior = within / between if between > 0 else 1e6
     return paid_N / (paid_N + max(prior, 1e-9)), mean_N
 
@@ -109,11 +112,10 @@ def fit_scale(table: AdTable, shown: Impressions) -> tuple[AdPrices, dict[str, A
     unbent = prices_of(flat, table.item_N.tolist(), **columns)
     money_X, worth_X = _predicted(unbent, shown), _worth(table, row_X, shown.value_X)
     expected_X = shown.weight_X * money_X / np.maximum(PER_MILLE * worth_X, 1e-12)  # targets
-    curve = fit_curve(money_X, expected_X, shown.targets_X)
-    level = _level(shown, worth_X)
-    bent = replace(flat, curve=(curve[0], tuple(by + level for by in curve[1])))
-    scenes = _scene_factors(bent, money_X, expected_X, shown)
-    prices = prices_of(replace(bent, scenes=scenes), table.item_N.tolist(), **columns)
+    (at, by), scenes = correction(money_X, expected_X, shown.targets_X, shown.scene_X)
+    level = level_of(shown.money_X / np.maximum(worth_X, 1e-12), shown.targets_X)  # of what a target brings
+    scale = replace(flat, curve=(at, tuple(each + level for each in by)), scenes=scenes)
+    prices = prices_of(scale, table.item_N.tolist(), **columns)
     return prices, _account(shown, _predicted(prices, shown))
 
 
@@ -129,14 +131,33 @@ def _worth(table: AdTable, row_X: np.ndarray, value_X: np.ndarray) -> np.ndarray
     return worth_X
 
 
-def _level(shown: Impressions, worth_X: np.ndarray) -> float:
-    """Log of the money that came over that expected of the targets that came."""
-    expected = float((shown.targets_X * worth_X).sum())
-    prior = LEVEL_EVENTS * expected / max(float(shown.targets_X.sum()), 1.0)
-    return float(np.log((shown.money_X.sum() + prior) / (expected + prior))) if expected > 0 else 0.0
+def level_of(came_X: np.ndarray, expected_X: np.ndarray) -> float:
+    """Log of what came over what was expected; LEVEL_EVENTS speak for 0."""
+    return float(np.log((came_X.sum() + LEVEL_EVENTS) / (expected_X.sum() + LEVEL_EVENTS)))
 
 
-def fit_curve(money_X: np.ndarray, expected_X: np.ndarray, targets_X: np.ndarray) -> tuple[tuple[float, ...], ...]:
+def correction(
+    money_X: np.ndarray, expected_X: np.ndarray, came_X: np.ndarray, scene_X: np.ndarray
+) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], dict[str, float]]:
+    """(curve, factor by scene) that bring the targets expected at each price to those that came: first the level of
+    all, then what bins and scenes are beside it."""
+    level = level_of(came_X, expected_X)
+    at, by = fit_curve(money_X, expected_X * np.exp(level), came_X)
+    by = tuple(level + each for each in by)
+    bent = MoneyScale(0.0, 0.0, 0.0, 0.0, (at, by), {})
+    log_X = np.log(np.maximum(money_X, 1e-12))
+    moved_X = expected_X * np.exp([bent.bent(log) - log for log in log_X.tolist()])
+    factors = {}
+    for scene in sorted(set(scene_X.tolist())):
+        chosen = scene_X == scene
+        came, expected = float(came_X[chosen].sum()), float(moved_X[chosen].sum())
+        factors[scene] = (came + SCENE_EVENTS) / (expected + SCENE_EVENTS)
+    return (at, by), factors
+
+
+def fit_curve(
+    money_X: np.ndarray, expected_X: np.ndarray, targets_X: np.ndarray
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(log of the money in the middle of each bin, log of targets that came over those expected there).
 
     Bins expect equally many targets; BIN_EVENTS speak for 1. A bin that would come to lie below the one before it is
@@ -166,19 +187,6 @@ def _factor(part: list[float]) -> float:
 
 def _moved(part: list[float]) -> float:
     return part[0] / part[1] + _factor(part)
-
-
-def _scene_factors(
-    bent: MoneyScale, money_X: np.ndarray, expected_X: np.ndarray, shown: Impressions
-) -> dict[str, float]:
-    """Targets that came over those expected, by scene."""
-    moved_X = np.array([np.exp(bent.bent(np.log(money)) - np.log(money)) if money > 0 else 0.0 for money in money_X])
-    factors = {}
-    for scene in sorted(set(shown.scene_X.tolist())):
-        chosen = shown.scene_X == scene
-        expected = float((expected_X * moved_X)[chosen].sum())
-        factors[scene] = (float(shown.targets_X[chosen].sum()) + SCENE_EVENTS) / (expected + SCENE_EVENTS)
-    return factors
 
 
 def _account(shown: Impressions, priced_X: np.ndarray) -> dict[str, Any]:

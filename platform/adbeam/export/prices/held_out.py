@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.progress import track
 
 from adbeam.decoding import ItemFilter
+from adbeam.export.prices.counts import CLICK, IMPRESSION, impression_weights
 from adbeam.inference.recommender import BATCH, Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import AD, Request, UserSequence, read_sequences
-from adbeam.export.prices.counts import CLICK, IMPRESSION, impression_weights
 from adbeam.records import ACTIONS, SPLITS
 
 LATE_SHARE = 0.05
@@ -166,9 +166,7 @@ def _judged(recommender: Recommender, shown: Sequence[_Shown]) -> Impressions:
     filters = [_only(recommender, request) for request in requests]
     schedule = (max(len(request.target_positions) for request in requests),) * levels
     results = recommender.decoder.decode(recommender.contexts(requests), [schedule] * len(requests), filters)
-    found = [
-        {tuple(sid): place for place, sid in enumerate(result.sids_nT.tolist())} for result in results
-    ]
+    found = [{tuple(sid): place for place, sid in enumerate(result.sids_nT.tolist())} for result in results]
     items = [request.targets for request in requests]
     log_p, value = [], []
     for result, places, ids in zip(results, found, items, strict=True):

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.money`."""
+
+from benchmarks.money.run import main
+
+main()
