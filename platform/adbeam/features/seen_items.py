@@ -50,13 +50,26 @@ class SeenEvents:
         base_R, now_ms_R = base_B[place_R], now_ms_B[place_R]
         asked_U = np.bincount(base_R, minlength=len(distinct))
         last_U = np.cumsum(asked_U) - 1
-        columns = _columns(distinct, now_ms_R[last_U])
-        count_U = np.bincount(columns[0], minlength=len(distinct))
+        owner_E, code_ET, timestamp_E, action_E, kind_E, value_E = _columns(distinct, now_ms_R[last_U])
+        count_U = np.bincount(owner_E, minlength=len(distinct))
         start_R = (np.cumsum(count_U) - count_U)[base_R]
         end_R = start_R + count_U[base_R]
         if len(distinct) < len(base_R):
-            end_R = _ends(columns[2], start_R, end_R, now_ms_R, last_U)
-        return cls(*columns, last_U + 1 - asked_U, asked_U, place_R, now_ms_R, start_R, end_R)
+            end_R = _ends(timestamp_E, start_R, end_R, now_ms_R, last_U)
+        return cls(
+            owner_E=owner_E,
+            code_ET=code_ET,
+            timestamp_E=timestamp_E,
+            action_E=action_E,
+            kind_E=kind_E,
+            value_E=value_E,
+            first_U=last_U + 1 - asked_U,
+            asked_U=asked_U,
+            place_R=place_R,
+            now_ms_R=now_ms_R,
+            start_R=start_R,
+            end_R=end_R,
+        )
 
 
 def _distinct(histories: Sequence[History]) -> tuple[list[History], np.ndarray]:

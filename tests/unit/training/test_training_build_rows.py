@@ -138,9 +138,9 @@ def test_targets_are_those_of_the_requests_in_a_sequence(config: Config, sequenc
             expected.append((user, request.now_ms, request.scene, expected_targets(request, 2) + start))
         start += len(sequence)
     found = zip(targets.user_K.tolist(), targets.now_ms_K.tolist(), targets.scene_K, strict=True)
-    assert list(found) == [request[:3] for request in expected]
-    for number, request in enumerate(expected):
-        np.testing.assert_array_equal(targets.event_n[targets.request_n == number], request[3])
+    assert list(found) == [(user, now_ms, scene) for user, now_ms, scene, _ in expected]
+    for number, (*_, places) in enumerate(expected):
+        np.testing.assert_array_equal(targets.event_n[targets.request_n == number], places)
 
 
 def expected_targets(request: Request, most: int) -> np.ndarray:
