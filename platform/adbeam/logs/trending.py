@@ -77,10 +77,10 @@ class TrendTable:
         self.item_n = items.indices.to_numpy()
         """Which of `items` a row is of, snapshot after snapshot."""
         self.share_nW = np.stack([table[f"share_{hours}h"].to_numpy() for hours in WINDOWS_HOURS], axis=1)
-        hour, start = np.unique(hour_n, return_index=True)
+        start = np.flatnonzero(np.diff(hour_n, prepend=-1))  # they are stored hour by hour, and no hour is negative
         self.start = np.append(start, len(hour_n))
         """The first row of each snapshot, and the end of the last one."""
-        self._place = dict(zip(hour.tolist(), range(len(hour)), strict=True))
+        self._place = {hour: place for place, hour in enumerate(hour_n[start].tolist())}
 
     @classmethod
     def read(cls, prepared: str | Path) -> TrendTable:
