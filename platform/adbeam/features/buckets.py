@@ -2,12 +2,14 @@
 
 No feature tells absolute time: what is served lies after everything that was trained on. Numpy only.
 
-Shapes: T SID levels, F static features, C features of a trending ad, W windows, N ads.
+Shapes: B requests, T SID levels, F static features, C features of a trending ad, W windows, N ads.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,8 +24,13 @@ def encode_trending(code_nT: np.ndarray, share_nW: np.ndarray, spec: FeatureSpec
     code_NT, feature_NC = no_trending(spec)
     code_nT = code_nT[: spec.trending_length]
     code_NT[: len(code_nT)] = code_nT
-    feature_NC[: len(code_nT)] = log_bucket(share_nW[: spec.trending_length], 2.0, FIRST_SHARE, SHARE)
+    feature_NC[: len(code_nT)] = share_bucket(share_nW[: spec.trending_length])
     return code_NT, feature_NC
+
+
+def share_bucket(share_nW: np.ndarray) -> np.ndarray:
+    """Bucket of an ad's share of a window's conversions, two a factor of 2 from FIRST_SHARE up."""
+    return log_bucket(share_nW, 2.0, FIRST_SHARE, SHARE)
 
 
 def no_trending(spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -32,13 +39,18 @@ def no_trending(spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
     return code_NT, np.zeros((spec.trending_length, len(spec.trend)), dtype=np.uint8)
 
 
-def static_features(now_ms: int, scene: str, user_id: str | None, events: int, spec: FeatureSpec) -> np.ndarray:
-    """int32 [F]: scene, weekday, hour, user and activity buckets. Bucket 0 of the users is the unknown user."""
-    day = now_ms // DAY_MS
-    user = 0 if user_id is None or spec.static["user"] < 2 else 1 + _bucket(user_id, spec.static["user"] - 1)
-    activity = min(ACTIVITY - 1, round(np.log2(events + 1)))
-    values = [_bucket(scene, SCENES), (day + 3) % 7, now_ms % DAY_MS // HOUR_MS, user, activity]
-    return np.array(values, dtype=np.int32)
+def static_features(
+    now_ms_B: np.ndarray, scenes: Sequence[str], users: Sequence[str | None], events_B: np.ndarray, spec: FeatureSpec
+) -> np.ndarray:
+    """int32 [B, F]: scene, weekday, hour, user and activity buckets. Bucket 0 of the users is the unknown user."""
+    buckets = spec.static["user"] - 1
+    static_BF = np.empty((len(now_ms_B), len(spec.static)), dtype=np.int32)
+    static_BF[:, 0] = [_bucket(scene, SCENES) for scene in scenes]
+    static_BF[:, 1] = (now_ms_B // DAY_MS + 3) % 7
+    static_BF[:, 2] = now_ms_B % DAY_MS // HOUR_MS
+    static_BF[:, 3] = [0 if user is None or buckets < 1 else 1 + _bucket(user, buckets) for user in users]
+    static_BF[:, 4] = np.minimum(ACTIVITY - 1, np.rint(np.log2(events_B + 1)))
+    return static_BF
 
 
 def log_bucket(ratio: np.ndarray, per_doubling: float, first: float, buckets: int) -> np.ndarray:
@@ -72,6 +84,7 @@ def value_bucket(value: np.ndarray) -> np.ndarray:
     return log_bucket(value, 1.0, 0.125, VALUE)
 
 
+@lru_cache(4096)
 def _bucket(text: str, buckets: int) -> int:
     """A stable hash bucket: the same in every process and on every machine."""
     return zlib.crc32(text.encode()) % buckets

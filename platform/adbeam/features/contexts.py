@@ -81,13 +81,11 @@ def build_contexts(
     trends: Trends | None = None,
 ) -> Contexts:
     """The contexts of requests whose users' histories are given; without `trends` no ad trends."""
-    tokens = HistoryTokens.of(histories, [moment.now_ms for moment in moments], spec)
-    counts = tokens.events_B.tolist()
-    static = [
-        static_features(moment.now_ms, moment.scene, moment.user_id, events, spec)
-        for moment, events in zip(moments, counts, strict=True)
-    ]
-    contexts = np.stack(static), tokens.code_BST, tokens.feature_BSC
+    now_ms_B = np.array([moment.now_ms for moment in moments], dtype=np.int64)
+    tokens = HistoryTokens.of(histories, now_ms_B, spec)
+    scenes, users = [moment.scene for moment in moments], [moment.user_id for moment in moments]
+    static_BF = static_features(now_ms_B, scenes, users, tokens.events_B, spec)
+    contexts = static_BF, tokens.code_BST, tokens.feature_BSC
     if not spec.trending_length:
         return Contexts(*contexts)
     trending = [no_trending(spec) if trends is None else trends.at(moment.now_ms) for moment in moments]

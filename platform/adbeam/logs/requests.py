@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.logs.user_events import UserEvents
@@ -68,10 +69,11 @@ class Request:
 def read_sequences(shard: str | Path, batch_users: int = 256) -> Iterator[UserSequence]:
     """The sequences of one Parquet shard, a few users in memory at a time."""
     for batch in pq.ParquetFile(shard).iter_batches(batch_size=batch_users):
-        columns = {name: batch.column(name) for name in batch.schema.names}
-        for row in range(batch.num_rows):
-            lists = {name: columns[name][row].values.to_numpy(zero_copy_only=False) for name in _LISTS}
-            yield UserSequence(columns["user_id"][row].as_py(), **{_LISTS[name]: lists[name] for name in _LISTS})
+        users = batch.column("user_id").to_pylist()
+        edges = pc.list_value_length(batch.column("split")).to_numpy().cumsum().tolist()
+        flat = {_LISTS[name]: pc.list_flatten(batch.column(name)).to_numpy(zero_copy_only=False) for name in _LISTS}
+        for user, start, end in zip(users, [0, *edges[:-1]], edges, strict=True):
+            yield UserSequence(user, **{name: values[start:end] for name, values in flat.items()})
 
 
 def requests_in(sequence: UserSequence, split: str, target_action: str = "conversion") -> list[Request]:
@@ -87,9 +89,9 @@ def requests_in(sequence: UserSequence, split: str, target_action: str = "conver
 
 def _first_times(sequence: UserSequence, names: dict[str, list[int]]) -> dict[str, int]:
     """When each request began: its earliest event, target or not."""
-    ids, first_positions = np.unique(sequence.request_H.astype(str), return_index=True)
-    known = dict(zip(ids.tolist(), first_positions.tolist(), strict=True))
-    return {name: int(sequence.timestamp_H[known[name]]) for name in names}
+    ids = [str(name) for name in reversed(sequence.request_H.tolist())]
+    first = dict(zip(ids, range(len(ids) - 1, -1, -1), strict=True))  # of one id's positions the last one stays
+    return {name: int(sequence.timestamp_H[first[name]]) for name in names}
 
 
 def _request(sequence: UserSequence, name: str, now_ms: int, target_positions: np.ndarray) -> Request:

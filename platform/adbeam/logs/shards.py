@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.logs.config import SplitConfig
+from adbeam.logs.events.ordering import ordered_events
 from adbeam.logs.money import MoneySketch
 from adbeam.logs.trending import count_by_hour
 from adbeam.logs.validate import EVENT_ID_TAKEN, QUARANTINE_SCHEMA, Reasons, quarantine_rows
@@ -143,15 +144,11 @@ def order_events(events: pa.Table) -> tuple[pa.Table, pa.Table]:
 
     Of several different events of a user under one event_id the earliest is kept.
     """
-    distinct = events.group_by(events.column_names, use_threads=False).aggregate([])
-    keys = ("user_id", "timestamp", "request_id", "position", "event_id")
-    ordered = distinct.sort_by([(key, "ascending") for key in keys]).combine_chunks()
-    owner = pc.binary_join_element_wise(ordered["user_id"], ordered["event_id"], "\x00").combine_chunks()
-    repeated = np.ones(len(owner), dtype=bool)
-    repeated[np.unique(owner.dictionary_encode().indices.to_numpy(), return_index=True)[1]] = False
+    ordered, repeated = ordered_events(events)
     reasons = Reasons(ordered.num_rows)
     reasons.mark(repeated, EVENT_ID_TAKEN)
-    return ordered.filter(pa.array(~repeated)), quarantine_rows(ordered, reasons)
+    kept = ordered.filter(pa.array(~repeated)) if repeated.any() else ordered
+    return kept, quarantine_rows(ordered, reasons)
 
 
 def to_sequences(events: pa.Table, split: SplitConfig) -> pa.Table:

@@ -71,23 +71,33 @@ class TrendTable:
 
     def __init__(self, table: pa.Table) -> None:
         hour_n = table["hour"].to_numpy()
-        self._item_n = table["item_id"].to_numpy()
-        self._share_nW = np.stack([table[f"share_{hours}h"].to_numpy() for hours in WINDOWS_HOURS], axis=1)
-        self._hour, start = np.unique(hour_n, return_index=True)
-        self._start = np.append(start, len(hour_n))
+        items = table["item_id"].unify_dictionaries().combine_chunks().dictionary_encode()
+        self.items = items.dictionary.to_numpy(zero_copy_only=False)
+        """The distinct ads of all snapshots."""
+        self.item_n = items.indices.to_numpy()
+        """Which of `items` a row is of, snapshot after snapshot."""
+        self.share_nW = np.stack([table[f"share_{hours}h"].to_numpy() for hours in WINDOWS_HOURS], axis=1)
+        start = np.flatnonzero(np.diff(hour_n, prepend=-1))  # they are stored hour by hour, and no hour is negative
+        self.start = np.append(start, len(hour_n))
+        """The first row of each snapshot, and the end of the last one."""
+        self._place = {hour: place for place, hour in enumerate(hour_n[start].tolist())}
 
     @classmethod
     def read(cls, prepared: str | Path) -> TrendTable:
         """The table of a prepared log."""
-        return cls(pq.read_table(Path(prepared) / FILE))
+        return cls(pq.read_table(Path(prepared) / FILE, read_dictionary=["item_id"]))
 
     def at(self, now_ms: int) -> TrendingAds:
         """What was trending at `now_ms`; nothing where the log is silent about the week before it."""
-        place = int(np.searchsorted(self._hour, now_ms // HOUR_MS, side="right")) - 1
-        if place < 0 or self._hour[place] != now_ms // HOUR_MS:
+        place = self.snapshot(now_ms)
+        if place is None:
             return NOTHING
-        rows = slice(self._start[place], self._start[place + 1])
-        return TrendingAds(self._item_n[rows], self._share_nW[rows])
+        rows = slice(self.start[place], self.start[place + 1])
+        return TrendingAds(self.items[self.item_n[rows]], self.share_nW[rows])
+
+    def snapshot(self, now_ms: int) -> int | None:
+        """The number of the snapshot of this moment's hour; None where there is none."""
+        return self._place.get(now_ms // HOUR_MS)
 
 
 def count_by_hour(sequences: pa.Table, action: str = "conversion") -> pa.Table:

@@ -5,7 +5,6 @@ Vectorised over a batch. Nothing is corrected: a row that is not right is quaran
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adbeam.logs.casts import exact_below, rounded_ids, to_boolean, to_milliseconds, to_number, to_text, to_whole
+from adbeam.logs.events.content_ids import content_ids
 from adbeam.records import ACTIONS, EVENT_SCHEMA, ITEM_KINDS, MOST_MONEY
 
 ID_LENGTH = 128
@@ -196,9 +196,23 @@ def _numbers(raw: pa.Table, reasons: Reasons) -> dict[str, pa.Array]:
 
 
 def _check_catalogue(columns: dict[str, pa.Array], rules: EventRules, reasons: Reasons) -> None:
-    place = pc.index_in(columns["item_id"], value_set=rules.catalogue_ids)
+    place = places_in(rules.catalogue_ids, columns["item_id"])
     reasons.mark(place.is_null(), "item not in catalogue")
     columns["item_kind"] = pc.coalesce(columns["item_kind"], rules.catalogue_kinds.take(place))
+
+
+def places_in(ids: pa.Array, wanted: pa.Array) -> pa.Array:
+    """int64: where each of `wanted` stands first in `ids`; null where it does not.
+
+    A table of the few wanted words is built and all `ids` are looked up there: the other way round every batch would
+    build a table of the whole catalogue.
+    """
+    encoded = wanted.dictionary_encode()
+    found = pc.index_in(ids, value_set=encoded.dictionary)
+    row_n = found.is_valid().to_numpy(zero_copy_only=False).nonzero()[0][::-1]
+    place = np.full(len(encoded.dictionary), -1, dtype=np.int64)
+    place[found.drop_null().to_numpy()[::-1]] = row_n  # of an id's rows the last one stays, which is the first here
+    return pa.array(place, mask=place < 0).take(encoded.indices)
 
 
 def _fill_defaults(columns: dict[str, pa.Array]) -> None:
@@ -213,11 +227,8 @@ def _with_event_ids(events: pa.Table) -> pa.Table:
     ids = events.column("event_id").combine_chunks()
     if not ids.null_count:
         return events
-    content = [
-        hashlib.blake2b(json.dumps(row, default=_as_text).encode(), digest_size=12).hexdigest()
-        for row in events.filter(ids.is_null()).to_pylist()
-    ]
-    filled = pc.replace_with_mask(ids, ids.is_null(), pa.array(content, pa.string()))
+    content = content_ids(events.filter(ids.is_null()))
+    filled = pc.replace_with_mask(ids, ids.is_null(), content)
     return events.set_column(events.schema.get_field_index("event_id"), "event_id", filled)
 
 

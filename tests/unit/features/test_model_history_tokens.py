@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adbeam.features import tokens as history_tokens
+from adbeam.features import seen_items
 from adbeam.features.history import History
 from adbeam.features.spec import FeatureSpec
 from adbeam.features.tokens import HistoryTokens
@@ -41,10 +41,25 @@ def test_a_batch_gives_each_request_what_it_gets_alone(codes: int) -> None:
         assert together.events_B[place] == counted.sum()
 
 
+@pytest.mark.parametrize("codes", [4, 1 << 20], ids=["packed into one integer", "too long to pack"])
+def test_requests_that_share_a_history_see_what_each_sees_alone(codes: int) -> None:
+    rng = np.random.default_rng(1)
+    pairs = []
+    for size in (300, 0, 1, 40):
+        history = random_history(rng, size, codes)
+        pairs += [(history, NOW - int(days * DAY_MS)) for days in rng.integers(-2, 95, 9)]  # in no order of time
+    together = HistoryTokens.of([history for history, _ in pairs], [moment for _, moment in pairs], SPEC)
+    for place, (history, moment) in enumerate(pairs):
+        alone = HistoryTokens.of([history.before(moment)], [moment], SPEC)
+        assert np.array_equal(together.code_BST[place], alone.code_BST[0]), place
+        assert np.array_equal(together.feature_BSC[place], alone.feature_BSC[0]), place
+        assert together.events_B[place] == alone.events_B[0]
+
+
 def test_grouping_is_by_request_then_item_then_place() -> None:
     owner_E = np.array([0, 0, 0, 1, 1])
     code_ET = np.array([[2, 1, 1], [1, 5, 0], [2, 1, 1], [2, 1, 1], [0, 0, 0]])
-    order_E, new_E = history_tokens._grouped(owner_E, code_ET)
+    order_E, new_E = seen_items.grouped(owner_E, code_ET)
     assert order_E.tolist() == [1, 0, 2, 4, 3]
     assert new_E.tolist() == [True, True, False, True, True]
 

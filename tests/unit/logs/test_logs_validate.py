@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from adbeam.logs.catalogue import validate_items
-from adbeam.logs.validate import EventRules, validate_events
+from adbeam.logs.validate import EventRules, places_in, validate_events
 from adbeam.records import CATALOGUE_SCHEMA, EVENT_SCHEMA, Event
 
 NOW_MS = 1_700_000_000_000
@@ -160,3 +160,10 @@ def test_what_rides_along_in_a_bad_row_never_ends_the_job():
     _, bad = validate_events(rows.append_column("day", days).append_column("moments", nested), RULES)
     row = json.loads(bad["row"][0].as_py())
     assert row["day"] == 2**30 and row["moments"] == "a list<item: timestamp[ms]> that cannot be shown"
+
+
+def test_places_of_items_in_a_catalogue():
+    catalogue = pa.array(["b", "a", "c", "a", "d"])
+    assert places_in(catalogue, pa.array(["a", None, "x", "d", "a", ""])).to_pylist() == [1, None, None, 4, 1, None]
+    assert places_in(catalogue, pa.nulls(2, pa.string())).to_pylist() == [None, None]
+    assert places_in(pa.array([], pa.string()), pa.array(["a"])).to_pylist() == [None]

@@ -21,10 +21,12 @@ from adbeam.logs.requests import AD, Request, UserSequence, read_sequences, requ
 from adbeam.model.lazyar import LazyAR
 from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.objectives.weights import user_weight
+from adbeam.training.data import row_builder
 from adbeam.training.data.batches import BatchMaker
 from adbeam.training.data.build_rows import RowStore, build_rows
 from adbeam.training.data.row_builder import RowBuilder
 from adbeam.training.data.rows import RowFormat
+from adbeam.training.data.targets import JoinedEvents, Targets
 from adbeam.workdir import WorkDir
 
 
@@ -113,6 +115,42 @@ def test_too_many_targets_keep_the_ads_first(config: Config, sequences: list[Use
         for request, row in zip(requests_in(sequence, "train"), builder(config, targets=1).rows(sequence), strict=True):
             has_ad = (sequence.kind_H[request.target_positions] == AD).any()
             assert row["weight_M"][0] == (2.0 if has_ad else 1.0)
+
+
+def test_users_taken_together_get_the_rows_that_each_gets_alone(
+    config: Config, sequences: list[UserSequence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = builder(config, targets=1)
+    alone = [make.rows(sequence) for sequence in sequences]
+    for events in (1, 100, 1_000_000):
+        monkeypatch.setattr(row_builder, "BATCH_EVENTS", events)
+        together = list(make.each(sequences))
+        assert [part.tobytes() for part in together] == [part.tobytes() for part in alone]
+
+
+def test_targets_are_those_of_the_requests_in_a_sequence(config: Config, sequences: list[UserSequence]) -> None:
+    make = builder(config, targets=2)
+    targets = Targets.of(JoinedEvents.of(sequences, make.sids), "conversion", 2, seed=0)
+    expected = []
+    start = 0
+    for user, sequence in enumerate(sequences):
+        for request in requests_in(sequence, "train"):
+            expected.append((user, request.now_ms, request.scene, expected_targets(request, 2) + start))
+        start += len(sequence)
+    found = zip(targets.user_K.tolist(), targets.now_ms_K.tolist(), targets.scene_K, strict=True)
+    assert list(found) == [(user, now_ms, scene) for user, now_ms, scene, _ in expected]
+    for number, (*_, places) in enumerate(expected):
+        np.testing.assert_array_equal(targets.event_n[targets.request_n == number], places)
+
+
+def expected_targets(request: Request, most: int) -> np.ndarray:
+    """One request at a time, with numpy's own generator."""
+    first = {request.sequence.item_H[place]: place for place in request.target_positions[::-1].tolist()}
+    places = np.sort(list(first.values()))
+    if len(places) <= most:
+        return places
+    draw = np.random.default_rng((0, request.end, len(places))).random(len(places))
+    return places[np.lexsort((draw, request.sequence.kind_H[places] != AD))[:most]]
 
 
 def test_an_item_without_a_sid_is_neither_context_nor_target(config: Config, sequences: list[UserSequence]) -> None:

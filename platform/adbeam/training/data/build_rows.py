@@ -174,7 +174,7 @@ def _build_shard(task: dict[str, str], sids: SidTable, rest: dict[str, Any]) -> 
     path = Path(task["target"])
     number = int(path.stem.rsplit("-", 1)[1])
     totals = _Totals()
-    rows = totals.watch(builder.rows(sequence) for sequence in read_sequences(task["source"]))
+    rows = totals.watch(builder.each(read_sequences(task["source"])))
     write_rows(path, rows, builder.format, seed=(builder.seed, number))
     return {"name": path.name, **totals.as_dict(), "scenes": sorted(builder.scenes)}
 
@@ -205,18 +205,19 @@ class _Totals:
 def write_rows(path: Path, parts: Iterable[np.ndarray], format: RowFormat, seed: tuple[int, ...]) -> None:
     """Write rows, shuffled as far as BUFFER_ROWS reaches."""
     rng = np.random.default_rng(seed)
-    held: list[np.ndarray] = [np.zeros(0, dtype=format.dtype)]
+    held, rows = [np.zeros(0, dtype=format.dtype)], 0
     with pq.ParquetWriter(path, format.to_table(held[0]).schema, compression="zstd") as writer:
         for part in parts:
             held.append(part)
-            if sum(map(len, held)) >= BUFFER_ROWS:
-                held = [_flush(writer, np.concatenate(held), format, rng)]
+            rows += len(part)
+            if rows >= BUFFER_ROWS:
+                _flush(writer, np.concatenate(held), format, rng)
+                held, rows = held[:1], 0
         _flush(writer, np.concatenate(held), format, rng)
 
 
-def _flush(writer: pq.ParquetWriter, row_N: np.ndarray, format: RowFormat, rng: np.random.Generator) -> np.ndarray:
+def _flush(writer: pq.ParquetWriter, row_N: np.ndarray, format: RowFormat, rng: np.random.Generator) -> None:
     writer.write_table(format.to_table(row_N[rng.permutation(len(row_N))]), row_group_size=GROUP_ROWS)
-    return row_N[:0]
 
 
 def _thin(values: np.ndarray) -> np.ndarray:

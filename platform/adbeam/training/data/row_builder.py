@@ -1,10 +1,12 @@
-"""From one user's sequence to training rows: contexts of the past, targets with their weights.
+"""From users' sequences to training rows: contexts of the past, targets with their weights.
 
-Shapes: H events, T SID levels, N rows, M targets.
+Many users are taken together, so that a user with one request costs little more than his events. Shapes: H events of a
+user, U users, K requests, n targets, T SID levels, N rows, M targets of a row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,13 +16,16 @@ from adbeam.features.history import History
 from adbeam.features.sid_table import SidTable
 from adbeam.features.spec import FeatureSpec
 from adbeam.features.trends import EncodedTrends
-from adbeam.logs.requests import AD, Request, UserSequence, requests_in
-from adbeam.records import ACTIONS, SPLITS
+from adbeam.logs.requests import AD, UserSequence
+from adbeam.records import ACTIONS
 from adbeam.training.config import BehaviorWeights
 from adbeam.training.data.rows import RowFormat
+from adbeam.training.data.targets import JoinedEvents, Targets
 
-CHUNK = 64
-"""Requests of a user whose contexts are built together."""
+CHUNK = 256
+"""Requests whose contexts are built together."""
+BATCH_EVENTS = 16_384
+"""Events of users that are taken together; a longer sequence is a batch of its own."""
 
 
 @dataclass(frozen=True)
@@ -41,62 +46,77 @@ class RowBuilder:
     def rows(self, sequence: UserSequence, user_value: float | None = None) -> np.ndarray:
         """One row a request of the training split that has a target with a SID. `user_value` is what the user is worth;
         by default the money of the training split's ad conversions."""
-        code_HT, known_H = self.sids.lookup(sequence.item_H)
-        history = History.of(sequence, code_HT[known_H], known_H)
-        if user_value is None:
-            user_value = ad_value(sequence, sequence.split_H == SPLITS.index("train"))
-        requests = requests_in(sequence, "train", self.target_action)
-        self.scenes.update(request.scene for request in requests)
-        chosen = [(request, self._choose(request, known_H)) for request in requests]
-        kept = [(request, targets) for request, targets in chosen if len(targets)]
-        parts = [self._contexts(kept[at : at + CHUNK], history) for at in range(0, len(kept), CHUNK)]
-        row_N = np.concatenate(parts) if parts else np.zeros(0, dtype=self.format.dtype)
-        for row, (request, targets) in zip(row_N, kept, strict=True):
-            row["target_MT"][: len(targets)] = code_HT[targets]
-            row["value_M"][: len(targets)] = _value(request.sequence, targets)
-            row["weight_M"][: len(targets)] = self._behavior(request.sequence.kind_H[targets])
-        row_N["user_value"] = user_value
-        return row_N
+        return self._rows([sequence], None if user_value is None else np.array([user_value]))[0]
 
-    def _contexts(self, kept: list[tuple[Request, np.ndarray]], history: History) -> np.ndarray:
-        """Rows with the contexts of some requests of one user, the rest zero."""
-        requests = [request for request, _ in kept]
-        pasts = [history.before(request.now_ms) for request in requests]
-        moments = [Moment(request.now_ms, request.scene, request.sequence.user_id) for request in requests]
-        contexts = build_contexts(pasts, moments, self.spec, self.trends)
-        row_N = np.zeros(len(kept), dtype=self.format.dtype)
-        row_N["static_F"], row_N["code_ST"] = contexts.static_BF, contexts.code_BST
-        row_N["feature_SC"] = contexts.feature_BSC
-        if self.format.trending:
-            row_N["trend_code_NT"], row_N["trend_feature_NC"] = contexts.trend_code_BNT, contexts.trend_feature_BNC
-        return row_N
+    def each(self, sequences: Iterable[UserSequence]) -> Iterator[np.ndarray]:
+        """`rows` of every user, in their order."""
+        for batch in _batches(sequences):
+            yield from self._rows(batch)
 
-    def _choose(self, request: Request, known_H: np.ndarray) -> np.ndarray:
-        """Up to M target positions, each item once: ads first, otherwise by a draw that the seed fixes."""
-        known = request.target_positions[known_H[request.target_positions]]
-        first: dict[str, int] = {}
-        for place in known.tolist():
-            first.setdefault(request.sequence.item_H[place], place)
-        places = np.fromiter(first.values(), dtype=np.int64, count=len(first))
-        if len(places) <= self.format.targets:
-            return places
-        draw = np.random.default_rng((self.seed, request.end, len(places))).random(len(places))
-        organic = request.sequence.kind_H[places] != AD
-        return places[np.lexsort((draw, organic))[: self.format.targets]]
+    def _rows(self, sequences: Sequence[UserSequence], user_value_U: np.ndarray | None = None) -> list[np.ndarray]:
+        events = JoinedEvents.of(sequences, self.sids)
+        targets = Targets.of(events, self.target_action, self.format.targets, self.seed)
+        self.scenes.update(targets.scenes)
+        row_N = np.zeros(len(targets.user_K), dtype=self.format.dtype)
+        place_n = targets.request_n, targets.rank_n
+        row_N["target_MT"][place_n] = events.code_ET[targets.event_n]
+        row_N["value_M"][place_n] = np.nan_to_num(events.value_E[targets.event_n], nan=0.0)
+        row_N["weight_M"][place_n] = self._behavior(events.kind_E[targets.event_n])
+        user_value_U = events.ad_values() if user_value_U is None else user_value_U
+        row_N["user_value"] = user_value_U[targets.user_K]
+        self._fill_contexts(row_N, targets, sequences, _histories(sequences, events))
+        edges = np.searchsorted(targets.user_K, np.arange(1, len(sequences)))
+        return np.split(row_N, edges)
 
-    def _behavior(self, kind_M: np.ndarray) -> np.ndarray:
+    def _fill_contexts(
+        self, row_N: np.ndarray, targets: Targets, sequences: Sequence[UserSequence], histories: list[History]
+    ) -> None:
+        users, now_ms = targets.user_K.tolist(), targets.now_ms_K.tolist()
+        moments = [
+            Moment(moment, scene, sequences[user].user_id)
+            for moment, scene, user in zip(now_ms, targets.scene_K, users, strict=True)
+        ]
+        for start in range(0, len(row_N), CHUNK):
+            part = slice(start, start + CHUNK)
+            pasts = [histories[user] for user in users[part]]
+            contexts = build_contexts(pasts, moments[part], self.spec, self.trends)
+            row_n = row_N[part]
+            row_n["static_F"], row_n["code_ST"] = contexts.static_BF, contexts.code_BST
+            row_n["feature_SC"] = contexts.feature_BSC
+            if self.format.trending:
+                row_n["trend_code_NT"], row_n["trend_feature_NC"] = contexts.trend_code_BNT, contexts.trend_feature_BNC
+
+    def _behavior(self, kind_n: np.ndarray) -> np.ndarray:
         ad = getattr(self.weights, f"ad_{self.target_action}")
         organic = getattr(self.weights, f"organic_{self.target_action}")
-        behavior_M: np.ndarray = np.where(kind_M == AD, ad, organic)
-        return behavior_M
+        behavior_n: np.ndarray = np.where(kind_n == AD, ad, organic)
+        return behavior_n
+
+
+def _batches(sequences: Iterable[UserSequence]) -> Iterator[list[UserSequence]]:
+    held: list[UserSequence] = []
+    events = 0
+    for sequence in sequences:
+        if held and events + len(sequence) > BATCH_EVENTS:
+            yield held
+            held, events = [], 0
+        held.append(sequence)
+        events += len(sequence)
+    if held:
+        yield held
+
+
+def _histories(sequences: Sequence[UserSequence], events: JoinedEvents) -> list[History]:
+    """Each user's events whose item has a SID."""
+    histories = []
+    for sequence, start in zip(sequences, events.start_U.tolist(), strict=True):
+        code_HT, known_H = (column[start : start + len(sequence)] for column in (events.code_ET, events.known_E))
+        whole = bool(known_H.all())
+        histories.append(History.of(sequence, code_HT if whole else code_HT[known_H], None if whole else known_H))
+    return histories
 
 
 def ad_value(sequence: UserSequence, among_H: np.ndarray) -> float:
     """Money that the user's ad conversions among these events brought."""
     counts = among_H & (sequence.kind_H == AD) & (sequence.action_H == ACTIONS.index("conversion"))
     return float(np.nan_to_num(sequence.value_H[counts]).sum())
-
-
-def _value(sequence: UserSequence, targets: np.ndarray) -> np.ndarray:
-    value_M: np.ndarray = np.nan_to_num(sequence.value_H[targets], nan=0.0)
-    return value_M

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.prepare`."""
+
+from benchmarks.prepare.run import main
+
+main()
