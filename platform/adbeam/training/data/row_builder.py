@@ -98,5 +98,5 @@ def ad_value(sequence: UserSequence, among_H: np.ndarray) -> float:
 
 
 def _value(sequence: UserSequence, targets: np.ndarray) -> np.ndarray:
-    value_M: np.ndarray = np.nan_to_num(sequence.value_H[targets], nan=0.0)
+    value_M: np.ndarray = np.nan_to_num(sequence.worth_H[targets], nan=0.0)
     return value_M
