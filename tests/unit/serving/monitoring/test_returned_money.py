@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -34,7 +34,7 @@ class Replica:
         """{(what, scene, version): sum} of the answers whose window has ended."""
         self.now_ms += int(hours * HOUR_MS)
         self.money.publish()
-        found: Counter[tuple[str, str, str]] = Counter()
+        found: dict[tuple[str, str, str], float] = defaultdict(float)
         for (name, tags), value in self.metrics.take()[0].items():
             found[(name.removeprefix("adbeam_money_"), dict(tags)["scene"], dict(tags)["model_version"])] += value
         return dict(found)
