@@ -98,6 +98,10 @@ SEQUENCE_SCHEMA = pa.schema(
 """One user's events, oldest first. `action` and `item_kind` index ACTIONS and ITEM_KINDS, `split` indexes SPLITS, and
 `value` is what the event was worth: the conversion's price, or the bid or eCPM of a lesser action."""
 
+TARGET_VALUE = "target_value"
+"""Column of sequences behind SEQUENCE_SCHEMA where a target is not worth its `value` (`logs.value`): lists of
+float32."""
+
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 
 REQUEST_SCHEMA = pa.schema(

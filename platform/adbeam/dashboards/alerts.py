@@ -39,6 +39,14 @@ def _share(part: str, window: str = "5m") -> str:
     return f"sum(rate({part}[{window}])) / {requests}"
 
 
+DRIFT = 0.405
+"""ln(1.5): how far expected and returned money may lie apart."""
+
+
+def _of_a_day(part: str) -> str:
+    return f"sum by (scene, model_version) (increase(ray_adbeam_money_{part}_total[1d]))"
+
+
 ALERTS: tuple[Alert, ...] = (
     Alert(
         "AdbeamNoReplicas",
@@ -137,6 +145,13 @@ ALERTS: tuple[Alert, ...] = (
         "0m",
         "ticket",
         "Rows of the event log are lost: the next training will not see them.",
+    ),
+    Alert(
+        "AdbeamMoneyDrift",
+        f"abs(ln({_of_a_day('expected')} / {_of_a_day('returned')})) > {DRIFT} and {_of_a_day('conversions')} > 200",
+        "1h",
+        "ticket",
+        "In a scene, shown ads were expected to bring over 1.5 times, or under 1 / 1.5 of, what came back in a day.",
     ),
     Alert(
         "AdbeamTrainingStalled",

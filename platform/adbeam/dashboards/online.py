@@ -7,6 +7,12 @@ from adbeam.dashboards.serving import APPLICATION, faults, rate
 
 _A = '{application=~"$application"}'
 
+
+def _expected_over_returned(by: str) -> str:
+    parts = (f"sum by ({by}) (increase(ray_adbeam_money_{part}_total{_A}[1d]))" for part in ("expected", "returned"))
+    return " / ".join(parts)
+
+
 _VALUE = Row(
     "Value",
     (
@@ -27,6 +33,34 @@ _VALUE = Row(
                 ),
             ),
             unit="percentunit",
+            width=12,
+        ),
+        Panel(
+            "Expected over returned money",
+            "By scene, over a day: what shown ads were expected to bring over what their posted conversions brought, "
+            "of answers whose window has ended. 1 is calibrated.",
+            (Query(_expected_over_returned("scene"), "{{scene}}"),),
+            width=12,
+        ),
+        Panel(
+            "Expected over returned money, by model",
+            "The same by the version of the model that answered.",
+            (Query(_expected_over_returned("model_version"), "{{model_version}}"),),
+            width=12,
+        ),
+        Panel(
+            "Expected and returned money",
+            "A day's sums, of the events that reached the replica that answered.",
+            (
+                Query(f"sum(increase(ray_adbeam_money_expected_total{_A}[1d]))", "expected"),
+                Query(f"sum(increase(ray_adbeam_money_returned_total{_A}[1d]))", "returned"),
+            ),
+            width=12,
+        ),
+        Panel(
+            "Conversions behind the returned money",
+            "A day's conversions by scene: with few of them the ratio says little.",
+            (Query(f"sum by (scene) (increase(ray_adbeam_money_conversions_total{_A}[1d]))", "{{scene}}"),),
             width=12,
         ),
     ),

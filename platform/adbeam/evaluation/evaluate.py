@@ -66,7 +66,7 @@ def evaluate(config: EvaluateSettings, split: str = "test") -> dict[str, dict[st
     rows = list(_judge(requests, recommender, popularity, config.decoding.widths, config.evaluation.cutoffs))
     table = summarise(rows)
     details = {"step": "evaluate", "split": split, "bundle": bundle.version, "requests": len(requests),
-               "order_by": config.evaluation.order_by}  # fmt: skip
+               "order_by": config.evaluation.order_by, "value": prepared.value}  # fmt: skip
     target = work_dir.evaluation / split
     with artifacts.publish(target, details) as staging:
         pq.write_table(pa.Table.from_pylist(rows), staging / "requests.parquet")

@@ -90,6 +90,7 @@ def export(config: ExportSettings) -> Path:
         return resolve(bundles)
     target_action = resolve_target(config.training.target_action, work_dir.prepared)
     print(check_money(prepared, target_action, config.export.max_dearest_share))
+    print(f"values in learning: {prepared.value} (logs.value)")
     model, means = trained_model(work_dir.training)
     popularity = dict(popularity_before(prepared, "validation").counts)
     catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(work_dir.sids))
@@ -115,6 +116,7 @@ def export(config: ExportSettings) -> Path:
             updates_watermark=watermark,
             scenes=list(RowStore.open(work_dir.training_rows).scenes),
             **currency,
+            **_value_of(prepared),
         ),
         weights=model.state_dict(),
         codebooks=codebooks,
@@ -171,6 +173,11 @@ def _ladder_quality(config: ExportSettings, prepared: PreparedLog, recommender: 
 def _declared_currency(logs: LogsConfig) -> dict[str, str]:
     """What a bundle says of its money: nothing where the log declares no currency."""
     return {} if logs.currency is None else {"currency": logs.currency}
+
+
+def _value_of(prepared: PreparedLog) -> dict[str, str]:
+    """What a bundle says of its targets' values: nothing where they are what they always were."""
+    return {} if prepared.value == "price_or_bid" else {"value": prepared.value}
 
 
 def _embedder_files(config: TokensConfig) -> list[Path]:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from adbeam.errors import UserError
 from adbeam.logs.money import MOST_MEDIANS, MoneySketch
 from adbeam.logs.prepared import PreparedLog
-from adbeam.records import ACTIONS, SPLITS
+from adbeam.records import ACTIONS, SPLITS, TARGET_VALUE
 
 DEAREST = 0.001
 """The share of the rows that is looked at: one row where there are fewer than 2,000."""
@@ -47,11 +47,13 @@ def check_money(prepared: PreparedLog, action: str, most: float) -> str:
 
 
 def training_money(shards: list[Path], action: str) -> MoneySketch:
-    """The values of the training split's targets, a few users in memory at a time."""
+    """What the training split's targets are worth in learning, a few users in memory at a time."""
     money = MoneySketch()
     for shard in shards:
-        for batch in pq.ParquetFile(shard).iter_batches(batch_size=4096, columns=["split", "action", "value"]):
-            split, deed, value = (pc.list_flatten(batch[name]) for name in ("split", "action", "value"))
+        file = pq.ParquetFile(shard)
+        names = ["split", "action", TARGET_VALUE if TARGET_VALUE in file.schema_arrow.names else "value"]
+        for batch in file.iter_batches(batch_size=4096, columns=names):
+            split, deed, value = (pc.list_flatten(batch[name]) for name in names)
             wanted = pc.and_(pc.equal(split, SPLITS.index("train")), pc.equal(deed, ACTIONS.index(action)))
             money.add(MoneySketch.of(value.filter(wanted).to_numpy()))
     return money

@@ -14,7 +14,8 @@ from adbeam.logs.sources.base import Impressions
 @dataclass
 class Account:
     """Counts of rows. `source` holds what the source says of itself, `splits` the kept events per split, `training` the
-    actions of the training split, `money` the amounts of each column that has any, `impressions` what they are."""
+    actions of the training split, `money` the amounts of each column that has any, `impressions` what they are,
+    `value` what targets are worth by (`logs.value`) and `ecpm_rates` what the rates for it were made of."""
 
     rows_in: int = 0
     kept: int = 0
@@ -29,6 +30,8 @@ class Account:
     money: dict[str, MoneySketch] = field(default_factory=dict)
     impressions: Impressions = "none"
     impression_weight: str | None = None
+    value: str = "price_or_bid"
+    ecpm_rates: dict[str, Any] | None = None
 
     @property
     def quarantined(self) -> int:
@@ -66,6 +69,8 @@ class Account:
             "money": {column: sketch.summary() for column, sketch in sorted(self.money.items()) if sketch.rows},
             "impressions": self.impressions,
             "impression_weight": self.impression_weight,
+            "value": self.value,
+            **({"ecpm_rates": self.ecpm_rates} if self.ecpm_rates else {}),
         }
 
 
@@ -81,6 +86,8 @@ def print_account(account: Mapping[str, Any], title: str) -> None:
         table.add_row(name, f"{count:,}" if isinstance(count, int) else str(count))
     console = Console()
     console.print(table)
+    if rates := account.get("ecpm_rates"):
+        console.print(_rates_note(rates), soft_wrap=True)
     for note in _target_notes(account):
         console.print(note, style="yellow", soft_wrap=True)
     for column, found in _beyond_reason(account):
@@ -114,6 +121,15 @@ def _target_notes(account: Mapping[str, Any]) -> list[str]:
         "warning: the training split holds neither conversions nor clicks: nothing can be learnt from it. Map the "
         "log's words in logs.files.events.values.action, or move logs.split"
     ]
+
+
+def _rates_note(rates: Mapping[str, Any]) -> str:
+    left_out = rates["amounts_left_out"]
+    return (
+        f"targets are worth the expected money of a thousand impressions (logs.value: ecpm): {rates['mean']:,} on "
+        f"average, by {rates['impressions']:,} training impressions of {rates['ads']:,} ads in {rates['scenes']:,} "
+        "scenes" + (f"; {left_out:,} amounts beyond reason left out" if left_out else "")
+    )
 
 
 def _beyond_reason(account: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -171,6 +171,12 @@ class LogsConfig(Section):
         default=0.1, ge=0, le=1, description="Refuse a log or a catalogue of which a greater part is bad."
     )
     seed: int = Field(default=0, ge=0, description="Of the impression sample.")
+    value: Literal["price_or_bid", "ecpm"] = Field(
+        default="price_or_bid",
+        description="What a target is worth in learning and evaluation: what its event brought or bid; or (ecpm) the "
+        "expected money of a thousand impressions of its ad in its scene, by the rates of the training split. ecpm "
+        "needs a log of all impressions.",
+    )
 
     currency: str | None = Field(
         default=None,

@@ -31,6 +31,7 @@ from adbeam.logs.sources.registry import open_source
 from adbeam.logs.trending import FILE as TRENDING_FILE
 from adbeam.logs.trending import write_trending
 from adbeam.logs.validate import EVENT_ID_TAKEN, QUARANTINE_SCHEMA, EventRules, malformed_rows, validate_events
+from adbeam.logs.values.target_values import check_impressions, count_shard, fit_rates, write_shard
 from adbeam.ray_data.runners import InProcessRunner, Runner, ray_runner
 from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES, WorkDir
 
@@ -60,6 +61,8 @@ def run(config: PrepareSettings, *, in_process: bool = False) -> PreparedLog:
     """
     target = WorkDir.of(config.work_dir).prepared
     source = open_source(config.logs)
+    if config.logs.value == "ecpm":
+        check_impressions(source)
     details = describe(config.logs, source.check())
     if artifacts.is_current(target, details):
         prepared = PreparedLog.open(target, verify=False)
@@ -84,6 +87,8 @@ def describe(logs: LogsConfig, inputs: list[Path]) -> dict[str, Any]:
 
 def _forget_defaults(settings: dict[str, Any]) -> None:
     """Take out what was no setting once: a log that leaves it at its default keeps the fingerprint it had."""
+    if settings["value"] == LogsConfig.model_fields["value"].default:
+        del settings["value"]
     for name in ("impressions", "impression_weight"):
         if settings["files"] and settings["files"][name] == FilesConfig.model_fields[name].default:
             del settings["files"][name]
@@ -115,9 +120,30 @@ def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) ->
     account.check()
     if not account.splits["train"]:
         raise UserError("leaves no event for training", field="logs.split", remedy="move validation_from later")
+    if logs.value == "ecpm":
+        account.value, account.ecpm_rates = "ecpm", _value_targets(account, source, staging, target, runner)
     shutil.rmtree(staging / SPILL)
     artifacts.write_json(staging / ACCOUNT, account.to_dict())
     return account
+
+
+def _value_targets(account: Account, source: Source, staging: Path, target: str, runner: Runner) -> dict[str, Any]:
+    """Give every target the expected money of a thousand impressions; returns what the account tells of the rates."""
+    if not account.training["impression"]:
+        raise UserError(
+            "needs impressions, and the training split holds none",
+            field="logs.value",
+            value="ecpm",
+            remedy="map the log's word for them in logs.files.events.values.action, or set logs.value: price_or_bid",
+        )
+    parts = len(list((staging / SEQUENCES).glob("*.parquet")))
+    count = partial(_answer, partial(count_shard, staging, source.impression_weight, target))
+    for counts in runner.each(parts, count, "count_impressions"):
+        _succeeded(counts)
+    fitted = _succeeded(runner.once(partial(_answer, partial(fit_rates, staging, target))))
+    for written in runner.each(parts, partial(_answer, partial(write_shard, staging)), "write_target_values"):
+        _succeeded(written)
+    return fitted
 
 
 def read_share(source: Source, logs: LogsConfig, staging: Path, latest_ms: int, share: int) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.trending import TrendTable
+from adbeam.logs.values.ecpm_rates import EcpmRates
+from adbeam.logs.values.target_values import FOLDER as RATES
 from adbeam.records import ACTIONS, SPLITS, Action
 from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES
 
@@ -111,6 +113,15 @@ class PreparedLog:
         """The column of `events()` that weighs impressions where they are `weighted`; null there counts as 1."""
         said: str | None = self.account.get("impression_weight")
         return said
+
+    @property
+    def value(self) -> str:
+        """What its targets are worth by, as `logs.value` was: price_or_bid or ecpm."""
+        return str(self.account.get("value", "price_or_bid"))
+
+    def ecpm_rates(self) -> EcpmRates | None:
+        """Rates and money that the targets' worth was made of; None where `value` is not ecpm."""
+        return EcpmRates.read(self.folder / RATES) if self.value == "ecpm" else None
 
     @property
     def fingerprint(self) -> str:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.logs.user_events import UserEvents
-from adbeam.records import ACTIONS, ITEM_KINDS, SPLITS
+from adbeam.records import ACTIONS, ITEM_KINDS, SPLITS, TARGET_VALUE
 
 AD = ITEM_KINDS.index("ad")
 
@@ -33,6 +33,13 @@ class UserSequence(UserEvents):
     scene_H: np.ndarray
     action_H: np.ndarray
     value_H: np.ndarray
+    target_value_H: np.ndarray | None = None
+    """float, what each event is worth as a target, where that is not its value (`logs.value: ecpm`)."""
+
+    @property
+    def worth_H(self) -> np.ndarray:
+        """What each event is worth as a target."""
+        return self.value_H if self.target_value_H is None else self.target_value_H
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,15 @@ class Request:
         return items
 
     def ad_targets(self) -> dict[str, float]:
-        """Distinct ads that converted in this request, with the money they brought."""
+        """Distinct ads that converted in this request, with the money they brought, or with their expected eCPM where
+        the log's targets are worth that: two orders do not double it."""
         worth: dict[str, float] = {}
+        adds_up = self.sequence.target_value_H is None
         for position in self.target_positions:
             if self.sequence.kind_H[position] == AD:
                 item = str(self.sequence.item_H[position])
-                worth[item] = worth.get(item, 0.0) + float(self.sequence.value_H[position])
+                before = worth.get(item, 0.0) if adds_up else 0.0
+                worth[item] = before + float(self.sequence.worth_H[position])
         return worth
 
     def history_items(self) -> np.ndarray:
@@ -71,7 +81,8 @@ def read_sequences(shard: str | Path, batch_users: int = 256) -> Iterator[UserSe
     for batch in pq.ParquetFile(shard).iter_batches(batch_size=batch_users):
         users = batch.column("user_id").to_pylist()
         edges = pc.list_value_length(batch.column("split")).to_numpy().cumsum().tolist()
-        flat = {_LISTS[name]: pc.list_flatten(batch.column(name)).to_numpy(zero_copy_only=False) for name in _LISTS}
+        names = [name for name in _LISTS if name in batch.schema.names]
+        flat = {_LISTS[name]: pc.list_flatten(batch.column(name)).to_numpy(zero_copy_only=False) for name in names}
         for user, start, end in zip(users, [0, *edges[:-1]], edges, strict=True):
             yield UserSequence(user, **{name: values[start:end] for name, values in flat.items()})
 
@@ -109,4 +120,5 @@ _LISTS = {
     "scene": "scene_H",
     "action": "action_H",
     "value": "value_H",
+    TARGET_VALUE: "target_value_H",
 }

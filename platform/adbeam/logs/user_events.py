@@ -13,7 +13,8 @@ import numpy as np
 
 
 class EventColumns:
-    """Base of dataclasses whose fields are columns [H] of one user's events; a field that is a string is the user."""
+    """Base of dataclasses whose fields are columns [H] of one user's events; a string is the user, None a column that
+    nobody told."""
 
     timestamp_H: np.ndarray
     """int64, milliseconds since 1970, UTC, rising."""
@@ -33,7 +34,9 @@ class EventColumns:
     def part(self, events: slice) -> Self:
         """Some of the events, in their order."""
         columns = vars(self).items()
-        return type(self)(**{name: value if isinstance(value, str) else value[events] for name, value in columns})
+        return type(self)(
+            **{name: value if value is None or isinstance(value, str) else value[events] for name, value in columns}
+        )
 
 
 class UserEvents(EventColumns):

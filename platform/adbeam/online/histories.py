@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import AD, UserSequence, read_sequences
@@ -47,6 +48,7 @@ class Histories:
         everybody = (sequence for shard in prepared.sequences() for sequence in read_sequences(shard))
         named = ((pseudonym(key, sequence.user_id), sequence) for sequence in everybody)
         self._known = {user: sequence for user, sequence in named if user in users}
+        self._rates = prepared.ecpm_rates()
 
     def user_id(self, user: str) -> str:
         """The prepared log's id of a hashed user, or the hash itself."""
@@ -87,6 +89,9 @@ class Histories:
             "action_H": np.array(action, np.int8),
             "value_H": np.array(value, np.float32),
         }
+        if self._rates is not None:  # a target is worth what it would be in the prepared log
+            items, scenes = (pa.array(column, pa.string()) for column in (item, scene))
+            added["target_value_H"] = self._rates.values(items, scenes)
         known = self._known.get(user)
         if known is not None:
             before = {name: getattr(known, name) for name in added} | {"split_H": np.full_like(known.split_H, PAST)}

@@ -156,6 +156,15 @@ class RequestLogConfig(EventLogConfig):
     """Where answered requests are kept for training, under the event log's user key; no folder, no log."""
 
 
+class ReturnedMoneyConfig(Section):
+    """Expected money of answers against what posted events say they brought, as metrics."""
+
+    window_hours: float = Field(24.0, gt=0, le=720, description="How long conversions count for their answer.")
+    answers_max: int = Field(
+        20_000, ge=0, description="Answers that a replica remembers, a share of them where more come; 0: no metrics."
+    )
+
+
 class EngineConfig(Section):
     """How a replica decodes."""
 
@@ -209,6 +218,7 @@ class ServingConfig(Section):
     store: StoreConfig = StoreConfig()
     event_log: EventLogConfig = EventLogConfig()
     request_log: RequestLogConfig = RequestLogConfig()
+    returned_money: ReturnedMoneyConfig = ReturnedMoneyConfig()
     updates: FollowConfig = FollowConfig()
     engine: EngineConfig = EngineConfig()
 

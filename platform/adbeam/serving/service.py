@@ -59,9 +59,8 @@ class RecommenderService:
         self._id_prefix, self._ids = uuid.uuid4().hex[:16], count()
         self.in_flight = 0
         self._rung_changes = 0
-        self._request_log = request_log
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="events")
-        self._feedback = Feedback(store, self.cache, event_log, self._writer, metrics)
+        self._feedback = Feedback(config, store, self.cache, event_log, request_log, self._writer, metrics)
         self._awaited = AwaitedDecoding(model, policy, config.engine.stuck_seconds, metrics)
 
     def start(self) -> None:
@@ -74,8 +73,6 @@ class RecommenderService:
         self._writer.shutdown(wait=True)
         if self.model.live is not None:
             self.model.live.stop()
-        if self._request_log is not None:
-            self._request_log.close()
         self._feedback.close()
         self.store.close()
 
@@ -211,8 +208,6 @@ class RecommenderService:
         self.metrics.set("adbeam_model_age_seconds", age_seconds, version=self.model.version)
         if self.model.live is not None:
             self.model.live.publish()
-        if self._request_log is not None:
-            self.metrics.set("adbeam_request_log_dropped_rows", self._request_log.dropped)
         self._feedback.publish()
         return {
             "demand_full_width": float(signals.demand_full_width),
@@ -244,8 +239,8 @@ class RecommenderService:
             latency_seconds = time.monotonic() - arrived_s
             self.metrics.observe("adbeam_request_latency_seconds", latency_seconds, source=source)
             self.recent.add(latency_seconds, source)
-            if self._request_log is not None and not test:
-                self._request_log.append(query.user_id, query.now_ms, query.scene, body)
+            if not test:
+                self._feedback.answered(query, body)
         return body
 
     async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:

@@ -26,7 +26,7 @@ KINDS = [
 def test_only_what_lies_strictly_before_a_moment_is_kept_in_every_column(events: UserEvents | Past) -> None:
     assert len(events) == 4 and [events.count_before(moment) for moment in (10, 20, 21, 31)] == [0, 1, 3, 4]
     past = events.before(21)
-    columns = [value for value in vars(past).values() if not isinstance(value, str)]
+    columns = [value for value in vars(past).values() if not isinstance(value, str | None)]
     assert type(past) is type(events) and {len(column) for column in columns} == {3}
     assert past.timestamp_H.tolist() == [10, 20, 20] and past.action_H.tolist() == [0, 1, 2]
     assert events.before(31) is events and len(events.before(0)) == 0

@@ -76,3 +76,10 @@ def test_a_bundle_whose_model_learned_from_other_features_is_refused(tmp_path: P
     artifacts.write_manifest(folder, {name: value for name, value in manifest.items() if name != "files"})
     with pytest.raises(UserError, match=r"other features than this version builds; got 'token'; serve"):
         load_bundle(folder)
+
+
+def test_what_targets_were_worth_is_stored_only_where_it_is_not_the_old_rule() -> None:
+    assert "value" not in BundleSettings(ecpm_means=[1.0]).as_dict()
+    assert BundleSettings.parse({"ecpm_means": [1.0]}, "here").value == "price_or_bid"
+    stored = BundleSettings(ecpm_means=[1.0], value="ecpm").as_dict()
+    assert stored["value"] == "ecpm" and BundleSettings.parse(stored, "here").value == "ecpm"

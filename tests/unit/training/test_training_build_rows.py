@@ -73,7 +73,7 @@ def test_one_row_a_training_request_and_nothing_of_the_later_splits(
 def test_a_context_does_not_change_when_the_future_does(config: Config, sequences: list[UserSequence]) -> None:
     sequence = max(sequences, key=lambda s: len(s.item_H))
     request = requests_in(sequence, "train")[-1]
-    past = {name: getattr(sequence, name).copy() for name in UserSequence.__dataclass_fields__ if name != "user_id"}
+    past = {name: value.copy() for name, value in vars(sequence).items() if isinstance(value, np.ndarray)}
     past["kind_H"][request.end :] = 1 - past["kind_H"][request.end :]
     past["value_H"][request.end :] += 100.0
     past["item_H"][request.end :] = past["item_H"][request.end :][::-1]

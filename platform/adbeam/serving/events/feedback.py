@@ -1,15 +1,23 @@
-"""Events that come in: counted once each, into the history store, the event log and out of the result cache."""
+"""Feedback to answers: each event counted once, into the history store, the event log and out of the result cache.
+
+What was answered is written down here too: what comes back is held against it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from concurrent.futures import Executor
+from typing import Any
 
 from adbeam.recorder import Recorder
-from adbeam.serving.events.event_log import EventLog
+from adbeam.serving.config import ServingConfig
+from adbeam.serving.engine.request import Query
+from adbeam.serving.events.event_log import EventLog, RequestLog
 from adbeam.serving.http.problems import field_problem
 from adbeam.serving.http.schemas import EventBatch
+from adbeam.serving.monitoring.returned_money import ReturnedMoney
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.stores.store import HistoryStore, now_ms
 
@@ -19,12 +27,27 @@ FUTURE_TOLERANCE_MS = 5 * 60 * 1000
 
 
 class Feedback:
-    """Takes batches of events; `writer` is the one thread that the store is written from."""
+    """Takes answers, and batches of events; `writer` is the one thread that the store is written from."""
 
     def __init__(
-        self, store: HistoryStore, cache: ResultCache, log: EventLog | None, writer: Executor, metrics: Recorder
+        self,
+        config: ServingConfig,
+        store: HistoryStore,
+        cache: ResultCache,
+        log: EventLog | None,
+        request_log: RequestLog | None,
+        writer: Executor,
+        metrics: Recorder,
     ) -> None:
         self._store, self._cache, self._log, self._writer, self._metrics = store, cache, log, writer, metrics
+        self._request_log = request_log
+        self._money = ReturnedMoney(config.returned_money, metrics)
+
+    def answered(self, query: Query, body: Mapping[str, Any]) -> None:
+        """Write down an answer, as its body tells it."""
+        self._money.answered(query.scene, body)
+        if self._request_log is not None:
+            self._request_log.append(query.user_id, query.now_ms, query.scene, body)
 
     async def take(self, batch: EventBatch) -> tuple[int, int] | None:
         """(events that were new, events known before); None when the store refused them, so that they may come again.
@@ -45,6 +68,7 @@ class Feedback:
         accepted = [event for event, is_new in zip(batch.events, fresh, strict=True) if is_new]
         for user_id in {event.user_id for event in accepted}:
             self._cache.forget_user(user_id)
+        self._money.take(accepted)
         if self._log is not None:
             self._log.append(accepted)
         duplicates = len(fresh) - len(accepted)
@@ -53,11 +77,15 @@ class Feedback:
         return len(accepted), duplicates
 
     def publish(self) -> None:
-        """Set the gauges."""
+        """Set the gauges, and count the money of answers whose window has ended."""
         if self._log is not None:
             self._metrics.set("adbeam_event_log_dropped_rows", self._log.dropped)
+        if self._request_log is not None:
+            self._metrics.set("adbeam_request_log_dropped_rows", self._request_log.dropped)
+        self._money.publish()
 
     def close(self) -> None:
         """Write what is left."""
-        if self._log is not None:
-            self._log.close()
+        for log in (self._request_log, self._log):
+            if log is not None:
+                log.close()

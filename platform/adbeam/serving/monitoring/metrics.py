@@ -36,6 +36,24 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
     "adbeam_cancelled": ("counter", "Requests whose client went away.", (), ()),
     "adbeam_cache_hits": ("counter", "Answers taken from the result cache.", (), ()),
     "adbeam_expected_ecpm": ("counter", "Sum of the expected eCPM of the ads in answers of the model.", (), ()),
+    "adbeam_money_expected": (
+        "counter",
+        "Expected money (expected eCPM / 1000) of posted impressions, of answers whose window has ended.",
+        ("scene", "model_version"),
+        (),
+    ),
+    "adbeam_money_returned": (
+        "counter",
+        "Money of posted conversions of the same answers.",
+        ("scene", "model_version"),
+        (),
+    ),
+    "adbeam_money_conversions": (
+        "counter",
+        "Posted conversions of the same answers.",
+        ("scene", "model_version"),
+        (),
+    ),
     "adbeam_bids_bounded": (
         "counter",
         "Bids at the operator's ceiling, or not made: below the floor, or no CPM known (no_unit).",

@@ -60,7 +60,7 @@ class RowBuilder:
         row_N = np.zeros(len(targets.user_K), dtype=self.format.dtype)
         place_n = targets.request_n, targets.rank_n
         row_N["target_MT"][place_n] = events.code_ET[targets.event_n]
-        row_N["value_M"][place_n] = np.nan_to_num(events.value_E[targets.event_n], nan=0.0)
+        row_N["value_M"][place_n] = np.nan_to_num(events.worth_E[targets.event_n], nan=0.0)
         row_N["weight_M"][place_n] = self._behavior(events.kind_E[targets.event_n])
         user_value_U = events.ad_values() if user_value_U is None else user_value_U
         row_N["user_value"] = user_value_U[targets.user_K]

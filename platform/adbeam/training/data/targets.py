@@ -33,6 +33,8 @@ class JoinedEvents:
     kind_E: np.ndarray
     action_E: np.ndarray
     value_E: np.ndarray
+    worth_E: np.ndarray
+    """What each event is worth as a target: its value, unless `logs.value` says otherwise."""
     scene_E: np.ndarray
     code_ET: np.ndarray
     known_E: np.ndarray
@@ -56,6 +58,7 @@ class JoinedEvents:
             kind_E=np.concatenate([sequence.kind_H for sequence in sequences]),
             action_E=np.concatenate([sequence.action_H for sequence in sequences]),
             value_E=np.concatenate([sequence.value_H for sequence in sequences]),
+            worth_E=np.concatenate([sequence.worth_H for sequence in sequences]),
             scene_E=np.concatenate([sequence.scene_H for sequence in sequences]),
             code_ET=code_NT[item_E],
             known_E=known_N[item_E],
