@@ -112,12 +112,12 @@ class Controller:
         self._busy_until_ms = now_ms + plan.predicted_ms
         return plan
 
-    def finished(self, plan: BatchPlan, measured_ms: float | None) -> None:
-        """Report that the batch of `plan` took `measured_ms` in the decoder; None, from which nothing is learnt, for
-        one that failed."""
+    def finished(self, plan: BatchPlan, measured_ms: float | None, off_cpu_ms: float = 0.0) -> None:
+        """Report that the batch of `plan` took `measured_ms` in the decoder, `off_cpu_ms` of them ready to run and
+        without a processor; None, from which nothing is learnt, for one that failed."""
         self._finished_ms = self._busy_until_ms = self._clock_ms()
         if plan.batch and measured_ms is not None:
-            self._cost.observe(plan.uncorrected_ms, plan.rung, measured_ms)
+            self._cost.observe(plan.uncorrected_ms, plan.rung, measured_ms, off_cpu_ms)
 
     def late(self, queue: Sequence[QueuedRequest]) -> tuple[int, ...]:
         """Positions that cannot make it any more even alone at the floor after the running batch: ask on a timer, so
