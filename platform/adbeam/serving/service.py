@@ -162,7 +162,7 @@ class RecommenderService:
     def status(self) -> bytes:
         """The JSON of a ReplicaStatus."""
         signals = self.decoding.signals()
-        body = {
+        return to_json({
             "model_version": self.model.version,
             "model_age_seconds": round(time.monotonic() - self.model.loaded_s, 1),
             "scenes": self.model.facts.scenes,
@@ -181,9 +181,9 @@ class RecommenderService:
             "ladder": [rung.widths for rung in self.decoding.ladder.rungs],
             "policy_settings": self.policy.model_dump(mode="json"),
             "openrtb": self.config.openrtb.model_dump(exclude={"seat", "network_ms"}),
+            "processor": self.decoding.processor.summary(),
             **self.fleet(),
-        }
-        return to_json(body)
+        })  # fmt: skip
 
     def count_response(self, route: str, status: int) -> None:
         """Tell the metrics."""
@@ -213,6 +213,7 @@ class RecommenderService:
         if self._request_log is not None:
             self.metrics.set("adbeam_request_log_dropped_rows", self._request_log.dropped)
         self._feedback.publish()
+        self.decoding.processor.publish(self.metrics)
         return {
             "demand_full_width": float(signals.demand_full_width),
             "arrivals_per_second": float(signals.arrival_rate_per_second),

@@ -60,7 +60,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An answer with how it was decoded."""
+    """An answer with how it was decoded; of `decode_ms` its batch had no processor for `off_cpu_ms`."""
 
     answer: Answer
     model_version: str
@@ -69,6 +69,7 @@ class Decoded:
     full_widths: tuple[int, ...]
     queue_ms: float
     decode_ms: float
+    off_cpu_ms: float = 0.0
 
 
 Refusal = Literal["late", "queue_full"]

@@ -185,6 +185,24 @@ class BidTerms(BaseModel):
     price_max_cpm: float | None = Field(description="Bids above it are bid at it; null: no ceiling.")
 
 
+class ProcessorShares(BaseModel):
+    """What a replica's batches lost to others on its machine."""
+
+    window_seconds: float
+    off_cpu_share: float | None = Field(
+        description="Share of the decode time of the last seconds ready to run and without a processor; null without."
+    )
+    off_cpu_source: Literal["run_queue", "cpu_clock"] = Field(
+        description="run_queue: the kernel's own account; cpu_clock: wall clock less processor time, sleep included."
+    )
+    pressure_share: float | None = Field(
+        description="Share of the last second in which something ready to run had no processor (PSI); null: unknown."
+    )
+    steal_share: float | None = Field(
+        description="Share of busy time that the hypervisor gave to other machines; null: unknown."
+    )
+
+
 class ReplicaStatus(BaseModel):
     """One replica's state; behind several replicas each answer is of another one."""
 
@@ -208,6 +226,7 @@ class ReplicaStatus(BaseModel):
     ladder: list[list[int]] = Field(description="Beam widths of every rung, the widest first.")
     policy_settings: dict[str, Any] = Field(description="Every setting of the beam policy in force.")
     openrtb: BidTerms = Field(description="The bounds of bids in force.")
+    processor: ProcessorShares = Field(description="What this machine's other work costs the replica.")
 
 
 class FieldProblem(BaseModel):

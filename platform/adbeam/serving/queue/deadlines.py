@@ -92,6 +92,7 @@ class AwaitedDecoding:
         self._loop.call_soon_threadsafe(self._resolve, batch, outcomes, time.monotonic())
         if decoded and not isinstance(decoded, str):
             self._metrics.observe("adbeam_decode_seconds", decoded[0].decode_ms / 1000)
+            self._metrics.add("adbeam_decode_off_cpu_seconds", decoded[0].off_cpu_ms / 1000)
             self._metrics.observe("adbeam_batch_size", len(decoded))
             for entry in decoded:
                 self._metrics.observe("adbeam_queue_delay_seconds", entry.queue_ms / 1000)
