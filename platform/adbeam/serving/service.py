@@ -206,8 +206,7 @@ class RecommenderService:
             self.metrics.set(name, value)
         self.metrics.add("adbeam_rung_changes", signals.rung_changes - self._rung_changes)
         self._rung_changes = signals.rung_changes
-        age_seconds = time.monotonic() - self.model.loaded_s
-        self.metrics.set("adbeam_model_age_seconds", age_seconds, version=self.model.version)
+        self.metrics.set("adbeam_model_age_seconds", time.monotonic() - self.model.loaded_s, version=self.model.version)
         if self.model.live is not None:
             self.model.live.publish()
         if self._request_log is not None:
@@ -290,7 +289,8 @@ class RecommenderService:
         return replace(found, answer=replace(found.answer, ads=ads))
 
     def _request_type(self) -> type[AdRequest]:
-        return request_model(self.config.limits, self.config.deadline, self.model.facts.scenes)
+        config, facts = self.config, self.model.facts
+        return request_model(config.limits, config.deadline, facts.scenes, facts.full_widths)
 
     def _overloaded(self, reason: str) -> Problem:
         self.metrics.add("adbeam_shed", reason=reason)

@@ -58,7 +58,8 @@ class AwaitedDecoding:
         assert self._loop is not None
         arrived_ms = arrived_s * 1000.0
         granted_ms = deadline_ms - self._lag.ms(LAG_SHARE * deadline_ms)
-        queued = QueuedRequest(arrived_ms, arrived_ms + granted_ms, 1.0 if value is None else max(value, MIN_VALUE))
+        worth = 1.0 if value is None else max(value, MIN_VALUE)
+        queued = QueuedRequest(arrived_ms, arrived_ms + granted_ms, worth, query.width_max, query.width_min)
         waiting = Waiting(query, queued, self._loop.create_future())
         if not self.decoding.submit(waiting):
             return "queue_full"

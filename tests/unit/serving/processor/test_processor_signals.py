@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from tests.support.serving.gated_engine import GatedEngine, ask, running, until
 
-from adbeam.serving.http.schemas import ProcessorShares, ReplicaStatus
+from adbeam.serving.http.schemas import ReplicaStatus
 from adbeam.serving.monitoring.metrics import Metrics
 from adbeam.serving.processor.batch_clock import BatchClock
 from adbeam.serving.processor.machine import Machine
+from adbeam.serving.processor.processor_shares import ProcessorShares
 from adbeam.serving.processor.processor_signals import ProcessorSignals
 
 
