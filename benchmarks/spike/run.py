@@ -3,7 +3,8 @@
     python -m benchmarks.spike --work-dir runs/quickstart [--traces DIR] [--only step,...] [--add FILE] [--quick]
 
 Parts: `sim` (the step below in the simulator, 100 ms; more in benchmarks.spike_simulated.run), `step` (ten-fold for
-60 s from 30 % of the measured full-width capacity), `reaction` (20 steps), `steady` (changes of the rung at 50, 80,
+60 s from 30 % of the measured full-width capacity), `neighbour` (the same for 15 s, quiet and beside a busy process, in
+turn: neighbour.py), `reaction` (20 steps), `steady` (changes of the rung at 50, 80,
 95 % of capacity), `rollout` (10 new bundles under load), `worldcup_burst`, `worldcup_match`, `azure_conv`, `azure_code`
 (need --traces, a folder with `traffic_worldcup98/requests_per_minute.csv.gz` and
 `traffic_azure_llm/AzureLLMInferenceTrace_*.csv.gz`; one interval a second, the busiest at 3 x capacity), `faults`
@@ -44,11 +45,12 @@ from benchmarks.rig.report import command, commit, report, write
 from benchmarks.spike.autoscale import autoscaling
 from benchmarks.spike.endpoint import DEADLINE_MS, POLICIES, Spike, printed, serving
 from benchmarks.spike.faults import REPLICAS, faults
+from benchmarks.spike.neighbour import neighbour
 from benchmarks.spike.tax import platform_tax
 from benchmarks.spike_simulated.run import SEED, capacity_per_second, compare, read_policies, ten_fold_step
 
 TRACES = ("worldcup_burst", "worldcup_match", "azure_conv", "azure_code")
-PARTS = ("sim", "step", "reaction", "steady", "rollout", *TRACES, "faults", "tax", "autoscale")
+PARTS = ("sim", "step", "neighbour", "reaction", "steady", "rollout", *TRACES, "faults", "tax", "autoscale")
 BASE_SHARE, FACTOR = 0.3, 10.0
 SHOWN = (
     "in_deadline", "model_in_deadline", "degraded", "shed", "value", "model_value", "mean_width", "p50_ms", "p99_ms"
@@ -215,6 +217,10 @@ class Results:
         self.figures |= figures
         today = datetime.date.today().isoformat()
         self.parts[part] = {"date": today, "commit": commit(), "command": command("spike"), "capacity_rps": capacity}
+        self.keep()
+
+    def keep(self) -> None:
+        """Write what there is."""
         write("spike", self.figures, self.extra())
 
     def extra(self) -> dict[str, Any]:
@@ -238,6 +244,7 @@ def main() -> None:
     parser.add_argument("--window-seconds", type=float, default=300.0, help="length of a trace window")
     parser.add_argument("--add", type=Path, help="result of other parts on the same machine, kept beside these")
     parser.add_argument("--quick", action="store_true", help="short spans: for trying the benchmark, not for citing")
+    parser.add_argument("--runs", type=int, default=5, help="runs of `neighbour`; with --add those there are kept")
     given = parser.parse_args()
     parts = [part for part in PARTS if part in given.only.split(",")]
     if given.traces is None and set(parts) & set(TRACES):
@@ -248,6 +255,7 @@ def main() -> None:
         results.take("sim", simulated_step())
     live: dict[str, Callable[[Spike], dict[str, float]]] = {
         "step": lambda spike: step10(spike, 15.0 if short else 60.0, results.tables),
+        "neighbour": lambda spike: neighbour(spike, 1 if short else given.runs, results.tables, results.keep),
         "reaction": lambda spike: reaction(spike, 2 if short else 20),
         "steady": lambda spike: steady(spike, 20.0 if short else 120.0),
         "rollout": lambda spike: rollout(spike, given.work_dir, 2 if short else 10),
