@@ -20,6 +20,7 @@ from adbeam.bundle import load_bundle, resolve
 from adbeam.loadtest.capacity import measure_capacity, put_in_force
 from adbeam.loadtest.report import summarize
 from adbeam.loadtest.runner import LoadRun, LoadTarget, bodies, run_load
+from adbeam.serving.client import call
 from adbeam.serving.deploy.local import Endpoint, start
 from adbeam.workdir import WorkDir
 
@@ -44,6 +45,10 @@ class Spike:
     def target(self) -> LoadTarget:
         """Where the load goes."""
         return LoadTarget(url=f"{self.endpoint.url}/v1/ads", deadline_ms=DEADLINE_MS, timestamp=self.now_ms)
+
+    def floor_widths(self) -> Widths:
+        """The narrowest rung in force."""
+        return tuple(call(self.endpoint.url, "GET", "/v1/status")[1]["ladder"][-1])
 
     def use(self, policy: str) -> None:
         """Put a shipped policy in force and let the replica come to rest; NAME_early is NAME with the fallback in
@@ -70,13 +75,14 @@ class Spike:
 
 
 @contextmanager
-def serving(work_dir: Path, port: int, replicas: int = 1) -> Iterator[Spike]:
-    """So many replicas of the bundle of a `work_dir` behind HAProxy, with the result cache off."""
+def serving(work_dir: Path, port: int, replicas: int = 1, widths: Widths | None = None) -> Iterator[Spike]:
+    """So many replicas of the bundle of a `work_dir` behind HAProxy, with the result cache off; `widths` are the full
+    ones, by default the bundle's."""
     layout = WorkDir(work_dir)
     settings = {
         "bundle": str(layout.bundles), "store.path": str(layout.serving / "spike.sqlite"),
         "store.prepared": str(layout.prepared), "event_log.folder": None, "cache.enabled": False,
-        "watch_seconds": 0.5, "deadline.max_ms": 20_000,
+        "watch_seconds": 0.5, "deadline.max_ms": 20_000, "engine.widths": None if widths is None else list(widths),
     }  # fmt: skip
     quality = quality_by_widths(load_bundle(resolve(layout.bundles)).ladder_quality) or {}
     full = max(quality, key=sum, default=())

@@ -3,7 +3,9 @@
     python -m benchmarks.spike --work-dir runs/quickstart [--traces DIR] [--only step,...] [--add FILE] [--quick]
 
 Parts: `sim` (the step below in the simulator, 100 ms; more in benchmarks.spike_simulated.run), `step` (ten-fold for
-60 s from 30 % of the measured full-width capacity), `reaction` (20 steps), `steady` (changes of the rung at 50, 80,
+60 s from 30 % of the measured full-width capacity), `neighbour` (the same for 15 s, quiet and beside a busy process, in
+turn: neighbour.py), `floor_steps` (a minute at 0.8 and 1.2 x the floor's capacity: floor_steps.py),
+`reaction` (20 steps), `steady` (changes of the rung at 50, 80,
 95 % of capacity), `rollout` (10 new bundles under load), `worldcup_burst`, `worldcup_match`, `azure_conv`, `azure_code`
 (need --traces, a folder with `traffic_worldcup98/requests_per_minute.csv.gz` and
 `traffic_azure_llm/AzureLLMInferenceTrace_*.csv.gz`; one interval a second, the busiest at 3 x capacity), `faults`
@@ -18,9 +20,7 @@ to the model's on the test split; `model_value` counts answers of the model alon
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
-import json
 import math
 import shutil
 import tempfile
@@ -40,15 +40,30 @@ from adbeam.bundle import point_current, resolve
 from adbeam.loadtest import arrivals
 from adbeam.loadtest.report import draw, reaction_ms, recovery_seconds, rung_changes
 from adbeam.workdir import WorkDir
-from benchmarks.rig.report import command, commit, report, write
+from benchmarks.rig.report import report
 from benchmarks.spike.autoscale import autoscaling
 from benchmarks.spike.endpoint import DEADLINE_MS, POLICIES, Spike, printed, serving
 from benchmarks.spike.faults import REPLICAS, faults
+from benchmarks.spike.floor_steps import on_endpoints
+from benchmarks.spike.neighbour import neighbour
+from benchmarks.spike.results import Results
 from benchmarks.spike.tax import platform_tax
 from benchmarks.spike_simulated.run import SEED, capacity_per_second, compare, read_policies, ten_fold_step
 
 TRACES = ("worldcup_burst", "worldcup_match", "azure_conv", "azure_code")
-PARTS = ("sim", "step", "reaction", "steady", "rollout", *TRACES, "faults", "tax", "autoscale")
+PARTS = (
+    "sim",
+    "step",
+    "neighbour",
+    "reaction",
+    "steady",
+    "rollout",
+    *TRACES,
+    "floor_steps",
+    "faults",
+    "tax",
+    "autoscale",
+)
 BASE_SHARE, FACTOR = 0.3, 10.0
 SHOWN = (
     "in_deadline", "model_in_deadline", "degraded", "shed", "value", "model_value", "mean_width", "p50_ms", "p99_ms"
@@ -200,34 +215,6 @@ def _median(values: list[float]) -> float:
     return median(math.inf if math.isnan(value) else value for value in values) if values else math.nan
 
 
-class Results:
-    """What was measured so far, by part; written after every part, so that a run that is cut loses one at most."""
-
-    def __init__(self, earlier: Path | None) -> None:
-        """`earlier` is a result of other parts, kept beside these."""
-        kept = {} if earlier is None else json.loads(earlier.read_text(encoding="utf-8"))
-        self.figures: dict[str, float] = kept.get("figures", {})
-        self.tables: dict[str, Any] = kept.get("tables", {})
-        self.parts: dict[str, Any] = kept.get("parts", {})
-
-    def take(self, part: str, figures: dict[str, float], capacity: float | None = None) -> None:
-        """Add the figures of a part, measured at a full-width capacity."""
-        self.figures |= figures
-        today = datetime.date.today().isoformat()
-        self.parts[part] = {"date": today, "commit": commit(), "command": command("spike"), "capacity_rps": capacity}
-        write("spike", self.figures, self.extra())
-
-    def extra(self) -> dict[str, Any]:
-        """What goes beside the figures."""
-        return {
-            "deadline_ms": DEADLINE_MS,
-            "parts": self.parts,
-            "tables": self.tables,
-            "autoscale_decode": "emulated",
-            "sim": "simulated",
-        }
-
-
 def main() -> None:
     """Run the parts asked for and write spike.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -238,6 +225,12 @@ def main() -> None:
     parser.add_argument("--window-seconds", type=float, default=300.0, help="length of a trace window")
     parser.add_argument("--add", type=Path, help="result of other parts on the same machine, kept beside these")
     parser.add_argument("--quick", action="store_true", help="short spans: for trying the benchmark, not for citing")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="of `neighbour` and `floor_steps`; with --add those there are kept"
+    )
+    parser.add_argument(
+        "--policies", default="deadline,tabs_floor", help="of `floor_steps`; tabs_floor_early adds half"
+    )
     given = parser.parse_args()
     parts = [part for part in PARTS if part in given.only.split(",")]
     if given.traces is None and set(parts) & set(TRACES):
@@ -248,6 +241,7 @@ def main() -> None:
         results.take("sim", simulated_step())
     live: dict[str, Callable[[Spike], dict[str, float]]] = {
         "step": lambda spike: step10(spike, 15.0 if short else 60.0, results.tables),
+        "neighbour": lambda spike: neighbour(spike, 1 if short else given.runs, results.tables, results.keep),
         "reaction": lambda spike: reaction(spike, 2 if short else 20),
         "steady": lambda spike: steady(spike, 20.0 if short else 120.0),
         "rollout": lambda spike: rollout(spike, given.work_dir, 2 if short else 10),
@@ -261,6 +255,11 @@ def main() -> None:
             print(f"full-width capacity {spike.capacity:.1f} requests/s", flush=True)
             for part in (part for part in parts if part in live):
                 results.take(part, live[part](spike), spike.capacity)
+    if "floor_steps" in parts:
+        runs, seconds = (1, 10.0) if short else (given.runs, 60.0)
+        chosen = given.policies.split(",")
+        figures = on_endpoints(given.work_dir, given.port, runs, seconds, chosen, results.tables, results.keep)
+        results.take("floor_steps", figures)
     if "faults" in parts:
         with serving(given.work_dir, given.port, REPLICAS) as spike:
             figures = faults(spike, given.work_dir, BASE_SHARE, FACTOR, results.tables)

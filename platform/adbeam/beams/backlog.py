@@ -16,11 +16,14 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class QueuedRequest:
-    """A waiting request: when it came, by when it must be answered (same clock), and what an answer is worth."""
+    """A waiting request: when it came, by when it must be answered (same clock), what an answer is worth, and between
+    how many beams of the last level it wants to be searched."""
 
     arrived_ms: float
     deadline_ms: float
     value: float = 1.0
+    width_max: int | None = None
+    width_min: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

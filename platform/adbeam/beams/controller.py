@@ -8,7 +8,7 @@ code.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from adbeam.beams.cost import BatchCost, CorrectedCost
 from adbeam.beams.ladder import Ladder, Widths
 from adbeam.beams.policies import Load, build_policy
 from adbeam.beams.value_split import split_by_value
+from adbeam.beams.width_bounds import are_bounded, bounded_rungs, time_for_batch_ms
 
 PROBE_MS = 200.0
 """How long everything may be given up before one request is decoded all the same."""
@@ -109,15 +110,16 @@ class Controller:
         late = self._spare_a_probe(self._late(load), backlog, now_ms)
         kept = backlog.without(late) if late else backlog
         plan = self._batch(kept, load.paces[self._rung], [int(backlog.order_Q[place]) for place in sorted(late)])
+        plan = self._within_bounds(plan, [queue[position] for position in plan.batch], kept, load)
         self._busy_until_ms = now_ms + plan.predicted_ms
         return plan
 
-    def finished(self, plan: BatchPlan, measured_ms: float | None) -> None:
-        """Report that the batch of `plan` took `measured_ms` in the decoder; None, from which nothing is learnt, for
-        one that failed."""
+    def finished(self, plan: BatchPlan, measured_ms: float | None, off_cpu_ms: float = 0.0) -> None:
+        """Report that the batch of `plan` took `measured_ms` in the decoder, `off_cpu_ms` of them ready to run and
+        without a processor; None, from which nothing is learnt, for one that failed."""
         self._finished_ms = self._busy_until_ms = self._clock_ms()
         if plan.batch and measured_ms is not None:
-            self._cost.observe(plan.uncorrected_ms, plan.rung, measured_ms)
+            self._cost.observe(plan.uncorrected_ms, plan.rung, measured_ms, off_cpu_ms)
 
     def late(self, queue: Sequence[QueuedRequest]) -> tuple[int, ...]:
         """Positions that cannot make it any more even alone at the floor after the running batch: ask on a timer, so
@@ -203,7 +205,6 @@ class Controller:
         if self.config.value_split:
             rungs = split_by_value(backlog.value_Q[:size].tolist(), self.ladder, self._rung)
         rows = [self.ladder.rungs[rung].rows for rung in rungs]
-        corrected = sum(self._cost.request_ms(row, rung) for row, rung in zip(rows, rungs, strict=True))
         return BatchPlan(
             batch=tuple(int(position) for position in backlog.order_Q[:size]),
             rungs=rungs,
@@ -211,8 +212,32 @@ class Controller:
             late=tuple(late),
             rung=self._rung,
             uncorrected_ms=self._cost.base.batch_ms(rows),
-            predicted_ms=self._cost.fixed_ms() + corrected,
+            predicted_ms=self._predicted_ms(rungs),
         )
+
+    def _within_bounds(
+        self, plan: BatchPlan, requests: Sequence[QueuedRequest], backlog: Backlog, load: Load
+    ) -> BatchPlan:
+        """The plan with the widths that its requests ask for, as far as deadlines and load allow."""
+        if not are_bounded(requests):
+            return plan
+        size, pace = len(requests), load.cautious_paces[self._rung]
+        in_time_ms = time_for_batch_ms(backlog, size, pace) / self._cost.safety()
+        affordable_ms = 1000.0 * size * self.config.utilisation_bound / max(load.rate_per_second, 1e-9)
+        limit_ms = min(in_time_ms, affordable_ms)
+        rungs = bounded_rungs(plan.rungs, requests, self.ladder, self._predicted_ms, limit_ms)
+        return replace(
+            plan,
+            rungs=rungs,
+            schedules=tuple(self.ladder.rungs[rung].widths for rung in rungs),
+            uncorrected_ms=self._cost.base.batch_ms([self.ladder.rungs[rung].rows for rung in rungs]),
+            predicted_ms=self._predicted_ms(rungs),
+        )
+
+    def _predicted_ms(self, rungs: Sequence[int]) -> float:
+        """The corrected time of a batch with one of `rungs` a request."""
+        requests_ms = sum(self._cost.request_ms(self.ladder.rungs[rung].rows, rung) for rung in rungs)
+        return self._cost.fixed_ms() + requests_ms
 
     def _observe_pause(self, queue: Sequence[QueuedRequest], now_ms: float) -> None:
         """The time since the last batch counts as work lost only if a request was waiting when it ended."""

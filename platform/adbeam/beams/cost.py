@@ -2,11 +2,14 @@
 
 `cost_ms = a + sum over requests (c0 + c1 * rows)`; the coefficients come from timed decodes when a replica starts.
 Online a fast factor follows what hits every rung (HTTP work on the same cores) and serves the deadlines, a steady one
-serves utilisation, and a slow one for each rung follows what the straight line misses there.
+serves utilisation, and a slow one for each rung follows what the straight line misses there. Time in which the decoder
+had no processor is no cost of any rung: the steady factor is the cost of its own time, over the share of the time that
+it gets one.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -26,6 +29,10 @@ RUNG_LEAK = 0.005
 """Pull of a rung's own factor to 1: what hits every rung alike belongs into the common factor."""
 STEADY_GAIN = 0.06
 STALL_CLIP = 2.0
+OFF_CPU_MS = 2000.0
+"""Time of decoding over which the share without a processor is averaged: one hiccup is a few per cent of it."""
+LEAST_ON_CPU = 0.1
+"""A decoder is taken to get at least this share of a processor."""
 STALL_WINDOW = 3
 """Batches whose median is believed: one stalled batch moves nothing, two in a row do."""
 
@@ -89,7 +96,8 @@ class CorrectedCost:
     def __init__(self, base: BatchCost, rungs: int, gain: float = 0.3) -> None:
         self.base = base
         self.gain = gain
-        self.factor = self.steady_factor = 1.0
+        self.factor = self._own_factor = 1.0
+        self.off_cpu_share = 0.0
         self.deviation = 0.0
         self.pause_ms = 0.0
         self._rung_factor = [1.0] * rungs
@@ -101,6 +109,11 @@ class CorrectedCost:
         cost = copy(self)
         cost._rung_factor = [1.0] * rungs
         return cost
+
+    @property
+    def steady_factor(self) -> float:
+        """Measured over modelled time as of the last seconds: the own time's, over the share spent on a processor."""
+        return _clip(self._own_factor / max(1.0 - self.off_cpu_share, LEAST_ON_CPU), FACTOR_BOUNDS)
 
     def request_ms(self, rows: float, rung: int, steady: bool = False) -> float:
         """Corrected cost of one more request at `rung`: as of the last batches, or `steady`, as of the last seconds."""
@@ -115,16 +128,23 @@ class CorrectedCost:
         """Factor on a prediction that covers the usual scatter of batch times (two mean deviations)."""
         return 1.0 + min(2.0 * self.deviation, 1.0)
 
-    def observe(self, uncorrected_ms: float, rung: int, measured_ms: float) -> None:
-        """Learn from one batch: `uncorrected_ms` by the base model, `measured_ms` by the clock."""
-        ratio = min(max(measured_ms / max(uncorrected_ms, 1e-6), FACTOR_BOUNDS[0]), FACTOR_BOUNDS[1])
+    def observe(self, uncorrected_ms: float, rung: int, measured_ms: float, off_cpu_ms: float = 0.0) -> None:
+        """Learn from one batch: `uncorrected_ms` by the base model, `measured_ms` by the clock, `off_cpu_ms` of them
+        ready to run and without a processor. Deadlines are kept by the clock, so the fast factor learns all of it."""
+        ratio = _ratio(measured_ms, uncorrected_ms)
         self._recent.append(ratio / self._rung_factor[rung])
         believed = median(self._recent)
         self.deviation += self.gain * (min(abs(believed / self.factor - 1.0), 1.0) - self.deviation)
         self.factor = _clip(self.factor + self.gain * (believed - self.factor), FACTOR_BOUNDS)
-        own = min(ratio / self._rung_factor[rung], STALL_CLIP * self.steady_factor)
-        surprise = own / self.steady_factor - 1.0
-        self.steady_factor = _clip(self.steady_factor * (1.0 + STEADY_GAIN * surprise), FACTOR_BOUNDS)
+        self._observe_own(_ratio(measured_ms - off_cpu_ms, uncorrected_ms), rung)
+        if measured_ms > 0:
+            weight = 1.0 - math.exp(-measured_ms / OFF_CPU_MS)
+            self.off_cpu_share += weight * (min(off_cpu_ms / measured_ms, 1.0) - self.off_cpu_share)
+
+    def _observe_own(self, ratio: float, rung: int) -> None:
+        own = min(ratio / self._rung_factor[rung], STALL_CLIP * self._own_factor)
+        surprise = own / self._own_factor - 1.0
+        self._own_factor = _clip(self._own_factor * (1.0 + STEADY_GAIN * surprise), FACTOR_BOUNDS)
         drift = RUNG_GAIN * surprise + RUNG_LEAK * (1.0 / self._rung_factor[rung] - 1.0)
         self._rung_factor[rung] = _clip(self._rung_factor[rung] * (1.0 + drift), RUNG_FACTOR_BOUNDS)
 
@@ -132,6 +152,10 @@ class CorrectedCost:
         """Learn the time lost between two batches while requests waited."""
         self._recent_pauses.append(max(pause_ms, 0.0))
         self.pause_ms += self.gain * (median(self._recent_pauses) - self.pause_ms)
+
+
+def _ratio(measured_ms: float, uncorrected_ms: float) -> float:
+    return _clip(measured_ms / max(uncorrected_ms, 1e-6), FACTOR_BOUNDS)
 
 
 def _clip(value: float, bounds: tuple[float, float]) -> float:

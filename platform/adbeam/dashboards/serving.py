@@ -35,6 +35,8 @@ def faults(metric: str, by: str = "") -> str:
     return f"{rate(metric, by)} or vector(0)"
 
 
+_DECODING = f"sum (rate(ray_adbeam_decode_seconds_sum{_A}[$__rate_interval]))"
+
 _LOAD = Row(
     "Load and answers",
     (
@@ -118,6 +120,17 @@ _BEAMS = Row(
             "Duration of a batch.",
             tuple(Query(quantile(share, "decode_seconds"), f"p{share * 100:g}") for share in (0.5, 0.95)),
             unit="s",
+        ),
+        Panel(
+            "Time off the processor",
+            "Off the processor: share of the decode time ready to run and without a processor, which the cost of beams "
+            "does not learn. Pressure: time in which anything on the machine waited so. Steal: the hypervisor's.",
+            (
+                Query(f"({faults('decode_off_cpu_seconds')}) / {_DECODING}", "off the processor"),
+                Query(gauge("max", "cpu_pressure_share"), "pressure, worst"),
+                Query(gauge("max", "cpu_steal_share"), "steal, worst"),
+            ),
+            unit="percentunit",
         ),
     ),
 )

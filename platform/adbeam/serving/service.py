@@ -159,7 +159,7 @@ class RecommenderService:
     def status(self) -> bytes:
         """The JSON of a ReplicaStatus."""
         signals = self.decoding.signals()
-        body = {
+        return to_json({
             "model_version": self.model.version,
             "model_age_seconds": round(time.monotonic() - self.model.loaded_s, 1),
             "scenes": self.model.facts.scenes,
@@ -179,9 +179,9 @@ class RecommenderService:
             "policy_settings": self.policy.model_dump(mode="json"),
             "openrtb": self.config.openrtb.model_dump(exclude={"seat", "network_ms"}),
             "money": {"unit": self.model.facts.money, "bidding": self.model.facts.may_bid},
+            "processor": self.decoding.processor.summary(),
             **self.fleet(),
-        }
-        return to_json(body)
+        })  # fmt: skip
 
     def count_response(self, route: str, status: int) -> None:
         """Tell the metrics."""
@@ -204,11 +204,11 @@ class RecommenderService:
             self.metrics.set(name, value)
         self.metrics.add("adbeam_rung_changes", signals.rung_changes - self._rung_changes)
         self._rung_changes = signals.rung_changes
-        age_seconds = time.monotonic() - self.model.loaded_s
-        self.metrics.set("adbeam_model_age_seconds", age_seconds, version=self.model.version)
+        self.metrics.set("adbeam_model_age_seconds", time.monotonic() - self.model.loaded_s, version=self.model.version)
         if self.model.live is not None:
             self.model.live.publish()
         self._feedback.publish()
+        self.decoding.processor.publish(self.metrics)
         return {
             "demand_full_width": float(signals.demand_full_width),
             "arrivals_per_second": float(signals.arrival_rate_per_second),
@@ -285,7 +285,8 @@ class RecommenderService:
         return replace(found, answer=replace(found.answer, ads=ads))
 
     def _request_type(self) -> type[AdRequest]:
-        return request_model(self.config.limits, self.config.deadline, self.model.facts.scenes)
+        config, facts = self.config, self.model.facts
+        return request_model(config.limits, config.deadline, facts.scenes, facts.full_widths)
 
     def _overloaded(self, reason: str) -> Problem:
         self.metrics.add("adbeam_shed", reason=reason)

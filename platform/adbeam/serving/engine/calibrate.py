@@ -1,6 +1,6 @@
 """Calibration of cost: timed batches on this machine when a model is loaded; and whether it answers at all.
 
-The whole path is timed, history and features included, not the decode alone.
+The whole path is timed, history and features included, not the decode alone; time in which it had no processor is not.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from adbeam.errors import UserError
 from adbeam.records import HOUR_MS
 from adbeam.serving.engine.engine import ModelEngine
 from adbeam.serving.engine.request import HistoryEvent, Query
+from adbeam.serving.processor.batch_clock import BatchClock
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +62,17 @@ def calibrate(engine: ModelEngine, ladder: Ladder, max_batch: int, seconds: floa
     queries = probe_queries(engine, max_batch)
     sizes = {1, max(1, max_batch // 4), max_batch}
     schedules = {ladder.rungs[rung].widths for rung in (ladder.full, (ladder.full + ladder.floor) // 2, ladder.floor)}
+    batch = BatchClock()
 
     def decode(size: int, widths: Widths) -> None:
+        batch.start(engine)
         engine.answer(queries[:size], [widths] * size)
 
-    found = fit(*timed(decode, sizes, schedules, seconds))
+    def lost_seconds() -> float:
+        return batch.off_cpu_ms() / 1000.0 if batch.source == "run_queue" else 0.0
+
+    found = fit(*timed(decode, sizes, schedules, seconds, lost_seconds=lost_seconds))
+    batch.close()
     return replace(found, c0_ms=max(found.c0_ms, LEAST_MS), c1_ms_per_row=max(found.c1_ms_per_row, LEAST_MS / 100))
 
 
@@ -75,11 +82,12 @@ def timed(
     schedules: Collection[Widths],
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
+    lost_seconds: Callable[[], float] = lambda: 0.0,
 ) -> tuple[list[tuple[int, int]], list[float]]:
     """What `fit` takes: (requests, rows a request) and milliseconds of batches that `decode` was timed with.
 
     Cheap cells come first and all are measured in turn, so that a drift of the machine falls on all alike. The smallest
-    cell is always measured.
+    cell is always measured. `lost_seconds` of the last batch are no part of its time.
     """
     cells = sorted(((size, widths) for size in sizes for widths in schedules), key=lambda c: c[0] * beam_rows(c[1]))
     taken: dict[tuple[int, Widths], list[float]] = {}
@@ -91,7 +99,7 @@ def timed(
                 break
             started = clock()
             decode(size, widths)
-            taken.setdefault((size, widths), []).append(clock() - started)
+            taken.setdefault((size, widths), []).append(max(clock() - started - lost_seconds(), LEAST_MS / 1000))
     shapes = [(size, beam_rows(widths)) for size, widths in taken]
     return shapes, [1000 * median(times) for times in taken.values()]
 

@@ -38,10 +38,13 @@ class Query:
     count: int
     now_ms: int
     blocked: Blocked
+    width_max: int | None = None
+    width_min: int | None = None
+    """Most and fewest beams of the last level that the caller wants."""
 
     def cache_key(self, model_version: str) -> Hashable:
         """Requests with this key may get the same answer for a while."""
-        return (self.user_id, self.scene, self.count, self.blocked, model_version)
+        return (self.user_id, self.scene, self.count, self.blocked, self.width_max, self.width_min, model_version)
 
     @property
     def cacheable(self) -> bool:
@@ -60,7 +63,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An answer with how it was decoded."""
+    """An answer with how it was decoded; of `decode_ms` its batch had no processor for `off_cpu_ms`."""
 
     answer: Answer
     model_version: str
@@ -69,6 +72,7 @@ class Decoded:
     full_widths: tuple[int, ...]
     queue_ms: float
     decode_ms: float
+    off_cpu_ms: float = 0.0
 
 
 Refusal = Literal["late", "queue_full"]

@@ -9,13 +9,17 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, create_model, field_validator
+from pydantic_core import PydanticCustomError
 
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.updates import AdChange
 from adbeam.records import MOST_MONEY, Event
 from adbeam.serving.config import AdminConfig, DeadlineConfig, LimitsConfig
 from adbeam.serving.engine.request import HistoryEvent, Identifier, Query
+from adbeam.serving.processor.processor_shares import ProcessorShares
+
+_WIDTH = "beams of the last level to search with"
 
 
 class Filters(BaseModel):
@@ -49,6 +53,19 @@ class AdRequest(BaseModel):
         allow_inf_nan=False,
         description="Expected worth of the slot: kept wide longest, shed last.",
     )
+    beam_width_max: int | None = Field(None, ge=1, description=f"Most {_WIDTH}; at least the narrowest rung's are.")
+    beam_width_min: int | None = Field(
+        None, ge=1, description=f"Fewest {_WIDTH}, as long as deadlines and load allow: else the beam policy decides."
+    )
+
+    @field_validator("beam_width_min")
+    @classmethod
+    def _width_bounds_agree(cls, least: int | None, others: ValidationInfo) -> int | None:
+        most = others.data.get("beam_width_max")
+        if least is not None and most is not None and least > most:
+            remedy = "lower it, or leave one of them out"
+            raise PydanticCustomError("beam_width", f"Input should be at most beam_width_max, {most}: {remedy}")
+        return least
 
     def query(self, scene: str, now_ms: int) -> Query:
         """What the engine is asked; `scene` and `now_ms` stand in where the request names none."""
@@ -65,6 +82,8 @@ class AdRequest(BaseModel):
                 frozenset(filters.blocked_categories),
                 filters.exclude_seen,
             ),
+            width_max=self.beam_width_max,
+            width_min=self.beam_width_min,
         )
 
 
@@ -208,6 +227,7 @@ class ReplicaStatus(BaseModel):
     ladder: list[list[int]] = Field(description="Beam widths of every rung, the widest first.")
     policy_settings: dict[str, Any] = Field(description="Every setting of the beam policy in force.")
     openrtb: BidTerms = Field(description="The bounds of bids in force.")
+    processor: ProcessorShares = Field(description="What this machine's other work costs the replica.")
 
 
 class FieldProblem(BaseModel):
@@ -232,13 +252,21 @@ def _same(value: Any) -> Any:
     return value
 
 
-def request_model(limits: LimitsConfig, deadline: DeadlineConfig, scenes: tuple[str, ...]) -> type[AdRequest]:
-    """AdRequest with this replica's bounds, and with its scenes as the only values of `scene`."""
+def request_model(
+    limits: LimitsConfig, deadline: DeadlineConfig, scenes: tuple[str, ...], full_widths: tuple[int, ...] = ()
+) -> type[AdRequest]:
+    """AdRequest with this replica's bounds, its scenes as the only values of `scene`, and the last of `full_widths` as
+    the most beams that a request may name."""
     bounded: dict[str, Any] = {
         name: (Filters.model_fields[name].annotation, Field([], max_length=limits.filter_max))
         for name in ("blocked_item_ids", "blocked_advertisers", "blocked_categories")
     }
     filters = create_model("Filters", __base__=Filters, **bounded)
+    widest = full_widths[-1] if full_widths else None
+    widths: dict[str, Any] = {
+        name: (int | None, Field(None, ge=1, le=widest, description=AdRequest.model_fields[name].description))
+        for name in ("beam_width_max", "beam_width_min")
+    }
     return create_model(
         "AdRequest",
         __base__=AdRequest,
@@ -247,6 +275,7 @@ def request_model(limits: LimitsConfig, deadline: DeadlineConfig, scenes: tuple[
         scene=(Literal[scenes] | None, Field(None, description="Where the ads appear.")),  # type: ignore[arg-type]
         deadline_ms=(float | None, Field(None, ge=deadline.min_ms, le=deadline.max_ms, allow_inf_nan=False)),
         filters=(filters, Field(default_factory=partial(_same, filters()))),  # as a default it is copied each time
+        **widths,
     )
 
 

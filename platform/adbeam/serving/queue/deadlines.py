@@ -58,7 +58,8 @@ class AwaitedDecoding:
         assert self._loop is not None
         arrived_ms = arrived_s * 1000.0
         granted_ms = deadline_ms - self._lag.ms(LAG_SHARE * deadline_ms)
-        queued = QueuedRequest(arrived_ms, arrived_ms + granted_ms, 1.0 if value is None else max(value, MIN_VALUE))
+        worth = 1.0 if value is None else max(value, MIN_VALUE)
+        queued = QueuedRequest(arrived_ms, arrived_ms + granted_ms, worth, query.width_max, query.width_min)
         waiting = Waiting(query, queued, self._loop.create_future())
         if not self.decoding.submit(waiting):
             return "queue_full"
@@ -92,6 +93,7 @@ class AwaitedDecoding:
         self._loop.call_soon_threadsafe(self._resolve, batch, outcomes, time.monotonic())
         if decoded and not isinstance(decoded, str):
             self._metrics.observe("adbeam_decode_seconds", decoded[0].decode_ms / 1000)
+            self._metrics.add("adbeam_decode_off_cpu_seconds", decoded[0].off_cpu_ms / 1000)
             self._metrics.observe("adbeam_batch_size", len(decoded))
             for entry in decoded:
                 self._metrics.observe("adbeam_queue_delay_seconds", entry.queue_ms / 1000)

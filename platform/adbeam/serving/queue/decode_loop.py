@@ -17,6 +17,7 @@ from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Ladder, Widths
 from adbeam.serving.engine.loaded_model import Engine
 from adbeam.serving.engine.request import Answer, Decoded, Refusal, Waiting
+from adbeam.serving.processor.processor_signals import ProcessorSignals
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class DecodeLoop:
     ) -> None:
         self._engine, self._deliver, self._stuck_ms = engine, deliver, stuck_seconds * 1000
         self._controller = Controller(ladder, cost, policy, clock_ms)
+        self.processor = ProcessorSignals()
         self._queue: dict[Waiting, None] = {}
         self._changed = threading.Condition()
         self._busy_since_ms: float | None = None
@@ -62,6 +64,8 @@ class DecodeLoop:
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(timeout=min(self._stuck_ms / 1000, CLOSE_SECONDS))
+        if not self._thread.is_alive():
+            self.processor.close()
         self._engine.close()
 
     def submit(self, waiting: Waiting) -> bool:
@@ -183,6 +187,7 @@ class DecodeLoop:
 
     def _decode(self, engine: Engine, batch: list[Waiting], plan: BatchPlan, full_widths: Widths) -> None:
         started_ms = self._busy_since_ms = clock_ms()
+        self.processor.start(engine)
         answers: Sequence[Answer | None]
         try:
             answers = engine.answer([entry.query for entry in batch], plan.schedules)
@@ -195,14 +200,15 @@ class DecodeLoop:
             self._busy_since_ms = None
         self._failures = 0 if any(answer is not None for answer in answers) else self._failures + 1
         decode_ms = clock_ms() - started_ms
+        off_cpu_ms = self.processor.finish(decode_ms)
         with self._changed:
-            self._controller.finished(plan, None if failed else decode_ms)
+            self._controller.finished(plan, None if failed else decode_ms, off_cpu_ms)
         given_up = [entry for entry, answer in zip(batch, answers, strict=True) if answer is None]
         if given_up:
             self._deliver(given_up, "late")
         found = [
             (entry, Decoded(answer, engine.version, rung, widths, full_widths, started_ms - entry.queued.arrived_ms,
-                            decode_ms))
+                            decode_ms, off_cpu_ms))
             for entry, answer, rung, widths in zip(batch, answers, plan.rungs, plan.schedules, strict=True)
             if answer is not None
         ]  # fmt: skip

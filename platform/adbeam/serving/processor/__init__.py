@@ -1,0 +1,1 @@
+"""What a replica learns of the processor under it: time off it, pressure, steal."""
