@@ -21,7 +21,7 @@ _FAR_MS = 253_402_300_799_999
 
 
 def to_text(values: pa.Array, column: str) -> Marked:
-    """Text as it is, whole numbers as digits; a float too large to tell neighbouring ids apart is marked."""
+    """Text as it is, whole numbers of any type as digits; a float too large to tell neighbours apart is marked."""
     values = _plain(values)
     kind = values.type
     if pt.is_null(kind):
@@ -30,6 +30,10 @@ def to_text(values: pa.Array, column: str) -> Marked:
         rounded = rounded_ids(values)
         whole, bad = cast_or_mark(_blank(values, rounded), pa.int64())
         return whole.cast(pa.string()), bad | rounded
+    if pt.is_decimal(kind):
+        digits = pa.decimal256(76, 0) if pt.is_decimal256(kind) else pa.decimal128(38, 0)
+        whole, bad = cast_or_mark(values, digits)
+        return whole.cast(pa.string()), bad
     if _is_text(kind) or pt.is_integer(kind):
         return cast_or_mark(values, pa.string())
     raise UserError("holds no text", field=column, value=str(kind), remedy="map another column, or convert it")

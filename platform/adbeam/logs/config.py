@@ -82,6 +82,9 @@ class FilesConfig(Section):
 
     events: Table
     catalogue: Table
+    nobody_words: tuple[str, ...] | None = Field(
+        default=None, description="User ids that mean nobody, in any case; default: the list of docs/ids.md."
+    )
 
 
 class SequencesConfig(Section):

@@ -22,7 +22,8 @@ from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.logs.account import Account, print_account
 from adbeam.logs.catalogue import QUARANTINE_FILE as CATALOGUE_QUARANTINE
-from adbeam.logs.config import LogsConfig
+from adbeam.logs.config import FilesConfig, LogsConfig
+from adbeam.logs.ids.columns import nobody_set
 from adbeam.logs.prepared import ACCOUNT, PreparedLog
 from adbeam.logs.reading import Chunk
 from adbeam.logs.shards import Quarantine, Spill, assemble_shard, weigh
@@ -76,9 +77,17 @@ def run(config: PrepareSettings, *, in_process: bool = False) -> PreparedLog:
 def describe(logs: LogsConfig, inputs: list[Path]) -> dict[str, Any]:
     """What decides whether a prepared folder is current."""
     settings = logs.model_dump(mode="json", exclude={"currency"})  # no prepared row depends on its name
+    _forget_defaults(settings)
     print_of_inputs = artifacts.fingerprint(FORMAT, settings, *inputs)
     split = logs.effective_split.model_dump(mode="json")
     return {"step": "prepare", "source": logs.source, "split": split, "fingerprint": print_of_inputs}
+
+
+def _forget_defaults(settings: dict[str, Any]) -> None:
+    """Take out what was no setting once: a log that leaves it at its default keeps the fingerprint it had."""
+    for name in ("nobody_words",):
+        if settings["files"] and settings["files"][name] == FilesConfig.model_fields[name].default:
+            del settings["files"][name]
 
 
 def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) -> Account:
@@ -143,7 +152,7 @@ def load_rules(source: Source, staging: Path, latest_ms: int) -> EventRules:
     """The rules for a source whose catalogue has been staged."""
     items = pq.read_table(staging / CATALOGUE_FILE, columns=["item_id", "kind"])
     ids, kinds = (items[name].combine_chunks() for name in ("item_id", "kind"))
-    return EventRules(source.timestamp_unit, latest_ms, ids, kinds, source.features)
+    return EventRules(source.timestamp_unit, latest_ms, ids, kinds, source.features, nobody_set(source.nobody_words))
 
 
 def refuse_bad_log(account: Account, logs: LogsConfig, staging: Path) -> None:

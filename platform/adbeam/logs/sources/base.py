@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,8 @@ class Source(Protocol):
     features: pa.Schema
     """Feature columns that ride along behind the Event contract."""
     timestamp_unit: str
+    nobody_words: Collection[str]
+    """User ids that mean nobody, beside blank ones."""
 
     def check(self) -> list[Path]:
         """The files read, after cheap checks of each; raises UserError. Runs on the driver."""

@@ -32,6 +32,7 @@ class SequenceFileSource:
 
     features = pa.schema([])
     timestamp_unit = "ms"
+    nobody_words = ()  # a line is a user, whatever the name
 
     def __init__(self, config: LogsConfig) -> None:
         assert config.sequences is not None
