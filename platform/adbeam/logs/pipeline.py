@@ -152,7 +152,8 @@ def load_rules(source: Source, staging: Path, latest_ms: int) -> EventRules:
     """The rules for a source whose catalogue has been staged."""
     items = pq.read_table(staging / CATALOGUE_FILE, columns=["item_id", "kind"])
     ids, kinds = (items[name].combine_chunks() for name in ("item_id", "kind"))
-    return EventRules(source.timestamp_unit, latest_ms, ids, kinds, source.features, nobody_set(source.nobody_words))
+    nobody = nobody_set(source.nobody_words)
+    return EventRules(source.timestamp_unit, latest_ms, ids, kinds, source.features, nobody, source.timezone)
 
 
 def refuse_bad_log(account: Account, logs: LogsConfig, staging: Path) -> None:

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adbeam.identity.people import USER_ID_READ
-from adbeam.logs.casts import to_boolean, to_milliseconds, to_number, to_text, to_whole
+from adbeam.logs.casts import to_boolean, to_number, to_text, to_whole
 from adbeam.logs.ids.columns import ID_COLUMNS, id_texts, known_users, nobody_set
+from adbeam.logs.times.moments import to_milliseconds
 from adbeam.records import ACTIONS, EVENT_SCHEMA, ITEM_KINDS, MOST_MONEY
 
 ID_LENGTH = 128
@@ -39,6 +40,8 @@ class EventRules:
     features: pa.Schema
     nobody: pa.Array = field(default_factory=nobody_set)
     """User ids that mean nobody, in lower case."""
+    timezone: str | None = None
+    """Of times that name none; None is UTC."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -180,7 +183,7 @@ def _text_columns(raw: pa.Table, nobody: pa.Array, reasons: Reasons) -> dict[str
 
 
 def _timestamps(raw: pa.Table, rules: EventRules, reasons: Reasons) -> pa.Array:
-    moments, bad = to_milliseconds(_column(raw, "timestamp"), "timestamp", rules.timestamp_unit)
+    moments, bad = to_milliseconds(_column(raw, "timestamp"), "timestamp", rules.timestamp_unit, rules.timezone)
     reasons.mark(bad, "timestamp is not a time")
     reasons.mark(moments.is_null(), "timestamp is empty")
     reasons.mark(pc.less(moments, 0), "timestamp is before 1970")

@@ -37,7 +37,7 @@ def _read(values: pa.Array) -> tuple[list[str | None], list[str | None]]:
              pa.decimal256(60, 2), pa.dictionary(pa.int32(), pa.int64())]
 )  # fmt: skip
 def test_a_number_is_the_same_id_in_every_type(kind: pa.DataType) -> None:
-    values = [Decimal(17), None, Decimal(-3), Decimal(0)] if pa.types.is_decimal(kind) else [17, None, -3, 0]
+    values: list[Any] = [Decimal(17), None, Decimal(-3), Decimal(0)] if pa.types.is_decimal(kind) else [17, None, -3, 0]
     if kind == pa.uint64():
         values[2] = 2**64 - 1
     if kind == pa.float16():

@@ -21,6 +21,8 @@ class Source(Protocol):
     features: pa.Schema
     """Feature columns that ride along behind the Event contract."""
     timestamp_unit: str
+    timezone: str | None
+    """Of times that name none; None is UTC."""
     nobody_words: Collection[str]
     """User ids that mean nobody, beside blank ones."""
 

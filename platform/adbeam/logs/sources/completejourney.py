@@ -87,6 +87,7 @@ class CompleteJourneySource:
     """Reads the package's Parquet files, weeks 1 to `last_week`."""
 
     timestamp_unit = "ms"
+    timezone = None
     nobody_words = ()  # households are numbered from 1
     features = pa.schema(
         [("placement", pa.string()), ("store_id", pa.int64()), ("week", pa.int64()), ("exposure_weight", pa.float64())]

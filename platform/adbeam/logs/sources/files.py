@@ -32,6 +32,7 @@ class FilesSource:
         self._config, self._batch_rows = config.files, config.batch_rows
         self.features = feature_schema(config.files.events)
         self.timestamp_unit: str = config.files.events.timestamp_unit
+        self.timezone = config.files.events.timezone
         words = config.files.nobody_words
         self.nobody_words: Collection[str] = NOBODY_WORDS if words is None else words
 

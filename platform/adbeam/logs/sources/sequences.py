@@ -32,6 +32,7 @@ class SequenceFileSource:
 
     features = pa.schema([])
     timestamp_unit = "ms"
+    timezone = None
     nobody_words = ()  # a line is a user, whatever the name
 
     def __init__(self, config: LogsConfig) -> None:
