@@ -25,6 +25,7 @@ ID_LENGTH = 128
 SCENE_LENGTH = 64
 LAST_POSITION = 10_000
 QUARANTINE_SCHEMA = pa.schema([pa.field("reason", pa.string()), pa.field("row", pa.string())])
+NOT_IN_CATALOGUE = "item not in catalogue"
 EVENT_ID_TAKEN = "event_id names another event of the user"
 FEATURE_TYPES = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 
@@ -202,7 +203,7 @@ def _numbers(raw: pa.Table, reasons: Reasons) -> dict[str, pa.Array]:
 
 def _check_catalogue(columns: dict[str, pa.Array], rules: EventRules, reasons: Reasons) -> None:
     place = pc.index_in(columns["item_id"], value_set=rules.catalogue_ids)
-    reasons.mark(place.is_null(), "item not in catalogue")
+    reasons.mark(place.is_null(), NOT_IN_CATALOGUE)
     columns["item_kind"] = pc.coalesce(columns["item_kind"], rules.catalogue_kinds.take(place))
 
 
