@@ -81,7 +81,11 @@ class TableConfig(Section):
     values: dict[str, Translation] = Field(
         default={}, description="{our name: {value in the file: our value}}; a value that is not named stays as it is."
     )
-    features: dict[str, FeatureType] = Field(default={}, description="{column: type} to carry along.")
+    features: dict[str, FeatureType] = Field(
+        default={},
+        description="{column: type}. Of events: checked and kept in prepared/events; no model, reward or filter reads "
+        "them. Of a catalogue: the embedder reads those that tokens.embedder.text_fields names.",
+    )
     timestamp_unit: Literal["s", "ms", "us", "ns", "iso"] = Field(
         default="ms", description="Of the events' timestamp; iso: written moments, as 2025-03-01T08:15:00."
     )
