@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 ORDER = (
-    "errors", "imports", "settings", "records", "recorder", "workdir", "artifacts", "signals", "pseudonyms",
+    "errors", "imports", "settings", "identity", "records", "recorder", "workdir", "artifacts", "signals", "pseudonyms",
     "sqlite_wal", "ray_data", "logs", "features", "tokens", "model", "bundle_settings", "pricing", "bundle",
     "objectives",
     "decoding", "beams", "catalogue", "inference", "training", "evaluation", "rewards", "export", "serving",

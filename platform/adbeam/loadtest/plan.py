@@ -19,6 +19,7 @@ from adbeam.loadtest import arrivals
 from adbeam.loadtest.connections import listens
 from adbeam.loadtest.report import ANSWERED, SHED, summarize, what_was_measured, write_report
 from adbeam.loadtest.runner import TIMED_OUT, LoadRun, LoadTarget, bodies, run_load
+from adbeam.logs.ids.columns import id_texts
 from adbeam.settings import Section, read_yaml, set_key
 
 LISTENS_SECONDS = 5.0
@@ -123,7 +124,8 @@ def read_users(path: str | Path, most: int) -> list[str]:
         table = pa_dataset.dataset(str(path), format="parquet").to_table(columns=["user_id"])
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise UserError(f"cannot read users from {path}: {error}", field="users") from None
-    users: list[str] = table["user_id"].unique().slice(0, most).cast(pa.string()).to_pylist()
+    named, _ = id_texts(table["user_id"].unique(), "user_id")
+    users: list[str] = named.drop_null().slice(0, most).to_pylist()
     return users
 
 

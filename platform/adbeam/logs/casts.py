@@ -15,31 +15,31 @@ from adbeam.errors import UserError
 
 Marked = tuple[pa.Array, np.ndarray]
 
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
-_FAR_MS = 253_402_300_799_999
-"""The last millisecond of the year 9999: greater times are not representable as dates."""
-
 
 def to_text(values: pa.Array, column: str) -> Marked:
-    """Text as it is, whole numbers as digits; a float too large to tell neighbouring ids apart is marked."""
-    values = _plain(values)
+    """Text as it is, whole numbers of any type as digits; a float too large to tell neighbours apart is marked."""
+    values = plain(values)
     kind = values.type
     if pt.is_null(kind):
-        return pa.nulls(len(values), pa.string()), _none(values)
+        return pa.nulls(len(values), pa.string()), none_marked(values)
     if pt.is_floating(kind):
         rounded = rounded_ids(values)
         whole, bad = cast_or_mark(_blank(values, rounded), pa.int64())
         return whole.cast(pa.string()), bad | rounded
-    if _is_text(kind) or pt.is_integer(kind):
+    if pt.is_decimal(kind):
+        digits = pa.decimal256(76, 0) if pt.is_decimal256(kind) else pa.decimal128(38, 0)
+        whole, bad = cast_or_mark(values, digits)
+        return whole.cast(pa.string()), bad
+    if is_text(kind) or pt.is_integer(kind):
         return cast_or_mark(values, pa.string())
     raise UserError("holds no text", field=column, value=str(kind), remedy="map another column, or convert it")
 
 
 def rounded_ids(values: pa.Array) -> np.ndarray:
     """Where a column of floats holds whole numbers so large that several ids may have become one number."""
-    values = _plain(values)
+    values = plain(values)
     if not pt.is_floating(values.type):
-        return _none(values)
+        return none_marked(values)
     numbers = pc.fill_null(values.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False)
     beyond: np.ndarray = np.isfinite(numbers) & (np.abs(numbers) >= exact_below(values.type))
     return beyond
@@ -52,9 +52,9 @@ def exact_below(kind: pa.DataType) -> int:
 
 def to_number(values: pa.Array, column: str) -> Marked:
     """Finite float64."""
-    values = _plain(values)
-    bad = _none(values)
-    if _is_text(values.type):
+    values = plain(values)
+    bad = none_marked(values)
+    if is_text(values.type):
         text, bad = cast_or_mark(values, pa.string())
         values, not_numeric = cast_or_mark(pc.utf8_trim_whitespace(text), pa.float64())
         bad = bad | not_numeric
@@ -76,8 +76,8 @@ def to_whole(values: pa.Array, column: str, target: pa.DataType) -> Marked:
 
 def to_boolean(values: pa.Array, column: str) -> Marked:
     """Booleans, also from 0 and 1 or the words true and false."""
-    values = _plain(values)
-    if _is_text(values.type):
+    values = plain(values)
+    if is_text(values.type):
         text, bad = cast_or_mark(values, pa.string())
         truth, not_truth = cast_or_mark(text, pa.bool_())
         return truth, bad | not_truth
@@ -86,38 +86,10 @@ def to_boolean(values: pa.Array, column: str) -> Marked:
     raise UserError("holds no booleans", field=column, value=str(values.type), remedy="map another column")
 
 
-def to_milliseconds(values: pa.Array, column: str, unit: str) -> Marked:
-    """int64 milliseconds since 1970, UTC. Numbers count `unit`; text is ISO 8601 when the unit is iso.
-
-    Times without a zone are taken as UTC; parts of a millisecond are dropped.
-    """
-    values = _plain(values)
-    kind = values.type
-    if pt.is_timestamp(kind) or pt.is_date(kind):
-        return values.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()), _none(values)
-    if _is_text(kind) and unit == "iso":
-        text, bad = cast_or_mark(values, pa.string())
-        moments, not_time = _iso_to_milliseconds(text)
-        return moments, bad | not_time
-    if unit == "iso" and not pt.is_null(kind):
-        raise UserError(
-            "timestamp_unit is iso but the column holds no text",
-            field=column,
-            value=str(kind),
-            remedy="set timestamp_unit to s, ms or us",
-        )
-    numbers, bad = to_number(values, column)
-    scaled = pc.fill_null(numbers, 0.0).to_numpy(zero_copy_only=False) * (1000 / _PER_SECOND.get(unit, 1000))
-    beyond = np.abs(scaled) > _FAR_MS
-    exact = _exact_milliseconds(values, unit)
-    moments = exact if exact is not None else pa.array(np.floor(np.where(beyond, 0, scaled)).astype(np.int64))
-    return pc.if_else(pc.and_(pa.array(~beyond), numbers.is_valid()), moments, None), bad | beyond
-
-
 def cast_or_mark(values: pa.Array, target: pa.DataType) -> Marked:
     """Cast; where a value does not fit, halve until it stands alone. Cheap as long as few values are bad."""
     try:
-        return values.cast(target), _none(values)
+        return values.cast(target), none_marked(values)
     except pa.ArrowInvalid:
         if len(values) == 1:
             return pa.nulls(1, target), np.ones(1, dtype=bool)
@@ -127,32 +99,13 @@ def cast_or_mark(values: pa.Array, target: pa.DataType) -> Marked:
     return pa.concat_arrays([left, right]), np.concatenate([left_bad, right_bad])
 
 
-def _iso_to_milliseconds(text: pa.Array) -> Marked:
-    """ISO 8601 text with or without a zone, row by row."""
-    has_zone = pc.match_substring_regex(text, r"\d(Z|[+-]\d\d(:?\d\d)?)$")
-    has_zone = pc.and_(has_zone, pc.match_substring(text, ":"))
-    zoned, not_zoned = cast_or_mark(pc.if_else(has_zone, text, None), pa.timestamp("us", "UTC"))
-    naive, not_naive = cast_or_mark(pc.if_else(has_zone, None, text), pa.timestamp("us"))
-    moments = pc.coalesce(zoned.cast(pa.int64()), naive.cast(pa.int64()))
-    whole = pc.fill_null(moments, 0).to_numpy(zero_copy_only=False) // 1000
-    return pc.if_else(moments.is_valid(), pa.array(whole), None), not_zoned | not_naive
-
-
-def _exact_milliseconds(values: pa.Array, unit: str) -> pa.Array | None:
-    """Integer input needs no detour through float64 (which is exact to 2^53 only)."""
-    if not pt.is_integer(values.type) or pt.is_uint64(values.type):
-        return None
-    whole = values.cast(pa.int64())
-    if unit == "s":
-        return pc.multiply(pc.if_else(pc.less(pc.abs(whole), _FAR_MS), whole, 0), 1000)
-    return whole if unit == "ms" else pa.array(pc.fill_null(whole, 0).to_numpy(zero_copy_only=False) // 1000)
-
-
-def _plain(values: pa.Array) -> pa.Array:
+def plain(values: pa.Array) -> pa.Array:
+    """Without a dictionary."""
     return values.dictionary_decode() if pt.is_dictionary(values.type) else values
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type holds text, or bytes that may be."""
     return bool(
         pt.is_string(kind)
         or pt.is_large_string(kind)
@@ -166,7 +119,8 @@ def _is_numeric(kind: pa.DataType) -> bool:
     return bool(pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_null(kind))
 
 
-def _none(values: pa.Array) -> np.ndarray:
+def none_marked(values: pa.Array) -> np.ndarray:
+    """No value of these is bad."""
     return np.zeros(len(values), dtype=bool)
 
 

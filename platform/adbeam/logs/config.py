@@ -5,8 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from adbeam.records import ACTIONS, ITEM_KINDS, Status
 from adbeam.settings import Section
@@ -17,6 +25,8 @@ KNOWN_VALUES = {
     "kind": ITEM_KINDS,
     "status": tuple(status.value for status in Status),
 }
+_YOUNG = frozenset({"timezone"})
+"""Keys of a table that folders prepared before them do not know."""
 FeatureType = Literal["string", "integer", "number", "boolean"]
 
 
@@ -45,6 +55,15 @@ def _with_text_keys(value: Any) -> Any:
     return {str(key): ours for key, ours in value.items()} if isinstance(value, dict) else value
 
 
+def _known_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError("no such time zone; take a name as UTC, Europe/Berlin or America/New_York") from None
+    return name
+
+
+Timezone = Annotated[str, AfterValidator(_known_timezone)]
 Moment = Annotated[int, BeforeValidator(_moment)]
 Translation = Annotated[dict[str, str], BeforeValidator(_with_text_keys)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_as_paths)]
@@ -62,8 +81,24 @@ class TableConfig(Section):
     values: dict[str, Translation] = Field(
         default={}, description="{our name: {value in the file: our value}}; a value that is not named stays as it is."
     )
-    features: dict[str, FeatureType] = Field(default={}, description="{column: type} to carry along.")
-    timestamp_unit: Literal["s", "ms", "us", "iso"] = Field(default="ms", description="Of the events' timestamp.")
+    features: dict[str, FeatureType] = Field(
+        default={},
+        description="{column: type}. Of events: checked and kept in prepared/events; no model, reward or filter reads "
+        "them. Of a catalogue: the embedder reads those that tokens.embedder.text_fields names.",
+    )
+    timestamp_unit: Literal["s", "ms", "us", "ns", "iso"] = Field(
+        default="ms", description="Of the events' timestamp; iso: written moments, as 2025-03-01T08:15:00."
+    )
+    timezone: Timezone | None = Field(
+        default=None, description="Of times that name no zone, as Europe/Berlin; default: UTC."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_new_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys younger than prepared folders count only where they are set, so that those folders stay current."""
+        values: dict[str, Any] = plain(self)
+        fields = type(self).model_fields
+        return {key: value for key, value in values.items() if key not in _YOUNG or value != fields[key].default}
 
     @model_validator(mode="after")
     def _values_are_known(self) -> Self:
@@ -82,6 +117,9 @@ class FilesConfig(Section):
 
     events: Table
     catalogue: Table
+    nobody_words: tuple[str, ...] | None = Field(
+        default=None, description="User ids that mean nobody, in any case; default: the list of docs/ids.md."
+    )
     impressions: Literal["all", "sampled"] = Field(
         default="all",
         description="sampled: the log holds only some of its impressions, so that no rate is computed from them.",

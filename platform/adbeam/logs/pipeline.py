@@ -23,6 +23,8 @@ from adbeam.errors import UserError
 from adbeam.logs.account import Account, print_account
 from adbeam.logs.catalogue import QUARANTINE_FILE as CATALOGUE_QUARANTINE
 from adbeam.logs.config import FilesConfig, LogsConfig
+from adbeam.logs.ids.columns import nobody_set
+from adbeam.logs.ids.examples import unmatched, without_people
 from adbeam.logs.prepared import ACCOUNT, PreparedLog
 from adbeam.logs.reading import Chunk
 from adbeam.logs.shards import Quarantine, Spill, assemble_shard, weigh
@@ -30,7 +32,14 @@ from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL, Source
 from adbeam.logs.sources.registry import open_source
 from adbeam.logs.trending import FILE as TRENDING_FILE
 from adbeam.logs.trending import write_trending
-from adbeam.logs.validate import EVENT_ID_TAKEN, QUARANTINE_SCHEMA, EventRules, malformed_rows, validate_events
+from adbeam.logs.validate import (
+    EVENT_ID_TAKEN,
+    NOT_IN_CATALOGUE,
+    QUARANTINE_SCHEMA,
+    EventRules,
+    malformed_rows,
+    validate_events,
+)
 from adbeam.logs.values.target_values import check_impressions, count_shard, fit_rates, write_shard
 from adbeam.ray_data.runners import InProcessRunner, Runner, ray_runner
 from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES, WorkDir
@@ -89,7 +98,7 @@ def _forget_defaults(settings: dict[str, Any]) -> None:
     """Take out what was no setting once: a log that leaves it at its default keeps the fingerprint it had."""
     if settings["value"] == LogsConfig.model_fields["value"].default:
         del settings["value"]
-    for name in ("impressions", "impression_weight"):
+    for name in ("impressions", "impression_weight", "nobody_words"):
         if settings["files"] and settings["files"][name] == FilesConfig.model_fields[name].default:
             del settings["files"][name]
 
@@ -179,7 +188,8 @@ def load_rules(source: Source, staging: Path, latest_ms: int) -> EventRules:
     """The rules for a source whose catalogue has been staged."""
     items = pq.read_table(staging / CATALOGUE_FILE, columns=["item_id", "kind"])
     ids, kinds = (items[name].combine_chunks() for name in ("item_id", "kind"))
-    return EventRules(source.timestamp_unit, latest_ms, ids, kinds, source.features)
+    nobody = nobody_set(source.nobody_words)
+    return EventRules(source.timestamp_unit, latest_ms, ids, kinds, source.features, nobody, source.timezone)
 
 
 def refuse_bad_log(account: Account, logs: LogsConfig, staging: Path) -> None:
@@ -191,7 +201,9 @@ def refuse_bad_log(account: Account, logs: LogsConfig, staging: Path) -> None:
     worst = account.reasons.most_common(1)[0][0]
     remedy = _ONE_ID_MANY_EVENTS if worst == EVENT_ID_TAKEN else "mend the log or raise the limit"
     said = f"{account.quarantined:,} of {account.rows_in:,} rows are bad"
-    raise _too_bad(said, account.reasons, logs, remedy, _example(staging, worst))
+    if worst == NOT_IN_CATALOGUE:
+        remedy = f"{unmatched(_examples(staging, worst), staging / CATALOGUE_FILE)}; {remedy}"
+    raise _too_bad(said, account.reasons, logs, remedy, without_people(next(iter(_examples(staging, worst)), "")))
 
 
 def refuse_bad_catalogue(counts: dict[str, Any], logs: LogsConfig, staging: Path) -> None:
@@ -215,13 +227,13 @@ def _too_bad(said: str, reasons: Counter[str], logs: LogsConfig, remedy: str, ex
     )
 
 
-def _example(staging: Path, reason: str) -> str:
-    """A row of the log that was quarantined for `reason`."""
+def _examples(staging: Path, reason: str) -> list[str]:
+    """Rows of the log that were quarantined for `reason`, as JSON: those of the first file that has any."""
     for file in sorted((staging / QUARANTINE).glob("sha*.parquet")):
         rows = pq.read_table(file, filters=[("reason", "=", reason)])
         if rows.num_rows:
-            return str(rows["row"][0])
-    return ""
+            return [str(row) for row in rows["row"].slice(0, 1000)]
+    return []
 
 
 def _judge(chunk: Chunk, rules: EventRules) -> tuple[pa.Table, pa.Table]:

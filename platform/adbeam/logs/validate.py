@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adbeam.logs.casts import exact_below, rounded_ids, to_boolean, to_milliseconds, to_number, to_text, to_whole
+from adbeam.identity.people import USER_ID_READ
+from adbeam.logs.casts import to_boolean, to_number, to_text, to_whole
 from adbeam.logs.events.content_ids import content_ids
+from adbeam.logs.ids.columns import ID_COLUMNS, id_texts, known_users, nobody_set
+from adbeam.logs.times.moments import to_milliseconds
 from adbeam.records import ACTIONS, EVENT_SCHEMA, ITEM_KINDS, MOST_MONEY
 
 ID_LENGTH = 128
 SCENE_LENGTH = 64
 LAST_POSITION = 10_000
 QUARANTINE_SCHEMA = pa.schema([pa.field("reason", pa.string()), pa.field("row", pa.string())])
+NOT_IN_CATALOGUE = "item not in catalogue"
 EVENT_ID_TAKEN = "event_id names another event of the user"
 FEATURE_TYPES = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 
@@ -35,6 +39,10 @@ class EventRules:
     catalogue_ids: pa.Array
     catalogue_kinds: pa.Array
     features: pa.Schema
+    nobody: pa.Array = field(default_factory=nobody_set)
+    """User ids that mean nobody, in lower case."""
+    timezone: str | None = None
+    """Of times that name none; None is UTC."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -74,7 +82,7 @@ def validate_events(raw: pa.Table, rules: EventRules) -> tuple[pa.Table, pa.Tabl
     and moment, event_id a hash of the row's content.
     """
     reasons = Reasons(raw.num_rows)
-    columns = _text_columns(raw, reasons)
+    columns = _text_columns(raw, rules.nobody, reasons)
     columns["timestamp"] = _timestamps(raw, rules, reasons)
     columns |= _numbers(raw, reasons)
     columns |= {field.name: cast_feature(_column(raw, field.name), field, reasons) for field in rules.features}
@@ -133,21 +141,16 @@ def cast_feature(values: pa.Array, field: pa.Field, reasons: Reasons) -> pa.Arra
 
 def check_text(values: pa.Array, column: str, limit: int, reasons: Reasons) -> pa.Array:
     """Text of `column`; empty or longer than `limit` characters is marked, missing is left null."""
-    text, bad = to_text(values, column)
-    if bad.any() and (rounded := rounded_ids(values)).any():
-        reasons.mark(rounded, _rounded(column, values.type))
-    reasons.mark(bad, f"{column} is not text")
+    if column in ID_COLUMNS:
+        text, problems = id_texts(values, column)
+    else:
+        text, bad = to_text(values, column)
+        problems = [(bad, f"{column} is not text")]
+    for where, reason in problems:
+        reasons.mark(where, reason)
     reasons.mark(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0), f"{column} is empty")
     reasons.mark(pc.greater(pc.utf8_length(text), limit), f"{column} is longer than {limit} characters")
     return text
-
-
-def _rounded(column: str, kind: pa.DataType) -> str:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return (
-        f"{column} is a {kind}, in which whole numbers from {exact_below(kind)} on cannot be told apart: "
-        "write it as integer or text"
-    )
 
 
 def check_amount(values: pa.Array, column: str, reasons: Reasons) -> pa.Array:
@@ -165,9 +168,12 @@ def check_word(text: pa.Array, column: str, words: tuple[str, ...], reasons: Rea
     reasons.mark(pc.invert(known), f"{column} is unknown")
 
 
-def _text_columns(raw: pa.Table, reasons: Reasons) -> dict[str, pa.Array]:
-    columns = {}
-    for name in ("user_id", "item_id", "action", "event_id", "request_id", "item_kind", "scene"):
+def _text_columns(raw: pa.Table, nobody: pa.Array, reasons: Reasons) -> dict[str, pa.Array]:
+    columns = {"user_id": check_text(_column(raw, "user_id"), "user_id", USER_ID_READ, reasons)}
+    columns["user_id"], problems = known_users(columns["user_id"], nobody)
+    for where, reason in problems:
+        reasons.mark(where, reason)
+    for name in ("item_id", "action", "event_id", "request_id", "item_kind", "scene"):
         limit = SCENE_LENGTH if name == "scene" else ID_LENGTH
         columns[name] = check_text(_column(raw, name), name, limit, reasons)
     for name in ("user_id", "item_id", "action"):
@@ -178,7 +184,7 @@ def _text_columns(raw: pa.Table, reasons: Reasons) -> dict[str, pa.Array]:
 
 
 def _timestamps(raw: pa.Table, rules: EventRules, reasons: Reasons) -> pa.Array:
-    moments, bad = to_milliseconds(_column(raw, "timestamp"), "timestamp", rules.timestamp_unit)
+    moments, bad = to_milliseconds(_column(raw, "timestamp"), "timestamp", rules.timestamp_unit, rules.timezone)
     reasons.mark(bad, "timestamp is not a time")
     reasons.mark(moments.is_null(), "timestamp is empty")
     reasons.mark(pc.less(moments, 0), "timestamp is before 1970")
@@ -197,7 +203,7 @@ def _numbers(raw: pa.Table, reasons: Reasons) -> dict[str, pa.Array]:
 
 def _check_catalogue(columns: dict[str, pa.Array], rules: EventRules, reasons: Reasons) -> None:
     place = places_in(rules.catalogue_ids, columns["item_id"])
-    reasons.mark(place.is_null(), "item not in catalogue")
+    reasons.mark(place.is_null(), NOT_IN_CATALOGUE)
     columns["item_kind"] = pc.coalesce(columns["item_kind"], rules.catalogue_kinds.take(place))
 
 

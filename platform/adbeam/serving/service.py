@@ -126,7 +126,7 @@ class RecommenderService:
         counted = await self._feedback.take(batch)
         if counted is None:
             raise self._unavailable("the history store cannot be written; send the events again")
-        return to_json({"accepted": counted[0], "duplicates": counted[1]})
+        return to_json(counted)
 
     async def change_ads(self, request: AdChanges) -> bytes:
         """The JSON of an AdReceipt; raises Problem 404 without an update log, 422 for a change that cannot be made."""

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from adbeam.errors import UserError
-from adbeam.logs.casts import cast_or_mark, rounded_ids, to_boolean, to_milliseconds, to_number, to_text, to_whole
+from adbeam.logs.casts import cast_or_mark, rounded_ids, to_boolean, to_number, to_text, to_whole
+from adbeam.logs.times.moments import to_milliseconds
 
 MOMENT_MS = 1_506_916_800_123  # 2017-10-02T04:00:00.123Z
 

@@ -54,7 +54,9 @@ def test_a_clean_row_keeps_every_value_and_fits_the_pydantic_event():
     [
         ({"user_id": " "}, "user_id is empty"),
         ({"user_id": None}, "user_id is empty"),
-        ({"user_id": "u" * 129}, "user_id is longer than 128 characters"),
+        ({"user_id": "u" * 4097}, "user_id is longer than 4096 characters"),
+        ({"user_id": "NULL"}, "user_id means nobody"),
+        ({"item_id": "i" * 129}, "item_id is longer than 128 characters"),
         ({"item_id": ""}, "item_id is empty"),
         ({"item_id": "zzz"}, "item not in catalogue"),
         ({"event_id": ""}, "event_id is empty"),

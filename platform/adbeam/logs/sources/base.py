@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -29,6 +29,10 @@ class Source(Protocol):
     """What the impressions are where there are any."""
     impression_weight: str | None
     """The feature column that weighs them, where they are `weighted`."""
+    timezone: str | None
+    """Of times that name none; None is UTC."""
+    nobody_words: Collection[str]
+    """User ids that mean nobody, beside blank ones."""
 
     def check(self) -> list[Path]:
         """The files read, after cheap checks of each; raises UserError. Runs on the driver."""

@@ -89,6 +89,8 @@ class CompleteJourneySource:
     timestamp_unit = "ms"
     impressions: Impressions = "sampled"
     impression_weight: str | None = None  # what `exposure_weight` weighs is implied, not seen
+    timezone = None
+    nobody_words = ()  # households are numbered from 1
     features = pa.schema(
         [("placement", pa.string()), ("store_id", pa.int64()), ("week", pa.int64()), ("exposure_weight", pa.float64())]
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from adbeam.identity.people import NOBODY_WORDS
 from adbeam.logs.catalogue import OPTIONAL, QUARANTINE_FILE, REQUIRED, feature_schema, read_catalogue, write_catalogue
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.reading import Chunk, Fragment, empty_files, list_fragments, read_chunks
@@ -33,6 +34,9 @@ class FilesSource:
         self.timestamp_unit: str = config.files.events.timestamp_unit
         self.impression_weight = config.files.impression_weight
         self.impressions: Impressions = "weighted" if self.impression_weight else config.files.impressions
+        self.timezone = config.files.events.timezone
+        words = config.files.nobody_words
+        self.nobody_words: Collection[str] = NOBODY_WORDS if words is None else words
 
     @cached_property
     def _fragments(self) -> list[Fragment]:

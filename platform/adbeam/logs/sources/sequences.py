@@ -34,6 +34,8 @@ class SequenceFileSource:
     timestamp_unit = "ms"
     impressions: Impressions = "none"
     impression_weight: str | None = None
+    timezone = None
+    nobody_words = ()  # a line is a user, whatever the name
 
     def __init__(self, config: LogsConfig) -> None:
         assert config.sequences is not None

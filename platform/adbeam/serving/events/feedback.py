@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from adbeam.identity.people import known_user
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.request import Query
 from adbeam.serving.events.event_log import EventLog, RequestLog
 from adbeam.serving.http.problems import field_problem
-from adbeam.serving.http.schemas import EventBatch
+from adbeam.serving.http.schemas import EventBatch, PostedEvent
 from adbeam.serving.monitoring.returned_money import ReturnedMoney
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.stores.store import HistoryStore, now_ms
@@ -49,8 +50,8 @@ class Feedback:
         if self._request_log is not None:
             self._request_log.append(query.user_id, query.now_ms, query.scene, body)
 
-    async def take(self, batch: EventBatch) -> tuple[int, int] | None:
-        """(events that were new, events known before); None when the store refused them, so that they may come again.
+    async def take(self, batch: EventBatch) -> dict[str, int] | None:
+        """Events by what became of them; None when the store refused them, so that they may come again.
 
         Raises Problem 422 for a time in the future.
         """
@@ -58,23 +59,26 @@ class Feedback:
         for place, event in enumerate(batch.events):
             if event.timestamp > latest:
                 raise field_problem(f"events.{place}.timestamp", "Input should not be in the future", event.timestamp)
+        events = _of_users(batch.events)
         try:
             loop = asyncio.get_running_loop()
-            fresh = await loop.run_in_executor(self._writer, self._store.append, batch.events)
+            fresh = await loop.run_in_executor(self._writer, self._store.append, events)
         except Exception:
-            logger.exception("the history store refused %d events", len(batch.events))
+            logger.exception("the history store refused %d events", len(events))
             self._metrics.add("adbeam_store_failures", operation="append")
             return None
-        accepted = [event for event, is_new in zip(batch.events, fresh, strict=True) if is_new]
+        accepted = [event for event, is_new in zip(events, fresh, strict=True) if is_new]
         for user_id in {event.user_id for event in accepted}:
             self._cache.forget_user(user_id)
         self._money.take(accepted)
         if self._log is not None:
             self._log.append(accepted)
-        duplicates = len(fresh) - len(accepted)
+        duplicates, nobody = len(fresh) - len(accepted), len(batch.events) - len(events)
         self._metrics.add("adbeam_events", len(accepted), result="accepted")
         self._metrics.add("adbeam_events", duplicates, result="duplicate")
-        return len(accepted), duplicates
+        self._metrics.add("adbeam_events", nobody, result="nobody")
+        counts = {"accepted": len(accepted), "duplicates": duplicates}
+        return {**counts, "nobody": nobody} if nobody else counts
 
     def publish(self) -> None:
         """Set the gauges, and count the money of answers whose window has ended."""
@@ -89,3 +93,13 @@ class Feedback:
         for log in (self._request_log, self._log):
             if log is not None:
                 log.close()
+
+
+def _of_users(events: Sequence[PostedEvent]) -> list[PostedEvent]:
+    """The events that are somebody's, under the names that histories know."""
+    found = []
+    for event in events:
+        user_id = known_user(event.user_id)
+        if user_id is not None:
+            found.append(event if user_id == event.user_id else event.model_copy(update={"user_id": user_id}))
+    return found

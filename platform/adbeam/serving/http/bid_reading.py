@@ -15,6 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from adbeam.identity.numbers import id_of_number
+from adbeam.identity.people import USER_ID_READ
 from adbeam.recorder import Recorder
 from adbeam.serving.config import LimitsConfig
 from adbeam.serving.http.openrtb import (
@@ -112,8 +114,7 @@ def _fields(raw: Mapping[str, Any], readers: Mapping[str, Reader], place: str, u
 
 def _text(most: int, least: int = 1) -> Reader:
     def read(value: Any) -> str:
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
+        value = id_of_number(value) or value
         if not isinstance(value, str) or not least <= len(value) <= most:
             raise ValueError(value)
         return value
@@ -167,7 +168,7 @@ REQUEST: dict[str, Reader] = {
     "tmax": _milliseconds,
     "test": lambda value: 1 if value is True else int(_number(value)),
 }
-USER: dict[str, Reader] = {"id": _text(NAME_LENGTH, least=0), "buyeruid": _text(NAME_LENGTH, least=0)}
+USER: dict[str, Reader] = {"id": _text(USER_ID_READ, least=0), "buyeruid": _text(USER_ID_READ, least=0)}
 IMPRESSION: dict[str, Reader] = {
     "id": _text(NAME_LENGTH),
     "tagid": _text(TAG_LENGTH, least=0),

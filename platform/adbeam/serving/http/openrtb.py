@@ -16,6 +16,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
+from adbeam.identity.people import USER_ID_READ, known_user
 from adbeam.recorder import Recorder
 from adbeam.serving.config import LimitsConfig, OpenRtbConfig, ServingConfig
 from adbeam.serving.http.bodies import Body
@@ -47,8 +48,8 @@ class Impression(_Tolerant):
 class RtbUser(_Tolerant):
     """Who sees the page; `buyeruid` is the name this bidder gave the user."""
 
-    id: str | None = Field(None, max_length=NAME_LENGTH)
-    buyeruid: str | None = Field(None, max_length=NAME_LENGTH)
+    id: str | None = Field(None, max_length=USER_ID_READ)
+    buyeruid: str | None = Field(None, max_length=USER_ID_READ)
 
 
 class BidRequest(_Tolerant):
@@ -145,7 +146,7 @@ def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: R
             by_scene.setdefault(scene, []).append(impression)
     user = request.user or RtbUser()
     common = {
-        "user_id": user.buyeruid or user.id or None,
+        "user_id": known_user(user.buyeruid) or known_user(user.id),
         "filters": {"blocked_advertisers": request.badv, "blocked_categories": request.bcat},
     }
     return [

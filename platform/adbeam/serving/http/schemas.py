@@ -14,12 +14,16 @@ from pydantic_core import PydanticCustomError
 
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.updates import AdChange
+from adbeam.identity.people import USER_ID_READ, known_user
 from adbeam.records import MOST_MONEY, Event
 from adbeam.serving.config import AdminConfig, DeadlineConfig, LimitsConfig
 from adbeam.serving.engine.request import HistoryEvent, Identifier, Query
 from adbeam.serving.processor.processor_shares import ProcessorShares
 
 _WIDTH = "beams of the last level to search with"
+
+UserId = Annotated[str, StringConstraints(max_length=USER_ID_READ)]
+"""A user id as clients send it; adbeam.identity.people.known_user says what is made of it."""
 
 
 class Filters(BaseModel):
@@ -38,7 +42,9 @@ class AdRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    user_id: Identifier | None = Field(None, description="Whose stored history is the context.")
+    user_id: UserId | None = Field(
+        None, description="Whose stored history is the context; nobody and long ids as in events."
+    )
     history: list[HistoryEvent] | None = Field(None, description="Context given inline, in place of the stored one.")
     scene: str | None = Field(None, description="Where the ads appear; default: the bundle's first scene.")
     count: int = Field(10, ge=1, le=1000, description="Ads wanted; fewer when fewer match.")
@@ -71,7 +77,7 @@ class AdRequest(BaseModel):
         """What the engine is asked; `scene` and `now_ms` stand in where the request names none."""
         filters = self.filters
         return Query(
-            user_id=self.user_id,
+            user_id=known_user(self.user_id),
             history=None if self.history is None else tuple(self.history),
             scene=self.scene or scene,
             count=self.count,
@@ -92,6 +98,9 @@ class PostedEvent(Event):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    user_id: UserId = Field(
+        description="Blank, 0, null, a zero UUID and the like are nobody; more than 128 characters are hashed."
+    )
     timestamp: int = Field(ge=0, le=1 << 53, description="Milliseconds since 1970, UTC; not in the future.")
 
 
@@ -144,6 +153,7 @@ class EventReceipt(BaseModel):
 
     accepted: int
     duplicates: int
+    nobody: int = Field(0, description="Events of nobody, which are not kept; absent when there are none.")
 
 
 class AdChanges(BaseModel):
