@@ -62,9 +62,7 @@ class Bidder:
         self._audience = audience_of([sequence for shard in shards for sequence in read_sequences(shard)])
         bundle = load_bundle(path or WorkDir(work_dir).bundles)
         self.version = bundle.version
-        self._ranks = Recommender.of(
-            bundle, "expected_value", include_paused=True, trends=prepared.trends(), ecpm=True
-        )
+        self._ranks = Recommender.of(bundle, "expected_value", include_paused=True, trends=prepared.trends(), ecpm=True)
         self._widths = tuple(bundle.ladder_quality["full_widths"])
         self._prices = AnswerPrices(bundle, self._ranks.catalogue, None)
         self._popular = self._ranks.catalogue.popular(len(self._ranks.catalogue), self._prices.fallback)
@@ -89,9 +87,7 @@ class Bidder:
         """Popular ads, a few of FALLBACK_SIZE in turn, as filters of requests would leave them."""
         ids = self._ranks.catalogue.item_ids
         gone = {ids[row] for row in np.flatnonzero(~live_ads(self.market, requests, ids)).tolist()}
-        lists = {
-            scene: self._popular.pick(Blocked(frozenset(gone)), FALLBACK_SIZE, scene) for scene in SCENES
-        }
+        lists = {scene: self._popular.pick(Blocked(frozenset(gone)), FALLBACK_SIZE, scene) for scene in SCENES}
         ads, priced = np.full((len(requests), count), NOTHING), np.full((len(requests), count), np.nan)
         for r, scene in enumerate(requests.scene_R.tolist()):
             start = count * r % FALLBACK_SIZE
@@ -110,7 +106,9 @@ def calibration(answers: Answers, world: World) -> dict[str, Any]:
     deciles = np.array_split(np.argsort(priced, kind="stable"), 10)
     return {
         "overall": float(priced.sum() / true.sum()),
-        "scenes": {name: float(priced[scene_Rn == s].sum() / true[scene_Rn == s].sum()) for s, name in enumerate(SCENES)},
+        "scenes": {
+            name: float(priced[scene_Rn == s].sum() / true[scene_Rn == s].sum()) for s, name in enumerate(SCENES)
+        },
         "deciles": [float(priced[part].sum() / true[part].sum()) for part in deciles],
     }
 

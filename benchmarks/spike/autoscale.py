@@ -21,7 +21,7 @@ from tests.support.replicas import write_tokenized_bundle
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.controller import Controller
 from adbeam.beams.ladder import Ladder
-from adbeam.beams.simulate import SimulationConfig
+from adbeam.beams.simulation import SimulationConfig
 from adbeam.loadtest import arrivals
 from adbeam.loadtest.runner import LoadRun, LoadTarget, bodies, run_load
 from adbeam.serving.deploy.local import start

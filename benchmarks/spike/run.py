@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from adbeam.artifacts import MANIFEST, read_manifest, write_json
-from adbeam.beams.simulate import SimulationConfig
+from adbeam.beams.simulation import SimulationConfig
 from adbeam.bundle import point_current, resolve
 from adbeam.loadtest import arrivals
 from adbeam.loadtest.report import draw, reaction_ms, recovery_seconds, rung_changes

@@ -3,7 +3,8 @@
     python -m benchmarks.spike_simulated [--traces DIR] [--a-ms A --c0-ms C0 --c1-ms-per-row C1] [--quick]
 
 A ten-fold step of 60 s from 30 % of full-width capacity on one replica with a 100 ms deadline; steady load for the
-oscillation of the rung; a five-fold load on an autoscaled fleet; 200 replicas. With --traces, a folder that holds
+oscillation of the rung; a five-fold load on an autoscaled fleet; 200 replicas; a step beside each of twelve
+neighbours, by the bound that no schedule beats. With --traces, a folder that holds
 `traffic_worldcup98/requests_per_minute.csv.gz` and `traffic_azure_llm/AzureLLMInferenceTrace_*.csv.gz` (World Cup 98:
 one minute = 1 s; Azure LLM: one second = 1 s), each scaled so that its busiest interval is 3 x full-width capacity.
 `*_early` is the same policy with surely-late requests answered from the fallback at once, which the plain baselines do
@@ -22,9 +23,10 @@ from adbeam.beams.config import AutoscaleConfig, BeamPolicyConfig
 from adbeam.beams.controller import Controller
 from adbeam.beams.cost import beam_rows
 from adbeam.beams.ladder import Ladder
-from adbeam.beams.simulate import Simulation, SimulationConfig, SimulationResult
+from adbeam.beams.simulation import Simulation, SimulationConfig, SimulationResult
 from adbeam.loadtest import arrivals
 from benchmarks.rig.report import report
+from benchmarks.spike_simulated import neighbours
 
 POLICY_FILES = Path(__file__).parents[2] / "serving" / "policies"
 POLICIES = ("deadline", "static", "tabs", "tabs_floor")
@@ -175,6 +177,8 @@ def main() -> None:
     figures |= steady(slower_deadline, policies["deadline"], capacity, minutes=4)
     figures |= autoscaling(world, policies["deadline"], capacity)
     figures |= fleet(world, policies["deadline"], capacity, replicas=200)
+    tables["neighbours"] = neighbours.compare(world, policies["deadline"])
+    figures |= neighbours.summary(tables["neighbours"])
     for name, planned_ms in (traces(given.traces, capacity, given.quick) if given.traces else {}).items():
         print(f"{name}: {len(planned_ms)} requests in {planned_ms[-1] / 1000:.0f} s")
         tables[name] = compare(world, policies, planned_ms)

@@ -17,6 +17,7 @@ from typing import Any
 MOVED = {
     "api_reference": "reference.api",
     "audit": "operations.vulnerabilities",
+    "beams.simulate": "beams.simulation",
     "cluster.commands": "cli.cluster",
     "config_reference": "reference.configuration",
     "dashboards.commands": "cli.dashboards",

@@ -9,7 +9,7 @@ import pytest
 
 from adbeam.beams.config import AutoscaleConfig, BeamPolicyConfig
 from adbeam.beams.ladder import Ladder
-from adbeam.beams.simulate import FALLBACK, MODEL, SHED, Simulation, SimulationConfig, SimulationResult
+from adbeam.beams.simulation import FALLBACK, MODEL, SHED, Simulation, SimulationConfig, SimulationResult
 from adbeam.loadtest import arrivals
 
 POLICIES = Path(__file__).parents[3] / "serving" / "policies"

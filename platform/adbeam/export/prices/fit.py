@@ -1,4 +1,4 @@
-"""Fitting the scale: ad rates from the training split, how log p moves them from impressions that training has not seen.
+"""Fitting the scale: ad rates from the training split; how log p moves them, from impressions it has not seen.
 
 Shapes: N ads, X held-out impressions, F features.
 """
@@ -75,7 +75,7 @@ def ad_table(counts: AdCounts, target_counts: Mapping[str, int], group_of: Mappi
 
 
 def own_values(paid_N: np.ndarray, money_N: np.ndarray, squares_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(weight of an ad's own mean against the model's [N], that mean [N]): the spread between ads against that within."""
+    """(weight of an ad's own mean against the model's [N], that mean [N]): spread between ads against that within."""
     mean_N = money_N / np.maximum(paid_N, 1.0)
     total = float(paid_N.sum())
     if total <= 0:

@@ -1,4 +1,4 @@
-"""What a log says of the money of a thousand impressions: the part of a bundle that turns the model's numbers into it."""
+"""What a log says of the money of a thousand impressions: what turns the model's numbers into it."""
 
 from __future__ import annotations
 

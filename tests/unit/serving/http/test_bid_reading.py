@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.support.asgi import call
 from tests.support.echo_service import EchoService
 
-from adbeam.serving.config import LimitsConfig, OpenRtbConfig
+from adbeam.serving.config import LimitsConfig, ServingConfig
 from adbeam.serving.http.app import build_api
 from adbeam.serving.http.bid_reading import InvalidBidRequest, read_bid_request
 from adbeam.serving.http.openrtb import BidRequest, bid_model, slots
@@ -108,5 +109,5 @@ def test_what_is_no_bid_request_is_400(body: bytes) -> None:
 
 def test_currencies_count_in_any_case_and_one_id_gets_one_slot() -> None:
     lower = {**CLEAN, "cur": ["usd"], "imp": [{"id": "1", "bidfloor": 1, "bidfloorcur": "usd"}, {"id": "1"}]}
-    (found,) = slots(read(lower), ("feed",), OpenRtbConfig(), 100)
+    (found,) = slots(read(lower), SimpleNamespace(scenes=("feed",), may_bid=True), ServingConfig(), Metrics())
     assert [imp.bidfloor for imp in found.impressions] == [1.0]

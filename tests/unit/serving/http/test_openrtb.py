@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -14,12 +14,20 @@ from adbeam.serving.monitoring.metrics import METRICS, Metrics
 SCENES = ("feed", "search")
 
 
+class Model(NamedTuple):
+    """What slots ask of a model."""
+
+    scenes: tuple[str, ...]
+    may_bid: bool = True
+
+
 def request(**fields: Any) -> BidRequest:
     return bid_model(LimitsConfig()).model_validate({"id": "r", "imp": [{"id": "1"}], **fields})
 
 
 def parts(count_max: int = 100, **fields: Any) -> list[Any]:
-    return slots(request(**fields), SCENES, OpenRtbConfig(), count_max)
+    serving = ServingConfig.parse({"limits": {"count_max": count_max}})
+    return slots(request(**fields), Model(SCENES), serving, Metrics())
 
 
 def answer(**prices: float | None) -> dict[str, Any]:
@@ -114,3 +122,10 @@ def test_bounds_that_cannot_be_are_refused_by_name(bounds: Any) -> None:
 def test_a_bid_request_without_usable_impressions_is_refused(imp: Any) -> None:
     with pytest.raises(ValueError, match="imp"):
         request(imp=imp)
+
+
+def test_a_model_whose_prices_are_no_cpm_bids_nothing_and_says_so() -> None:
+    metrics = Metrics()
+    asked = request(imp=[{"id": "1"}, {"id": "2"}])
+    assert slots(asked, Model(SCENES, may_bid=False), ServingConfig(), metrics) == []
+    assert metrics.take()[0] == {("adbeam_bids_bounded", (("reason", "no_unit"),)): 2.0}

@@ -1,9 +1,10 @@
 """A discrete-event simulation of replicas that run the real Controller: long traces and many replicas in seconds.
 
 Requests go to the replica with the fewest outstanding ones. A replica decodes one batch at a time; its true service
-time is the cost model times log-normal noise, slowed by the work each arrival brings to the same core, with rare
-stalls. The controller starts from the cost model and sees only what a live one would. Where the policy answers late
-requests early, a timer answers from the fallback what a running batch would finish too late, as in a replica.
+time is the cost model times log-normal noise, slowed by the work each arrival brings to the same core, by a neighbour,
+and by rare stalls. The controller starts from the cost model and sees only what a live one would. Where the policy
+answers late requests early, a timer answers from the fallback what still waits when its time is over, as in a replica.
+While the whole process stands still nothing happens in it: arrivals wait, timers fire at its end.
 """
 
 from __future__ import annotations
@@ -13,97 +14,15 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from pydantic import Field
 
 from adbeam.beams.autoscale import AutoscaleState, desired_replicas
 from adbeam.beams.backlog import QueuedRequest
 from adbeam.beams.config import AutoscaleConfig, BeamPolicyConfig
 from adbeam.beams.controller import BatchPlan, Controller
-from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Ladder
-from adbeam.settings import Section
-
-MODEL, FALLBACK, SHED = 0, 1, 2
-LATE_CHECK_MS = 10.0
-
-
-class SimulationConfig(Section):
-    """The world around the controller."""
-
-    full_widths: tuple[int, ...] = (32, 64, 128)
-    a_ms: float = Field(1.5, ge=0, description="True cost of a batch.")
-    c0_ms: float = Field(1.2, ge=0, description="True cost of a request beside its beams.")
-    c1_ms_per_row: float = Field(0.038, ge=0, description="True cost of a beam row.")
-    deadline_ms: float = Field(100.0, gt=0)
-    reply_ms: float = Field(2.0, ge=0, description="Way of an answer back to the client.")
-    noise: float = Field(0.08, ge=0, description="Sigma of the log-normal noise on a batch time.")
-    stall_share: float = Field(0.001, ge=0, le=1, description="Batches that stall.")
-    stall_ms: float = Field(30.0, ge=0)
-    arrival_ms: float = Field(0.1, ge=0, description="CPU an arrival takes from a running batch.")
-    fallback_quality: float = Field(0.3, ge=0, description="Quality of a fallback answer; full width is 1.")
-    replicas: int = Field(1, ge=1, description="Replicas at the start.")
-    start_up_seconds: float = Field(20.0, ge=0, description="From the decision for a replica to its first request.")
-    decision_seconds: float = Field(1.0, gt=0, description="Between two decisions of the autoscaler.")
-    ongoing_at_target: float | None = Field(
-        None, gt=0, description="Drive the autoscaler by ongoing requests instead: how many mark target utilisation."
-    )
-    seed: int = 0
-
-    @property
-    def cost(self) -> BatchCost:
-        """The true cost model."""
-        return BatchCost(self.a_ms, self.c0_ms, self.c1_ms_per_row)
-
-
-@dataclass(frozen=True)
-class SimulationResult:
-    """One entry per request N: answered_ms (nan if shed), source (MODEL | FALLBACK | SHED), mean beam width, quality;
-    and the replicas serving over time as (time_ms, replicas)."""
-
-    planned_ms_N: np.ndarray
-    answered_ms_N: np.ndarray
-    source_N: np.ndarray
-    width_N: np.ndarray
-    quality_N: np.ndarray
-    value_N: np.ndarray
-    deadline_ms: float
-    rung_changes: int
-    replicas: tuple[tuple[float, int], ...]
-
-    @property
-    def in_deadline_N(self) -> np.ndarray:
-        """Whether each request got a model answer or a marked fallback in time."""
-        with np.errstate(invalid="ignore"):
-            in_time_N: np.ndarray = self.answered_ms_N - self.planned_ms_N <= self.deadline_ms
-        in_time_N = in_time_N & (self.source_N != SHED)
-        return in_time_N
-
-    def figures(self) -> dict[str, float]:
-        """Shares of all requests sent; `value` is value x quality answered in time over value sent."""
-        in_time_N = self.in_deadline_N
-        model_N = in_time_N & (self.source_N == MODEL)
-        latency = (self.answered_ms_N - self.planned_ms_N)[self.source_N != SHED]
-        served = float((self.value_N * self.quality_N)[in_time_N].sum())
-        return {
-            "requests": float(len(in_time_N)),
-            "in_deadline": float(in_time_N.mean()),
-            "model_in_deadline": float(model_N.mean()),
-            "fallback": float((self.source_N == FALLBACK).mean()),
-            "shed": float((self.source_N == SHED).mean()),
-            "value": served / float(self.value_N.sum()),
-            "model_value": float((self.value_N * self.quality_N)[model_N].sum()) / float(self.value_N.sum()),
-            "mean_width": float(np.nanmean(self.width_N)) if np.isfinite(self.width_N).any() else math.nan,
-            "p50_ms": float(np.percentile(latency, 50)) if len(latency) else math.nan,
-            "p99_ms": float(np.percentile(latency, 99)) if len(latency) else math.nan,
-            "rung_changes": float(self.rung_changes),
-            "replica_seconds": self.replica_seconds(),
-        }
-
-    def replica_seconds(self) -> float:
-        """Replicas x seconds until the last arrival, those that are starting not counted."""
-        end = float(self.planned_ms_N[-1])
-        times = [min(time, end) for time, _ in self.replicas] + [end]
-        return sum(n * (b - a) for (_, n), a, b in zip(self.replicas, times[:-1], times[1:], strict=True)) / 1000.0
+from adbeam.beams.simulation.result import FALLBACK, MODEL, SHED, SimulationResult
+from adbeam.beams.simulation.slow_downs import Speed
+from adbeam.beams.simulation.world import SimulationConfig
 
 
 @dataclass
@@ -137,6 +56,7 @@ class Simulation:
         self.ladder = ladder or Ladder.build(config.full_widths, config.cost, config=policy.ladder)
         self.now_ms = 0.0
         self._random = np.random.default_rng(config.seed)
+        self._speed = Speed(config.slow_down, config.seed)
         self._events: list[tuple[float, int, str, _Replica | None, int]] = []
         self._sequence = 0
         self._replicas = [self._new_replica() for _ in range(config.replicas)]
@@ -158,8 +78,9 @@ class Simulation:
         if self.autoscale is not None:
             self._push(1000.0 * self.config.decision_seconds, "decide", None)
         for request in range(count):
-            self._run_until(self._planned[request])
-            self.now_ms = float(self._planned[request])
+            seen_ms = self._speed.awake_ms(float(self._planned[request]))
+            self._run_until(seen_ms)
+            self.now_ms = seen_ms
             self._arrive(request)
         self.autoscale = None
         self._run_until(math.inf)
@@ -179,12 +100,12 @@ class Simulation:
                 replica.ready = True
                 self._note_replicas()
             elif replica is not None and batch == replica.batches:
-                self._end_batch(replica) if kind == "end" else self._check_late(replica)
+                self._end_batch(replica) if kind == "end" else self._expire(replica)
 
     def _push(self, time_ms: float, kind: str, replica: _Replica | None) -> None:
         self._sequence += 1
         batch = replica.batches if replica else 0
-        heapq.heappush(self._events, (time_ms, self._sequence, kind, replica, batch))
+        heapq.heappush(self._events, (self._speed.awake_ms(time_ms), self._sequence, kind, replica, batch))
 
     def _arrive(self, request: int) -> None:
         serving = [replica for replica in self._replicas if replica.ready and not replica.leaving]
@@ -196,8 +117,10 @@ class Simulation:
         replica.queue.append(request)
         if replica.plan is None:
             self._start_batch(replica)
-        else:
-            replica.slowed_ms += self.config.arrival_ms
+            return
+        replica.slowed_ms += self.config.arrival_ms
+        if len(replica.queue) == 1:
+            self._set_timer(replica)
 
     def _snapshot(self, replica: _Replica) -> list[QueuedRequest]:
         return [self._queued[request] for request in replica.queue]
@@ -211,9 +134,8 @@ class Simulation:
                 continue
             replica.plan, replica.started_ms, replica.slowed_ms = plan, self.now_ms, 0.0
             replica.batches += 1
-            self._push(self.now_ms + self._service_ms(plan), "end", replica)
-            if self.policy.answer_late_early:
-                self._push(self.now_ms + LATE_CHECK_MS, "check", replica)
+            self._push(self._speed.end_ms(self.now_ms, self._service_ms(plan)), "end", replica)
+            self._set_timer(replica)
 
     def _service_ms(self, plan: BatchPlan) -> float:
         rows = [self.ladder.rungs[rung].rows for rung in plan.rungs]
@@ -229,10 +151,10 @@ class Simulation:
 
     def _deliver(self, request: int, rung: int) -> None:
         """Answer with what was decoded, unless the replica's timer had to answer in its place."""
-        expiry_ms = self._queued[request].deadline_ms - self.policy.margin_ms
+        expiry_ms = self._expiry_ms(request)
         if self.policy.answer_late_early and self.now_ms > expiry_ms:
             self._answer(request, FALLBACK, self.config.fallback_quality)
-            self._answered[request] = expiry_ms + self.config.reply_ms
+            self._answered[request] = self._speed.awake_ms(expiry_ms) + self.config.reply_ms
             return
         self._answer(request, MODEL, self.ladder.rungs[rung].quality)
         self._width[request] = self.ladder.rungs[rung].mean_width
@@ -241,18 +163,25 @@ class Simulation:
         self._answered[request] = self.now_ms + self.config.reply_ms
         self._source[request], self._quality[request] = source, quality
 
-    def _check_late(self, replica: _Replica) -> None:
-        if replica.plan is not None and replica.queue:
-            self._take(replica, replica.controller.late(self._snapshot(replica)))
-        if replica.plan is not None:
-            self._push(self.now_ms + LATE_CHECK_MS, "check", replica)
+    def _expiry_ms(self, request: int) -> float:
+        return self._queued[request].deadline_ms - self.policy.margin_ms
+
+    def _set_timer(self, replica: _Replica) -> None:
+        """For the first request of the queue: they came in order and have equally long."""
+        if self.policy.answer_late_early and replica.queue:
+            self._push(max(self._expiry_ms(replica.queue[0]), self.now_ms), "expire", replica)
+
+    def _expire(self, replica: _Replica) -> None:
+        expired = [place for place, request in enumerate(replica.queue) if self._expiry_ms(request) <= self.now_ms]
+        self._take(replica, tuple(expired))
+        self._set_timer(replica)
 
     def _end_batch(self, replica: _Replica) -> None:
         plan, slowed_ms = replica.plan, replica.slowed_ms
         assert plan is not None
         if slowed_ms > 0.01:
             replica.slowed_ms = 0.0
-            self._push(self.now_ms + slowed_ms, "end", replica)
+            self._push(self._speed.end_ms(self.now_ms, slowed_ms), "end", replica)
             return
         for request, rung in zip(replica.running, plan.rungs, strict=True):
             self._deliver(request, rung)
