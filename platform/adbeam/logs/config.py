@@ -6,7 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from adbeam.records import ACTIONS, ITEM_KINDS, Status
 from adbeam.settings import Section
@@ -17,6 +24,8 @@ KNOWN_VALUES = {
     "kind": ITEM_KINDS,
     "status": tuple(status.value for status in Status),
 }
+_YOUNG = frozenset({"encoding", "delimiter", "decimal", "column_names", "empty_files"})
+"""Keys of a table that folders prepared before them do not know."""
 FeatureType = Literal["string", "integer", "number", "boolean"]
 
 
@@ -41,12 +50,26 @@ def _as_paths(value: Any) -> Any:
 
 
 def _with_text_keys(value: Any) -> Any:
-    """YAML reads a bare 1 as a number; a file's values are compared as text."""
-    return {str(key): ours for key, ours in value.items()} if isinstance(value, dict) else value
+    """A file's values are compared as text, also with a key that is a number or a truth value."""
+    return {_as_key(key): ours for key, ours in value.items()} if isinstance(value, dict) else value
+
+
+def _as_key(key: Any) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
+def _known_encoding(name: str) -> str:
+    if name != "auto":
+        try:
+            "".encode(name)
+        except (LookupError, UnicodeError):
+            raise ValueError("no such encoding; take one of Python's, as latin-1, cp1252 or utf-16-le") from None
+    return name
 
 
 Moment = Annotated[int, BeforeValidator(_moment)]
 Translation = Annotated[dict[str, str], BeforeValidator(_with_text_keys)]
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_as_paths)]
 
 
@@ -64,9 +87,35 @@ class TableConfig(Section):
     )
     features: dict[str, FeatureType] = Field(default={}, description="{column: type} to carry along.")
     timestamp_unit: Literal["s", "ms", "us", "iso"] = Field(default="ms", description="Of the events' timestamp.")
+    encoding: Encoding = Field(
+        default="auto", description="Of CSV and JSON; auto: UTF-8, or UTF-16 where a byte order mark says so."
+    )
+    delimiter: str = Field(
+        default="auto",
+        pattern=r"^(auto|[^\r\n\"])$",
+        description="Between cells of CSV; auto: a comma, else the one of ; tab | with which the columns are found.",
+    )
+    decimal: Literal["auto", ".", ","] = Field(
+        default="auto", description="Before decimals in CSV; auto: a comma where amounts can mean nothing else."
+    )
+    column_names: tuple[str, ...] = Field(default=(), description="Of CSV files without a header line.")
+    empty_files: Literal["pass", "refuse"] = Field(
+        default="pass", description="refuse: an empty file is taken for a failed write."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_new_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys younger than prepared folders count only where they are set, so that those folders stay current."""
+        values: dict[str, Any] = plain(self)
+        fields = type(self).model_fields
+        plainly = {key for key in _YOUNG if getattr(self, key) == fields[key].default}
+        return {key: value for key, value in values.items() if key not in plainly}
 
     @model_validator(mode="after")
     def _values_are_known(self) -> Self:
+        for name, constant in self.constants.items():
+            if constant not in KNOWN_VALUES.get(name, (constant,)):
+                raise ValueError(f"constants.{name}: {constant!r} is none of {', '.join(KNOWN_VALUES[name])}")
         for name, translation in self.values.items():
             for theirs, ours in translation.items():
                 if ours not in KNOWN_VALUES.get(name, (ours,)):
