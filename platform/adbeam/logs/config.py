@@ -25,7 +25,7 @@ KNOWN_VALUES = {
     "kind": ITEM_KINDS,
     "status": tuple(status.value for status in Status),
 }
-_YOUNG = frozenset({"timezone"})
+_YOUNG = frozenset({"timezone", "encoding", "delimiter", "decimal", "column_names", "empty_files"})
 """Keys of a table that folders prepared before them do not know."""
 FeatureType = Literal["string", "integer", "number", "boolean"]
 
@@ -51,8 +51,21 @@ def _as_paths(value: Any) -> Any:
 
 
 def _with_text_keys(value: Any) -> Any:
-    """YAML reads a bare 1 as a number; a file's values are compared as text."""
-    return {str(key): ours for key, ours in value.items()} if isinstance(value, dict) else value
+    """A file's values are compared as text, also with a key that is a number or a truth value."""
+    return {_as_key(key): ours for key, ours in value.items()} if isinstance(value, dict) else value
+
+
+def _as_key(key: Any) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
+def _known_encoding(name: str) -> str:
+    if name != "auto":
+        try:
+            "".encode(name)
+        except (LookupError, UnicodeError):
+            raise ValueError("no such encoding; take one of Python's, as latin-1, cp1252 or utf-16-le") from None
+    return name
 
 
 def _known_timezone(name: str) -> str:
@@ -66,6 +79,7 @@ def _known_timezone(name: str) -> str:
 Timezone = Annotated[str, AfterValidator(_known_timezone)]
 Moment = Annotated[int, BeforeValidator(_moment)]
 Translation = Annotated[dict[str, str], BeforeValidator(_with_text_keys)]
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_as_paths)]
 
 
@@ -92,16 +106,35 @@ class TableConfig(Section):
     timezone: Timezone | None = Field(
         default=None, description="Of times that name no zone, as Europe/Berlin; default: UTC."
     )
+    encoding: Encoding = Field(
+        default="auto", description="Of CSV and JSON; auto: UTF-8, or UTF-16 where a byte order mark says so."
+    )
+    delimiter: str = Field(
+        default="auto",
+        pattern=r"^(auto|[^\r\n\"])$",
+        description="Between cells of CSV; auto: a comma, else the one of ; tab | with which the columns are found.",
+    )
+    decimal: Literal["auto", ".", ","] = Field(
+        default="auto", description="Before decimals in CSV; auto: a comma where amounts can mean nothing else."
+    )
+    column_names: tuple[str, ...] = Field(default=(), description="Of CSV files without a header line.")
+    empty_files: Literal["pass", "refuse"] = Field(
+        default="pass", description="refuse: an empty file is taken for a failed write."
+    )
 
     @model_serializer(mode="wrap")
     def _without_new_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Keys younger than prepared folders count only where they are set, so that those folders stay current."""
         values: dict[str, Any] = plain(self)
         fields = type(self).model_fields
-        return {key: value for key, value in values.items() if key not in _YOUNG or value != fields[key].default}
+        plainly = {key for key in _YOUNG if getattr(self, key) == fields[key].default}
+        return {key: value for key, value in values.items() if key not in plainly}
 
     @model_validator(mode="after")
     def _values_are_known(self) -> Self:
+        for name, constant in self.constants.items():
+            if constant not in KNOWN_VALUES.get(name, (constant,)):
+                raise ValueError(f"constants.{name}: {constant!r} is none of {', '.join(KNOWN_VALUES[name])}")
         for name, translation in self.values.items():
             for theirs, ours in translation.items():
                 if ours not in KNOWN_VALUES.get(name, (ours,)):

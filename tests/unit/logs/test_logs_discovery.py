@@ -61,8 +61,8 @@ def test_a_link_back_to_a_folder_ends(tmp_path):
 
 
 def test_a_file_that_nothing_can_be_told_of_is_refused_by_name(tmp_path):
-    _write(tmp_path, "a.csv", *(f"part-{number}" for number in range(6)), "deep/b.csv.zst")
-    with pytest.raises(UserError, match=r"would not be read: deep/b\.csv\.zst, part-0, .* and 2 more.*set format"):
+    _write(tmp_path, "a.csv", *(f"part-{number}" for number in range(6)), "deep/b.csv.xz")
+    with pytest.raises(UserError, match=r"would not be read: deep/b\.csv\.xz, part-0, .* and 2 more.*set format"):
         _found(tmp_path, ".")
 
 
@@ -77,11 +77,14 @@ def test_an_empty_folder_is_no_log(tmp_path):
         _found(tmp_path, "log")
 
 
-def test_the_name_of_a_partition_folder_is_no_column_and_the_error_says_so(tmp_path):
-    _write(tmp_path, "dt=2025-03-26/a.csv")
-    config = TableConfig.parse({"path": str(tmp_path), "columns": {"timestamp": "dt"}})
-    with pytest.raises(UserError, match=r"columns\.timestamp.*'dt' is the name of its folder.*write it into the files"):
-        list_fragments(config, FIELD, ("user_id", "timestamp"), ())
+def test_what_a_partition_folder_says_can_be_mapped(tmp_path):
+    _write(tmp_path, "scene=top%20bar/a.csv", "scene=__HIVE_DEFAULT_PARTITION__/b.csv")
+    required, config = ("user_id", "scene"), {"path": str(tmp_path), "columns": {"scene": "scene"}}
+    fragments = list_fragments(TableConfig.parse(config), FIELD, required, ())
+    chunks = [chunk for part in fragments for chunk in read_chunks(part, TableConfig.parse(config), 10)]
+    assert [chunk.table["scene"].to_pylist() for chunk in chunks] == [[None], ["top bar"]]
+    with pytest.raises(UserError, match=r"'scene' is the name of its folder.*map it.*columns: \{scene: scene\}"):
+        list_fragments(TableConfig.parse({"path": str(tmp_path)}), FIELD, required, ())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from adbeam.errors import UserError
 from adbeam.logs.config import TableConfig
 from adbeam.logs.reading import list_fragments, read_chunks
 
-REQUIRED, OPTIONAL = ("user_id", "item_id"), ("price",)
+REQUIRED, OPTIONAL = ("user_id", "item_id"), ("price", "scene", "action")
 ROWS = [{"uid": f"u{number}", "item_id": number, "price": number / 2} for number in range(10)]
 CSV = "uid,item_id,price\n" + "".join(f"{row['uid']},{row['item_id']},{row['price']}\n" for row in ROWS)
 
@@ -49,7 +49,13 @@ def test_lines_that_are_no_rows_are_handed_on(tmp_path):
     (chunk, tail) = _read(TableConfig.parse({"path": str(tmp_path / "log.csv"), "columns": {"user_id": "uid"}}))
     assert chunk.table["user_id"].to_pylist() == [b"u1", b"u3"]
     assert tail.malformed == (("row has 2 cells where 3 are due", "u2,2"),)
-    lines = ['{"user_id": 1, "item_id": 2}', "{broken", "[1]", "", '{"user_id": "x", "item_id": {"deep": 1}}']
+    lines = [
+        '{"user_id": 1, "item_id": 2}',
+        "{broken",
+        "[1]",
+        "",
+        '{"user_id": "x", "item_id": 2, "price": {"deep": 1}}',
+    ]
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     (chunk,) = _read(TableConfig.parse({"path": str(tmp_path / "log.jsonl")}), 100)
     assert chunk.malformed == (("line is not JSON", "{broken"), ("line is not a JSON object", "[1]"))
@@ -118,7 +124,8 @@ def test_values_of_a_column_are_translated_and_others_stay(tmp_path, name):
     config = TableConfig.parse({"path": str(tmp_path / name), "values": values})
     fragments = list_fragments(config, "logs.files.events", ("user_id", "item_id", "action"), ())
     (chunk,) = [chunk for fragment in fragments for chunk in read_chunks(fragment, config, 100)]
-    assert chunk.table["action"].to_pylist() == ["click", "conversion", "7"]
+    actions = [value.decode() if isinstance(value, bytes) else value for value in chunk.table["action"].to_pylist()]
+    assert actions == ["click", "conversion", "7"]
 
 
 def test_a_translation_into_an_unknown_value_or_of_an_unknown_column_is_refused(tmp_path):

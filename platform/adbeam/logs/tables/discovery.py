@@ -11,17 +11,25 @@ import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
+from urllib.parse import unquote
 
 from adbeam.errors import UserError
 from adbeam.logs.config import TableConfig
 
+
+def _packed(*endings: str) -> tuple[str, ...]:
+    return tuple(ending + packing for ending in endings for packing in ("", ".gz", ".zst"))
+
+
 ENDINGS = {
     "parquet": (".parquet", ".pq"),
-    "csv": (".csv", ".csv.gz"),
-    "jsonl": (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz"),
+    "csv": _packed(".csv"),
+    "jsonl": _packed(".jsonl", ".ndjson", ".json"),
 }
 """Endings of each format, in lower case; a file's own may be in any."""
 _NAMED_AT_MOST = 5
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+"""What writers name the folder of rows without a value."""
 
 
 def list_files(config: TableConfig, field: str) -> list[Path]:
@@ -57,9 +65,15 @@ def format_of(path: Path, config: TableConfig, field: str) -> str:
     )
 
 
+def partition_values(path: Path) -> dict[str, str | None]:
+    """What the path's folders say: {"dt": "2025-03-26"} for log/dt=2025-03-26/part-0.parquet."""
+    pairs = [part.split("=", 1) for part in path.parent.parts if "=" in part]
+    return {unquote(name): None if value == _NO_VALUE else unquote(value) for name, value in pairs}
+
+
 def partition_columns(path: Path) -> tuple[str, ...]:
     """The names that the path's folders give values for: ("dt",) for log/dt=2025-03-26/part-0.parquet."""
-    return tuple(part.split("=", 1)[0] for part in path.parent.parts if "=" in part)
+    return tuple(partition_values(path))
 
 
 def _known_format(path: Path, config: TableConfig) -> str | None:

@@ -1,0 +1,104 @@
+"""CSV as small Arrow tables of bytes: judging values is validate's work, a row of another width is handed on.
+
+Which sign stands between cells and which before decimals is set, or told by the file: a delimiter only where the
+columns that the configuration asks for are found with it and not with a comma.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from adbeam.errors import UserError
+from adbeam.logs.config import TableConfig
+from adbeam.logs.tables.fragments import DAMAGE, Chunk, Fragment, unreadable
+from adbeam.logs.tables.text_files import encoding_of, is_text, open_bytes, open_text
+
+DELIMITERS = (",", ";", "\t", "|")
+KIND = "CSV"
+_SAMPLE_ROWS = 1000
+_DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+\s*")
+_DECIMAL_POINT = re.compile(r"\s*-?\d*\.\d+\s*")
+
+
+def header(path: Path, config: TableConfig, wanted: set[str]) -> tuple[list[str], str]:
+    """(column names, delimiter) of a file; `wanted` are the columns without which it is of no use."""
+    if config.column_names:
+        return list(config.column_names), "," if config.delimiter == "auto" else config.delimiter
+    with open_text(path, config.encoding) as lines:
+        first = next(lines, "")
+        if not is_text(first):
+            raise UserError(f"{path}: its header line is not UTF-8 text", remedy="set encoding to the file's own")
+        return _header(first, lines, config, wanted)
+
+
+def _header(first: str, more: Iterator[str], config: TableConfig, wanted: set[str]) -> tuple[list[str], str]:
+    rest = list(islice(more, 20)) if first.count('"') % 2 else []  # a name may go over lines
+    found = {sign: next(csv.reader([first, *rest], delimiter=sign), []) for sign in DELIMITERS}
+    if config.delimiter != "auto":
+        return next(csv.reader([first, *rest], delimiter=config.delimiter), []), config.delimiter
+    fitting = [sign for sign in DELIMITERS if wanted <= set(found[sign])]
+    sign = fitting[0] if fitting else ","
+    return found[sign], sign
+
+
+def decimal_of(path: Path, config: TableConfig, delimiter: str, numbers: set[str]) -> str:
+    """The sign before decimals: the one set, or a comma where cells of the columns `numbers` can mean nothing else.
+
+    12,50 is a decimal comma; 1,234 may be a thousand, so it alone decides nothing.
+    """
+    if config.decimal != "auto":
+        return config.decimal
+    with open_text(path, config.encoding) as lines:
+        rows = csv.reader(lines, delimiter=delimiter)
+        names = list(config.column_names) or next(rows, [])
+        places = [place for place, name in enumerate(names) if name in numbers]
+        cells = [row[place] for row in islice(rows, _SAMPLE_ROWS) for place in places if place < len(row)]
+    commas = [cell for cell in cells if _DECIMAL_COMMA.fullmatch(cell)]
+    sure = any(len(cell.strip().split(",")[1]) != 3 for cell in commas)
+    return "," if sure and not any(_DECIMAL_POINT.fullmatch(cell) for cell in cells) else "."
+
+
+def read_csv(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterator[Chunk]:
+    """The file's rows, a block of bytes at a time; a row of more or fewer cells than the header is malformed."""
+    path, malformed = Path(fragment.path), []  # type: Path, list[tuple[str, str]]
+
+    def keep_aside(row: Any) -> str:
+        malformed.append((f"row has {row.actual_columns} cells where {row.expected_columns} are due", row.text))
+        return "skip"
+
+    try:
+        names, _ = header(path, config.model_copy(update={"delimiter": fragment.delimiter}), set())
+        with arrow_csv.open_csv(
+            open_bytes(path),
+            read_options=arrow_csv.ReadOptions(
+                use_threads=False,
+                block_size=max(1 << 20, 64 * batch_rows),
+                column_names=list(config.column_names) or None,
+                encoding=_arrow_encoding(encoding_of(path, config.encoding)),
+            ),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=fragment.delimiter, newlines_in_values=True, invalid_row_handler=keep_aside
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=True, null_values=[""]
+            ),
+        ) as reader:
+            for batch in reader:
+                yield Chunk(pa.Table.from_batches([batch]))
+        if malformed:
+            yield Chunk(pa.table({}), tuple(malformed))
+    except DAMAGE as error:
+        raise unreadable(path, KIND, error) from None
+
+
+def _arrow_encoding(codec: str) -> str:
+    """Arrow takes UTF-8 as bytes and passes over its mark; other encodings are turned into UTF-8 as they are read."""
+    return "utf8" if codec in ("utf-8", "utf-8-sig") else codec
