@@ -63,7 +63,7 @@ def load_paced(
     """A LoadedModel that decodes nothing."""
     engine = PacedEngine(resolve(path).name)
     popular = PopularAds([(ad, None, None) for ad in ADS])
-    facts = ModelFacts(engine.version, COST, FULL, None, ("display",))
+    facts = ModelFacts(engine.version, COST, FULL, None, ("display",), "impressions")
     return LoadedModel(engine, facts, popular, time.monotonic())
 
 

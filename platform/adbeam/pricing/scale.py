@@ -47,6 +47,8 @@ class MoneyScale:
     """Factor by scene; 1 for another one."""
     anybody: float = 1.0
     """Factor of prices to anybody, those of fallback answers."""
+    number_is_ecpm: bool = False
+    """The model's number is CPM already (`logs.value: ecpm`): what an ad is worth that the log never showed."""
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
@@ -89,8 +91,10 @@ class AdPrices:
     def price(self, item_id: str, scene: str, log_probability: float, value: float) -> float:
         """Expected money of a thousand impressions of the ad to the user of whom the model said `log_probability` and
         `value`, the money of a target."""
-        scale = self.scale
-        base, own, mean, _ = self._of.get(item_id) or (scale.base, 0.0, 0.0, 0.0)
+        scale, known = self.scale, self._of.get(item_id)
+        if known is None and scale.number_is_ecpm:
+            return value * scale.scenes.get(scene, 1.0)
+        base, own, mean, _ = known or (scale.base, 0.0, 0.0, 0.0)
         worth = own * mean + (1.0 - own) * value
         if worth <= 0.0:
             return 0.0

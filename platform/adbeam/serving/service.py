@@ -240,7 +240,7 @@ class RecommenderService:
             self.metrics.observe("adbeam_request_latency_seconds", latency_seconds, source=source)
             self.recent.add(latency_seconds, source)
             if not test:
-                self._feedback.answered(query, body)
+                self._feedback.answered(query, body, self.model.facts.may_bid)
         return body
 
     async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:

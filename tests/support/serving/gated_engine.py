@@ -66,7 +66,7 @@ def model_of(engine: GatedEngine, popular: int = 3, cost: BatchCost | None = Non
         (ad(f"popular-{place}", 1 / (1 + place)), f"advertiser-{place}", None) for place in range(popular)
     ]
     cost = cost or BatchCost(0.1, 0.1, 0.001)
-    facts = ModelFacts(engine.version, cost, FULL, None, ("feed", "empty"))
+    facts = ModelFacts(engine.version, cost, FULL, None, ("feed", "empty"), "impressions")
     return LoadedModel(engine, facts, PopularAds(ads), time.monotonic())
 
 

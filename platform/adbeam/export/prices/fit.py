@@ -41,6 +41,7 @@ class AdTable:
     log_share_new: float
     own_N: np.ndarray
     mean_N: np.ndarray
+    number_is_ecpm: bool = False
 
     def rows(self, item_X: np.ndarray) -> np.ndarray:
         """int64, the place of each item; N for one that training never showed."""
@@ -49,7 +50,10 @@ class AdTable:
         return np.where(known, place, len(self.item_N))
 
 
-def ad_table(counts: AdCounts, target_counts: Mapping[str, int], group_of: Mapping[str, Any], target: str) -> AdTable:
+def ad_table(
+    counts: AdCounts, target_counts: Mapping[str, int], group_of: Mapping[str, Any], target: str, *,
+    number_is_ecpm: bool = False,
+) -> AdTable:  # fmt: skip
     """`target_counts` are the training targets by ad, shown or not, which the model learnt from; `group_of` the
     semantic ID of each ad: ads that share one share its share."""
     by_ad = counts.by("item_id")
@@ -65,12 +69,15 @@ def ad_table(counts: AdCounts, target_counts: Mapping[str, int], group_of: Mappi
     total = sum(by_group.values()) + SHARE_PRIOR * max(len(by_group), 1)
     shares = [(by_group.get(group_of.get(item), 0.0) + SHARE_PRIOR) / total for item in items]
     own_N, mean_N = own_values(columns["paid"], columns["money"], columns["squares"])
+    if number_is_ecpm:  # the model says nothing of the money of a target: an ad without one is worth what others are
+        every = float(columns["money"].sum()) / max(float(columns["paid"].sum()), 1.0)
+        own_N, mean_N = np.ones(len(items)), own_N * mean_N + (1 - own_N) * every
     # Targets without money are worth 0, not unknown.
     paid_share = columns["paid"].sum() / max(columns["targets"].sum(), 1.0)
     return AdTable(
         np.array(items, dtype=object), [np.log(np.maximum(rate_N, 1e-12)) for rate_N, _ in rates],
         [float(np.log(max(rate, 1e-12))) for _, rate in rates],
-        np.log(shares), float(np.log(SHARE_PRIOR / total)), own_N, mean_N * paid_share,
+        np.log(shares), float(np.log(SHARE_PRIOR / total)), own_N, mean_N * paid_share, number_is_ecpm,
     )  # fmt: skip
 
 
@@ -107,7 +114,7 @@ def fit_scale(table: AdTable, shown: Impressions) -> tuple[AdPrices, dict[str, A
         base += theta[0] + theta[1] * table.overall[step] + theta[3] * table.log_share_new
         slope += float(theta[2])
     plain_N = PER_MILLE * np.exp(sum(table.log_rates)) * table.mean_N
-    flat = MoneyScale(slope, float(low), float(high), float(base), ((), ()), {})
+    flat = MoneyScale(slope, float(low), float(high), float(base), ((), ()), {}, number_is_ecpm=table.number_is_ecpm)
     columns = {"base": base_N, "own": table.own_N, "mean": table.mean_N, "plain": plain_N}
     unbent = prices_of(flat, table.item_N.tolist(), **columns)
     money_X, worth_X = _predicted(unbent, shown), _worth(table, row_X, shown.value_X)

@@ -34,7 +34,8 @@ def money_of(
     limit = money_limit(prepared, target)
     shown = held_out(prepared, recommender, target, prepared.impression_weight, requests, limit)
     sids = {item: recommender.sid(item) for item in recommender.catalogue.item_ids}
-    prices, found = fit_scale(ad_table(counts, targets, sids, target), shown)
+    table = ad_table(counts, targets, sids, target, number_is_ecpm=prepared.value == "ecpm")
+    prices, found = fit_scale(table, shown)
     return BundleMoney("impressions", prices, {**found, "without_impression": counts.lost})
 
 

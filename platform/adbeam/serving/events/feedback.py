@@ -44,9 +44,10 @@ class Feedback:
         self._request_log = request_log
         self._money = ReturnedMoney(config.returned_money, metrics)
 
-    def answered(self, query: Query, body: Mapping[str, Any]) -> None:
-        """Write down an answer, as its body tells it."""
-        self._money.answered(query.scene, body)
+    def answered(self, query: Query, body: Mapping[str, Any], is_cpm: bool) -> None:
+        """Write down an answer, as its body tells it; only prices that are CPM are held against what came back."""
+        if is_cpm:
+            self._money.answered(query.scene, body)
         if self._request_log is not None:
             self._request_log.append(query.user_id, query.now_ms, query.scene, body)
 

@@ -11,7 +11,8 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from adbeam.serving.http.openrtb import BidResponse
 from adbeam.serving.http.problems import CONTENT_TYPE
-from adbeam.serving.http.schemas import AdReceipt, AdResponse, EventReceipt, Problem, ReplicaStatus, TriePath
+from adbeam.serving.http.schemas import AdReceipt, AdResponse, EventReceipt, Problem
+from adbeam.serving.http.status_schemas import ReplicaStatus, TriePath
 
 PROBLEMS = {
     "400": "Malformed JSON, or a compressed body that is damaged",

@@ -10,7 +10,7 @@ from tests.support.serving.gated_engine import FULL, GatedEngine, ask, running, 
 
 from adbeam.beams.cost import BatchCost
 from adbeam.serving.http.problems import Problem
-from adbeam.serving.http.schemas import ReplicaStatus
+from adbeam.serving.http.status_schemas import ReplicaStatus
 
 
 async def test_the_queue_is_bounded_and_so_are_requests_in_flight(tmp_path: Path) -> None:
