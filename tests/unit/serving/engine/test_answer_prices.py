@@ -37,8 +37,8 @@ def engine_of(folder: Path, bundle: Bundle, **settings: Any) -> ModelEngine:
 def priced_money(items: list[str]) -> BundleMoney:
     scale = MoneyScale(0.5, -30.0, -0.1, -6.0, ((), ()), {"display": 2.0})
     n = len(items)
-    return BundleMoney("impressions", prices_of(scale, items, base=np.full(n, -5.0), own=np.ones(n),
-                                                mean=np.full(n, 3.0), plain=np.full(n, 7.0)), {"impressions": 1})  # fmt: skip
+    columns = {"base": np.full(n, -5.0), "own": np.ones(n), "mean": np.full(n, 3.0), "plain": np.full(n, 7.0)}
+    return BundleMoney("impressions", prices_of(scale, items, **columns), {"impressions": 1})
 
 
 def ads(engine: ModelEngine) -> list[dict[str, Any]]:
