@@ -121,7 +121,8 @@ class Ad(BaseModel):
     score: float = Field(description="What the answer is ordered by, falling.")
     probability: float | None = Field(description="Probability of the semantic id under the model; null in a fallback.")
     expected_ecpm: float | None = Field(
-        description="What the ad is expected to bring (docs/money.md); null for a popular ad of which nobody said."
+        description="Expected money of a thousand impressions, CPM, where `money.unit` of /v1/status is not `target` "
+        "(docs/money.md); null for a popular ad of which nobody said."
     )
 
 
