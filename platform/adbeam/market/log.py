@@ -39,11 +39,16 @@ def write_log(world: World, folder: Path, days: int | None = None) -> dict[str, 
             requests = world.requests(day)
             ads = world.logging_choice(requests)
             writer.write_table(events_of(world, requests, ads, market.play(requests, ads)))
+    return log_settings(world, folder, days)
+
+
+def log_settings(world: World, folder: Path, days: int) -> dict[str, Any]:
+    """Values for the `logs` section of a log of `days` in `folder`."""
     return {
         "source": "files",
         "files": {
-            "events": {"path": str(events), "features": {FEATURE: "number"}},
-            "catalogue": str(items),
+            "events": {"path": str(folder / "events.parquet"), "features": {FEATURE: "number"}},
+            "catalogue": str(folder / "catalogue.parquet"),
             "impression_weight": FEATURE,
         },
         "split": {

@@ -39,7 +39,12 @@ class _LogSettings:
 def prepare_market(world: World, work_dir: Path, days: int | None = None) -> PreparedLog:
     """Write the simulated log and prepare it into `work_dir/prepared`, in this process."""
     settings = write_log(world, WorkDir(work_dir).log, days)
-    return prepare(_LogSettings(work_dir, LogsConfig.parse({**settings, "shards": 4})), in_process=True)
+    return prepare_log(work_dir, LogsConfig.parse({**settings, "shards": 4}))
+
+
+def prepare_log(work_dir: Path, logs: LogsConfig) -> PreparedLog:
+    """Prepare a simulated log into `work_dir/prepared`, in this process."""
+    return prepare(_LogSettings(work_dir, logs), in_process=True)
 
 
 def tokenize_market(world: World, work_dir: Path, codebooks: tuple[int, ...], *, unified: bool = True) -> np.ndarray:
