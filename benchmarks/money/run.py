@@ -2,10 +2,12 @@
 
     python -m benchmarks.money [--answers N] [--served N] [--days N] [--folder DIR]
 
-A market is simulated, its log prepared, trained on and exported as a user would. The bundle answers `--answers` requests
-of the day after: its first prices, fitted on impressions of the logging policy, which knew the truth. Then it serves `--served` requests a day for `--days` days, by model and by fallback, `adbeam reprice` corrects the prices by what
-came, and the figures are of `--answers` requests of the next day: |promised / true - 1| of the money of a thousand
-impressions, overall, of the worst decile of prices, of the worst scene, and of the fallback. Everything is simulated.
+A market is simulated, its log prepared, trained on and exported as a user would. The bundle answers `--answers`
+requests of the day after: its first prices, fitted on impressions of the logging policy, which knew the truth. Then
+it serves `--served` requests a day for `--days` days, by model and by fallback, `adbeam reprice` corrects the prices
+by what came, and the figures are of `--answers` requests of the next day: |promised / true - 1| of the money of a
+thousand impressions, overall, of the worst decile of prices, of the worst scene, and of the fallback. Everything is
+simulated.
 
 `planted_rows_bid_change`: the largest change of a price when ten conversions of the log are a million times dearer,
 prepared and exported again from the same weights. `money_cases_*`: tests of money, run and counted.

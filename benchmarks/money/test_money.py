@@ -29,10 +29,11 @@ def test_answers_are_priced_judged_and_posted(tmp_path: Path) -> None:
     for answers in (bidder.model(requests, 4), bidder.fallback(requests, 4)):
         found = calibration(answers, world)
         assert found["overall"] > 0 and len(found["deciles"]) == 10
-        feed = answers.requests.scene_R == 0
+        feed, known_Rn = answers.requests.scene_R[:, None] == 0, answers.ad_Rn >= 0
+        assert known_Rn.mean() > 0.5 and np.isfinite(answers.priced_Rn[known_Rn]).all()
         bid_Rn = world.bid_N[answers.ad_Rn]
         expected = 1000 * np.exp(-3.0) * bid_Rn if answers.source == "model" else bid_Rn
-        assert answers.priced_Rn[feed] == pytest.approx(2 * expected[feed])
-        assert answers.priced_Rn[~feed] == pytest.approx(expected[~feed])
+        expected = np.where(feed, 2 * expected, expected)
+        assert answers.priced_Rn[known_Rn] == pytest.approx(expected[known_Rn])
         post(answers, world, tmp_path, answers.source)
     assert len(list(WorkDir(tmp_path).events.glob("events-*.parquet"))) == 2

@@ -45,6 +45,7 @@ NOT_RUN = {
     "adbeam train": "a prepared and tokenized log; tests/integration/training",
     "adbeam export": "a trained model",
     "adbeam evaluate": "a bundle of a prepared log",
+    "adbeam reprice": "a bundle that has served",
     "adbeam reward": "a prepared log",
     "adbeam generate-lists": "a bundle and a reward model",
     "adbeam online": "logs of an endpoint; tests/integration/online",
