@@ -77,7 +77,10 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader that refuses what YAML forbids and PyYAML overlooks: the same key twice."""
+    """A SafeLoader that refuses what YAML forbids and PyYAML overlooks: the same key twice.
+
+    Plain keys stay the words that were written: on, yes, null, 007 and 1.50 name something and are no values.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
@@ -87,6 +90,10 @@ class _Loader(yaml.SafeLoader):
                 problem = f"the key {key.value!r} stands twice; keep one"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
+        self.flatten_mapping(node)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.style is None:
+                key.tag = self.DEFAULT_SCALAR_TAG
         return super().construct_mapping(node, deep)
 
 

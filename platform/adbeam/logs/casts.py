@@ -14,6 +14,8 @@ import pyarrow.types as pt
 from adbeam.errors import UserError
 
 Marked = tuple[pa.Array, np.ndarray]
+NO_NUMBER = ("", "-", "\\n", "#n/a", "n/a", "na", "nan", "nil", "none", "null")
+"""Words, in lower case, that writers put where a column of numbers has none."""
 
 
 def to_text(values: pa.Array, column: str) -> Marked:
@@ -51,20 +53,27 @@ def exact_below(kind: pa.DataType) -> int:
 
 
 def to_number(values: pa.Array, column: str) -> Marked:
-    """Finite float64."""
+    """Finite float64; NaN and the words of NO_NUMBER are missing, infinity is marked."""
     values = plain(values)
     bad = none_marked(values)
     if is_text(values.type):
         text, bad = cast_or_mark(values, pa.string())
-        values, not_numeric = cast_or_mark(pc.utf8_trim_whitespace(text), pa.float64())
+        values, not_numeric = _read_numbers(pc.utf8_trim_whitespace(text))
         bad = bad | not_numeric
     elif _is_numeric(values.type):
         values = values.cast(pa.float64(), safe=False)
     else:
         raise UserError("holds no numbers", field=column, value=str(values.type), remedy="map another column")
     numbers = pc.fill_null(values, 0.0).to_numpy(zero_copy_only=False)
-    infinite = ~np.isfinite(numbers)
-    return _blank(values, infinite), bad | infinite
+    return _blank(values, ~np.isfinite(numbers)), bad | np.isinf(numbers)
+
+
+def _read_numbers(text: pa.Array) -> Marked:
+    try:
+        return text.cast(pa.float64()), none_marked(text)
+    except pa.ArrowInvalid:
+        no_number = pc.is_in(pc.utf8_lower(text), value_set=pa.array(NO_NUMBER))
+        return cast_or_mark(pc.if_else(no_number, None, text), pa.float64())
 
 
 def to_whole(values: pa.Array, column: str, target: pa.DataType) -> Marked:

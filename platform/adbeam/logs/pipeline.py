@@ -162,7 +162,7 @@ def read_share(source: Source, logs: LogsConfig, staging: Path, latest_ms: int, 
     rows_in, reasons, notes = 0, Counter[str](), Counter[str]()
     refused = Quarantine(staging / QUARANTINE / f"share-{share:06d}.parquet")
     for chunk in source.read(share, staging):
-        clean, bad = _judge(chunk, rules)
+        clean, bad = _judge(chunk, rules, notes)
         rows_in += chunk.table.num_rows + len(chunk.malformed)
         reasons.update(bad["reason"].to_pylist())
         notes.update(dict(chunk.notes))
@@ -236,11 +236,11 @@ def _examples(staging: Path, reason: str) -> list[str]:
     return []
 
 
-def _judge(chunk: Chunk, rules: EventRules) -> tuple[pa.Table, pa.Table]:
+def _judge(chunk: Chunk, rules: EventRules, notes: Counter[str]) -> tuple[pa.Table, pa.Table]:
     malformed = malformed_rows(chunk.malformed)
     if not chunk.table.num_rows:
         return rules.schema.empty_table(), malformed
-    clean, bad = validate_events(chunk.table, rules)
+    clean, bad = validate_events(chunk.table, rules, notes)
     return clean, pa.concat_tables([bad, malformed]).cast(QUARANTINE_SCHEMA)
 
 

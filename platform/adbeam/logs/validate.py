@@ -6,6 +6,7 @@ Vectorised over a batch. Nothing is corrected: a row that is not right is quaran
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ SCENE_LENGTH = 64
 LAST_POSITION = 10_000
 QUARANTINE_SCHEMA = pa.schema([pa.field("reason", pa.string()), pa.field("row", pa.string())])
 NOT_IN_CATALOGUE = "item not in catalogue"
+PRICE_DROPPED = "prices off a conversion that are no number, left out"
 EVENT_ID_TAKEN = "event_id names another event of the user"
 FEATURE_TYPES = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 
@@ -75,8 +77,10 @@ class Reasons:
         return [self._texts[code] for code in self._codes[self._codes > 0]]
 
 
-def validate_events(raw: pa.Table, rules: EventRules) -> tuple[pa.Table, pa.Table]:
+def validate_events(raw: pa.Table, rules: EventRules, notes: Counter[str] | None = None) -> tuple[pa.Table, pa.Table]:
     """(clean events, quarantine) of one batch whose columns already have the contract's names.
+
+    `notes` counts what was left out of rows that were kept.
 
     A column that is absent or null takes its default: item_kind the catalogue's, scene "default", request_id the user
     and moment, event_id a hash of the row's content.
@@ -84,7 +88,7 @@ def validate_events(raw: pa.Table, rules: EventRules) -> tuple[pa.Table, pa.Tabl
     reasons = Reasons(raw.num_rows)
     columns = _text_columns(raw, rules.nobody, reasons)
     columns["timestamp"] = _timestamps(raw, rules, reasons)
-    columns |= _numbers(raw, reasons)
+    columns |= _numbers(raw, columns["action"], reasons, notes if notes is not None else Counter())
     columns |= {field.name: cast_feature(_column(raw, field.name), field, reasons) for field in rules.features}
     _check_catalogue(columns, rules, reasons)
     _fill_defaults(columns)
@@ -192,13 +196,25 @@ def _timestamps(raw: pa.Table, rules: EventRules, reasons: Reasons) -> pa.Array:
     return moments
 
 
-def _numbers(raw: pa.Table, reasons: Reasons) -> dict[str, pa.Array]:
-    columns = {name: check_amount(_column(raw, name), name, reasons) for name in ("price", "bid", "ecpm")}
+def _numbers(raw: pa.Table, action: pa.Array, reasons: Reasons, notes: Counter[str]) -> dict[str, pa.Array]:
+    price = _without_stray_prices(_column(raw, "price"), action, notes)
+    columns = {"price": check_amount(price, "price", reasons)}
+    columns |= {name: check_amount(_column(raw, name), name, reasons) for name in ("bid", "ecpm")}
     position, bad = to_whole(_column(raw, "position"), "position", pa.int32())
     outside = pc.or_(pc.less(position, 0), pc.greater(position, LAST_POSITION))
     reasons.mark(bad, "position is not a whole number")
     reasons.mark(outside, f"position is not from 0 to {LAST_POSITION}")
     return columns | {"position": position}
+
+
+def _without_stray_prices(price: pa.Array, action: pa.Array, notes: Counter[str]) -> pa.Array:
+    """Prices that no conversion needs and nobody can read are left out, and counted; the event stays."""
+    numbers, bad = to_number(price, "price")
+    stray = bad & pc.fill_null(pc.not_equal(action, "conversion"), False).to_numpy(zero_copy_only=False)
+    if not stray.any():
+        return price if bad.any() else numbers
+    notes[PRICE_DROPPED] += int(stray.sum())
+    return pc.if_else(pa.array(stray), None, price)
 
 
 def _check_catalogue(columns: dict[str, pa.Array], rules: EventRules, reasons: Reasons) -> None:

@@ -61,7 +61,14 @@ def test_a_column_that_can_hold_no_text_is_named():
 def test_numbers_from_text_and_never_infinite():
     numbers, bad = to_number(pa.array([" 1.5", "x", "inf", "nan", None, "-2"]), "price")
     assert numbers.to_pylist() == [1.5, None, None, None, None, -2.0]
-    assert bad.tolist() == [False, True, True, True, False, False]
+    assert bad.tolist() == [False, True, True, False, False, False]
+
+
+@pytest.mark.parametrize("word", ["", " ", "NULL", "NaN", "\\N", "None", "n/a", "-"])
+def test_words_for_no_number_are_missing_numbers(word):
+    numbers, bad = to_number(pa.array(["1", word, "x"]), "price")
+    assert numbers.to_pylist() == [1.0, None, None]
+    assert bad.tolist() == [False, False, True]
 
 
 def test_whole_numbers_refuse_fractions_and_overflow():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pyarrow as pa
 import pytest
 
 from adbeam.logs.catalogue import validate_items
-from adbeam.logs.validate import EventRules, places_in, validate_events
+from adbeam.logs.validate import PRICE_DROPPED, EventRules, places_in, validate_events
 from adbeam.records import CATALOGUE_SCHEMA, EVENT_SCHEMA, Event
 
 NOW_MS = 1_700_000_000_000
@@ -71,7 +72,7 @@ def test_a_clean_row_keeps_every_value_and_fits_the_pydantic_event():
         ({"price": "cheap"}, "price is not a number"),
         ({"price": 1e300}, "price is beyond reason"),
         ({"bid": 1.1e12}, "bid is beyond reason"),
-        ({"bid": float("nan")}, "bid is not a number"),
+        ({"price": float("inf")}, "price is not a number"),
         ({"ecpm": -1.0}, "ecpm is negative"),
         ({"position": -1}, "position is not from 0 to 10000"),
         ({"position": 1.5}, "position is not a whole number"),
@@ -85,6 +86,24 @@ def test_a_bad_row_leaves_with_its_reason_and_the_others_stay(change, reason):
     assert bad["reason"].to_pylist() == [reason]
     row = json.loads(bad["row"][0].as_py())
     assert row["user_id"] == (change.get("user_id", "u1")) and set(row) == set(GOOD)
+
+
+@pytest.mark.parametrize("price", ["cheap", "inf", b"\xff"])
+def test_a_price_that_nobody_can_read_is_left_out_off_a_conversion_and_counted(price):
+    prices = pa.array([price if isinstance(price, bytes) else price.encode(), b"NULL", b"2.5"])
+    rows = [{**GOOD, "event_id": f"e{place}", "action": action} for place, action in enumerate(("click", "conversion"))]
+    table = pa.Table.from_pylist([*rows, {**GOOD, "event_id": "e2"}]).drop_columns("price")
+    notes = Counter()
+    clean, bad = validate_events(table.append_column("price", prices), RULES, notes)
+    assert clean["price"].to_pylist() == [None, None, 2.5] and not bad.num_rows
+    assert notes == {PRICE_DROPPED: 1}
+
+
+@pytest.mark.parametrize("missing", [float("nan"), None])
+def test_nan_is_no_price_and_no_bid(missing):
+    clean, bad = _validate({"action": "impression", "price": missing, "bid": missing, "ecpm": missing})
+    assert not bad.num_rows
+    assert clean.select(["price", "bid", "ecpm"]).to_pylist() == [dict.fromkeys(("price", "bid", "ecpm"))]
 
 
 def test_the_first_reason_counts():

@@ -26,6 +26,16 @@ def test_the_same_key_in_two_mappings_and_a_merged_one_are_read() -> None:
     assert parse_yaml(text, "text") == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}, "c": [{"x": 1}, {"x": 2}]}
 
 
+def test_plain_keys_are_the_words_that_were_written_and_values_are_values() -> None:
+    text = "status: {on: active, off: paused, yes: no}\naction: {007: click, 1.50: x, null: 3}\n"
+    status = {"on": "active", "off": "paused", "yes": False}
+    assert parse_yaml(text, "text") == {"status": status, "action": {"007": "click", "1.50": "x", "null": 3}}
+
+
+def test_a_merged_mapping_keeps_its_keys_as_written_too() -> None:
+    assert parse_yaml("a: &a {no: 1}\nb: {<<: *a, on: 2}\n", "text")["b"] == {"no": 1, "on": 2}
+
+
 @pytest.mark.parametrize(("content", "message"), [(b"a: [1", "not valid YAML"), (b"\xff\xfe\x00", "not valid YAML")])
 def test_a_malformed_file_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x.yaml").write_bytes(content)

@@ -91,8 +91,8 @@ def _of_kind(texts: Iterable[str], kind: pa.DataType) -> pa.Array:
 
 def _any_case(translation: dict[str, str]) -> dict[str, str]:
     """true and false as other writers spell them."""
-    found = {key: translation[key] for key in ("true", "false") if key in translation}
-    return {form: ours for key, ours in found.items() for form in (key.title(), key.upper())}
+    found = {key: ours for key, ours in translation.items() if key.lower() in ("true", "false")}
+    return {form: ours for key, ours in found.items() for form in (key.lower(), key.title(), key.upper())}
 
 
 def _as_words(values: pa.Array, name: str) -> pa.Array:

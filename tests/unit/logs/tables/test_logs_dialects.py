@@ -12,6 +12,7 @@ import pytest
 from adbeam.errors import UserError
 from adbeam.logs.config import TableConfig
 from adbeam.logs.reading import Listing, list_table, read_chunks
+from adbeam.settings import parse_yaml
 
 REQUIRED, OPTIONAL = ("user_id", "item_id"), ("price", "scene")
 ROWS = [("u1", "a", "12.50"), ("u2", "b", "3.25")]
@@ -135,3 +136,18 @@ def test_zstd_is_read_and_new_settings_at_their_defaults_leave_no_trace(tmp_path
     plain = TableConfig.parse({"path": "x"}).model_dump(mode="json")
     assert not {"encoding", "delimiter", "decimal", "column_names", "empty_files"} & set(plain)
     assert TableConfig.parse({"path": "x", "delimiter": ";"}).model_dump()["delimiter"] == ";"
+
+
+@pytest.mark.parametrize("key", ["true", "True"])
+@pytest.mark.parametrize("name", ["log.csv", "log.parquet"])
+def test_truth_is_translated_however_it_is_spelled(tmp_path, name, key):
+    config = TableConfig.parse({"path": str(tmp_path / name), "values": parse_yaml(f"scene: {{{key}: home}}", "text")})
+    if name == "log.csv":
+        (tmp_path / name).write_text(
+            "user_id,item_id,scene\n" + "".join(f"u,a,{x}\n" for x in ("true", "True", "TRUE"))
+        )
+    else:
+        pq.write_table(pa.table({"user_id": ["u"] * 3, "item_id": ["a"] * 3, "scene": [True] * 3}), tmp_path / name)
+    part = list_table(config, "logs.files.events", REQUIRED, OPTIONAL).fragments[0]
+    scenes = [_text(value) for chunk in read_chunks(part, config, 9) for value in chunk.table["scene"].to_pylist()]
+    assert scenes == ["home"] * 3
