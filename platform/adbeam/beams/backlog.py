@@ -93,11 +93,15 @@ class Backlog:
     def without(self, dropped: set[int]) -> Backlog:
         """The backlog less the requests at the given places of the service order."""
         kept_Q = np.array([place not in dropped for place in range(len(self))], dtype=bool)
-        return Backlog(self.order_Q[kept_Q], self.slack_ms_Q[kept_Q], self.value_Q[kept_Q], self.budget_ms)
+        return self.only(kept_Q)
 
-    def surely_late(self, pace: Pace, busy_ms: float = 0.0) -> set[int]:
-        """Places of requests too late even if decoded alone once the running batch ends in `busy_ms`."""
-        return self._with_less_than(busy_ms + pace.batch_ms(1))
+    def only(self, places: slice | np.ndarray) -> Backlog:
+        """The backlog of the requests at the given places, a slice or one flag each."""
+        return Backlog(self.order_Q[places], self.slack_ms_Q[places], self.value_Q[places], self.budget_ms)
+
+    def surely_late(self, pace: Pace) -> set[int]:
+        """Places of requests too late even if decoded alone."""
+        return self._with_less_than(pace.batch_ms(1))
 
     def _with_less_than(self, slack_ms: float) -> set[int]:
         return set(np.flatnonzero(self.slack_ms_Q < slack_ms).tolist())

@@ -12,17 +12,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from adbeam.beams.admission import next_batch
 from adbeam.beams.arrival_rate import ArrivalRate
 from adbeam.beams.backlog import Backlog, Pace, QueuedRequest
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost, CorrectedCost
 from adbeam.beams.ladder import Ladder, Widths
 from adbeam.beams.policies import Load, build_policy
+from adbeam.beams.scatter import CAUTIOUS_SHARE, QUICK_SHARE, TYPICAL_SHARE
 from adbeam.beams.value_split import split_by_value
 from adbeam.beams.width_bounds import are_bounded, bounded_rungs, time_for_batch_ms
 
 PROBE_MS = 200.0
 """How long everything may be given up before one request is decoded all the same."""
+PROBE_BESIDE_NEIGHBOUR_MS = 40.0
+"""The same where batch times scatter: the storm that gave everything up is soon over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Controller:
         self._rung = ladder.full
         self._changes = 0
         self._budget_ms = config.default_deadline_ms
-        self._busy_until_ms = self._finished_ms = now_ms
+        self._finished_ms = now_ms
 
     def reconfigure(
         self, config: BeamPolicyConfig, ladder: Ladder | None = None, cost: BatchCost | None = None
@@ -108,29 +112,18 @@ class Controller:
         load = self._load(backlog, now_ms)
         self._move(self._policy.choose(load))
         late = self._spare_a_probe(self._late(load), backlog, now_ms)
-        kept = backlog.without(late) if late else backlog
-        plan = self._batch(kept, load.paces[self._rung], [int(backlog.order_Q[place]) for place in sorted(late)])
-        plan = self._within_bounds(plan, [queue[position] for position in plan.batch], kept, load)
-        self._busy_until_ms = now_ms + plan.predicted_ms
-        return plan
+        kept = self._worth_trying(backlog.without(late) if late else backlog, load)
+        whole = load.scattered or len(kept) == 0
+        size = len(kept) if whole else min(kept.first_batch(load.paces[self._rung]), len(kept))
+        plan = self._batch(kept, size, [int(backlog.order_Q[place]) for place in sorted(late)])
+        return self._within_bounds(plan, [queue[position] for position in plan.batch], kept, load)
 
     def finished(self, plan: BatchPlan, measured_ms: float | None, off_cpu_ms: float = 0.0) -> None:
         """Report that the batch of `plan` took `measured_ms` in the decoder, `off_cpu_ms` of them ready to run and
         without a processor; None, from which nothing is learnt, for one that failed."""
-        self._finished_ms = self._busy_until_ms = self._clock_ms()
+        self._finished_ms = self._clock_ms()
         if plan.batch and measured_ms is not None:
             self._cost.observe(plan.uncorrected_ms, plan.rung, measured_ms, off_cpu_ms)
-
-    def late(self, queue: Sequence[QueuedRequest]) -> tuple[int, ...]:
-        """Positions that cannot make it any more even alone at the floor after the running batch: ask on a timer, so
-        that a slow batch does not hold their answer back. Empty where the policy lets late requests wait."""
-        if not queue or not self._early:
-            return ()
-        now_ms = self._clock_ms()
-        backlog = Backlog.of(queue, now_ms, self.config.margin_ms, True)
-        busy_ms = max(self._busy_until_ms - now_ms, 0.0)
-        places = backlog.surely_late(self._pace(self.ladder.floor), busy_ms)
-        return tuple(int(backlog.order_Q[place]) for place in sorted(places))
 
     def signals(self) -> ControllerSignals:
         """A snapshot for metrics, the response and the autoscaler."""
@@ -161,23 +154,48 @@ class Controller:
         self._rung = rung
 
     def _load(self, backlog: Backlog, now_ms: float) -> Load:
-        paces = [self._pace(rung) for rung in range(len(self.ladder))]
+        if self._scattered:
+            shares = (QUICK_SHARE, TYPICAL_SHARE, CAUTIOUS_SHARE)
+            ratios = np.quantile(self._cost.scatter.next_ratios(), shares).tolist()
+            quick, paces, cautious, steady = (self._paces(ratio) for ratio in (*ratios, self._cost.scatter.mean))
+        else:
+            paces = quick = [self._pace(rung) for rung in range(len(self.ladder))]
+            cautious = [pace.slower(self._cost.safety()) for pace in paces]
+            steady = [self._pace(rung, steady=True) for rung in range(len(self.ladder))]
         return Load(
             now_ms=now_ms,
             backlog=backlog,
             paces=paces,
-            cautious_paces=[pace.slower(self._cost.safety()) for pace in paces],
-            steady_paces=[self._pace(rung, steady=True) for rung in range(len(self.ladder))],
+            quick_paces=quick,
+            cautious_paces=cautious,
+            steady_paces=steady,
             rate_per_second=self._rate.per_second(now_ms),
             average_rate_per_second=self._rate.over(self.config.tabs.average_seconds, now_ms),
+            scattered=self._scattered,
         )
 
+    @property
+    def _scattered(self) -> bool:
+        """Whether batch times are a matter of odds; the baselines are left as they were published."""
+        return self.config.policy == "deadline" and self._early and self._cost.scatter.shows
+
+    def _paces(self, ratio: float) -> list[Pace]:
+        """One a rung where batches take `ratio` of the modelled time."""
+        rungs = enumerate(self.ladder.rungs)
+        return [self._fitted(*self._cost.scaled_ms(each.rows, rung, ratio)) for rung, each in rungs]
+
     def _pace(self, rung: int, steady: bool = False) -> Pace:
-        request_ms = self._cost.request_ms(self.ladder.rungs[rung].rows, rung, steady)
-        pace = Pace(self._cost.fixed_ms(steady), request_ms, self.config.max_batch)
-        return Pace(pace.fixed_ms, request_ms, pace.fitting(self.config.batch_share * self._budget_ms))
+        return self._fitted(
+            self._cost.fixed_ms(steady), self._cost.request_ms(self.ladder.rungs[rung].rows, rung, steady)
+        )
+
+    def _fitted(self, fixed_ms: float, request_ms: float) -> Pace:
+        pace = Pace(fixed_ms, request_ms, self.config.max_batch)
+        return Pace(fixed_ms, request_ms, pace.fitting(self.config.batch_share * self._budget_ms))
 
     def _late(self, load: Load) -> set[int]:
+        if load.scattered:
+            return load.backlog.surely_late(load.quick_paces[self._rung])
         pace = load.cautious_paces[self._rung]
         if not self._early or load.backlog.drains(pace):
             return set()
@@ -189,7 +207,8 @@ class Controller:
         A prediction that gives everything up would never be proved wrong: without a decode there is nothing to learn
         from, and a replica that was slow once would stay silent for good.
         """
-        if len(late) < len(backlog) or now_ms - self._finished_ms < PROBE_MS:
+        patience_ms = PROBE_BESIDE_NEIGHBOUR_MS if self._scattered else PROBE_MS
+        if len(late) < len(backlog) or now_ms - self._finished_ms < patience_ms:
             return late
         place = int(np.argmax(backlog.slack_ms_Q))
         if backlog.slack_ms_Q[place] <= 0:
@@ -197,10 +216,19 @@ class Controller:
         self._move(self.ladder.floor)
         return late - {place}
 
-    def _batch(self, backlog: Backlog, pace: Pace, late: list[int]) -> BatchPlan:
+    def _worth_trying(self, backlog: Backlog, load: Load) -> Backlog:
+        """All of `backlog`; where times scatter only the next batch, and who is not in it keeps waiting."""
+        if not load.scattered or len(backlog) == 0:
+            return backlog
+        if backlog.drains(load.cautious_paces[self._rung]):
+            return backlog.only(slice(0, backlog.first_batch(load.paces[self._rung])))
+        fixed_ms, request_ms = self._cost.scaled_ms(self.ladder.rungs[self._rung].rows, self._rung, 1.0)
+        most, ratios = load.quick_paces[self._rung].batch, self._cost.scatter.next_ratios()
+        return backlog.only(next_batch(backlog, fixed_ms, request_ms, most, ratios))
+
+    def _batch(self, backlog: Backlog, size: int, late: list[int]) -> BatchPlan:
         if len(backlog) == 0:
             return BatchPlan((), (), (), tuple(late), self._rung, 0.0, 0.0)
-        size = min(backlog.first_batch(pace), len(backlog))
         rungs = (self._rung,) * size
         if self.config.value_split:
             rungs = split_by_value(backlog.value_Q[:size].tolist(), self.ladder, self._rung)

@@ -20,6 +20,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from adbeam.beams.scatter import Scatter
 from adbeam.errors import UserError
 
 FACTOR_BOUNDS = (0.25, 8.0)
@@ -100,6 +101,7 @@ class CorrectedCost:
         self.off_cpu_share = 0.0
         self.deviation = 0.0
         self.pause_ms = 0.0
+        self.scatter = Scatter()
         self._rung_factor = [1.0] * rungs
         self._recent: deque[float] = deque(maxlen=STALL_WINDOW)
         self._recent_pauses: deque[float] = deque(maxlen=STALL_WINDOW)
@@ -120,6 +122,10 @@ class CorrectedCost:
         factor = self.steady_factor if steady else self.factor
         return self.base.request_ms(rows) * factor * self._rung_factor[rung]
 
+    def scaled_ms(self, rows: float, rung: int, ratio: float) -> tuple[float, float]:
+        """A batch's fixed cost and one request's at `rung`, where batches take `ratio` of the modelled time."""
+        return self.base.a_ms * ratio + self.pause_ms, self.base.request_ms(rows) * ratio * self._rung_factor[rung]
+
     def fixed_ms(self, steady: bool = False) -> float:
         """Corrected cost of a batch before its first request, with the pause between two batches."""
         return self.base.a_ms * (self.steady_factor if steady else self.factor) + self.pause_ms
@@ -132,6 +138,7 @@ class CorrectedCost:
         """Learn from one batch: `uncorrected_ms` by the base model, `measured_ms` by the clock, `off_cpu_ms` of them
         ready to run and without a processor. Deadlines are kept by the clock, so the fast factor learns all of it."""
         ratio = _ratio(measured_ms, uncorrected_ms)
+        self.scatter.observe(uncorrected_ms * self._rung_factor[rung], measured_ms)
         self._recent.append(ratio / self._rung_factor[rung])
         believed = median(self._recent)
         self.deviation += self.gain * (min(abs(believed / self.factor - 1.0), 1.0) - self.deviation)

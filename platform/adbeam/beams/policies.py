@@ -17,16 +17,19 @@ from adbeam.beams.ladder import Ladder
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a policy sees when the next batch is formed. Paces have one entry a rung: as of the last batches, cautious
-    (covering the usual scatter of batch times), and steady (as of the last seconds)."""
+    """What a policy sees when the next batch is formed. Paces have one entry a rung: as of the last batches, quick (as
+    good as may be hoped), cautious (covering the usual scatter of batch times), and steady (as of the last seconds).
+    `scattered`: batch times scatter as beside a neighbour, and paces are shares of what batches took."""
 
     now_ms: float
     backlog: Backlog
     paces: Sequence[Pace]
+    quick_paces: Sequence[Pace]
     cautious_paces: Sequence[Pace]
     steady_paces: Sequence[Pace]
     rate_per_second: float
     average_rate_per_second: float
+    scattered: bool
 
     def utilisation(self, rung: int) -> float:
         """Share of the time the replica would be busy at `rung`."""
@@ -77,6 +80,8 @@ class DeadlinePolicy:
     def choose(self, load: Load) -> int:
         """The rung after at most one cut or one widening (more only after a pause without batches)."""
         load = self._without_hopeless(load)
+        if load.scattered:
+            return self._choose_scattered(load)
         idle_ms, self._seen_ms = load.now_ms - self._seen_ms, load.now_ms
         needed = next((rung for rung in range(self._rung, len(self._ladder)) if self._holds(load, rung)), None)
         if needed is None:
@@ -87,6 +92,20 @@ class DeadlinePolicy:
         elif load.now_ms - self._changed_ms >= self._config.widen_interval_ms:
             self._widen(load, 1 + int(idle_ms / self._config.widen_interval_ms))
         return self._rung
+
+    def _choose_scattered(self, load: Load) -> int:
+        """Where batch times scatter, a backlog is the last storm's and says nothing of the next batches: it cuts this
+        one alone. What is remembered follows the utilisation, at the mean pace of some seconds, with no hold."""
+        rungs = range(len(self._ladder))
+        bound = [rung for rung in rungs if load.utilisation(rung) <= self._config.utilisation_bound]
+        calm = [rung for rung in rungs if load.utilisation(rung) <= self._config.widen_utilisation]
+        narrowest, widest = (min(fit, default=self._ladder.floor) for fit in (calm, bound))
+        rung = min(max(self._rung, widest), narrowest)
+        self._seen_ms = load.now_ms
+        if rung != self._rung:
+            self._move(rung, load.now_ms)
+        paces = load.cautious_paces
+        return next((r for r in range(rung, len(paces)) if load.backlog.drains(paces[r])), self._ladder.floor)
 
     def _without_hopeless(self, load: Load) -> Load:
         """The load less requests that no rung can answer in time: they must not narrow the beams of the others."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from tests.support.beams.controller_world import COST, FULL, World
 
 from adbeam.beams.backlog import QueuedRequest
@@ -37,15 +36,6 @@ def test_a_plan_may_hold_no_batch_when_all_are_late() -> None:
     assert plan.batch == ()
     assert sorted(plan.late) == [0, 1, 2]
     world.controller.finished(plan, 0.0)
-
-
-def test_late_is_known_while_a_batch_runs() -> None:
-    world = World()
-    world.arrive(3)
-    plan = world.serve()
-    assert plan.predicted_ms == pytest.approx(31)
-    waiting = [QueuedRequest(0.0, 20.0), QueuedRequest(0.0, 200.0)]
-    assert world.controller.late(waiting) == (0,)
 
 
 def test_the_most_urgent_request_goes_first_even_if_alone() -> None:
