@@ -69,8 +69,8 @@ class AdCounts:
         return {held: {name: rows[name][place] for name in SUMS} for place, held in enumerate(grouped[key].to_pylist())}
 
 
-SUMS = ("impressions", "clicks", "targets", "paid", "money", "squares")
-"""`paid` are the targets with money, `money` what they brought, `squares` the sum of its squares."""
+SUMS = ("impressions", "clicks", "targets", "valued", "paid", "money", "squares")
+"""`valued` are the targets with money, `paid` those of them whose money is within reason, `money` what they brought, `squares` the sum of its squares."""
 COLUMNS = ("item_id", "scene", *SUMS)
 
 
@@ -122,11 +122,12 @@ def _count_shard(folder: str, target: str, weight_column: str | None, limit: flo
     lost = int((follows_E & ~known_E).sum())
     clicked_E, hit_E = (follows_E & known_E & (action_E == code) for code in (CLICK, ACTIONS.index(target)))
     value_E = flat["value"].to_numpy().astype(np.float64)
-    value_E = np.where(hit_E & (value_E > 0) & (value_E <= limit), value_E, 0.0)
+    valued_E = hit_E & (value_E > 0)
+    value_E = np.where(valued_E & (value_E <= limit), value_E, 0.0)
     cell_E = item_E * max(len(scene.dictionary), 1) + scene_E
     cell_C, inverse_E = np.unique(cell_E, return_inverse=True)
     sums = {
-        "impressions": np.where(shown_E, weight_E, 0.0), "clicks": clicked_E, "targets": hit_E,
+        "impressions": np.where(shown_E, weight_E, 0.0), "clicks": clicked_E, "targets": hit_E, "valued": valued_E,
         "paid": value_E > 0, "money": value_E, "squares": value_E**2,
     }  # fmt: skip
     columns = {name: np.bincount(inverse_E, weights=part, minlength=len(cell_C)) for name, part in sums.items()}

@@ -73,7 +73,7 @@ def ad_table(
         every = float(columns["money"].sum()) / max(float(columns["paid"].sum()), 1.0)
         own_N, mean_N = np.ones(len(items)), own_N * mean_N + (1 - own_N) * every
     # Targets without money are worth 0, not unknown.
-    paid_share = columns["paid"].sum() / max(columns["targets"].sum(), 1.0)
+    paid_share = columns["valued"].sum() / max(columns["targets"].sum(), 1.0)
     return AdTable(
         np.array(items, dtype=object), [np.log(np.maximum(rate_N, 1e-12)) for rate_N, _ in rates],
         [float(np.log(max(rate, 1e-12))) for _, rate in rates],

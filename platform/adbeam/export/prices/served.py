@@ -64,16 +64,16 @@ def reprice(prices: AdPrices, served: Served) -> tuple[AdPrices, dict[str, Any]]
 
     Few targets move little (`fit.BIN_EVENTS`, `SCENE_EVENTS`).
     """
-    worth_X = _worth(prices, served)
+    worth = _worth(prices)
     scene_X = np.array([prices.scale.scenes.get(scene, 1.0) for scene in served.scene_X.tolist()])
-    expected_X = served.priced_X / (PER_MILLE * worth_X)
+    expected_X = served.priced_X / (PER_MILLE * worth)
     found: dict[str, Any] = {}
     scale = prices.scale
     for name, chosen in (("model", ~served.fallback_X), ("fallback", served.fallback_X)):
         found[name] = _account(served, chosen)
         if not chosen.any():
             continue
-        came_X = served.money_X[chosen] / worth_X[chosen]  # targets, each by what it brought against what it would
+        came_X = served.money_X[chosen] / worth  # money, in targets of usual worth: what is dear is off by most
         if name == "fallback":
             scale = replace(scale, anybody=scale.anybody * float(np.exp(level_of(came_X, expected_X[chosen]))))
             continue
@@ -95,12 +95,10 @@ def _moved(scale: MoneyScale, curve: tuple[tuple[float, ...], ...], scenes: dict
     return replace(scale, curve=(tuple(at.tolist()), tuple(by)), scenes=dict(sorted(moved.items())))
 
 
-def _worth(prices: AdPrices, served: Served) -> np.ndarray:
-    """What a target of each ad is expected to bring: the ad's own mean, else that of all."""
-    rates = prices.rates.filter(pc.greater(prices.rates["mean"], 0.0))
-    own = dict(zip(rates["item_id"].to_pylist(), rates["mean"].to_pylist(), strict=True))
-    every = float(np.mean(list(own.values()))) if own else 1.0
-    return np.array([own.get(item, every) for item in served.item_X.tolist()])
+def _worth(prices: AdPrices) -> float:
+    """What a target usually brings: the mean over the ads of whose targets something is known."""
+    mean = pc.mean(prices.rates["mean"].filter(pc.greater(prices.rates["mean"], 0.0))).as_py()
+    return float(mean or 1.0)
 
 
 def _account(served: Served, chosen: np.ndarray) -> dict[str, float]:
