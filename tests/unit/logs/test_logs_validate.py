@@ -93,7 +93,7 @@ def test_a_price_that_nobody_can_read_is_left_out_off_a_conversion_and_counted(p
     prices = pa.array([price if isinstance(price, bytes) else price.encode(), b"NULL", b"2.5"])
     rows = [{**GOOD, "event_id": f"e{place}", "action": action} for place, action in enumerate(("click", "conversion"))]
     table = pa.Table.from_pylist([*rows, {**GOOD, "event_id": "e2"}]).drop_columns("price")
-    notes = Counter()
+    notes: Counter[str] = Counter()
     clean, bad = validate_events(table.append_column("price", prices), RULES, notes)
     assert clean["price"].to_pylist() == [None, None, 2.5] and not bad.num_rows
     assert notes == {PRICE_DROPPED: 1}
