@@ -29,6 +29,9 @@ GOOD = {
     'ray_adbeam_deadline_misses_total{replica="a"}': "0x120",
     'ray_adbeam_rung_changes_total{replica="a"}': "0+1x120",
     'ray_adbeam_model_age_seconds{version="v1"}': "0+60x120",
+    'ray_adbeam_money_expected_total{scene="feed",model_version="v1"}': "0+11x120",
+    'ray_adbeam_money_returned_total{scene="feed",model_version="v1"}': "0+10x120",
+    'ray_adbeam_money_conversions_total{scene="feed",model_version="v1"}': "0+5x120",
     "ray_adbeam_train_step": "0+10x120",
     "ray_adbeam_train_loss": "2x120",
     'adbeam_step_published_timestamp_seconds{step="bundles"}': "0x120",
@@ -42,6 +45,7 @@ GOOD = {
 
 BAD: dict[str, dict[str, str]] = {
     "AdbeamNoReplicas": {'ray_adbeam_rung{replica="a"}': "0x30 _x90"},
+    "AdbeamMoneyDrift": {'ray_adbeam_money_expected_total{scene="feed",model_version="v1"}': "0+20x120"},
     "AdbeamServerErrors": {'ray_adbeam_responses_total{status="500"}': "0+60x120"},
     "AdbeamShedding": {'ray_adbeam_shed_total{reason="late"}': "0+60x120"},
     "AdbeamDegradedAnswers": {'ray_adbeam_degraded_total{reason="late"}': "0+600x120"},
@@ -74,6 +78,8 @@ def _case(name: str, series: dict[str, str], at: str, expected: set[str]) -> dic
 
 def _expected(alert: Any) -> dict[str, Any]:
     labels = {"severity": alert.severity}
+    if alert.name == "AdbeamMoneyDrift":
+        labels |= {"scene": "feed", "model_version": "v1"}
     if alert.name == "AdbeamModelStale":
         labels["step"] = "bundles"
     return {"exp_labels": labels, "exp_annotations": alert.rule()["annotations"]}

@@ -81,6 +81,8 @@ def endpoint(ray_session: None, work_dir: Path) -> Iterator[str]:
         "store.prepared": None,
         "event_log.folder": str(work_dir / "events"),
         "updates.path": str(work_dir / "ads.sqlite"),
+        "engine.ecpm_scale": 2.0,
+        "returned_money.window_hours": 1 / 3600,
     }
     endpoint = start(ROOT / "serving" / "ads.yaml", overrides, SERVE_PORT)
     try:
@@ -149,9 +151,22 @@ def _load(url: str, done: threading.Event) -> None:
     session, place = requests.Session(), 0
     while not done.wait(0.05):
         place += 1
-        session.post(f"{url}/v1/ads", json={"user_id": f"u{place % 7}", "count": 3, "deadline_ms": 10 + place % 400})
+        asked = {"user_id": f"u{place % 7}", "count": 3, "deadline_ms": 10 + place % 400}
+        answer = session.post(f"{url}/v1/ads", json=asked)
         session.post(f"{url}/v1/ads", json={"count": -1})
-        session.post(f"{url}/v1/events", json={"events": [_event(place)]})
+        session.post(f"{url}/v1/events", json={"events": [_event(place), *_paid(answer, place)]})
+
+
+def _paid(answer: requests.Response, place: int) -> list[dict[str, Any]]:
+    """The first ad of an answer is shown and bought."""
+    if answer.status_code != 200:
+        return []
+    body = answer.json()
+    shown = {**_event(place), "request_id": body["request_id"], "item_id": body["ads"][0]["item_id"]}
+    return [
+        {**shown, "event_id": f"i{place}", "action": "impression"},
+        {**shown, "event_id": f"c{place}", "action": "conversion", "price": 2.5},
+    ]
 
 
 def _event(place: int) -> dict[str, Any]:

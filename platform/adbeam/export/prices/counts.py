@@ -70,7 +70,8 @@ class AdCounts:
 
 
 SUMS = ("impressions", "clicks", "targets", "valued", "paid", "money", "squares")
-"""`valued` are the targets with money, `paid` those of them whose money is within reason, `money` what they brought, `squares` the sum of its squares."""
+"""`valued` are the targets with money, `paid` those of them whose money is within reason, `money` what these
+brought, `squares` the sum of its squares."""
 COLUMNS = ("item_id", "scene", *SUMS)
 
 

@@ -37,7 +37,8 @@ def log_of(rng: np.random.Generator, shown: int) -> tuple[Impressions, np.ndarra
 def counts_of(seen: Impressions) -> AdCounts:
     table = pa.table(
         {"item_id": seen.item_X.tolist(), "scene": seen.scene_X.tolist(), "impressions": seen.weight_X,
-         "clicks": seen.clicks_X, "targets": seen.targets_X, "valued": seen.targets_X, "paid": seen.targets_X, "money": seen.money_X,
+         "clicks": seen.clicks_X, "targets": seen.targets_X, "valued": seen.targets_X, "paid": seen.targets_X,
+         "money": seen.money_X,
          "squares": seen.money_X**2}
     )  # fmt: skip
     return AdCounts(table, lost=0)
