@@ -2,8 +2,8 @@
 
     python benchmarks/money/border.py BUNDLE SECONDS
 
-prints requests a second of processor time. It uses only names that adbeam has had for long, so that it runs against another
-checkout too (PYTHONPATH): what is compared is everything between a request's bytes and its answer's.
+prints requests a second of processor time. It uses only names that adbeam has had for long, so that it runs against
+another checkout too (PYTHONPATH): what is compared is everything between a request's bytes and its answer's.
 """
 
 from __future__ import annotations
