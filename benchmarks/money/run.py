@@ -157,7 +157,7 @@ def _prepare_again(work_dir: Path, planted: Path) -> None:
 def cases() -> dict[str, int]:
     """Tests of money: how many pass, how many there are."""
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *CASES], cwd=ROOT, capture_output=True,
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *CASES], cwd=ROOT, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
     words = ran.stdout.strip().splitlines()[-1].replace(",", "").split()
