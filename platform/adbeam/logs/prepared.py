@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -143,6 +144,15 @@ class PreparedLog:
     def events(self) -> list[Path]:
         """Parquet shards of the clean events by user and time: EVENT_SCHEMA, then feature columns."""
         return sorted((self.folder / EVENTS).glob("*.parquet"))
+
+    def event_weights(self, shard: str, column: str | None) -> np.ndarray:
+        """float64 [E], `column` of each event of the shard of that file name, in the order of its events; 1 where the
+        log has no such column, or it says nothing."""
+        file = pq.ParquetFile(self.folder / EVENTS / shard)
+        if column is None or column not in file.schema_arrow.names:
+            return np.ones(file.metadata.num_rows)
+        weight_E: np.ndarray = pc.fill_null(file.read([column])[column], 1.0).to_numpy()
+        return weight_E.astype(np.float64)
 
     def quarantine(self) -> pa.Table:
         """The rows refused: `reason`, and `row` as JSON."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.logs.prepared import PreparedLog
@@ -22,7 +21,6 @@ from adbeam.ray_data.runners import InProcessRunner, Runner
 from adbeam.records import ACTIONS
 from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.features import CATEGORICAL, DENSE, ItemTable, Past, pair_features
-from adbeam.workdir import EVENTS
 
 CLICK, CONVERSION = ACTIONS.index("click"), ACTIONS.index("conversion")
 LABELS = ("clicked", "converted")
@@ -42,22 +40,13 @@ def _write_shard(prepared_folder: str, settings: dict[str, Any], folder: str, nu
     prepared, config = PreparedLog.open(prepared_folder, verify=False), RewardConfig(**settings)
     items = ItemTable.of(prepared.catalogue(), config)
     shard = prepared.sequences()[number]
-    weight_E = _weights(prepared.folder / EVENTS / shard.name, config.weight_column)
+    weight_E = prepared.event_weights(shard.name, config.weight_column)
     parts = [part for part in _user_parts(shard, weight_E, items, config) if part.num_rows]
     if parts:
         table = pa.concat_tables(parts)
         order = np.random.default_rng(number).permutation(table.num_rows)
         pq.write_table(table.take(pa.array(order)), Path(folder) / f"exposures-{number:05d}.parquet")
     return {"exposures": sum(part.num_rows for part in parts)}
-
-
-def _weights(events: Path, column: str | None) -> np.ndarray:
-    """float64 [E] weight of each event of a shard; 1 where the log says nothing."""
-    file = pq.ParquetFile(events)
-    if column is None or column not in file.schema_arrow.names:
-        return np.ones(file.metadata.num_rows)
-    weight_E: np.ndarray = pc.fill_null(file.read([column])[column], 1.0).to_numpy()
-    return weight_E.astype(np.float64)
 
 
 def _user_parts(shard: Path, weight_E: np.ndarray, items: ItemTable, config: RewardConfig) -> Iterator[pa.Table]:

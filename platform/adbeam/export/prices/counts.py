@@ -22,7 +22,6 @@ from adbeam.logs.requests import AD
 from adbeam.objectives.ecpm import within_reason
 from adbeam.ray_data.runners import InProcessRunner, Runner
 from adbeam.records import ACTIONS, SPLITS
-from adbeam.workdir import EVENTS
 
 IMPRESSION, CLICK = ACTIONS.index("impression"), ACTIONS.index("click")
 SPREAD_MIN, SPREAD_MAX = 1.0, 1e6
@@ -37,15 +36,9 @@ class AdCounts:
         self.table, self.lost = table, lost
 
     @classmethod
-    def of(
-        cls, prepared: PreparedLog, target: str, weight_column: str | None, runner: Runner | None = None
-    ) -> AdCounts:
-        """Count the events of `prepared`; `target` is the action that pays.
-
-        `weight_column` of the log is 1 / (probability that the impression was kept).
-        """
-        shards = len(prepared.sequences())
-        limit = money_limit(prepared, target)
+    def of(cls, prepared: PreparedLog, target: str, limit: float, runner: Runner | None = None) -> AdCounts:
+        """Count the events of `prepared`; `target` is the action that pays, amounts above `limit` count as none."""
+        shards, weight_column = len(prepared.sequences()), prepared.impression_weight
         task = partial(_count_shard, str(prepared.folder.resolve()), target, weight_column, limit)
         answers = list((runner or InProcessRunner()).each(shards, task, "count_impressions"))
         tables = [pa.table({name: answer[name] for name in COLUMNS}) for answer in answers if len(answer["item_id"])]
@@ -106,13 +99,14 @@ def _flat(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 
 def _count_shard(folder: str, target: str, weight_column: str | None, limit: float, number: int) -> dict[str, Any]:
-    path = PreparedLog.open(folder, verify=False).sequences()[number]
+    prepared = PreparedLog.open(folder, verify=False)
+    path = prepared.sequences()[number]
     sequences = pq.read_table(path, columns=["split", "item_id", "item_kind", "scene", "action", "value"])
     length_U = pc.list_value_length(sequences["action"].combine_chunks()).to_numpy()
     flat = {name: pc.list_flatten(sequences[name].combine_chunks()) for name in sequences.column_names}
     user_E = np.repeat(np.arange(len(length_U)), length_U)
     action_E = flat["action"].to_numpy()
-    weight_E = impression_weights(Path(folder), path.name, weight_column)
+    weight_E = prepared.event_weights(path.name, weight_column)
     item, scene = flat["item_id"].dictionary_encode(), flat["scene"].dictionary_encode()
     item_E, scene_E = item.indices.to_numpy().astype(np.int64), scene.indices.to_numpy().astype(np.int64)
     pair_E = user_E * max(len(item.dictionary), 1) + item_E
@@ -137,13 +131,3 @@ def _count_shard(folder: str, target: str, weight_column: str | None, limit: flo
     scenes = scene.dictionary.take(pa.array(cell_C[used_C] % max(len(scene.dictionary), 1)))
     found = {name: column[used_C].tolist() for name, column in columns.items()}
     return {"item_id": items.to_pylist(), "scene": scenes.to_pylist(), **found, "lost": lost}
-
-
-def impression_weights(folder: Path, name: str, column: str | None) -> np.ndarray:
-    """float64 [E] weight of each event of a shard, which has as many in the same order as its sequences; 1 where the
-    log says none."""
-    file = pq.ParquetFile(folder / EVENTS / name)
-    if column is None or column not in file.schema_arrow.names:
-        return np.ones(file.metadata.num_rows)
-    weight_E: np.ndarray = pc.fill_null(file.read([column])[column], 1.0).to_numpy()
-    return weight_E.astype(np.float64)

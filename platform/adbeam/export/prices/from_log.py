@@ -28,11 +28,11 @@ def money_of(
         return BundleMoney("log_ecpm")
     if prepared.impressions not in ("all", "weighted"):
         return None
-    counts = AdCounts.of(prepared, target, prepared.impression_weight)
+    limit = money_limit(prepared, target)
+    counts = AdCounts.of(prepared, target, limit)
     if counts.total("paid") < FEW_TARGETS:
         return None
-    limit = money_limit(prepared, target)
-    shown = held_out(prepared, recommender, target, prepared.impression_weight, requests, limit)
+    shown = held_out(prepared, recommender, target, requests, limit)
     sids = {item: recommender.sid(item) for item in recommender.catalogue.item_ids}
     table = ad_table(counts, targets, sids, target, number_is_ecpm=prepared.value == "ecpm")
     prices, found = fit_scale(table, shown)

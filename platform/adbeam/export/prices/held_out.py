@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from adbeam.decoding import ItemFilter
-from adbeam.export.prices.counts import CLICK, IMPRESSION, impression_weights
+from adbeam.export.prices.counts import CLICK, IMPRESSION
 from adbeam.inference.recommender import BATCH, Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import AD, Request, UserSequence, read_sequences
@@ -62,14 +62,12 @@ class _Shown:
     """Clicks, targets, money."""
 
 
-def held_out(
-    prepared: PreparedLog, recommender: Recommender, target: str, weight_column: str | None, most: int, limit: float
-) -> Impressions:
+def held_out(prepared: PreparedLog, recommender: Recommender, target: str, most: int, limit: float) -> Impressions:
     """The impressions of at most `most` validation requests, spread over the users, each judged by the model.
 
     Money of a target above `limit` counts as none. Raises nothing where there are none: the result is empty.
     """
-    shown = list(_validation(prepared, target, weight_column, limit))
+    shown = list(_validation(prepared, target, limit))
     if len(shown) > most:
         shown = [shown[place] for place in np.unique(np.linspace(0, len(shown) - 1, most).round().astype(int))]
     starts = range(0, len(shown), BATCH)
@@ -85,11 +83,11 @@ def held_out(
     })  # fmt: skip
 
 
-def _validation(prepared: PreparedLog, target: str, weight_column: str | None, limit: float) -> Iterator[_Shown]:
+def _validation(prepared: PreparedLog, target: str, limit: float) -> Iterator[_Shown]:
     """Requests of the validation split with an impression of an ad, old enough to know what came of it."""
     ripe_ms = _ripe(prepared, target)
     for shard in prepared.sequences():
-        weight_E, first = impression_weights(prepared.folder, shard.name, weight_column), 0
+        weight_E, first = prepared.event_weights(shard.name, prepared.impression_weight), 0
         for sequence in read_sequences(shard):
             end = first + len(sequence.timestamp_H)
             shown_H = (sequence.action_H == IMPRESSION) & (sequence.kind_H == AD)

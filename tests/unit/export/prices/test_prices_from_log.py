@@ -39,18 +39,25 @@ def event(number: int, order: int, action: str, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def prepared_with(folder: Path, shown: int, price: float | None = 50.0, **changes: Any) -> PreparedLog:
-    """Orders of 50.00, each after `shown` impressions, of which the first is of the ad that is bought."""
+def prepared_with(folder: Path, shown: int, weight: float | None = None, **changes: Any) -> PreparedLog:
+    """Orders of 50.00, each after `shown` impressions, of which the first is of the ad that is bought; each stands for
+    `weight` where it is given."""
     rows = [event(number, order, "impression") for order in range(ORDERS) for number in range(shown)]
-    orders = [event(0, order, "conversion", price=price) for order in range(ORDERS)]
+    orders = [event(0, order, "conversion", price=50.0) for order in range(ORDERS)]
     for place, amount in changes.items():
         orders[int(place.removeprefix("order"))]["price"] = amount
     folder.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist([*rows, *orders], schema=EVENT_SCHEMA), folder / "events.parquet")
+    events = pa.Table.from_pylist([*rows, *orders], schema=EVENT_SCHEMA)
+    files: dict[str, Any] = {"events": str(folder / "events.parquet"), "catalogue": str(folder / "catalogue.parquet")}
+    if weight is not None:
+        events = events.append_column("stands_for", pa.array([weight] * len(rows) + [1.0] * len(orders)))
+        files |= {"events": {"path": files["events"], "features": {"stands_for": "number"}}}
+        files["impression_weight"] = "stands_for"
+    pq.write_table(events, folder / "events.parquet")
     pq.write_table(random_catalogue(ITEMS, CONFIG).select(CATALOGUE_SCHEMA.names), folder / "catalogue.parquet")
     logs = {
         "source": "files", "shards": 2,
-        "files": {"events": str(folder / "events.parquet"), "catalogue": str(folder / "catalogue.parquet")},
+        "files": files,
         "split": {"by": "time", "validation_from": VALIDATION, "test_from": 25 * DAY_MS},
     }  # fmt: skip
     return run(SimpleNamespace(work_dir=folder, logs=LogsConfig.parse(logs)), in_process=True)
@@ -77,6 +84,12 @@ def test_twenty_impressions_an_order_are_worth_a_twentieth_of_one(tmp_path: Path
     assert bids(many).mean() == pytest.approx(2_500, rel=0.15)
     assert few is not None and few.found["came"] == pytest.approx(50_000)
     assert many is not None and "brought 2,500.00" in told(many, priced=True)
+
+
+def test_impressions_that_stand_for_ten_make_an_order_a_tenth_as_frequent(tmp_path: Path) -> None:
+    one, ten = (money(prepared_with(tmp_path / str(weight), 4, weight)) for weight in (1.0, 10.0))
+    assert bids(ten).mean() == pytest.approx(bids(one).mean() / 10, rel=0.03)
+    assert one is not None and ten is not None and ten.found["came"] == pytest.approx(one.found["came"] / 10)
 
 
 def test_one_order_in_micros_moves_no_price_by_more_than_a_hundredth(tmp_path: Path) -> None:
