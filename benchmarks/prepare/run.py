@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.prepare.generate import LogSize, write_log
-from benchmarks.prepare.watch import PeakWorker
+from benchmarks.rig.memory import PeakMemory
 from benchmarks.rig.report import commit, report, write
 
 NAME = "prepare"
 PARTS = ("engines", "cores", "size", "rows")
 TIMES_LARGER = 5
+MEMORY_SECONDS = 0.2
+"""How often the memory of workers is looked at."""
 ONE_CORE = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
 Run = dict[str, Any]
@@ -114,7 +116,7 @@ def _child(module: str, arguments: list[str], cores: int) -> Run:
     command = ["taskset", "-c", ",".join(map(str, chosen)), sys.executable, "-m", module, *arguments]
     environment = {**os.environ, **ONE_CORE, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    with process, PeakWorker(process.pid) as peak:
+    with process, PeakMemory(MEMORY_SECONDS, process.pid, max) as peak:
         printed = process.communicate()[0]
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}; the runs before it are kept")

@@ -14,7 +14,7 @@ from adbeam.config import Config
 from adbeam.logs import pipeline
 from benchmarks.prepare import run
 from benchmarks.prepare.generate import TEST_FROM, VALIDATION_FROM, LogSize, write_log
-from benchmarks.prepare.watch import PeakWorker
+from benchmarks.rig.memory import PeakMemory
 
 SIZE = LogSize(events=5000, users=300, ads=100)
 
@@ -84,7 +84,7 @@ def test_only_missing_runs_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_largest_process_is_watched() -> None:
     held = bytearray(os.urandom(1 << 20)) * 40
-    with PeakWorker(os.getpid()) as peak:
+    with PeakMemory(0.2, os.getpid(), max) as peak:
         while not peak.peak_bytes:
             pass
     assert peak.peak_bytes > len(held)
