@@ -16,6 +16,7 @@ from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.trending import TrendTable
+from adbeam.logs.values.counting import check_weights
 from adbeam.logs.values.ecpm_rates import EcpmRates
 from adbeam.logs.values.target_values import FOLDER as RATES
 from adbeam.records import ACTIONS, SPLITS, Action
@@ -153,6 +154,16 @@ class PreparedLog:
             return np.ones(file.metadata.num_rows)
         weight_E: np.ndarray = pc.fill_null(file.read([column])[column], 1.0).to_numpy()
         return weight_E.astype(np.float64)
+
+    def impression_weights(self, shard: str) -> np.ndarray:
+        """`event_weights` of `impression_weight`: how many impressions each one of the shard stands for.
+
+        Raises UserError where one is no number from 1 on.
+        """
+        weight_E = self.event_weights(shard, self.impression_weight)
+        if self.impression_weight is not None:
+            check_weights(pa.array(weight_E), self.impression_weight)
+        return weight_E
 
     def quarantine(self) -> pa.Table:
         """The rows refused: `reason`, and `row` as JSON."""

@@ -38,8 +38,8 @@ class AdCounts:
     @classmethod
     def of(cls, prepared: PreparedLog, target: str, limit: float, runner: Runner | None = None) -> AdCounts:
         """Count the events of `prepared`; `target` is the action that pays, amounts above `limit` count as none."""
-        shards, weight_column = len(prepared.sequences()), prepared.impression_weight
-        task = partial(_count_shard, str(prepared.folder.resolve()), target, weight_column, limit)
+        shards = len(prepared.sequences())
+        task = partial(_count_shard, str(prepared.folder.resolve()), target, limit)
         answers = list((runner or InProcessRunner()).each(shards, task, "count_impressions"))
         tables = [pa.table({name: answer[name] for name in COLUMNS}) for answer in answers if len(answer["item_id"])]
         if not tables:
@@ -98,7 +98,7 @@ def _flat(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     return {name: pc.list_flatten(table[name].combine_chunks()).to_numpy(zero_copy_only=False) for name in names}
 
 
-def _count_shard(folder: str, target: str, weight_column: str | None, limit: float, number: int) -> dict[str, Any]:
+def _count_shard(folder: str, target: str, limit: float, number: int) -> dict[str, Any]:
     prepared = PreparedLog.open(folder, verify=False)
     path = prepared.sequences()[number]
     sequences = pq.read_table(path, columns=["split", "item_id", "item_kind", "scene", "action", "value"])
@@ -106,7 +106,7 @@ def _count_shard(folder: str, target: str, weight_column: str | None, limit: flo
     flat = {name: pc.list_flatten(sequences[name].combine_chunks()) for name in sequences.column_names}
     user_E = np.repeat(np.arange(len(length_U)), length_U)
     action_E = flat["action"].to_numpy()
-    weight_E = prepared.event_weights(path.name, weight_column)
+    weight_E = prepared.impression_weights(path.name)
     item, scene = flat["item_id"].dictionary_encode(), flat["scene"].dictionary_encode()
     item_E, scene_E = item.indices.to_numpy().astype(np.int64), scene.indices.to_numpy().astype(np.int64)
     pair_E = user_E * max(len(item.dictionary), 1) + item_E

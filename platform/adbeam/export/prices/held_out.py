@@ -87,7 +87,7 @@ def _validation(prepared: PreparedLog, target: str, limit: float) -> Iterator[_S
     """Requests of the validation split with an impression of an ad, old enough to know what came of it."""
     ripe_ms = _ripe(prepared, target)
     for shard in prepared.sequences():
-        weight_E, first = prepared.event_weights(shard.name, prepared.impression_weight), 0
+        weight_E, first = prepared.impression_weights(shard.name), 0
         for sequence in read_sequences(shard):
             end = first + len(sequence.timestamp_H)
             shown_H = (sequence.action_H == IMPRESSION) & (sequence.kind_H == AD)

@@ -32,15 +32,21 @@ def training_events(events: Path, sequences: Path, weight: str | None) -> pa.Tab
     split = pc.list_flatten(pq.read_table(sequences, columns=["split"])["split"])  # of the events, in their order
     table = table.filter(pc.and_(pc.equal(split, 0), pc.equal(table["item_kind"], ItemKind.AD.value)))
     weights = pc.fill_null(table[weight], 1.0) if weight else pa.array(np.ones(len(table)))
+    if weight:
+        check_weights(weights, weight)
+    return table.select(_COLUMNS).append_column("weight", weights).combine_chunks()
+
+
+def check_weights(weights: pa.Array, column: str) -> None:
+    """Raise UserError naming the first weight of the column that is no number from 1 on."""
     bad = pc.invert(pc.and_(pc.greater_equal(weights, 1.0), pc.is_finite(weights)))
     if pc.any(bad).as_py():
         raise UserError(
-            f"the column {weight!r} holds {weights.filter(bad)[0].as_py()}",
+            f"the column {column!r} holds {weights.filter(bad)[0].as_py()}",
             field="logs.files.impression_weight",
-            value=weight,
+            value=column,
             remedy="a weight is 1 / (probability that the impression was logged), so 1 or more",
         )
-    return table.select(_COLUMNS).append_column("weight", weights).combine_chunks()
 
 
 def count_exposures(events: pa.Table) -> pa.Table:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests.support.bundles import random_catalogue, random_model_config
 
+from adbeam.errors import UserError
 from adbeam.export.prices.from_log import money_of, told
 from adbeam.export.prices.held_out import followed
 from adbeam.inference.recommender import Recommender
@@ -90,6 +91,12 @@ def test_impressions_that_stand_for_ten_make_an_order_a_tenth_as_frequent(tmp_pa
     one, ten = (money(prepared_with(tmp_path / str(weight), 4, weight)) for weight in (1.0, 10.0))
     assert bids(ten).mean() == pytest.approx(bids(one).mean() / 10, rel=0.03)
     assert one is not None and ten is not None and ten.found["came"] == pytest.approx(one.found["came"] / 10)
+
+
+@pytest.mark.parametrize("weight", [0.0, -8.0])
+def test_a_weight_below_one_is_refused_by_name(tmp_path: Path, weight: float) -> None:
+    with pytest.raises(UserError, match=r"logs\.files\.impression_weight: .*'stands_for' holds"):
+        money(prepared_with(tmp_path / "log", 2, weight))
 
 
 def test_one_order_in_micros_moves_no_price_by_more_than_a_hundredth(tmp_path: Path) -> None:
