@@ -127,8 +127,8 @@ def fit_scale(table: AdTable, shown: Impressions) -> tuple[AdPrices, dict[str, A
 
 
 def _predicted(prices: AdPrices, shown: Impressions) -> np.ndarray:
-    rows = zip(shown.item_X, shown.scene_X, shown.log_probability_X.tolist(), shown.value_X.tolist(), strict=True)
-    return np.array([prices.price(*row) for row in rows])
+    place_X, factor_X = prices.places(shown.item_X), prices.scale.factors(shown.scene_X)
+    return prices.prices(place_X, factor_X, shown.log_probability_X, shown.value_X)
 
 
 def _worth(table: AdTable, row_X: np.ndarray, value_X: np.ndarray) -> np.ndarray:
@@ -153,7 +153,7 @@ def correction(
     by = tuple(level + each for each in by)
     bent = MoneyScale(0.0, 0.0, 0.0, 0.0, (at, by), {})
     log_X = np.log(np.maximum(money_X, 1e-12))
-    moved_X = expected_X * np.exp([bent.bent(log) - log for log in log_X.tolist()])
+    moved_X = expected_X * np.exp(bent.bent(log_X) - log_X)
     factors = {}
     for scene in sorted(set(scene_X.tolist())):
         chosen = scene_X == scene

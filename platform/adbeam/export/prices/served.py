@@ -90,9 +90,9 @@ def _moved(scale: MoneyScale, curve: tuple[tuple[float, ...], ...], scenes: dict
     step = replace(scale, curve=(curve[0], curve[1]))
     ends = [*scale.curve[0], *curve[0]]
     at = np.linspace(min(ends) - REACH, max(ends) + REACH, GRID)
-    by = [step.bent(scale.bent(float(x))) - float(x) for x in at]
+    by = step.bent(scale.bent(at)) - at
     moved = {name: scale.scenes.get(name, 1.0) * scenes.get(name, 1.0) for name in {*scale.scenes, *scenes}}
-    return replace(scale, curve=(tuple(at.tolist()), tuple(by)), scenes=dict(sorted(moved.items())))
+    return replace(scale, curve=(tuple(at.tolist()), tuple(by.tolist())), scenes=dict(sorted(moved.items())))
 
 
 def _worth(prices: AdPrices) -> float:
