@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from adbeam.export.prices.fit import correction, level_of
+from adbeam.export.prices.curve import correction, level_of
 from adbeam.pricing.scale import PER_MILLE, AdPrices, MoneyScale
 
 GRID = 48
@@ -62,7 +62,7 @@ def read_served(requests: Iterable[Path], events: Iterable[Path], version: str, 
 def reprice(prices: AdPrices, served: Served) -> tuple[AdPrices, dict[str, Any]]:
     """The prices moved to what came, and what was found by source: impressions, targets, priced and come money.
 
-    Few targets move little (`fit.BIN_EVENTS`, `SCENE_EVENTS`).
+    Few targets move little (`curve.BIN_EVENTS`, `SCENE_EVENTS`).
     """
     worth = _worth(prices)
     scene_X = np.array([prices.scale.scenes.get(scene, 1.0) for scene in served.scene_X.tolist()])
