@@ -65,7 +65,7 @@ def fit_curve(
         pools.append(_Pool(at[-1] * expected, expected, float(targets_X[chosen].sum()), 1))
         while len(pools) > 1 and pools[-2].moved >= pools[-1].moved:
             last = pools.pop()
-            pools[-1] = _Pool(*(one + other for one, other in zip(pools[-1], last, strict=True)))
+            pools[-1] = pools[-1].joined(last)
     moved = [pool.moved for pool in pools for _ in range(pool.bins)]
     return tuple(at), tuple(to - where for to, where in zip(moved, at, strict=True))
 
@@ -77,6 +77,11 @@ class _Pool(NamedTuple):
     expected: float
     came: float
     bins: int
+
+    def joined(self, other: _Pool) -> _Pool:
+        """Both as one."""
+        return _Pool(self.weighted_log + other.weighted_log, self.expected + other.expected, self.came + other.came,
+                     self.bins + other.bins)  # fmt: skip
 
     @property
     def moved(self) -> float:
