@@ -6,6 +6,8 @@ each times how often batches of late would have ended before its deadline, a mil
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from adbeam.beams.backlog import Backlog
@@ -15,7 +17,7 @@ NEARLY_BEST = 0.95
 waits."""
 
 
-def next_batch(backlog: Backlog, fixed_ms: float, request_ms: float, most: int, ratios_R: np.ndarray) -> slice:
+def next_batch(backlog: Backlog, fixed_ms: float, request_ms: float, most: int, ratios_R: Sequence[float]) -> slice:
     """The places of the batch, at most `most`, where a batch of n takes `fixed_ms + n * request_ms` times one of
     `ratios_R` (rising). `backlog` is not empty."""
     count = len(backlog)

@@ -18,6 +18,7 @@ from adbeam.beams.backlog import Backlog, Pace, QueuedRequest
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost, CorrectedCost
 from adbeam.beams.ladder import Ladder, Widths
+from adbeam.beams.paces import Paces
 from adbeam.beams.policies import Load, build_policy
 from adbeam.beams.scatter import CAUTIOUS_SHARE, QUICK_SHARE, TYPICAL_SHARE
 from adbeam.beams.value_split import split_by_value
@@ -155,13 +156,13 @@ class Controller:
 
     def _load(self, backlog: Backlog, now_ms: float) -> Load:
         if self._scattered:
-            shares = (QUICK_SHARE, TYPICAL_SHARE, CAUTIOUS_SHARE)
-            ratios = np.quantile(self._cost.scatter.next_ratios(), shares).tolist()
-            quick, paces, cautious, steady = (self._paces(ratio) for ratio in (*ratios, self._cost.scatter.mean))
+            likely, scatter = self._cost.scatter.next_ratio, self._cost.scatter
+            ratios = (likely(QUICK_SHARE), likely(TYPICAL_SHARE), likely(CAUTIOUS_SHARE), scatter.mean)
+            quick, paces, cautious, steady = (self._paces_at(ratio) for ratio in ratios)
         else:
-            paces = quick = [self._pace(rung) for rung in range(len(self.ladder))]
-            cautious = [pace.slower(self._cost.safety()) for pace in paces]
-            steady = [self._pace(rung, steady=True) for rung in range(len(self.ladder))]
+            paces = quick = Paces(len(self.ladder), self._pace)
+            cautious = paces.slower(self._cost.safety())
+            steady = Paces(len(self.ladder), lambda rung: self._pace(rung, steady=True))
         return Load(
             now_ms=now_ms,
             backlog=backlog,
@@ -179,10 +180,10 @@ class Controller:
         """Whether batch times are a matter of odds; the baselines are left as they were published."""
         return self.config.policy == "deadline" and self._early and self._cost.scatter.shows
 
-    def _paces(self, ratio: float) -> list[Pace]:
-        """One a rung where batches take `ratio` of the modelled time."""
-        rungs = enumerate(self.ladder.rungs)
-        return [self._fitted(*self._cost.scaled_ms(each.rows, rung, ratio)) for rung, each in rungs]
+    def _paces_at(self, ratio: float) -> Paces:
+        """Where batches take `ratio` of the modelled time."""
+        rungs, scaled_ms = self.ladder.rungs, self._cost.scaled_ms
+        return Paces(len(rungs), lambda rung: self._fitted(*scaled_ms(rungs[rung].rows, rung, ratio)))
 
     def _pace(self, rung: int, steady: bool = False) -> Pace:
         return self._fitted(
