@@ -14,6 +14,10 @@ from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.ladder import Ladder
 from adbeam.beams.paces import Paces
 
+BRIDGED_UTILISATION = 1.1
+"""Where times scatter full width is kept up to here: the mean of some seconds comes and goes with storms, and a cut of
+single batches bridges them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -106,9 +110,11 @@ class DeadlinePolicy:
         return next((r for r in range(rung, len(paces)) if load.backlog.drains(paces[r])), self._ladder.floor)
 
     def _widest(self, load: Load, utilisation: float) -> int:
-        """The widest rung that keeps the replica no busier; the floor where none does."""
-        rungs = range(len(self._ladder))
-        return next((rung for rung in rungs if load.utilisation(rung) <= utilisation), self._ladder.floor)
+        """The widest rung that keeps the replica no busier, the floor where none does; full width where it can be
+        bridged."""
+        rungs, full = range(len(self._ladder)), self._ladder.full
+        widest = next((rung for rung in rungs if load.utilisation(rung) <= utilisation), self._ladder.floor)
+        return min(widest, full) if load.utilisation(full) <= BRIDGED_UTILISATION else widest
 
     def _without_hopeless(self, load: Load) -> Load:
         """The load less requests that no rung can answer in time: they must not narrow the beams of the others."""

@@ -13,6 +13,9 @@ from collections.abc import Sequence
 RATIO_BOUNDS = (0.25, 50.0)
 RECENT, STRAYS, STRAY = 256, 3, 1.4
 """Times scatter once this many of the recent batches took so many times more or less than their median."""
+HICCUP = 16
+"""For so many batches after a stray, or after the process stood still, there is a hiccup: the backlog that it left says
+nothing of the next batches."""
 AFTER = 64
 """Batches remembered after a quick one, and after a slow one: storms may be rare."""
 ENOUGH = 6
@@ -46,23 +49,40 @@ class Scatter:
     def __init__(self) -> None:
         self._recent = Newest(RECENT)
         self._after = {slow: Newest(AFTER) for slow in (False, True)}
-        self._slow = self.shows = False
+        self.slow = False
+        self._strays, self._since_hiccup = 0, HICCUP
         self._measured_ms = self._modelled_ms = 0.0
 
     def observe(self, modelled_ms: float, measured_ms: float) -> None:
         """Learn from one batch."""
         ratio = min(max(measured_ms / max(modelled_ms, 1e-6), RATIO_BOUNDS[0]), RATIO_BOUNDS[1])
         self._recent.append(ratio)
-        self._after[self._slow].append(ratio)
+        self._after[self.slow].append(ratio)
         recent = self._recent.rising
         median = recent[len(recent) // 2]
         longer = len(recent) - bisect_right(recent, STRAY * median)
         shorter = bisect_left(recent, median, key=lambda ratio: STRAY * ratio)
-        self.shows = longer + shorter >= STRAYS
-        self._slow = ratio > SLOW * recent[int(QUICK_SHARE * len(recent))]
+        self._strays = longer + shorter
+        strayed = len(recent) >= ENOUGH and ratio > STRAY * median
+        self._since_hiccup = 0 if strayed else self._since_hiccup + 1
+        self.slow = ratio > SLOW * recent[int(QUICK_SHARE * len(recent))]
         fades = math.exp(-measured_ms / MEAN_MS)
         self._measured_ms = fades * self._measured_ms + measured_ms
         self._modelled_ms = fades * self._modelled_ms + modelled_ms
+
+    def stood_still(self) -> None:
+        """Learn that a request waited beside an idle decoder: there was no batch to take longer."""
+        self._since_hiccup = 0
+
+    @property
+    def shows(self) -> bool:
+        """Whether what the next batch takes is a matter of odds."""
+        return self._strays >= STRAYS
+
+    @property
+    def hiccup(self) -> bool:
+        """Whether a single batch or pause of late was out of line."""
+        return self._since_hiccup < HICCUP
 
     @property
     def mean(self) -> float:
@@ -71,7 +91,7 @@ class Scatter:
 
     def next_ratios(self) -> Sequence[float]:
         """What batches took after one like the last, rising."""
-        after = self._after[self._slow].rising
+        after = self._after[self.slow].rising
         return after if len(after) >= ENOUGH else self._recent.rising
 
     def next_ratio(self, share: float) -> float:

@@ -74,12 +74,12 @@ def test_a_share_of_the_ratios_is_their_quantile(batches: int) -> None:
 
 def test_the_batch_is_the_most_urgent_one_that_is_nearly_as_good_as_any() -> None:
     even, uneven = [1.0], [1.0, 4.0]
-    assert next_batch(backlog(20.0, 20.0, 20.0), 1.0, 5.0, 8, even) == slice(0, 3)
-    assert next_batch(backlog(2.0, 20.0, 20.0), 1.0, 5.0, 8, even) == slice(1, 3), "the first is past saving"
-    assert next_batch(backlog(12.0, 100.0, 100.0), 1.0, 5.0, 8, uneven) == slice(1, 3), "the first is a gamble"
-    assert next_batch(backlog(12.0, 12.0), 1.0, 5.0, 1, uneven) == slice(0, 1)
+    assert next_batch(backlog(20.0, 20.0, 20.0), 1.0, 5.0, 8, even, True) == slice(0, 3)
+    assert next_batch(backlog(2.0, 20.0, 20.0), 1.0, 5.0, 8, even, True) == slice(1, 3), "the first is past saving"
+    assert next_batch(backlog(12.0, 100.0, 100.0), 1.0, 5.0, 8, uneven, True) == slice(1, 3), "the first is a gamble"
+    assert next_batch(backlog(12.0, 12.0), 1.0, 5.0, 1, uneven, True) == slice(0, 1)
     dear = backlog(12.0, 100.0, values=(9.0, 1.0))
-    assert next_batch(dear, 1.0, 5.0, 1, uneven) == slice(0, 1), "a gamble worth it"
+    assert next_batch(dear, 1.0, 5.0, 1, uneven, True) == slice(0, 1), "a gamble worth it"
 
 
 def test_beside_a_neighbour_only_what_nothing_can_save_is_given_up_and_the_rest_waits() -> None:
