@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import median
 from typing import Self
 
@@ -70,7 +71,7 @@ class Backlog:
         arrived_Q = np.array([request.arrived_ms for request in queue], dtype=float)
         order_Q = np.argsort(deadline_Q if by_deadline else arrived_Q, kind="stable")
         value_Q = np.array([request.value for request in queue], dtype=float)
-        budget = median(deadline_Q - arrived_Q) if len(queue) else 0.0
+        budget = median((deadline_Q - arrived_Q).tolist()) if len(queue) else 0.0
         return cls(order_Q, deadline_Q[order_Q] - now_ms - margin_ms, value_Q[order_Q], float(budget))
 
     def __len__(self) -> int:
@@ -138,6 +139,6 @@ class Backlog:
 def finish_ms(count: int, pace: Pace, first: int) -> np.ndarray:
     """When each of `count` requests in service order is answered: a batch of `first`, then batches of `pace.batch`."""
     first = max(1, min(first, count))
-    batch_Q = np.where(np.arange(count) < first, 0, 1 + (np.arange(count) - first) // pace.batch)
-    sizes = np.bincount(batch_Q)
-    return np.cumsum(pace.fixed_ms + sizes * pace.request_ms)[batch_Q]
+    whole, rest = divmod(count - first, pace.batch)
+    sizes = [first, *[pace.batch] * whole, *([rest] if rest else [])]
+    return np.repeat(list(accumulate(pace.batch_ms(size) for size in sizes)), sizes)

@@ -18,6 +18,7 @@ from adbeam.beams.backlog import Backlog, Pace, QueuedRequest
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost, CorrectedCost
 from adbeam.beams.ladder import Ladder, Widths
+from adbeam.beams.paces import Paces
 from adbeam.beams.policies import Load, build_policy
 from adbeam.beams.scatter import CAUTIOUS_SHARE, QUICK_SHARE, TYPICAL_SHARE
 from adbeam.beams.value_split import split_by_value
@@ -27,6 +28,11 @@ PROBE_MS = 200.0
 """How long everything may be given up before one request is decoded all the same."""
 PROBE_BESIDE_NEIGHBOUR_MS = 40.0
 """The same where batch times scatter: the storm that gave everything up is soon over."""
+
+UNDER_PRESSURE = 2.0
+"""A batch may take so many times `batch_share` where times scatter and not all can be saved: fewer fixed costs."""
+STILL_MS = 20.0
+"""A request that waited so long beside an idle decoder says that the whole process stood still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +117,7 @@ class Controller:
         self._budget_ms = max(backlog.budget_ms, 1.0)
         load = self._load(backlog, now_ms)
         self._move(self._policy.choose(load))
-        late = self._spare_a_probe(self._late(load), backlog, now_ms)
+        late = self._spare_a_probe(self._late(load), backlog, load)
         kept = self._worth_trying(backlog.without(late) if late else backlog, load)
         whole = load.scattered or len(kept) == 0
         size = len(kept) if whole else min(kept.first_batch(load.paces[self._rung]), len(kept))
@@ -135,8 +141,8 @@ class Controller:
             widths=self.ladder.rungs[self._rung].widths,
             full_widths=self.ladder.rungs[full].widths,
             arrival_rate_per_second=rate,
-            demand_full_width=rate * self._pace(full, steady=True).busy_ms() / 1000.0,
-            utilisation=rate * self._pace(self._rung, steady=True).busy_ms() / 1000.0,
+            demand_full_width=self._utilisation(full, rate),
+            utilisation=self._utilisation(self._rung, rate),
             cost_factor=self._cost.steady_factor,
             rung_changes=self._changes,
         )
@@ -154,14 +160,16 @@ class Controller:
         self._rung = rung
 
     def _load(self, backlog: Backlog, now_ms: float) -> Load:
-        if self._scattered:
-            shares = (QUICK_SHARE, TYPICAL_SHARE, CAUTIOUS_SHARE)
-            ratios = np.quantile(self._cost.scatter.next_ratios(), shares).tolist()
-            quick, paces, cautious, steady = (self._paces(ratio) for ratio in (*ratios, self._cost.scatter.mean))
+        rate_per_second = self._rate.per_second(now_ms)
+        scattered = self._scattered(rate_per_second)
+        if scattered:
+            likely, scatter = self._cost.scatter.next_ratio, self._cost.scatter
+            ratios = (likely(QUICK_SHARE), likely(TYPICAL_SHARE), likely(CAUTIOUS_SHARE), scatter.mean)
+            quick, paces, cautious, steady = (self._paces_at(ratio) for ratio in ratios)
         else:
-            paces = quick = [self._pace(rung) for rung in range(len(self.ladder))]
-            cautious = [pace.slower(self._cost.safety()) for pace in paces]
-            steady = [self._pace(rung, steady=True) for rung in range(len(self.ladder))]
+            paces = quick = Paces(len(self.ladder), self._pace)
+            cautious = paces.slower(self._cost.safety())
+            steady = Paces(len(self.ladder), lambda rung: self._pace(rung, steady=True))
         return Load(
             now_ms=now_ms,
             backlog=backlog,
@@ -169,29 +177,36 @@ class Controller:
             quick_paces=quick,
             cautious_paces=cautious,
             steady_paces=steady,
-            rate_per_second=self._rate.per_second(now_ms),
+            rate_per_second=rate_per_second,
             average_rate_per_second=self._rate.over(self.config.tabs.average_seconds, now_ms),
-            scattered=self._scattered,
+            scattered=scattered,
         )
 
-    @property
-    def _scattered(self) -> bool:
-        """Whether batch times are a matter of odds; the baselines are left as they were published."""
-        return self.config.policy == "deadline" and self._early and self._cost.scatter.shows
+    def _scattered(self, rate_per_second: float) -> bool:
+        """Whether batch times are a matter of odds: scattered, or out of line once while the load is calm. The
+        baselines are left as they were published."""
+        if self.config.policy != "deadline" or not self._early:
+            return False
+        if self._cost.scatter.shows or not self._cost.scatter.hiccup:
+            return self._cost.scatter.shows
+        return self._utilisation(self.ladder.full, rate_per_second) < self.config.calm_utilisation
 
-    def _paces(self, ratio: float) -> list[Pace]:
-        """One a rung where batches take `ratio` of the modelled time."""
-        rungs = enumerate(self.ladder.rungs)
-        return [self._fitted(*self._cost.scaled_ms(each.rows, rung, ratio)) for rung, each in rungs]
+    def _utilisation(self, rung: int, rate_per_second: float) -> float:
+        return rate_per_second * self._pace(rung, steady=True).busy_ms() / 1000.0
+
+    def _paces_at(self, ratio: float) -> Paces:
+        """Where batches take `ratio` of the modelled time."""
+        rungs, scaled_ms = self.ladder.rungs, self._cost.scaled_ms
+        return Paces(len(rungs), lambda rung: self._fitted(*scaled_ms(rungs[rung].rows, rung, ratio)))
 
     def _pace(self, rung: int, steady: bool = False) -> Pace:
         return self._fitted(
             self._cost.fixed_ms(steady), self._cost.request_ms(self.ladder.rungs[rung].rows, rung, steady)
         )
 
-    def _fitted(self, fixed_ms: float, request_ms: float) -> Pace:
+    def _fitted(self, fixed_ms: float, request_ms: float, longer: float = 1.0) -> Pace:
         pace = Pace(fixed_ms, request_ms, self.config.max_batch)
-        return Pace(fixed_ms, request_ms, pace.fitting(self.config.batch_share * self._budget_ms))
+        return Pace(fixed_ms, request_ms, pace.fitting(longer * self.config.batch_share * self._budget_ms))
 
     def _late(self, load: Load) -> set[int]:
         if load.scattered:
@@ -201,14 +216,14 @@ class Controller:
             return set()
         return load.backlog.unservable(pace)
 
-    def _spare_a_probe(self, late: set[int], backlog: Backlog, now_ms: float) -> set[int]:
+    def _spare_a_probe(self, late: set[int], backlog: Backlog, load: Load) -> set[int]:
         """`late` less the request with most time left, when nothing has been decoded for a while.
 
         A prediction that gives everything up would never be proved wrong: without a decode there is nothing to learn
         from, and a replica that was slow once would stay silent for good.
         """
-        patience_ms = PROBE_BESIDE_NEIGHBOUR_MS if self._scattered else PROBE_MS
-        if len(late) < len(backlog) or now_ms - self._finished_ms < patience_ms:
+        patience_ms = PROBE_BESIDE_NEIGHBOUR_MS if load.scattered else PROBE_MS
+        if len(late) < len(backlog) or load.now_ms - self._finished_ms < patience_ms:
             return late
         place = int(np.argmax(backlog.slack_ms_Q))
         if backlog.slack_ms_Q[place] <= 0:
@@ -222,9 +237,10 @@ class Controller:
             return backlog
         if backlog.drains(load.cautious_paces[self._rung]):
             return backlog.only(slice(0, backlog.first_batch(load.paces[self._rung])))
+        quick, scatter = load.quick_paces[self._rung], self._cost.scatter
         fixed_ms, request_ms = self._cost.scaled_ms(self.ladder.rungs[self._rung].rows, self._rung, 1.0)
-        most, ratios = load.quick_paces[self._rung].batch, self._cost.scatter.next_ratios()
-        return backlog.only(next_batch(backlog, fixed_ms, request_ms, most, ratios))
+        most = self._fitted(quick.fixed_ms, quick.request_ms, UNDER_PRESSURE).batch
+        return backlog.only(next_batch(backlog, fixed_ms, request_ms, most, scatter.next_ratios(), scatter.slow))
 
     def _batch(self, backlog: Backlog, size: int, late: list[int]) -> BatchPlan:
         if len(backlog) == 0:
@@ -269,8 +285,11 @@ class Controller:
 
     def _observe_pause(self, queue: Sequence[QueuedRequest], now_ms: float) -> None:
         """The time since the last batch counts as work lost only if a request was waiting when it ended."""
-        if any(request.arrived_ms < self._finished_ms <= now_ms for request in queue):
+        oldest_ms = min(request.arrived_ms for request in queue)
+        if oldest_ms < self._finished_ms <= now_ms:
             self._cost.observe_pause(now_ms - self._finished_ms)
+        if now_ms - max(oldest_ms, self._finished_ms) > STILL_MS:
+            self._cost.scatter.stood_still()
 
     @staticmethod
     def _rate_windows(config: BeamPolicyConfig) -> tuple[float, ...]:

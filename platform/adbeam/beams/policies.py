@@ -6,13 +6,17 @@ is the strongest reading of it, the same law allowed down to the lowest rung. `s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from adbeam.beams.backlog import Backlog, Pace
+from adbeam.beams.backlog import Backlog
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.ladder import Ladder
+from adbeam.beams.paces import Paces
+
+BRIDGED_UTILISATION = 1.1
+"""Where times scatter full width is kept up to here: the mean of some seconds comes and goes with storms, and a cut of
+single batches bridges them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +27,10 @@ class Load:
 
     now_ms: float
     backlog: Backlog
-    paces: Sequence[Pace]
-    quick_paces: Sequence[Pace]
-    cautious_paces: Sequence[Pace]
-    steady_paces: Sequence[Pace]
+    paces: Paces
+    quick_paces: Paces
+    cautious_paces: Paces
+    steady_paces: Paces
     rate_per_second: float
     average_rate_per_second: float
     scattered: bool
@@ -96,16 +100,21 @@ class DeadlinePolicy:
     def _choose_scattered(self, load: Load) -> int:
         """Where batch times scatter, a backlog is the last storm's and says nothing of the next batches: it cuts this
         one alone. What is remembered follows the utilisation, at the mean pace of some seconds, with no hold."""
-        rungs = range(len(self._ladder))
-        bound = [rung for rung in rungs if load.utilisation(rung) <= self._config.utilisation_bound]
-        calm = [rung for rung in rungs if load.utilisation(rung) <= self._config.widen_utilisation]
-        narrowest, widest = (min(fit, default=self._ladder.floor) for fit in (calm, bound))
+        widest = self._widest(load, self._config.utilisation_bound)
+        narrowest = self._widest(load, self._config.widen_utilisation)
         rung = min(max(self._rung, widest), narrowest)
         self._seen_ms = load.now_ms
         if rung != self._rung:
             self._move(rung, load.now_ms)
         paces = load.cautious_paces
         return next((r for r in range(rung, len(paces)) if load.backlog.drains(paces[r])), self._ladder.floor)
+
+    def _widest(self, load: Load, utilisation: float) -> int:
+        """The widest rung that keeps the replica no busier, the floor where none does; full width where it can be
+        bridged."""
+        rungs, full = range(len(self._ladder)), self._ladder.full
+        widest = next((rung for rung in rungs if load.utilisation(rung) <= utilisation), self._ladder.floor)
+        return min(widest, full) if load.utilisation(full) <= BRIDGED_UTILISATION else widest
 
     def _without_hopeless(self, load: Load) -> Load:
         """The load less requests that no rung can answer in time: they must not narrow the beams of the others."""

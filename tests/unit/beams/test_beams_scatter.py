@@ -9,7 +9,7 @@ from tests.support.beams.controller_world import World
 from adbeam.beams.admission import next_batch
 from adbeam.beams.backlog import Backlog, QueuedRequest
 from adbeam.beams.config import BeamPolicyConfig
-from adbeam.beams.scatter import Scatter
+from adbeam.beams.scatter import Newest, Scatter
 from adbeam.beams.simulation import NEIGHBOURS, Simulation, SimulationConfig
 from adbeam.loadtest import arrivals
 
@@ -55,14 +55,31 @@ def test_what_comes_next_depends_on_the_last_batch() -> None:
     assert 2.0 < scatter.mean < 2.6
 
 
+def test_the_newest_numbers_are_at_hand_in_rising_order() -> None:
+    random, newest = np.random.default_rng(3), Newest(7)
+    numbers = random.integers(0, 9, size=60).tolist()
+    for place, number in enumerate(numbers, start=1):
+        newest.append(number)
+        assert newest.rising == sorted(numbers[max(0, place - 7) : place])
+
+
+@pytest.mark.parametrize("batches", [1, 2, 5, 6, 40, 300])
+def test_a_share_of_the_ratios_is_their_quantile(batches: int) -> None:
+    random, scatter = np.random.default_rng(batches), Scatter()
+    for _ in range(batches):
+        scatter.observe(10.0, 10.0 * random.lognormal(0.0, 1.0))
+    for share in (0.0, 0.2, 0.5, 0.8, 1.0):
+        assert scatter.next_ratio(share) == pytest.approx(np.quantile(scatter.next_ratios(), share))
+
+
 def test_the_batch_is_the_most_urgent_one_that_is_nearly_as_good_as_any() -> None:
-    even, uneven = np.array([1.0]), np.array([1.0, 4.0])
-    assert next_batch(backlog(20.0, 20.0, 20.0), 1.0, 5.0, 8, even) == slice(0, 3)
-    assert next_batch(backlog(2.0, 20.0, 20.0), 1.0, 5.0, 8, even) == slice(1, 3), "the first is past saving"
-    assert next_batch(backlog(12.0, 100.0, 100.0), 1.0, 5.0, 8, uneven) == slice(1, 3), "the first is a gamble"
-    assert next_batch(backlog(12.0, 12.0), 1.0, 5.0, 1, uneven) == slice(0, 1)
+    even, uneven = [1.0], [1.0, 4.0]
+    assert next_batch(backlog(20.0, 20.0, 20.0), 1.0, 5.0, 8, even, True) == slice(0, 3)
+    assert next_batch(backlog(2.0, 20.0, 20.0), 1.0, 5.0, 8, even, True) == slice(1, 3), "the first is past saving"
+    assert next_batch(backlog(12.0, 100.0, 100.0), 1.0, 5.0, 8, uneven, True) == slice(1, 3), "the first is a gamble"
+    assert next_batch(backlog(12.0, 12.0), 1.0, 5.0, 1, uneven, True) == slice(0, 1)
     dear = backlog(12.0, 100.0, values=(9.0, 1.0))
-    assert next_batch(dear, 1.0, 5.0, 1, uneven) == slice(0, 1), "a gamble worth it"
+    assert next_batch(dear, 1.0, 5.0, 1, uneven, True) == slice(0, 1), "a gamble worth it"
 
 
 def test_beside_a_neighbour_only_what_nothing_can_save_is_given_up_and_the_rest_waits() -> None:
