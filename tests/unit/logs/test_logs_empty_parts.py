@@ -30,7 +30,7 @@ def _prepare(folder: Path, parts: dict[str, bytes]) -> PreparedLog:
 
 
 def test_empty_parts_are_passed_over_and_named(tmp_path):
-    empty = {"b.parquet": b"", "c.csv": b"", "d.jsonl.gz": gzip.compress(b""), "e.jsonl": b"\n \n"}
+    empty = {"b.parquet": b"", "c.csv": b"", "d.jsonl.gz": gzip.compress(b""), "e.jsonl": b"\n \n", "f.json": b"[ ]\n"}
     account = _prepare(tmp_path, {"a.jsonl": json.dumps(ROW).encode(), **empty}).account
     assert account["rows_in"] == account["kept"] == 1
     assert account["source"] == {f"empty file {tmp_path / 'log' / name}": 1 for name in empty}

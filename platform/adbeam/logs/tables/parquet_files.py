@@ -45,10 +45,19 @@ def read_parquet(fragment: Fragment, config: TableConfig, batch_rows: int) -> It
     paths = [name for name in dict.fromkeys(wanted) if "." in name]
     try:
         with pq.ParquetFile(fragment.path) as file:
-            for batch in file.iter_batches(batch_rows, row_groups=list(fragment.row_groups)):
-                yield Chunk(_with_paths(_whole_text(pa.Table.from_batches([batch])), paths))
+            for groups in _read_together(file.schema_arrow, fragment.row_groups):
+                for batch in file.iter_batches(batch_rows, row_groups=groups):
+                    yield Chunk(_with_paths(_whole_text(pa.Table.from_batches([batch])), paths))
     except DAMAGE as error:
         raise unreadable(fragment.path, KIND, error) from None
+
+
+def _read_together(schema: pa.Schema, row_groups: tuple[int, ...]) -> list[list[int]]:
+    """Row groups that a batch may span: a dictionary inside a struct or list is one of its row group, and Arrow joins
+    none of several."""
+    if any(pt.is_nested(field.type) and "dictionary<" in str(field.type) for field in schema):
+        return [[group] for group in row_groups]
+    return [list(row_groups)]
 
 
 def _paths(field: pa.Field, before: str = "") -> Iterator[str]:

@@ -151,3 +151,31 @@ def test_truth_is_translated_however_it_is_spelled(tmp_path, name, key):
     part = list_table(config, "logs.files.events", REQUIRED, OPTIONAL).fragments[0]
     scenes = [_text(value) for chunk in read_chunks(part, config, 9) for value in chunk.table["scene"].to_pylist()]
     assert scenes == ["home"] * 3
+
+
+def test_whole_numbers_that_were_written_with_decimals_have_the_comma_too(tmp_path):
+    (tmp_path / "log.csv").write_text("uid;item_id;price;position;age\nu;a;12,5;7,0;1,5\nu;b;3,25;8;9,00\n")
+    config = TableConfig.parse({"path": str(tmp_path), "columns": {"user_id": "uid"}, "features": {"age": "integer"}})
+    part = list_table(config, "logs.files.events", REQUIRED, (*OPTIONAL, "position")).fragments[0]
+    (chunk,) = read_chunks(part, config, 9)
+    assert chunk.table["position"].to_pylist() == [b"7.0", b"8"]
+    assert chunk.table["age"].to_pylist() == [b"1,5", b"9.00"]
+
+
+@pytest.mark.parametrize("place", ["here", "nowhere"])
+def test_a_column_with_our_name_does_not_stand_in_for_the_one_that_is_mapped(tmp_path, place):
+    scene = {"scene": {"name": None if place == "nowhere" else "home"}}
+    rows = [{"uid": "u", "item_id": "a", **scene}, {"uid": "u", "item_id": "b", "scene": {"name": "home"}}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = TableConfig.parse({"path": str(tmp_path), "columns": {"user_id": "uid", "scene": "scene.name"}})
+    part = list_table(config, "logs.files.events", REQUIRED, OPTIONAL).fragments[0]
+    scenes = [row.get("scene") for chunk in read_chunks(part, config, 1) for row in chunk.table.to_pylist()]
+    assert scenes == [None if place == "nowhere" else "home", "home"]
+
+
+def test_dictionaries_inside_structs_are_read_across_row_groups(tmp_path):
+    words = pa.array(["u1", "u2"] * 10).dictionary_encode()
+    users = pa.StructArray.from_arrays([words], names=["id"])
+    pq.write_table(pa.table({"user": users, "item_id": ["a"] * 20}), tmp_path / "log.parquet", row_group_size=3)
+    found = _read(tmp_path / "log.parquet", columns={"user_id": "user.id"})[0]
+    assert [row[0] for row in found] == ["u1", "u2"] * 10
