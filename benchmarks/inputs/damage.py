@@ -34,6 +34,7 @@ class Written:
     """Of which a refusal has to name one."""
 
 
+_ESCAPED = {"\ud83d": "\\ud83d"}
 Damage = Callable[[Written, File, Path, random.Random], bool]
 """Damages a file that was written at the path; False where it cannot be done to that file."""
 
@@ -137,6 +138,23 @@ def zero_in_cell(written: Written, file: File, path: Path, draw: random.Random) 
     return _in_cell(written, file, path, "timestamp", "17\x0012", draw)
 
 
+def stray_quote(written: Written, file: File, path: Path, draw: random.Random) -> bool:
+    """A quote that opens in one row and closes nowhere, or at the next one."""
+    name = file.writing.names["device"]
+    if file.writing.format != "csv" or file.writing.quoting == "all" or name not in file.spellings:
+        return False
+    return _in_cell(written, file, path, "device", "\0", draw, {"\0": draw.choice(['"', '"disc', '"a \\" b"'])})
+
+
+def two_values(written: Written, file: File, path: Path, draw: random.Random) -> bool:
+    """A row of JSON that tells two prices."""
+    if file.writing.format not in ("jsonl", "array") or file.writing.names["price"] not in file.spellings:
+        return False
+    inner = file.writing.names["price"].rpartition(".")[2]
+    instead = {'"first of two"': f"1.5, {json.dumps(inner)}: 2.5"}
+    return _in_cell(written, file, path, "price", "first of two", draw, instead)
+
+
 def doubled(written: Written, file: File, path: Path, draw: random.Random) -> bool:
     """A column that is mapped stands twice."""
     name = file.writing.names["price"]
@@ -164,8 +182,8 @@ def other_format(written: Written, file: File, path: Path, draw: random.Random) 
 DAMAGES: dict[str, Damage] = {
     damage.__name__.replace("_", " "): damage
     for damage in (
-        empty_part, cut_off, flipped, zeros, wrong_line, half_character, wrong_bytes, no_number, zero_in_cell, doubled,
-        other_format,
+        empty_part, cut_off, flipped, zeros, wrong_line, half_character, wrong_bytes, no_number, zero_in_cell,
+        stray_quote, two_values, doubled, other_format,
     )
 }  # fmt: skip
 
@@ -193,11 +211,12 @@ def _text(file: File, draw: random.Random) -> str:
 def _with_line(written: Written, file: File, path: Path, line: str, draw: random.Random, last: bool = False) -> bool:
     """The text of the file with one line more."""
     writing = file.writing
+    before = "" if writing.format != "csv" or not writing.blank_lines else writing.line_end
     if writing.format == "array":
         text = _text(file, draw)
         text = text.replace("[", f"[{line}, ", 1) if draw.random() < 0.5 else text[:-1] + f", {line}]"
     elif last or writing.format == "csv":
-        text = _text(file, draw) + line + ("" if last else writing.line_end)
+        text = _text(file, draw) + before + line + ("" if last else writing.line_end)
     else:
         text = draw.choice([line + writing.line_end + _text(file, draw), _text(file, draw) + line])
     path.write_bytes(packed(encoded(text, writing), writing.packing))
@@ -205,20 +224,25 @@ def _with_line(written: Written, file: File, path: Path, line: str, draw: random
     return True
 
 
-def _in_cell(written: Written, file: File, path: Path, column: str, value: Any, draw: random.Random) -> bool:
-    """The file with that value in one of its rows."""
+def _in_cell(
+    written: Written,
+    file: File,
+    path: Path,
+    column: str,
+    value: Any,
+    draw: random.Random,
+    instead: dict[str, str] = _ESCAPED,
+) -> bool:
+    """The file with that value in one of its rows; `instead` is put in place of what a writer made of it."""
     name = file.writing.names[column]
-    known = [n for n, row in enumerate(file.told) if file.told.count(row) == 1]
+    known = [n for n, row in enumerate(file.told) if file.told.count(row) == 1 and is_good(row)]
     if name not in file.spellings or not known:
         return False
     place = draw.choice(known)
-    if not is_good(file.told[place]):
-        return False
     rows = [*file.rows]
     rows[place] = {**rows[place], name: value}
-    spoilt = File(file.path, rows, file.spellings, file.writing, file.told)
-    text = text_of(spoilt, draw)
-    if "\ud83d" in text:
-        text = text.replace("\ud83d", "\\ud83d")
+    text = text_of(File(file.path, rows, file.spellings, file.writing, file.told), draw)
+    for made, put in instead.items():
+        text = text.replace(made, put)
     path.write_bytes(packed(encoded(text, file.writing), file.writing.packing))
     return _spoilt(written, file, place)

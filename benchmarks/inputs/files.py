@@ -13,6 +13,8 @@ from benchmarks.inputs.recipe import Writing
 from benchmarks.inputs.spelling import IDS, ZONE, spelled, unit_of
 
 ENDINGS = {"csv": ".csv", "jsonl": ".jsonl", "array": ".json", "parquet": ".parquet"}
+_IN_FOLDERS = {"scenes": "scene", "actions": "action"}
+"""The column that stands in the names of folders."""
 PACKED = {"gz": ".gz", "gz members": ".gz", "zst": ".zst"}
 
 
@@ -34,26 +36,32 @@ def table_files(rows: list[Row], writing: Writing, name: str) -> tuple[list[File
     files: list[File] = []
     for number, (path, part) in enumerate(_parts(rows, writing, name)):
         spellings, part = _drifted(part, writing, number)
-        inside = [column for column in spellings if not (writing.layout == "scenes" and column == "scene")]
+        inside = [column for column in spellings if column != _IN_FOLDERS.get(writing.layout)]
         cells = [_cells(row, inside, spellings, writing) for row in part]
-        own = replace(writing, packing=_packing(writing, number))
-        ending = ENDINGS[writing.format] + PACKED.get(own.packing, "")
+        own = replace(writing, packing=_packing(writing, number), format=_format(writing, number))
+        ending = ENDINGS[own.format] + (PACKED.get(own.packing, "") if writing.ending == "its own" else "")
         theirs = {writing.names[column]: spellings[column] for column in inside}
         files.append(File(path + ending, cells, theirs, own, part))
     return files, [row for file in files for row in file.told]
 
 
+def filled(row: Row, constants: Mapping[str, Any]) -> Row:
+    """The row with the user's constants where it says nothing."""
+    return {name: constants.get(name) if value is None else value for name, value in row.items()}
+
+
 def settings(writing: Writing, path: str, features: Mapping[str, str]) -> dict[str, Any]:
     """What a user writes into the YAML for these files, and nothing that can be told from them."""
     named = {ours: theirs for ours, theirs in writing.names.items() if ours not in features and ours != theirs}
-    if writing.layout == "scenes":
-        named["scene"] = "surface"
+    if writing.layout in _IN_FOLDERS:
+        named[_IN_FOLDERS[writing.layout]] = "surface"
     values = {name: {_key(theirs): ours for ours, theirs in words.items() if ours != "gone astray"}
               for name, words in writing.words.items()}  # fmt: skip
     given: dict[str, Any] = {"path": path, "columns": named, "values": values, "features": dict(features)}
+    given["constants"] = writing.constants
     if writing.format == "csv":
         given["delimiter"] = writing.delimiter if writing.delimiter in ":~" or writing.headless else "auto"
-        given["decimal"] = writing.decimal
+        given["decimal"] = "auto" if writing.decimal.startswith("auto") else writing.decimal
         given["column_names"] = list(writing.names.values()) if writing.headless else []
     if writing.format != "parquet" and writing.encoding not in ("utf-8", "utf-8 marked", "utf-16 marked"):
         given["encoding"] = writing.codec
@@ -67,21 +75,28 @@ def settings(writing: Writing, path: str, features: Mapping[str, str]) -> dict[s
 def _parts(rows: list[Row], writing: Writing, name: str) -> list[tuple[str, list[Row]]]:
     if writing.layout == "file":
         return [(name, rows)]
-    if writing.layout == "scenes":
+    if column := _IN_FOLDERS.get(writing.layout):
         found: dict[Any, list[Row]] = {}
         for row in rows:
-            found.setdefault(row["scene"], []).append(row)
-        return [(f"{name}/surface={_folder(scene)}/part-0", part) for scene, part in found.items()]
+            found.setdefault(row[column], []).append(row)
+        words = writing.words.get(column, {})
+        return [(f"{name}/surface={_folder(words.get(value, value))}/part-0", part) for value, part in found.items()]
     size = -(-len(rows) // 4)
     cuts = [start + (rows[start - 1] == rows[start] if start else 0) for start in range(0, len(rows), size)]
     parts = [rows[start:end] for start, end in zip(cuts, [*cuts[1:], len(rows)], strict=True)]
     days = [dt.date(2025, 3, number + 1) for number in range(len(parts))]
-    folder = {"days": "{:%Y/%m/%d}/part-0", "hive": "dt={}/part-0", "mixed": "log-{}"}[writing.layout]
+    folder = {"days": "{:%Y/%m/%d}/part-0", "hive": "dt={}/part-0", "mixed": "log-{}", "formats": "log-{}"}[
+        writing.layout
+    ]
     return [(f"{name}/{folder.format(day)}", part) for day, part in zip(days, parts, strict=True)]
 
 
-def _folder(scene: str | None) -> str:
-    return "__HIVE_DEFAULT_PARTITION__" if scene is None else quote(scene, safe="")
+def _folder(value: Any) -> str:
+    return "__HIVE_DEFAULT_PARTITION__" if value is None else quote(str(value), safe="")
+
+
+def _format(writing: Writing, number: int) -> str:
+    return ("csv", "jsonl", "array")[number % 3] if writing.layout == "formats" else writing.format
 
 
 def _packing(writing: Writing, number: int) -> str:

@@ -29,7 +29,7 @@ from benchmarks.inputs.base import (
     is_good,
 )
 from benchmarks.inputs.damage import Written, apply
-from benchmarks.inputs.files import settings, table_files
+from benchmarks.inputs.files import filled, settings, table_files
 from benchmarks.inputs.recipe import Recipe
 from benchmarks.inputs.writers import write_file
 
@@ -103,8 +103,10 @@ def _of_refusal(seed: int, said: str, written: Written) -> Verdict:
 def compare(prepared: PreparedLog, written: Written) -> list[str]:
     """What is not as it was written; nothing where all is."""
     account, found = prepared.account, []
-    kept, items = _kept(written.events), _distinct(written.items)
-    twice = sum(is_good(row) for row in written.events) - len(kept)
+    constants = written.logs["files"]["events"]["constants"]
+    events = [filled(row, constants) for row in written.events]
+    kept, items = _kept(events), _distinct(written.items)
+    twice = sum(is_good(row) for row in events) - len(kept)
     expected = {
         "rows_in": len(written.events) + written.bad,
         "kept": len(kept),

@@ -53,6 +53,12 @@ class Writing:
     extras: bool = False
     drift: str | None = None
     dropped: tuple[str, ...] = ()
+    blank_lines: bool = False
+    """Between the rows, and none at the end of the last."""
+    ending: str = "its own"
+    """Of packed files: its own, or that of plain ones."""
+    constants: dict[str, Any] = field(default_factory=dict)
+    """Given by the user for what is missing."""
 
     @property
     def codec(self) -> str:
@@ -92,11 +98,16 @@ def _writing(
 ) -> Writing:
     kind = draw.choice(FORMATS)
     is_log = "timestamp" in columns
-    layouts = ["file", "days", "hive", "mixed"] + (["scenes"] if is_log and letters != "unicode" else [])
+    layouts = (
+        ["file", "days", "hive", "mixed", "formats"]
+        + (["scenes"] if is_log and letters != "unicode" else [])
+        + (["actions"] if is_log else [])
+    )
     layout = draw.choice(layouts)
+    kind = "csv" if layout == "formats" else kind
     words = _words(draw, columns)
     spellings = _spellings(draw, columns, kind, number_ids, whole_seconds, words)
-    drift = draw.choice([None, *DRIFTS]) if layout not in ("file", "scenes") and is_log else None
+    drift = draw.choice([None, *DRIFTS]) if layout in ("days", "hive", "mixed", "formats") and is_log else None
     if drift in ("null type", "dictionary") and kind != "parquet":
         drift = "missing"
     headless = kind == "csv" and layout == "file" and draw.random() < 0.15
@@ -109,8 +120,8 @@ def _writing(
         letters=letters,
         delimiter=draw.choice([",", ",", ";", "\t", "|", ":", "~"]),
         quoting=draw.choice(["minimal", "all", "numbers bare"]),
-        line_end=draw.choice(["\n", "\n", "\r\n"]),
-        decimal=draw.choice([".", "."  , ","]),
+        line_end=draw.choice(["\n", "\n", "\r\n"] + (["\r"] if kind == "csv" else [])),
+        decimal=draw.choice([".", "auto .", ",", "auto ,"]),
         nulls=draw.choice(["", "", "NULL", "NaN", "\\N", "n/a", "-"]),
         names=_names(draw, columns, headless),
         words=words,
@@ -120,6 +131,9 @@ def _writing(
         extras=draw.random() < 0.4,
         drift=drift,
         dropped=tuple(draw.sample(DROPPED, 2)) if drift in ("missing", "null type") else (),
+        blank_lines=draw.random() < 0.2,
+        ending=draw.choice(["its own", "its own", "plain"]),
+        constants={"scene": "front", "position": 3} if is_log and draw.random() < 0.2 else {},
     )  # fmt: skip
 
 

@@ -35,7 +35,8 @@ def test_seeds_reach_every_kind() -> None:
     recipes = [draw_recipe(seed, tuple(DAMAGES)) for seed in range(400)]
     assert {recipe.events.format for recipe in recipes} == set(FORMATS)
     assert {recipe.damage for recipe in recipes} == {None, *DAMAGES}
-    assert {recipe.events.layout for recipe in recipes} == {"file", "days", "hive", "mixed", "scenes"}
+    layouts = {"file", "days", "hive", "mixed", "formats", "scenes", "actions"}
+    assert {recipe.events.layout for recipe in recipes} == layouts
 
 
 def test_every_damage_can_be_done_and_is_seen(tmp_path: Path) -> None:

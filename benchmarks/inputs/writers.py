@@ -47,22 +47,32 @@ def text_of(file: File, draw: random.Random) -> str:
     if file.writing.format == "array":
         return json.dumps(nested, ensure_ascii=draw.random() < 0.5, indent=draw.choice([None, 1]))
     plain = draw.random() < 0.5
-    return "".join(json.dumps(row, ensure_ascii=plain) + file.writing.line_end for row in nested)
+    return "".join(
+        json.dumps(row, ensure_ascii=plain) + file.writing.line_end.replace("\r", "\r\n").replace("\n\n", "\n")
+        for row in nested
+    )
 
 
 def csv_text(file: File) -> str:
     """Rows as CSV in the dialect of the file."""
     writing, sink = file.writing, io.StringIO()
-    write = csv.writer(
-        sink, delimiter=writing.delimiter, quoting=_QUOTING[writing.quoting], lineterminator=writing.line_end
-    )
-    extra = ["note", "note"] if writing.extras and not writing.headless else []
+    end = "\r\n" if writing.line_end == "\r" else writing.line_end  # else the writer leaves \n bare inside cells
+    write = csv.writer(sink, delimiter=writing.delimiter, quoting=_QUOTING[writing.quoting], lineterminator=end)
+    extra = ["note", "note", ""] if writing.extras and not writing.headless else []
     numbers = {writing.names[name] for name in (*MONEY, *WHOLE) if name in writing.names}
     if not writing.headless:
         write.writerow([*file.spellings, *extra])
     for row in file.rows:
         write.writerow([*(_csv_cell(row[name], name in numbers, writing) for name in file.spellings), *extra])
-    return sink.getvalue()
+    text = sink.getvalue().replace(end, writing.line_end)
+    return text if not writing.blank_lines else _with_blank_lines(text, len(file.rows), writing)
+
+
+def _with_blank_lines(text: str, rows: int, writing: Writing) -> str:
+    """A blank line first and last; the last row has no line end where no cell has one."""
+    if text.count("\n") + text.count("\r") > (rows + 1) * len(writing.line_end):
+        return writing.line_end + text + writing.line_end
+    return writing.line_end * 2 + text.replace(writing.line_end, writing.line_end * 2)[: -2 * len(writing.line_end)]
 
 
 def _csv_cell(value: Any, is_number: bool, writing: Writing) -> Any:
@@ -70,7 +80,7 @@ def _csv_cell(value: Any, is_number: bool, writing: Writing) -> Any:
         return writing.nulls if is_number else ""
     if isinstance(value, bool):
         return str(value)
-    if is_number and writing.decimal == ",":
+    if is_number and writing.decimal.endswith(","):
         return str(value).replace(".", ",")
     return value
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from adbeam.errors import UserError
-from adbeam.logs.casts import cast_or_mark, rounded_ids
+from adbeam.logs.casts import NO_NUMBER, cast_or_mark, rounded_ids
 from adbeam.logs.config import TableConfig
 from adbeam.logs.tables.discovery import partition_values
 
@@ -38,8 +38,10 @@ def to_contract(table: pa.Table, config: TableConfig, path: Path, decimal: str) 
     for name, translation in config.values.items():
         if name in arrays:
             arrays[name] = _translated(arrays[name], translation, name)
+    numbers = {*numbers_of(config), *_wholes_of(config)}
     for name, value in config.constants.items():
-        arrays[name] = _filled(arrays.get(name), value, table.num_rows, name)
+        known = _known_numbers(arrays[name]) if name in arrays and name in numbers else arrays.get(name)
+        arrays[name] = _filled(known, value, table.num_rows, name)
     return pa.table(arrays)
 
 
@@ -124,7 +126,19 @@ def _as_words(values: pa.Array, name: str) -> pa.Array:
     return pc.if_else(pa.array(rounded_ids(values)), None, text) if name.endswith("_id") else text
 
 
-def _filled(column: pa.ChunkedArray | None, value: Any, rows: int, name: str) -> Any:
+def _known_numbers(column: pa.ChunkedArray) -> pa.Array:
+    """A column of numbers with nulls for NaN and for the words that writers put where there is none."""
+    values = _whole(column)
+    if pt.is_floating(values.type):
+        return pc.if_else(pc.is_nan(values.cast(pa.float64())), None, values)
+    if not (pt.is_binary(values.type) or pt.is_string(values.type)):
+        return values
+    text, bad = cast_or_mark(values, pa.string())
+    none = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(text)), value_set=pa.array(NO_NUMBER))
+    return pc.if_else(pc.and_(none, pc.invert(pa.array(bad))), None, values)
+
+
+def _filled(column: pa.ChunkedArray | pa.Array | None, value: Any, rows: int, name: str) -> Any:
     """The column with `value` where it is null, in a type that holds both as they were written."""
     if column is None or pt.is_null(column.type):
         return pa.repeat(pa.scalar(value), rows)

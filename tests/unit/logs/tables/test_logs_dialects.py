@@ -129,6 +129,14 @@ def test_constants_keep_their_value_and_unknown_ones_are_refused(tmp_path):
         TableConfig.parse({"path": "x", "constants": {"action": "shown"}})
 
 
+@pytest.mark.parametrize("word", ["NULL", " nan", "", "\\N", "-"])
+def test_constants_stand_where_a_number_is_none_however_that_is_written(tmp_path, word):
+    (tmp_path / "log.csv").write_text(f"uid,item_id,price\nu,a,{word}\nu,b,2\nu,c,x\n")
+    assert [row[2] for row in _read(tmp_path / "log.csv", constants={"price": 9.5})[0]] == ["9.5", "2", "x"]
+    pq.write_table(pa.table({"uid": ["u"], "item_id": ["a"], "price": [float("nan")]}), tmp_path / "l.parquet")
+    assert _read(tmp_path / "l.parquet", constants={"price": 9.5})[0][0][2] == "9.5"
+
+
 def test_zstd_is_read_and_new_settings_at_their_defaults_leave_no_trace(tmp_path):
     with pa.output_stream(str(tmp_path / "log.csv.zst"), compression="zstd") as file:
         file.write(_csv().encode())
@@ -171,6 +179,21 @@ def test_a_column_with_our_name_does_not_stand_in_for_the_one_that_is_mapped(tmp
     part = list_table(config, "logs.files.events", REQUIRED, OPTIONAL).fragments[0]
     scenes = [row.get("scene") for chunk in read_chunks(part, config, 1) for row in chunk.table.to_pylist()]
     assert scenes == [None if place == "nowhere" else "home", "home"]
+
+
+def test_one_field_with_two_values_in_a_row_is_told_unless_nobody_reads_it(tmp_path):
+    lines = [
+        '{"uid": "u", "item_id": "a", "price": 1, "price": 2}', '{"uid": "u", "item_id": "b", "price": 1, "price": 1}',
+        '{"uid": "u", "item_id": "c", "note": 1, "note": 2}',
+        '{"uid": "u", "item_id": "d", "user": {"id": 1, "id": 2}}',
+        '{"uid": "\\":", "item_id": "e", "user": {"id": 3}}',
+    ]  # fmt: skip
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    (tmp_path / "log.json").write_text("[" + ",".join(lines) + "]")
+    for name in ("log.jsonl", "log.json"):
+        rows, malformed = _read(tmp_path / name, columns={"user_id": "uid", "scene": "user.id"})
+        assert [row[1] for row in rows] == ["b", "c", "e"]
+        assert [reason for reason, _ in malformed] == ["line has two values of 'price'", "line has two values of 'id'"]
 
 
 def test_dictionaries_inside_structs_are_read_across_row_groups(tmp_path):
