@@ -80,6 +80,8 @@ def read_csv(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterat
 
     try:
         names, _ = header(path, config.model_copy(update={"delimiter": fragment.delimiter}), set())
+        if not _holds_rows(path, config):
+            return
         if not is_sound(path, config, fragment.delimiter):
             yield from _read_with_care(path, config, fragment.delimiter, names, batch_rows)
             return
@@ -104,6 +106,13 @@ def read_csv(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterat
             yield Chunk(pa.table({}), tuple(malformed))
     except DAMAGE as error:
         raise unreadable(path, KIND, error) from None
+
+
+def _holds_rows(path: Path, config: TableConfig) -> bool:
+    """Whether there is a line behind the header; Arrow takes a header alone without a line end for damage."""
+    with open_text(path, config.encoding) as lines:
+        written = (line for line in lines if line.strip())
+        return len(list(islice(written, 1 if config.column_names else 2))) > (0 if config.column_names else 1)
 
 
 def _read_with_care(
