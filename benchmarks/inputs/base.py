@@ -36,11 +36,11 @@ class BaseLog:
     items: list[Row]
 
 
-def base_log(seed: int, *, number_ids: bool, letters: str, whole_seconds: bool, lines: bool) -> BaseLog:
-    """The same log for the same arguments; `lines` puts line ends into texts."""
+def base_log(seed: int, *, number_ids: bool, long_ids: bool, letters: str, whole_seconds: bool, lines: bool) -> BaseLog:
+    """The same log for the same arguments; `lines` puts line ends into texts, `long_ids` have up to 20 digits."""
     draw = random.Random(f"base {seed}")
-    users = _ids(draw, _USERS, number_ids, letters)
-    ids = _ids(draw, _ITEMS, number_ids, letters)
+    users = _ids(draw, _USERS, number_ids, long_ids, letters)
+    ids = _ids(draw, _ITEMS, number_ids, long_ids, letters)
     texts = [*_LETTERS[letters], "plain", "two\nlines" if lines else "one line"]
     items = [_item(draw, item, texts) for item in ids]
     events = [_event(draw, number, users, items, texts, whole_seconds) for number in range(_EVENTS)]
@@ -55,7 +55,10 @@ def is_good(row: Row) -> bool:
     return row["action"] != BAD_ACTION and row["item_id"] != BAD_ITEM
 
 
-def _ids(draw: random.Random, count: int, number_ids: bool, letters: str) -> list[str]:
+def _ids(draw: random.Random, count: int, number_ids: bool, long_ids: bool, letters: str) -> list[str]:
+    if number_ids and long_ids:
+        start = 2**64 - 1 - count  # one apart: as floats they would all be one
+        return [str(start + number) for number in range(count)]
     if number_ids:
         return [str(number) for number in draw.sample([*range(1, 4000), 2**31 + 7, 2**53 - 1], count)]
     odd = ["007", "7", "A1", "a1", f"J{_LETTERS[letters][0]}", " 7 ", "1e3", "17.0", 'x|y;z,"q"', "-5"]

@@ -118,7 +118,7 @@ def _drifted(rows: list[Row], writing: Writing, number: int) -> tuple[dict[str, 
             return spellings | dict.fromkeys(writing.dropped, "null"), rows
         return {name: how for name, how in spellings.items() if name not in writing.dropped}, rows
     if writing.drift == "ids":
-        other = {"text": "large text", "integer": "float", "float": "integer", "whole decimal": "text"}
+        other = {"text": "view", "unsigned": "whole decimal", "float": "unsigned", "whole decimal": "text"}
         if writing.format != "parquet":
             other = {"integer": "text", "float": "integer"}
         return {name: other.get(how, how) if name in IDS else how for name, how in spellings.items()}, rows

@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
 from adbeam.logs.config import LogsConfig
+from adbeam.logs.events.content_ids import content_ids
 from adbeam.logs.pipeline import run
 from adbeam.logs.prepared import PreparedLog
+from adbeam.logs.validate import FEATURE_TYPES
 from adbeam.records import CATALOGUE_SCHEMA, EVENT_SCHEMA, SPLITS
 from benchmarks.inputs.base import (
     EVENT_FEATURES,
@@ -50,11 +52,13 @@ class Verdict:
 def write_log(recipe: Recipe, root: Path) -> Written:
     """Write the log of a recipe below `root`."""
     base = base_log(
-        recipe.seed, number_ids=recipe.number_ids, letters=recipe.letters,
+        recipe.seed, number_ids=recipe.number_ids, long_ids=recipe.long_ids, letters=recipe.letters,
         whole_seconds=recipe.whole_seconds, lines=recipe.lines,
     )  # fmt: skip
     draw = random.Random(f"write {recipe.seed}")
-    event_files, events = table_files(base.events, recipe.events, "log")
+    rows = [{name: row[name] for name in ("event_id", *recipe.events.names) if name in recipe.events.names}
+            for row in base.events]  # fmt: skip
+    event_files, events = table_files(rows, recipe.events, "log")
     item_files, items = table_files(base.items, recipe.items, "ads")
     paths = [write_file(file, root, draw) for file in [*event_files, *item_files]]
     split = {"by": "time", "validation_from": VALIDATION_FROM, "test_from": TEST_FROM}
@@ -127,7 +131,7 @@ def compare(prepared: PreparedLog, written: Written) -> list[str]:
     found += _differences(
         "events",
         pa.concat_tables(pq.read_table(path) for path in prepared.events()),
-        [_filled(row, kinds) for row in kept],
+        _with_ids([_filled(row, kinds) for row in kept]),
         EVENT_SCHEMA.names,
     )
     found += _differences("catalogue", prepared.catalogue(), items, CATALOGUE_SCHEMA.names)
@@ -158,6 +162,16 @@ def _distinct(rows: list[Row]) -> list[Row]:
         if row not in found:
             found.append(row)
     return found
+
+
+def _with_ids(rows: list[Row]) -> list[Row]:
+    """Rows without an event_id have a hash of what they are, however they were written."""
+    if "event_id" in rows[0]:
+        return rows
+    schema = pa.schema([*EVENT_SCHEMA, *(pa.field(name, FEATURE_TYPES[kind]) for name, kind in EVENT_FEATURES.items())])
+    nullable = pa.schema([field.with_nullable(True) for field in schema])
+    ids = content_ids(pa.Table.from_pylist(rows, schema=nullable)).to_pylist()
+    return [{**row, "event_id": event} for row, event in zip(rows, ids, strict=True)]
 
 
 def _splits(rows: list[Row]) -> list[int]:

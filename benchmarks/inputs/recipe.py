@@ -72,6 +72,7 @@ class Recipe:
 
     seed: int
     number_ids: bool
+    long_ids: bool
     letters: str
     whole_seconds: bool
     lines: bool
@@ -84,18 +85,22 @@ class Recipe:
 def draw_recipe(seed: int, damages: tuple[str, ...] = ()) -> Recipe:
     """The recipe of a seed; every third log is damaged where there are `damages`."""
     draw = random.Random(f"recipe {seed}")
-    number_ids = draw.random() < 0.5
+    number_ids, long_ids = draw.random() < 0.5, draw.random() < 0.3
+    ids = "text" if not number_ids else "long" if long_ids else "number"
     letters = draw.choice(["ascii", "latin", "unicode"])
     whole_seconds, lines = draw.random() < 0.4, draw.random() < 0.5
-    events = _writing(draw, EVENT_COLUMNS, number_ids, letters, whole_seconds)
-    items = _writing(draw, ITEM_COLUMNS, number_ids, letters, whole_seconds)
+    events = _writing(draw, _event_columns(draw), ids, letters, whole_seconds)
+    items = _writing(draw, ITEM_COLUMNS, ids, letters, whole_seconds)
     damage = draw.choice(sorted(damages)) if damages and draw.random() < 0.4 else None
-    return Recipe(seed, number_ids, letters, whole_seconds, lines, events, items, damage)
+    return Recipe(seed, number_ids, long_ids, letters, whole_seconds, lines, events, items, damage)
 
 
-def _writing(
-    draw: random.Random, columns: tuple[str, ...], number_ids: bool, letters: str, whole_seconds: bool
-) -> Writing:
+def _event_columns(draw: random.Random) -> tuple[str, ...]:
+    """All, or all but the event_id, which is then a hash of the row."""
+    return EVENT_COLUMNS if draw.random() < 0.7 else tuple(name for name in EVENT_COLUMNS if name != "event_id")
+
+
+def _writing(draw: random.Random, columns: tuple[str, ...], ids: str, letters: str, whole_seconds: bool) -> Writing:
     kind = draw.choice(FORMATS)
     is_log = "timestamp" in columns
     layouts = (
@@ -106,7 +111,7 @@ def _writing(
     layout = draw.choice(layouts)
     kind = "csv" if layout == "formats" else kind
     words = _words(draw, columns)
-    spellings = _spellings(draw, columns, kind, number_ids, whole_seconds, words)
+    spellings = _spellings(draw, columns, kind, ids, whole_seconds, words)
     drift = draw.choice([None, *DRIFTS]) if layout in ("days", "hive", "mixed", "formats") and is_log else None
     if drift in ("null type", "dictionary") and kind != "parquet":
         drift = "missing"
@@ -172,26 +177,26 @@ def _spellings(
     draw: random.Random,
     columns: tuple[str, ...],
     kind: str,
-    number_ids: bool,
+    ids: str,
     whole_seconds: bool,
     words: dict[str, dict[str, Any]],
 ) -> dict[str, str]:
-    return {name: _spelling(draw, name, kind, number_ids, whole_seconds, words.get(name, {})) for name in columns}
+    return {name: _spelling(draw, name, kind, ids, whole_seconds, words.get(name, {})) for name in columns}
 
 
-def _spelling(
-    draw: random.Random, name: str, kind: str, number_ids: bool, whole_seconds: bool, words: dict[str, Any]
-) -> str:
+def _spelling(draw: random.Random, name: str, kind: str, ids: str, whole_seconds: bool, words: dict[str, Any]) -> str:
     typed = kind == "parquet"
     if name == "timestamp":
         forms = [*spelling.COUNTED, *spelling.WRITTEN, *(spelling.ARROW_TIMES if typed else ())]
         seconds = list(spelling.SECONDS_ONLY) if whole_seconds else []
         return draw.choice([form for form in forms if form != "s"] + seconds)
+    texts = ["text", *(("large text", "bytes", "dictionary", "view") if typed else ())]
     if name in spelling.IDS:
-        plain = ["text", *(("large text", "bytes", "dictionary") if typed else ())]
-        numbers = ["integer"] + (["float"] if kind != "csv" else []) + (["whole decimal"] if typed else [])
-        is_number = number_ids or name in ("event_id", "request_id")
-        return draw.choice(plain + (numbers if is_number else []))
+        if ids == "text" and name in ("user_id", "item_id"):
+            return draw.choice(texts)
+        exact = ["unsigned" if typed else "integer", *(["whole decimal"] if typed else [])]
+        is_long = ids == "long" and name in ("user_id", "item_id")
+        return draw.choice(texts + exact + ([] if is_long or kind == "csv" else ["float"]))
     if name in spelling.MONEY:
         return draw.choice(["float", "number text", *(["decimal"] if typed else [])])
     if name in spelling.WHOLE:
@@ -200,4 +205,4 @@ def _spelling(
         return draw.choice(["boolean", "text", "small"])
     if words and not isinstance(next(iter(words.values())), str):
         return "boolean" if isinstance(next(iter(words.values())), bool) else "integer"
-    return draw.choice(["text", *(("large text", "bytes", "dictionary") if typed else ())])
+    return draw.choice(texts)

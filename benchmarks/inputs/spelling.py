@@ -29,8 +29,8 @@ ARROW_TIMES = {
 ARROW_TYPES = {
     "text": pa.string(), "large text": pa.large_string(), "bytes": pa.binary(), "integer": pa.int64(),
     "dictionary": pa.dictionary(pa.int32(), pa.string()), "float": pa.float64(), "decimal": pa.decimal128(20, 4),
-    "whole decimal": pa.decimal128(20, 0), "small": pa.int16(), "boolean": pa.bool_(), "number text": pa.string(),
-    "null": pa.null(),
+    "whole decimal": pa.decimal128(24, 0), "small": pa.int16(), "boolean": pa.bool_(), "number text": pa.string(),
+    "null": pa.null(), "view": pa.string_view(), "unsigned": pa.uint64(),
 }  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def _written(utc: dt.datetime, wall: dt.datetime, spelling: str) -> str:
 
 def _id(text: str, spelling: str) -> Any:
     match spelling:
-        case "integer":
+        case "integer" | "unsigned":
             return int(text)
         case "float":
             return float(text)

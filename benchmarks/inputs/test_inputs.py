@@ -39,9 +39,9 @@ def test_seeds_reach_every_kind() -> None:
     assert {recipe.events.layout for recipe in recipes} == layouts
 
 
-def test_every_damage_can_be_done_and_is_seen(tmp_path: Path) -> None:
-    done = set()
-    for seed in range(120):
+def test_every_damage_can_be_done(tmp_path: Path) -> None:
+    done: set[str] = set()
+    for seed in range(400):
         recipe = draw_recipe(seed, tuple(DAMAGES))
         if recipe.damage is None or recipe.damage in done:
             continue

@@ -202,3 +202,18 @@ def test_dictionaries_inside_structs_are_read_across_row_groups(tmp_path):
     pq.write_table(pa.table({"user": users, "item_id": ["a"] * 20}), tmp_path / "log.parquet", row_group_size=3)
     found = _read(tmp_path / "log.parquet", columns={"user_id": "user.id"})[0]
     assert [row[0] for row in found] == ["u1", "u2"] * 10
+
+
+def test_views_of_text_are_text_wherever_they_stand(tmp_path):
+    text = pa.array(["u1", "a user whose id is no short one", None], pa.string_view())
+    table = pa.table({
+        "user": pa.StructArray.from_arrays([text], names=["id"]), "item_id": text, "scene": text.cast(pa.binary_view()),
+        "tags": pa.array([["x"], None, []], pa.list_(pa.string_view())),
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "log.parquet")
+    config = TableConfig.parse({"path": str(tmp_path), "columns": {"user_id": "user.id"}})
+    part = list_table(config, "logs.files.events", REQUIRED, OPTIONAL).fragments[0]
+    (chunk,) = read_chunks(part, config, 9)
+    assert not [kind for kind in chunk.table.schema.types if "view" in str(kind)]
+    assert chunk.table["user_id"].to_pylist() == chunk.table["item_id"].to_pylist() == text.to_pylist()
+    assert [row["tags"] for row in chunk.table.filter(pa.array([True, False, True])).to_pylist()] == [["x"], []]
