@@ -16,7 +16,6 @@ prepared and exported again from the same weights. `money_cases_*`: tests of mon
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import shutil
 import subprocess
@@ -32,6 +31,7 @@ from adbeam.market.simulate import MARKET, open_market
 from adbeam.market.world import World
 from adbeam.workdir import WorkDir
 from benchmarks.money.answers import Answers, Bidder, calibration, post
+from benchmarks.rig.cases import count_cases
 from benchmarks.rig.report import report
 
 COUNT = 4
@@ -43,7 +43,6 @@ CASES = ("tests/unit/export", "tests/unit/logs/test_logs_money.py", "tests/unit/
          "tests/unit/objectives", "tests/unit/serving/engine/test_answer_prices.py",
          "tests/unit/serving/engine/test_engine_without_prices.py", "tests/unit/serving/engine/test_currency.py",
          "tests/unit/serving/http/test_openrtb.py")  # fmt: skip
-ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
@@ -156,11 +155,5 @@ def _prepare_again(work_dir: Path, planted: Path) -> None:
 
 def cases() -> dict[str, int]:
     """Tests of money: how many pass, how many there are."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *CASES], cwd=ROOT, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    words = ran.stdout.strip().splitlines()[-1].replace(",", "").split()
-    counts = {word: int(number) for number, word in itertools.pairwise(words) if number.isdigit()}
-    right = counts.get("passed", 0)
-    return {"money_cases_right": right, "money_cases_all": right + counts.get("failed", 0) + counts.get("error", 0)}
+    right, of_all = count_cases(CASES)
+    return {"money_cases_right": right, "money_cases_all": of_all}

@@ -60,6 +60,8 @@ def to_number(values: pa.Array, column: str) -> Marked:
         text, bad = cast_or_mark(values, pa.string())
         values, not_numeric = _read_numbers(pc.utf8_trim_whitespace(text))
         bad = bad | not_numeric
+    elif pt.is_decimal(values.type):
+        values = values.cast(pa.string()).cast(pa.float64())  # Arrow's own cast misses the nearest float by a bit
     elif _is_numeric(values.type):
         values = values.cast(pa.float64(), safe=False)
     else:

@@ -90,16 +90,17 @@ def read_chunks(fragment: Fragment, config: TableConfig, batch_rows: int) -> Ite
 
 
 def _is_empty(path: Path, kind: str, config: TableConfig) -> bool:
-    """No byte, or no text but blank lines; a file that cannot be unpacked is not empty but unreadable."""
+    """No byte, no text but blank lines, no element of an array; what cannot be unpacked is not empty but unreadable."""
     size = path.stat().st_size
     if size == 0 or kind == "parquet" or size > _EMPTY_BYTES:
         return size == 0
-    return bool(_guarded(_holds_nothing, path, kind, config))
+    return bool(_guarded(_holds_nothing, path, kind, kind, config))
 
 
-def _holds_nothing(path: Path, config: TableConfig) -> bool:
-    with open_text(path, config.encoding) as lines:
-        return not any(line.strip() for line in lines)
+def _holds_nothing(path: Path, kind: str, config: TableConfig) -> bool:
+    with open_text(path, config.encoding) as text:
+        held = "".join(text.read().split())
+    return not held or (kind == "jsonl" and held == "[]")
 
 
 def _open(path: Path, kind: str, config: TableConfig, required: tuple[str, ...]) -> Opened:

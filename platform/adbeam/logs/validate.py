@@ -144,7 +144,7 @@ def cast_feature(values: pa.Array, field: pa.Field, reasons: Reasons) -> pa.Arra
 
 
 def check_text(values: pa.Array, column: str, limit: int, reasons: Reasons) -> pa.Array:
-    """Text of `column`; empty or longer than `limit` characters is marked, missing is left null."""
+    """Text of `column`; empty, longer than `limit` characters or with a zero byte is marked, missing is left null."""
     if column in ID_COLUMNS:
         text, problems = id_texts(values, column)
     else:
@@ -154,6 +154,7 @@ def check_text(values: pa.Array, column: str, limit: int, reasons: Reasons) -> p
         reasons.mark(where, reason)
     reasons.mark(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0), f"{column} is empty")
     reasons.mark(pc.greater(pc.utf8_length(text), limit), f"{column} is longer than {limit} characters")
+    reasons.mark(pc.match_substring(text, "\0"), f"{column} holds a zero byte")
     return text
 
 

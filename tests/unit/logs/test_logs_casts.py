@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -116,3 +117,11 @@ def test_times_that_are_none():
 def test_iso_on_numbers_says_what_to_set():
     with pytest.raises(UserError, match="timestamp_unit"):
         to_milliseconds(pa.array([1, 2]), "timestamp", "iso")
+
+
+def test_a_decimal_is_the_float_that_its_digits_name():
+    texts = ["1.90", "15.11", "79.85", "0.12", "-31.99", "1982.24", None]
+    decimals = pa.array([None if text is None else Decimal(text) for text in texts], pa.decimal128(20, 4))
+    for kind in (pa.decimal128(20, 4), pa.decimal256(40, 6)):
+        numbers, bad = to_number(decimals.cast(kind), "price")
+        assert numbers.to_pylist() == [None if text is None else float(text) for text in texts] and not bad.any()

@@ -30,7 +30,7 @@ def _prepare(folder: Path, parts: dict[str, bytes]) -> PreparedLog:
 
 
 def test_empty_parts_are_passed_over_and_named(tmp_path):
-    empty = {"b.parquet": b"", "c.csv": b"", "d.jsonl.gz": gzip.compress(b""), "e.jsonl": b"\n \n"}
+    empty = {"b.parquet": b"", "c.csv": b"", "d.jsonl.gz": gzip.compress(b""), "e.jsonl": b"\n \n", "f.json": b"[ ]\n"}
     account = _prepare(tmp_path, {"a.jsonl": json.dumps(ROW).encode(), **empty}).account
     assert account["rows_in"] == account["kept"] == 1
     assert account["source"] == {f"empty file {tmp_path / 'log' / name}": 1 for name in empty}
@@ -56,3 +56,10 @@ def test_a_part_that_cannot_be_unpacked_is_not_taken_for_empty(tmp_path):
     cut = gzip.compress(json.dumps(ROW).encode())[:-9]
     with pytest.raises(UserError, match=r"d\.jsonl\.gz cannot be read as jsonl"):
         _prepare(tmp_path, {"a.jsonl": json.dumps(ROW).encode(), "d.jsonl.gz": cut})
+
+
+@pytest.mark.parametrize("text", ["user_id,timestamp,item_id,action", "\n\nuser_id,timestamp,item_id,action"])
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+def test_a_header_alone_is_a_part_without_rows(tmp_path, text, end):
+    account = _prepare(tmp_path, {"a.jsonl": json.dumps(ROW).encode(), "b.csv": (text + end).encode()}).account
+    assert account["rows_in"] == account["kept"] == 1

@@ -78,6 +78,7 @@ def test_a_clean_row_keeps_every_value_and_fits_the_pydantic_event():
         ({"position": 1.5}, "position is not a whole number"),
         ({"week": "last"}, "week is not a int64"),
         ({"scene": "s" * 65}, "scene is longer than 64 characters"),
+        ({"request_id": "r\0"}, "request_id holds a zero byte"),
     ],
 )
 def test_a_bad_row_leaves_with_its_reason_and_the_others_stay(change, reason):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ import pyarrow.csv as arrow_csv
 
 from adbeam.errors import UserError
 from adbeam.logs.config import TableConfig
+from adbeam.logs.tables.csv_quotes import is_sound, records
 from adbeam.logs.tables.fragments import DAMAGE, Chunk, Fragment, unreadable
-from adbeam.logs.tables.text_files import encoding_of, is_text, open_bytes, open_text
+from adbeam.logs.tables.text_files import encoding_of, is_text, open_bytes, open_text, shown
 
+csv.field_size_limit(16 << 20)  # Python's own limit, 131,072 characters, ends the reading of a file
 DELIMITERS = (",", ";", "\t", "|")
 KIND = "CSV"
 _SAMPLE_ROWS = 1000
+_WIDTH = "row has {} cells where {} are due"
+_UNCLOSED = 'a quote in the row does not close at the end of a cell (a quote inside quotes is written "")'
 _DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+\s*")
 _DECIMAL_POINT = re.compile(r"\s*-?\d*\.\d+\s*")
 
@@ -33,7 +37,7 @@ def header(path: Path, config: TableConfig, wanted: set[str]) -> tuple[list[str]
     if config.column_names:
         return list(config.column_names), "," if config.delimiter == "auto" else config.delimiter
     with open_text(path, config.encoding) as lines:
-        first = next(lines, "")
+        first = next((line for line in lines if line.strip()), "")
         if not is_text(first):
             raise UserError(f"{path}: its header line is not UTF-8 text", remedy="set encoding to the file's own")
         return _header(first, lines, config, wanted)
@@ -58,7 +62,7 @@ def decimal_of(path: Path, config: TableConfig, delimiter: str, numbers: set[str
         return config.decimal
     with open_text(path, config.encoding) as lines:
         rows = csv.reader(lines, delimiter=delimiter)
-        names = list(config.column_names) or next(rows, [])
+        names = list(config.column_names) or next((row for row in rows if row), [])
         places = [place for place, name in enumerate(names) if name in numbers]
         cells = [row[place] for row in islice(rows, _SAMPLE_ROWS) for place in places if place < len(row)]
     commas = [cell for cell in cells if _DECIMAL_COMMA.fullmatch(cell)]
@@ -71,11 +75,16 @@ def read_csv(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterat
     path, malformed = Path(fragment.path), []  # type: Path, list[tuple[str, str]]
 
     def keep_aside(row: Any) -> str:
-        malformed.append((f"row has {row.actual_columns} cells where {row.expected_columns} are due", row.text))
+        malformed.append((_WIDTH.format(row.actual_columns, row.expected_columns), row.text))
         return "skip"
 
     try:
         names, _ = header(path, config.model_copy(update={"delimiter": fragment.delimiter}), set())
+        if not _holds_rows(path, config):
+            return
+        if not is_sound(path, config, fragment.delimiter):
+            yield from _read_with_care(path, config, fragment.delimiter, names, batch_rows)
+            return
         with arrow_csv.open_csv(
             open_bytes(path),
             read_options=arrow_csv.ReadOptions(
@@ -97,6 +106,36 @@ def read_csv(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterat
             yield Chunk(pa.table({}), tuple(malformed))
     except DAMAGE as error:
         raise unreadable(path, KIND, error) from None
+
+
+def _holds_rows(path: Path, config: TableConfig) -> bool:
+    """Whether there is a line behind the header; Arrow takes a header alone without a line end for damage."""
+    with open_text(path, config.encoding) as lines:
+        written = (line for line in lines if line.strip())
+        return len(list(islice(written, 1 if config.column_names else 2))) > (0 if config.column_names else 1)
+
+
+def _read_with_care(
+    path: Path, config: TableConfig, delimiter: str, names: list[str], batch_rows: int
+) -> Iterator[Chunk]:
+    """As read_csv, of a file with quotes that do not close: their lines are malformed, those behind them are rows."""
+    with open_text(path, config.encoding) as lines:
+        found = records(lines, delimiter)
+        if not config.column_names:
+            next(found, None)
+        while batch := list(islice(found, batch_rows)):
+            rows = [cells for cells, _ in batch if cells is not None and len(cells) == len(names)]
+            malformed = [
+                (_UNCLOSED if cells is None else _WIDTH.format(len(cells), len(names)), shown(text))
+                for cells, text in batch
+                if cells is None or len(cells) != len(names)
+            ]
+            columns = list(zip(*rows, strict=True)) or [()] * len(names)
+            yield Chunk(pa.table([_as_bytes(cells) for cells in columns], names=names), tuple(malformed))
+
+
+def _as_bytes(cells: Iterable[str]) -> pa.Array:
+    return pa.array([cell.encode("utf-8", "surrogateescape") if cell else None for cell in cells], pa.binary())
 
 
 def _arrow_encoding(codec: str) -> str:

@@ -18,6 +18,7 @@ from adbeam.logs.config import TableConfig
 from adbeam.logs.tables.fragments import DAMAGE, Chunk, Fragment, unreadable
 from adbeam.logs.tables.json_arrays import BLOCK, elements
 from adbeam.logs.tables.text_files import is_text, open_text, shown
+from adbeam.records import CATALOGUE_SCHEMA, EVENT_SCHEMA
 
 KIND = "JSON Lines"
 _PROBE_LINES = 1000
@@ -67,16 +68,17 @@ def read_json(fragment: Fragment, config: TableConfig, batch_rows: int) -> Itera
 
 def _rows(path: Path, config: TableConfig, spelled: Iterable[str] = ()) -> Iterator[Row]:
     """All rows of a file; of its lines only those that hold one of the texts in `spelled`, where it names any."""
+    read = _read_keys(config)
     with open_text(path, config.encoding) as text:
         start = _first_character(text)
         if start == "[" and _is_array(path, config):
             with open_text(path, config.encoding) as whole:
-                yield from (_judged(value, part) for value, part in elements(whole, path))
+                yield from (_judged(value, part, read) for value, part in elements(whole, path))
             return
     with open_text(path, config.encoding) as lines:
         for line in lines:
             if line.strip() and (not spelled or any(part in line for part in spelled)):
-                yield _parse_line(line)
+                yield _parse_line(line, read)
 
 
 def _first_character(text: TextIO) -> str:
@@ -93,14 +95,14 @@ def _is_array(path: Path, config: TableConfig) -> bool:
         return not any(line.strip() for line in lines) or not isinstance(_parsed(first), list)
 
 
-def _parse_line(line: str) -> Row:
+def _parse_line(line: str, read: frozenset[str]) -> Row:
     text = line.rstrip("\n")
     if not is_text(line):
         return None, _NOT_UTF8, text
     value = _parsed(line)
-    if value and type(value) is dict and "\\u" not in line:
+    if value and type(value) is dict and "\\u" not in line and line.count('":') <= len(value):
         return value, "", text
-    return (None, "line is not JSON", text) if value is _parsed else _judged(value, text)
+    return (None, "line is not JSON", text) if value is _parsed else _judged(value, text, read)
 
 
 def _parsed(line: str) -> Any:
@@ -111,14 +113,41 @@ def _parsed(line: str) -> Any:
         return _parsed
 
 
-def _judged(value: Any, text: str) -> Row:
+def _judged(value: Any, text: str, read: frozenset[str]) -> Row:
     if not is_text(text):
         return None, _NOT_UTF8, text
     if "\\ud" in text.lower() and not _is_writable(value):
         return None, "line holds half a character (a lone surrogate)", text
     if not isinstance(value, dict):
         return None, "line is not a JSON object", text
-    return (value, "", text) if value else (None, "line is an object without fields", text)
+    if not value:
+        return None, "line is an object without fields", text
+    twice = _told_twice(text, value, read)
+    return (None, f"line has two values of {twice!r}", text) if twice else (value, "", text)
+
+
+def _read_keys(config: TableConfig) -> frozenset[str]:
+    """Names of the fields that are read, whatever object they are in."""
+    mapped = (*config.columns.values(), *config.features)
+    return frozenset(
+        (*EVENT_SCHEMA.names, *CATALOGUE_SCHEMA.names, *(part for name in mapped for part in name.split(".")))
+    )
+
+
+def _told_twice(text: str, value: dict[str, Any], read: frozenset[str]) -> str | None:
+    """A field of `read` that one object has twice with different values, of which Python's reader keeps the last."""
+    if text.count('":') <= len(value):
+        return None
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            found.extend(name for name, told in pairs if name in read and told != fields[name])
+        return fields
+
+    json.loads(text, object_pairs_hook=look)
+    return found[0] if found else None
 
 
 def _is_writable(row: Any) -> bool:

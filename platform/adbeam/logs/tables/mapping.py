@@ -11,38 +11,47 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from adbeam.errors import UserError
-from adbeam.logs.casts import cast_or_mark, rounded_ids
+from adbeam.logs.casts import NO_NUMBER, cast_or_mark, rounded_ids
 from adbeam.logs.config import TableConfig
 from adbeam.logs.tables.discovery import partition_values
 
 _MONEY = ("price", "bid", "ecpm")
 _NUMBER = r"^\s*[-+]?[0-9.,]+([eE][-+]?[0-9]+)?\s*$"
 _GROUPED = r"^\s*[-+]?[0-9]{1,3}(\.[0-9]{3})+,[0-9]+\s*$"
+_WHOLE_WITH_COMMA = r"^(\s*[-+]?[0-9]+),(0+\s*)$"
 _NO_DECIMAL = " (a point where decimals have a comma)"
 
 
 def to_contract(table: pa.Table, config: TableConfig, path: Path, decimal: str) -> pa.Table:
     """Our names for the mapped columns, our words for the mapped values; constants where a column is absent or null.
 
-    A mapped column that the file lacks may be the name of one of its folders. `decimal` is the sign before decimals.
+    A mapped column that the file lacks may be the name of one of its folders; a column that has our name by chance does
+    not stand in for it. `decimal` is the sign before decimals.
     """
     table = _with_partitions(_without_doubled(table), config, path)
-    mapped = set(config.columns.values())
+    mapped = {*config.columns, *config.columns.values()}
     arrays = {name: table.column(name) for name in table.column_names if name not in mapped}
     arrays |= {ours: table.column(theirs) for ours, theirs in config.columns.items() if theirs in table.column_names}
     if decimal == ",":
         arrays |= {name: _with_points(arrays[name]) for name in numbers_of(config) if name in arrays}
+        arrays |= {name: _without_zeros(arrays[name]) for name in _wholes_of(config) if name in arrays}
     for name, translation in config.values.items():
         if name in arrays:
             arrays[name] = _translated(arrays[name], translation, name)
+    numbers = {*numbers_of(config), *_wholes_of(config)}
     for name, value in config.constants.items():
-        arrays[name] = _filled(arrays.get(name), value, table.num_rows, name)
+        known = _known_numbers(arrays[name]) if name in arrays and name in numbers else arrays.get(name)
+        arrays[name] = _filled(known, value, table.num_rows, name)
     return pa.table(arrays)
 
 
 def numbers_of(config: TableConfig) -> tuple[str, ...]:
     """Our names of the columns that may have decimals."""
     return (*_MONEY, *(name for name, kind in config.features.items() if kind == "number"))
+
+
+def _wholes_of(config: TableConfig) -> tuple[str, ...]:
+    return ("position", *(name for name, kind in config.features.items() if kind == "integer"))
 
 
 def _without_doubled(table: pa.Table) -> pa.Table:
@@ -72,6 +81,16 @@ def _with_points(column: pa.ChunkedArray) -> pa.Array:
     bare = pc.if_else(doubtful, pc.binary_join_element_wise(text, "", _NO_DECIMAL), bare)
     as_read = pc.if_else(pc.match_substring_regex(text, _NUMBER), bare, text).cast(values.type)
     return pc.if_else(pa.array(bad), values, as_read)
+
+
+def _without_zeros(column: pa.ChunkedArray) -> pa.Array:
+    """Whole numbers that were written as decimals (7,0) as such with a point; everything else as it is."""
+    values = _whole(column)
+    if not (pt.is_binary(values.type) or pt.is_string(values.type)):
+        return values
+    text, bad = cast_or_mark(values, pa.string())
+    pointed = pc.replace_substring_regex(text, _WHOLE_WITH_COMMA, r"\1.\2").cast(values.type)
+    return pc.if_else(pa.array(bad), values, pointed)
 
 
 def _translated(column: pa.ChunkedArray, translation: dict[str, str], name: str) -> pa.Array:
@@ -107,7 +126,19 @@ def _as_words(values: pa.Array, name: str) -> pa.Array:
     return pc.if_else(pa.array(rounded_ids(values)), None, text) if name.endswith("_id") else text
 
 
-def _filled(column: pa.ChunkedArray | None, value: Any, rows: int, name: str) -> Any:
+def _known_numbers(column: pa.ChunkedArray) -> pa.Array:
+    """A column of numbers with nulls for NaN and for the words that writers put where there is none."""
+    values = _whole(column)
+    if pt.is_floating(values.type):
+        return pc.if_else(pc.is_nan(values.cast(pa.float64())), None, values)
+    if not (pt.is_binary(values.type) or pt.is_string(values.type)):
+        return values
+    text, bad = cast_or_mark(values, pa.string())
+    none = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(text)), value_set=pa.array(NO_NUMBER))
+    return pc.if_else(pc.and_(none, pc.invert(pa.array(bad))), None, values)
+
+
+def _filled(column: pa.ChunkedArray | pa.Array | None, value: Any, rows: int, name: str) -> Any:
     """The column with `value` where it is null, in a type that holds both as they were written."""
     if column is None or pt.is_null(column.type):
         return pa.repeat(pa.scalar(value), rows)

@@ -45,10 +45,19 @@ def read_parquet(fragment: Fragment, config: TableConfig, batch_rows: int) -> It
     paths = [name for name in dict.fromkeys(wanted) if "." in name]
     try:
         with pq.ParquetFile(fragment.path) as file:
-            for batch in file.iter_batches(batch_rows, row_groups=list(fragment.row_groups)):
-                yield Chunk(_with_paths(_whole_text(pa.Table.from_batches([batch])), paths))
+            for groups in _read_together(file.schema_arrow, fragment.row_groups):
+                for batch in file.iter_batches(batch_rows, row_groups=groups):
+                    yield Chunk(_with_paths(_whole_text(pa.Table.from_batches([batch])), paths))
     except DAMAGE as error:
         raise unreadable(fragment.path, KIND, error) from None
+
+
+def _read_together(schema: pa.Schema, row_groups: tuple[int, ...]) -> list[list[int]]:
+    """Row groups that a batch may span: a dictionary inside a struct or list is one of its row group, and Arrow joins
+    none of several."""
+    if any(pt.is_nested(field.type) and "dictionary<" in str(field.type) for field in schema):
+        return [[group] for group in row_groups]
+    return [list(row_groups)]
 
 
 def _paths(field: pa.Field, before: str = "") -> Iterator[str]:
@@ -76,8 +85,23 @@ def _inside(table: pa.Table, names: list[str]) -> pa.ChunkedArray | None:
     return column
 
 
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    """The type with plain text and bytes for Arrow's views of them, which few of its functions know."""
+    if pt.is_struct(kind):
+        return pa.struct([field.with_type(_without_views(field.type)) for field in kind])
+    if pt.is_list(kind) or pt.is_large_list(kind):
+        inner = kind.value_field.with_type(_without_views(kind.value_type))
+        return pa.list_(inner) if pt.is_list(kind) else pa.large_list(inner)
+    if pt.is_map(kind):
+        return pa.map_(_without_views(kind.key_type), _without_views(kind.item_type))
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
+
+
 def _whole_text(table: pa.Table) -> pa.Table:
     """Text that is not UTF-8 as bytes: Parquet does not look, and such a value ends whoever shows it."""
+    if any("_view" in str(kind) for kind in table.schema.types):
+        columns = [column.cast(_without_views(column.type)) for column in table.columns]
+        table = pa.table(columns, names=table.column_names)
     for place, field in enumerate(table.schema):
         if not (pt.is_string(field.type) or pt.is_large_string(field.type)):
             continue

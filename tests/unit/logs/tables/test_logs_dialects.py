@@ -129,6 +129,14 @@ def test_constants_keep_their_value_and_unknown_ones_are_refused(tmp_path):
         TableConfig.parse({"path": "x", "constants": {"action": "shown"}})
 
 
+@pytest.mark.parametrize("word", ["NULL", " nan", "", "\\N", "-"])
+def test_constants_stand_where_a_number_is_none_however_that_is_written(tmp_path, word):
+    (tmp_path / "log.csv").write_text(f"uid,item_id,price\nu,a,{word}\nu,b,2\nu,c,x\n")
+    assert [row[2] for row in _read(tmp_path / "log.csv", constants={"price": 9.5})[0]] == ["9.5", "2", "x"]
+    pq.write_table(pa.table({"uid": ["u"], "item_id": ["a"], "price": [float("nan")]}), tmp_path / "l.parquet")
+    assert _read(tmp_path / "l.parquet", constants={"price": 9.5})[0][0][2] == "9.5"
+
+
 def test_zstd_is_read_and_new_settings_at_their_defaults_leave_no_trace(tmp_path):
     with pa.output_stream(str(tmp_path / "log.csv.zst"), compression="zstd") as file:
         file.write(_csv().encode())
@@ -151,3 +159,61 @@ def test_truth_is_translated_however_it_is_spelled(tmp_path, name, key):
     part = list_table(config, "logs.files.events", REQUIRED, OPTIONAL).fragments[0]
     scenes = [_text(value) for chunk in read_chunks(part, config, 9) for value in chunk.table["scene"].to_pylist()]
     assert scenes == ["home"] * 3
+
+
+def test_whole_numbers_that_were_written_with_decimals_have_the_comma_too(tmp_path):
+    (tmp_path / "log.csv").write_text("uid;item_id;price;position;age\nu;a;12,5;7,0;1,5\nu;b;3,25;8;9,00\n")
+    config = TableConfig.parse({"path": str(tmp_path), "columns": {"user_id": "uid"}, "features": {"age": "integer"}})
+    part = list_table(config, "logs.files.events", REQUIRED, (*OPTIONAL, "position")).fragments[0]
+    (chunk,) = read_chunks(part, config, 9)
+    assert chunk.table["position"].to_pylist() == [b"7.0", b"8"]
+    assert chunk.table["age"].to_pylist() == [b"1,5", b"9.00"]
+
+
+@pytest.mark.parametrize("place", ["here", "nowhere"])
+def test_a_column_with_our_name_does_not_stand_in_for_the_one_that_is_mapped(tmp_path, place):
+    scene = {"scene": {"name": None if place == "nowhere" else "home"}}
+    rows = [{"uid": "u", "item_id": "a", **scene}, {"uid": "u", "item_id": "b", "scene": {"name": "home"}}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = TableConfig.parse({"path": str(tmp_path), "columns": {"user_id": "uid", "scene": "scene.name"}})
+    part = list_table(config, "logs.files.events", REQUIRED, OPTIONAL).fragments[0]
+    scenes = [row.get("scene") for chunk in read_chunks(part, config, 1) for row in chunk.table.to_pylist()]
+    assert scenes == [None if place == "nowhere" else "home", "home"]
+
+
+def test_one_field_with_two_values_in_a_row_is_told_unless_nobody_reads_it(tmp_path):
+    lines = [
+        '{"uid": "u", "item_id": "a", "price": 1, "price": 2}', '{"uid": "u", "item_id": "b", "price": 1, "price": 1}',
+        '{"uid": "u", "item_id": "c", "note": 1, "note": 2}',
+        '{"uid": "u", "item_id": "d", "user": {"id": 1, "id": 2}}',
+        '{"uid": "\\":", "item_id": "e", "user": {"id": 3}}',
+    ]  # fmt: skip
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    (tmp_path / "log.json").write_text("[" + ",".join(lines) + "]")
+    for name in ("log.jsonl", "log.json"):
+        rows, malformed = _read(tmp_path / name, columns={"user_id": "uid", "scene": "user.id"})
+        assert [row[1] for row in rows] == ["b", "c", "e"]
+        assert [reason for reason, _ in malformed] == ["line has two values of 'price'", "line has two values of 'id'"]
+
+
+def test_dictionaries_inside_structs_are_read_across_row_groups(tmp_path):
+    words = pa.array(["u1", "u2"] * 10).dictionary_encode()
+    users = pa.StructArray.from_arrays([words], names=["id"])
+    pq.write_table(pa.table({"user": users, "item_id": ["a"] * 20}), tmp_path / "log.parquet", row_group_size=3)
+    found = _read(tmp_path / "log.parquet", columns={"user_id": "user.id"})[0]
+    assert [row[0] for row in found] == ["u1", "u2"] * 10
+
+
+def test_views_of_text_are_text_wherever_they_stand(tmp_path):
+    text = pa.array(["u1", "a user whose id is no short one", None], pa.string_view())
+    table = pa.table({
+        "user": pa.StructArray.from_arrays([text], names=["id"]), "item_id": text, "scene": text.cast(pa.binary_view()),
+        "tags": pa.array([["x"], None, []], pa.list_(pa.string_view())),
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "log.parquet")
+    config = TableConfig.parse({"path": str(tmp_path), "columns": {"user_id": "user.id"}})
+    part = list_table(config, "logs.files.events", REQUIRED, OPTIONAL).fragments[0]
+    (chunk,) = read_chunks(part, config, 9)
+    assert not [kind for kind in chunk.table.schema.types if "view" in str(kind)]
+    assert chunk.table["user_id"].to_pylist() == chunk.table["item_id"].to_pylist() == text.to_pylist()
+    assert [row["tags"] for row in chunk.table.filter(pa.array([True, False, True])).to_pylist()] == [["x"], []]

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.inputs`."""
+
+from benchmarks.inputs.run import main
+
+main()
