@@ -25,8 +25,9 @@ KNOWN_VALUES = {
     "kind": ITEM_KINDS,
     "status": tuple(status.value for status in Status),
 }
-_YOUNG = frozenset({"timezone", "encoding", "delimiter", "decimal", "column_names", "empty_files"})
+_YOUNG = frozenset({"timezone", "encoding", "delimiter", "decimal", "column_names", "empty_files", "newest_by"})
 """Keys of a table that folders prepared before them do not know."""
+FILE_ORDER = "file_order"
 FeatureType = Literal["string", "integer", "number", "boolean"]
 
 
@@ -121,6 +122,22 @@ class TableConfig(Section):
     empty_files: Literal["pass", "refuse"] = Field(
         default="pass", description="refuse: an empty file is taken for a failed write."
     )
+    newest_by: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Of a catalogue with several versions of an item: the column of numbers or moments whose greatest "
+        "value tells the newest, or file_order: the later file, in a file the later row. Older ones are left out.",
+    )
+
+    @property
+    def asked_for(self) -> tuple[str, ...]:
+        """The file's columns that are named here, beside those that have the contract's own names."""
+        return (*self.columns.values(), *self.features, *self.version_columns)
+
+    @property
+    def version_columns(self) -> tuple[str, ...]:
+        """The column that tells an item's newest row, where one does."""
+        return () if self.newest_by in (None, FILE_ORDER) else (str(self.newest_by),)
 
     @model_serializer(mode="wrap")
     def _without_new_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -162,6 +179,12 @@ class FilesConfig(Section):
         description="Number column among events.features: how many impressions a logged one stands for, where only "
         "some are logged: 1 / (probability that it was). Rates then count with it.",
     )
+
+    @model_validator(mode="after")
+    def _events_have_no_versions(self) -> Self:
+        if self.events.newest_by is not None:
+            raise ValueError("events.newest_by: only a catalogue holds versions; name it under catalogue, or remove it")
+        return self
 
     @model_validator(mode="after")
     def _weight_is_a_feature(self) -> Self:

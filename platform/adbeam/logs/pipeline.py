@@ -25,6 +25,7 @@ from adbeam.logs.catalogue import QUARANTINE_FILE as CATALOGUE_QUARANTINE
 from adbeam.logs.config import FilesConfig, LogsConfig
 from adbeam.logs.ids.columns import nobody_set
 from adbeam.logs.ids.examples import unmatched, without_people
+from adbeam.logs.items.versions import SEVERAL_ROWS, remedy_for_several
 from adbeam.logs.prepared import ACCOUNT, PreparedLog
 from adbeam.logs.reading import Chunk
 from adbeam.logs.shards import Quarantine, Spill, assemble_shard, weigh
@@ -208,13 +209,22 @@ def refuse_bad_log(account: Account, logs: LogsConfig, staging: Path) -> None:
 
 def refuse_bad_catalogue(counts: dict[str, Any], logs: LogsConfig, staging: Path) -> None:
     """Raise UserError when more of the catalogue is bad than `max_quarantined` allows."""
-    bad, rows_in = counts.get("quarantined", 0), counts["rows_in"]
+    bad, repeats = counts.get("quarantined", 0), counts.get("duplicates", 0) + counts.get("older_versions", 0)
+    rows_in = counts["rows_in"] - repeats  # snapshots of many days must not hide that many items are bad
     if bad <= logs.max_quarantined * rows_in:
         return
     rows = pq.read_table(staging / CATALOGUE_QUARANTINE)
-    said = f"{bad:,} of {rows_in:,} rows of the catalogue are bad"
+    reasons = Counter(rows["reason"].to_pylist())
+    said = f"{bad:,} of {rows_in:,} {'different ' if repeats else ''}rows of the catalogue are bad"
     remedy = "mend the catalogue or raise the limit"
-    raise _too_bad(said, Counter(rows["reason"].to_pylist()), logs, remedy, str(rows["row"][0]))
+    if reasons[SEVERAL_ROWS]:
+        remedy = f"{remedy_for_several(_newest_by(logs))}; {remedy}"
+    raise _too_bad(said, reasons, logs, remedy, str(rows["row"][0]))
+
+
+def _newest_by(logs: LogsConfig) -> str | None:
+    table = logs.files.catalogue if logs.files else logs.sequences.items if logs.sequences else None
+    return table.newest_by if table else None
 
 
 def _too_bad(said: str, reasons: Counter[str], logs: LogsConfig, remedy: str, example: str) -> UserError:

@@ -53,7 +53,7 @@ def _without_doubled(table: pa.Table) -> pa.Table:
 
 
 def _with_partitions(table: pa.Table, config: TableConfig, path: Path) -> pa.Table:
-    wanted = {*config.columns.values(), *config.features} - set(table.column_names)
+    wanted = set(config.asked_for) - set(table.column_names)
     for name, value in partition_values(path).items() if wanted else ():
         if name in wanted:
             table = table.append_column(name, pa.repeat(pa.scalar(value, pa.string()), table.num_rows))
