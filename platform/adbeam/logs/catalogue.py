@@ -11,12 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
+from adbeam.logs.casts import to_text
 from adbeam.logs.config import FILE_ORDER, TableConfig
 from adbeam.logs.items.versions import SEVERAL_ROWS, ages, newest, remedy_for_several, version_column
 from adbeam.logs.reading import list_fragments, read_chunks
 from adbeam.logs.validate import (
     FEATURE_TYPES,
     ID_LENGTH,
+    NOT_TEXT,
     QUARANTINE_SCHEMA,
     Reasons,
     cast_feature,
@@ -25,6 +27,7 @@ from adbeam.logs.validate import (
     check_word,
     malformed_rows,
     quarantine_rows,
+    with_encoding,
 )
 from adbeam.records import CATALOGUE_SCHEMA, ITEM_KINDS, Status
 from adbeam.workdir import QUARANTINE
@@ -79,6 +82,7 @@ def read_catalogue(config: TableConfig, field: str, batch_rows: int) -> tuple[pa
     if not kept.num_rows:
         first = f"{quarantine['reason'][0]}: {quarantine['row'][0]}" if quarantine.num_rows else "no row at all"
         remedy = remedy_for_several(config.newest_by) if repeated.num_rows else "check the catalogue file"
+        remedy = with_encoding(remedy, quarantine["reason"].to_pylist())
         raise UserError("the catalogue has no usable item", field=field, value=first, remedy=remedy)
     return kept.cast(schema), quarantine, account
 
@@ -97,8 +101,7 @@ def _judged(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, Reasons]:
     check_word(columns["kind"], "kind", ITEM_KINDS, reasons)
     check_word(columns["status"], "status", tuple(Status), reasons)
     for name in ("title", "category", "brand", "advertiser"):
-        text = _column(raw, name)
-        columns[name] = _long_text(text, name, reasons)
+        columns[name] = _long_text(_column(raw, name), name, reasons)
     for name in ("price", "ecpm"):
         columns[name] = check_amount(_column(raw, name), name, reasons)
     columns |= {feature.name: cast_feature(_column(raw, feature.name), feature, reasons) for feature in features}
@@ -117,8 +120,8 @@ def write_catalogue(items: pa.Table, path: Path) -> None:
 def _long_text(values: pa.Array, column: str, reasons: Reasons) -> pa.Array:
     """Text that may be empty."""
     limit = TITLE_LENGTH if column == "title" else ID_LENGTH * 2
-    unmarked = Reasons(len(values))
-    text = check_text(values, column, limit, unmarked)
+    text, bad = to_text(values, column)
+    reasons.mark(bad, f"{column} {NOT_TEXT}")
     reasons.mark(pc.greater(pc.utf8_length(text), limit), f"{column} is longer than {limit} characters")
     return text
 

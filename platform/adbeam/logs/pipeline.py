@@ -40,6 +40,7 @@ from adbeam.logs.validate import (
     EventRules,
     malformed_rows,
     validate_events,
+    with_encoding,
 )
 from adbeam.logs.values.target_values import check_impressions, count_shard, fit_rates, write_shard
 from adbeam.ray_data.runners import InProcessRunner, Runner, ray_runner
@@ -233,7 +234,7 @@ def _too_bad(said: str, reasons: Counter[str], logs: LogsConfig, remedy: str, ex
         f"{said} ({most})",
         field="logs.max_quarantined",
         value=logs.max_quarantined,
-        remedy=f"{remedy}; a bad row: {example}",
+        remedy=f"{with_encoding(remedy, reasons)}; a bad row: {example}",
     )
 
 

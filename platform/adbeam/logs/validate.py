@@ -29,6 +29,7 @@ QUARANTINE_SCHEMA = pa.schema([pa.field("reason", pa.string()), pa.field("row", 
 NOT_IN_CATALOGUE = "item not in catalogue"
 PRICE_DROPPED = "prices off a conversion that are no number, left out"
 EVENT_ID_TAKEN = "event_id names another event of the user"
+NOT_TEXT = "is not text"
 FEATURE_TYPES = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 
 
@@ -128,6 +129,12 @@ def malformed_rows(lines: Iterable[tuple[str, str]]) -> pa.Table:
     return pa.table([[reason for reason, _ in pairs], [text for _, text in pairs]], schema=QUARANTINE_SCHEMA)
 
 
+def with_encoding(remedy: str, reasons: Iterable[str]) -> str:
+    """The remedy for a table that is too bad, and where text could not be read the setting that may read it."""
+    hint = "set encoding (latin-1, cp1252) where a file is not in UTF-8; "
+    return (hint if any(reason.endswith(NOT_TEXT) for reason in reasons) else "") + remedy
+
+
 def cast_feature(values: pa.Array, field: pa.Field, reasons: Reasons) -> pa.Array:
     """A feature column in its declared type."""
     if pa.types.is_string(field.type):
@@ -149,7 +156,7 @@ def check_text(values: pa.Array, column: str, limit: int, reasons: Reasons) -> p
         text, problems = id_texts(values, column)
     else:
         text, bad = to_text(values, column)
-        problems = [(bad, f"{column} is not text")]
+        problems = [(bad, f"{column} {NOT_TEXT}")]
     for where, reason in problems:
         reasons.mark(where, reason)
     reasons.mark(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0), f"{column} is empty")

@@ -67,3 +67,10 @@ def test_a_catalogue_has_the_same_bound(tmp_path):
     assert "bad0" in str(refusal.value)
     account = _prepare(tmp_path, {}, ITEMS + bad, max_quarantined=0.5).account
     assert account["catalogue"]["quarantined"] == 3
+
+
+@pytest.mark.parametrize("bad", [1, 4])
+def test_a_catalogue_in_another_encoding_is_told_the_setting(tmp_path, bad):
+    titles = [{"title": "Caf\u00e9".encode("latin-1" if place < bad else "utf-8")} for place in range(4)]
+    with pytest.raises(UserError, match=r"title is not text.*set encoding \(latin-1"):
+        _prepare(tmp_path, {}, [item | title for item, title in zip(ITEMS, titles, strict=True)])
