@@ -31,6 +31,7 @@ from adbeam.logs.reading import Chunk
 from adbeam.logs.shards import Quarantine, Spill, assemble_shard, weigh
 from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL, Source
 from adbeam.logs.sources.registry import open_source
+from adbeam.logs.times.spans import refuse_empty_parts
 from adbeam.logs.trending import FILE as TRENDING_FILE
 from adbeam.logs.trending import write_trending
 from adbeam.logs.validate import (
@@ -108,7 +109,7 @@ def _forget_defaults(settings: dict[str, Any]) -> None:
 def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) -> Account:
     for name in (EVENTS, SEQUENCES, QUARANTINE, SPILL):
         (staging / name).mkdir()
-    account = Account()
+    account = Account(tells_time=source.tells_time)
     latest_ms = time.time_ns() // 1_000_000
     stage = _succeeded(runner.once(partial(_answer, partial(source.stage, staging))))
     account.catalogue = stage["catalogue"]
@@ -129,8 +130,8 @@ def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) ->
     if account.actions["impression"]:
         account.impressions, account.impression_weight = source.impressions, source.impression_weight
     account.check()
-    if not account.splits["train"]:
-        raise UserError("leaves no event for training", field="logs.split", remedy="move validation_from later")
+    if account.span:
+        refuse_empty_parts(account.splits, logs.effective_split, account.span)
     if logs.value == "ecpm":
         account.value, account.ecpm_rates = "ecpm", _value_targets(account, source, staging, target, runner)
     shutil.rmtree(staging / SPILL)

@@ -23,6 +23,8 @@ OPTIONAL_EVENT = tuple(name for name in EVENT_SCHEMA.names if name not in REQUIR
 class FilesSource:
     """Reads what `logs.files` names."""
 
+    tells_time = True
+
     def __init__(self, config: LogsConfig) -> None:
         assert config.files is not None
         self._config, self._batch_rows = config.files, config.batch_rows
