@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from adbeam.records import ACTIONS, ITEM_KINDS, Status
-from adbeam.settings import Section
+from adbeam.settings import LocalPath, Section
 
 KNOWN_VALUES = {
     "action": ACTIONS,
@@ -81,7 +81,7 @@ Timezone = Annotated[str, AfterValidator(_known_timezone)]
 Moment = Annotated[int, BeforeValidator(_moment)]
 Translation = Annotated[dict[str, str], BeforeValidator(_with_text_keys)]
 Encoding = Annotated[str, AfterValidator(_known_encoding)]
-Paths = Annotated[tuple[str, ...], BeforeValidator(_as_paths)]
+Paths = Annotated[tuple[LocalPath, ...], BeforeValidator(_as_paths)]
 
 
 class TableConfig(Section):
@@ -203,7 +203,7 @@ class FilesConfig(Section):
 class SequencesConfig(Section):
     """One user a line: `user item item ...`, oldest first; plain or .gz. The place in the line is the timestamp."""
 
-    path: str
+    path: LocalPath
     items: Table | None = Field(default=None, description="Catalogue of the items; without it a title is the id.")
     scene: str = Field(default="default", min_length=1)
 
