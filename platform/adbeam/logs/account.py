@@ -17,8 +17,11 @@ class Account:
     """Counts of rows. `source` holds what the source says of itself, `splits` the kept events per split, `training`,
     `validation` and `test` the actions of each, `money` the amounts of each column that has any, `impressions` what
     they are, `value` what targets are worth by (`logs.value`) and `ecpm_rates` what the rates for it were made of.
-    `span` is the first and last moment of the kept events, milliseconds since 1970."""
+    `span` is the first and last moment of the kept events, milliseconds since 1970; `units` counts which unit the
+    batches of timestamps look like."""
 
+    files_read: int = 0
+    bytes_read: int = 0
     rows_in: int = 0
     kept: int = 0
     duplicates: int = 0
@@ -36,6 +39,7 @@ class Account:
     impression_weight: str | None = None
     value: str = "price_or_bid"
     ecpm_rates: dict[str, Any] | None = None
+    units: Counter[str] = field(default_factory=Counter)
     span: Span | None = None
     tells_time: bool = True
     """Whether the moments are those of a clock."""
@@ -48,7 +52,7 @@ class Account:
         """Add one task's counts (a mapping with any of this account's counters)."""
         for name in ("rows_in", "kept", "duplicates", "users"):
             setattr(self, name, getattr(self, name) + int(counts.get(name, 0)))
-        for name in ("reasons", "splits", "actions", "source", "training", "validation", "test"):
+        for name in ("reasons", "splits", "actions", "source", "training", "validation", "test", "units"):
             getattr(self, name).update(counts.get(name, {}))
         for column, sketch in counts.get("money", {}).items():
             self.money.setdefault(column, MoneySketch()).add(MoneySketch.from_dict(sketch))
@@ -65,6 +69,8 @@ class Account:
     def to_dict(self) -> dict[str, Any]:
         """As stored in account.json."""
         return {
+            "files_read": self.files_read,
+            "bytes_read": self.bytes_read,
             "rows_in": self.rows_in,
             "kept": self.kept,
             "quarantined": self.quarantined,
@@ -108,7 +114,10 @@ def print_account(account: Mapping[str, Any], title: str) -> None:
 
 
 def _lines(account: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    lines: list[tuple[str, Any]] = [("rows in", account["rows_in"]), ("= kept", account["kept"])]
+    lines: list[tuple[str, Any]] = [
+        (what.replace("_", " "), account[what]) for what in ("files_read", "bytes_read") if what in account
+    ]
+    lines.extend((("rows in", account["rows_in"]), ("= kept", account["kept"])))
     lines.append(("+ quarantined", account["quarantined"]))
     by_count = sorted(account["reasons"].items(), key=lambda item: (-item[1], item[0]))
     lines.extend((f"    {reason}", count) for reason, count in by_count)

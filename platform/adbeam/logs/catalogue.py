@@ -27,6 +27,7 @@ from adbeam.logs.validate import (
     check_word,
     malformed_rows,
     quarantine_rows,
+    whole_column,
     with_encoding,
 )
 from adbeam.records import CATALOGUE_SCHEMA, ITEM_KINDS, Status
@@ -96,15 +97,17 @@ def validate_items(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, pa.Tab
 def _judged(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, Reasons]:
     """All rows in the catalogue's types, and why some are not to be believed."""
     reasons = Reasons(raw.num_rows)
-    columns = {name: check_text(_column(raw, name), name, ID_LENGTH, reasons) for name in ("item_id", "kind", "status")}
+    columns = {
+        name: check_text(whole_column(raw, name), name, ID_LENGTH, reasons) for name in ("item_id", "kind", "status")
+    }
     reasons.mark(columns["item_id"].is_null(), "item_id is empty")
     check_word(columns["kind"], "kind", ITEM_KINDS, reasons)
     check_word(columns["status"], "status", tuple(Status), reasons)
     for name in ("title", "category", "brand", "advertiser"):
-        columns[name] = _long_text(_column(raw, name), name, reasons)
+        columns[name] = _long_text(whole_column(raw, name), name, reasons)
     for name in ("price", "ecpm"):
-        columns[name] = check_amount(_column(raw, name), name, reasons)
-    columns |= {feature.name: cast_feature(_column(raw, feature.name), feature, reasons) for feature in features}
+        columns[name] = check_amount(whole_column(raw, name), name, reasons)
+    columns |= {feature.name: cast_feature(whole_column(raw, feature.name), feature, reasons) for feature in features}
     columns["kind"] = pc.fill_null(columns["kind"], "ad")
     columns["status"] = pc.fill_null(columns["status"], Status.ACTIVE.value)
     columns["title"] = pc.coalesce(columns["title"], columns["item_id"])
@@ -135,7 +138,3 @@ def _one_row_an_item(items: pa.Table) -> tuple[pa.Table, pa.Table]:
     reasons = Reasons(items.num_rows)
     reasons.mark(np.asarray(repeated), SEVERAL_ROWS)
     return items.filter(pa.array(~repeated)), quarantine_rows(items, reasons)
-
-
-def _column(raw: pa.Table, name: str) -> pa.Array:
-    return raw.column(name).combine_chunks() if name in raw.column_names else pa.nulls(raw.num_rows)
