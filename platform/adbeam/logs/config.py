@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from adbeam.logs.settings.types import Encoding, Moment, Paths, Timezone, Translation, as_table
 from adbeam.records import ACTIONS, ITEM_KINDS, Status
 from adbeam.settings import LocalPath, Section
 
@@ -25,63 +17,12 @@ KNOWN_VALUES = {
     "kind": ITEM_KINDS,
     "status": tuple(status.value for status in Status),
 }
-_YOUNG = frozenset({"timezone", "encoding", "delimiter", "decimal", "column_names", "empty_files", "newest_by"})
+_YOUNG = frozenset(
+    {"timezone", "encoding", "delimiter", "decimal", "column_names", "empty_files", "newest_by", "scale"}
+)
 """Keys of a table that folders prepared before them do not know."""
 FILE_ORDER = "file_order"
 FeatureType = Literal["string", "integer", "number", "boolean"]
-
-
-def _moment(value: Any) -> Any:
-    """Milliseconds since 1970 from a number, a date, or ISO 8601 text (UTC unless it names a zone)."""
-    if isinstance(value, str) and not value.lstrip("-").isdigit():
-        value = datetime.fromisoformat(value)
-    if hasattr(value, "isoformat") and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    if isinstance(value, datetime):
-        return round((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() * 1000)
-    return value
-
-
-def _as_table(value: Any) -> Any:
-    """A bare path, or a list of them, stands for a table with no other setting."""
-    return {"path": value} if isinstance(value, str | Path | list | tuple) else value
-
-
-def _as_paths(value: Any) -> Any:
-    return (value,) if isinstance(value, str | Path) else value
-
-
-def _with_text_keys(value: Any) -> Any:
-    """A file's values are compared as text, also with a key that is a number or a truth value."""
-    return {_as_key(key): ours for key, ours in value.items()} if isinstance(value, dict) else value
-
-
-def _as_key(key: Any) -> str:
-    return str(key).lower() if isinstance(key, bool) else str(key)
-
-
-def _known_encoding(name: str) -> str:
-    if name != "auto":
-        try:
-            "".encode(name)
-        except (LookupError, UnicodeError):
-            raise ValueError("no such encoding; take one of Python's, as latin-1, cp1252 or utf-16-le") from None
-    return name
-
-
-def _known_timezone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, ZoneInfoNotFoundError):
-        raise ValueError("no such time zone; take a name as UTC, Europe/Berlin or America/New_York") from None
-    return name
-
-
-Timezone = Annotated[str, AfterValidator(_known_timezone)]
-Moment = Annotated[int, BeforeValidator(_moment)]
-Translation = Annotated[dict[str, str], BeforeValidator(_with_text_keys)]
-Encoding = Annotated[str, AfterValidator(_known_encoding)]
-Paths = Annotated[tuple[LocalPath, ...], BeforeValidator(_as_paths)]
 
 
 class TableConfig(Section):
@@ -122,6 +63,11 @@ class TableConfig(Section):
     empty_files: Literal["pass", "refuse"] = Field(
         default="pass", description="refuse: an empty file is taken for a failed write."
     )
+    scale: dict[Literal["price", "bid", "ecpm"], Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default={},
+        description="{price, bid or ecpm: factor} that brings the file's amounts to the log's unit of money: 0.000001 "
+        "for micros, 0.01 for cents or fen, 1000 for an eCPM that is told of one impression.",
+    )
     newest_by: str | None = Field(
         default=None,
         min_length=1,
@@ -159,7 +105,7 @@ class TableConfig(Section):
         return self
 
 
-Table = Annotated[TableConfig, BeforeValidator(_as_table)]
+Table = Annotated[TableConfig, BeforeValidator(as_table)]
 
 
 class FilesConfig(Section):

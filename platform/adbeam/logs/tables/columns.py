@@ -54,6 +54,7 @@ def check_columns(
     lacking: dict[str, list[Path]] = {}
     sought = {f"{field}.columns.{ours}": theirs for ours, theirs in config.columns.items()}
     sought |= {f"{field}.features.{name}": name for name in config.features if name not in config.constants}
+    sought |= {f"{field}.scale.{name}": config.columns.get(name, name) for name in config.scale}
     sought |= {f"{field}.newest_by": name for name in config.version_columns}
     for place, theirs in sought.items():
         without = [file for file in files if not file.offers(theirs)]
