@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    WrapSerializer,
+    model_serializer,
+    model_validator,
+)
 
 from adbeam.logs.settings.types import Encoding, Moment, Paths, Timezone, Translation, as_table
 from adbeam.records import ACTIONS, ITEM_KINDS, Status
@@ -106,13 +113,28 @@ class TableConfig(Section):
 
 
 Table = Annotated[TableConfig, BeforeValidator(as_table)]
+FROM_LOG = "from_log"
+
+
+def _as_catalogue(value: Any) -> Any:
+    if value is None:
+        raise ValueError(f"name a table, or write {FROM_LOG} where the ads stand only in the log")
+    return None if value == FROM_LOG else as_table(value)
+
+
+def _written(value: Any, plain: SerializerFunctionWrapHandler) -> Any:
+    return FROM_LOG if value is None else plain(value)
+
+
+Catalogue = Annotated[TableConfig | None, BeforeValidator(_as_catalogue), WrapSerializer(_written)]
+"""A table; None where it is to be made of the log itself, which YAML spells from_log."""
 
 
 class FilesConfig(Section):
-    """A log and its catalogue in Parquet, CSV or JSON Lines."""
+    """A log and its catalogue in Parquet, CSV or JSON Lines; `catalogue: from_log` where ads stand only in the log."""
 
     events: Table
-    catalogue: Table
+    catalogue: Catalogue
     nobody_words: tuple[str, ...] | None = Field(
         default=None, description="User ids that mean nobody, in any case; default: the list of docs/ids.md."
     )
