@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from adbeam.errors import UserError, nearest_name
 
@@ -19,10 +20,35 @@ RULE = "Value error, "
 """What pydantic writes before the words of our own validators."""
 
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""How a URL begins; one letter alone is a drive. A Path has lost the second slash."""
+
+
+def local_path(value: str) -> str:
+    """`value`; raises ValueError for a URL (s3://, hdfs://, file:///): it would become a folder of that name here."""
+    if _URL.match(value):
+        raise ValueError(
+            "is a URL, and only paths of this machine's file system are read and written: mount the storage (a volume, "
+            "s3fs, gcsfuse) and give the path under its mount point, or copy the files"
+        )
+    return value
+
+
+LocalPath = Annotated[str, AfterValidator(local_path)]
+"""Text that is a path or a glob. Fields of type Path have the same rule in every Section."""
+
+
 class Section(BaseModel):
     """A frozen group of settings. Keys carry their unit (`_ms`, `_seconds`, `_bytes`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _paths_are_local(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str | Path) and info.field_name in _path_fields(cls):
+            local_path(str(value))
+        return value
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:
@@ -95,6 +121,13 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.style is None:
                 key.tag = self.DEFAULT_SCALAR_TAG
         return super().construct_mapping(node, deep)
+
+
+@cache
+def _path_fields(section: type[BaseModel]) -> frozenset[str]:
+    """The names of the fields that are a Path, or a Path or null."""
+    fields = section.model_fields.items()
+    return frozenset(name for name, field in fields if Path in (field.annotation, *get_args(field.annotation)))
 
 
 def _explain(section: type[BaseModel], error: ValidationError, source: str) -> str:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from adbeam.errors import UserError
+from adbeam.settings import local_path
+
 PREPARED, TOKENS, TRAINING, REWARD, LISTS = "prepared", "tokens", "training", "reward", "lists"
 WRITERS = {
     PREPARED: "adbeam prepare",
@@ -32,8 +35,11 @@ class WorkDir:
 
     @classmethod
     def of(cls, path: str | Path) -> Self:
-        """The layout under `path`."""
-        return cls(Path(path))
+        """The layout under `path`; raises UserError for a URL."""
+        try:
+            return cls(Path(local_path(str(path))))
+        except ValueError as error:
+            raise UserError(str(error), field="work_dir", value=str(path)) from None
 
     def resolve(self) -> Self:
         """The same with an absolute root, as Ray tasks and workers in other folders need it."""

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from adbeam.settings import Section
+from adbeam.settings import LocalPath, Section
 
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$")]
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
@@ -42,7 +42,7 @@ class StorageConfig(Section):
 
     claim: Label = Field("adbeam-storage", description="A ReadWriteMany PersistentVolumeClaim.")
     mount_path: str = Field("/mnt/adbeam", pattern="^/[^ ]*$")
-    work_dir: str = Field("/mnt/adbeam/runs/default", description="work_dir of every job.")
+    work_dir: LocalPath = Field("/mnt/adbeam/runs/default", description="work_dir of every job.")
 
 
 class RedisConfig(Section):

@@ -9,14 +9,19 @@ from typing import Any
 
 from adbeam.logs.money import MOST_MEDIANS, MoneySketch
 from adbeam.logs.sources.base import Impressions
+from adbeam.logs.times.spans import Span, span_of
 
 
 @dataclass
 class Account:
-    """Counts of rows. `source` holds what the source says of itself, `splits` the kept events per split, `training` the
-    actions of the training split, `money` the amounts of each column that has any, `impressions` what they are,
-    `value` what targets are worth by (`logs.value`) and `ecpm_rates` what the rates for it were made of."""
+    """Counts of rows. `source` holds what the source says of itself, `splits` the kept events per split, `training`,
+    `validation` and `test` the actions of each, `money` the amounts of each column that has any, `impressions` what
+    they are, `value` what targets are worth by (`logs.value`) and `ecpm_rates` what the rates for it were made of.
+    `span` is the first and last moment of the kept events, milliseconds since 1970; `units` counts which unit the
+    batches of timestamps look like."""
 
+    files_read: int = 0
+    bytes_read: int = 0
     rows_in: int = 0
     kept: int = 0
     duplicates: int = 0
@@ -27,11 +32,17 @@ class Account:
     catalogue: dict[str, Any] = field(default_factory=dict)
     source: Counter[str] = field(default_factory=Counter)
     training: Counter[str] = field(default_factory=Counter)
+    validation: Counter[str] = field(default_factory=Counter)
+    test: Counter[str] = field(default_factory=Counter)
     money: dict[str, MoneySketch] = field(default_factory=dict)
     impressions: Impressions = "none"
     impression_weight: str | None = None
     value: str = "price_or_bid"
     ecpm_rates: dict[str, Any] | None = None
+    units: Counter[str] = field(default_factory=Counter)
+    span: Span | None = None
+    tells_time: bool = True
+    """Whether the moments are those of a clock."""
 
     @property
     def quarantined(self) -> int:
@@ -41,10 +52,13 @@ class Account:
         """Add one task's counts (a mapping with any of this account's counters)."""
         for name in ("rows_in", "kept", "duplicates", "users"):
             setattr(self, name, getattr(self, name) + int(counts.get(name, 0)))
-        for name in ("reasons", "splits", "actions", "source", "training"):
+        for name in ("reasons", "splits", "actions", "source", "training", "validation", "test", "units"):
             getattr(self, name).update(counts.get(name, {}))
         for column, sketch in counts.get("money", {}).items():
             self.money.setdefault(column, MoneySketch()).add(MoneySketch.from_dict(sketch))
+        if "span" in counts:
+            ends = (*(self.span or ()), counts["span"]["min"], counts["span"]["max"])
+            self.span = (min(ends), max(ends))
 
     def check(self) -> None:
         """Raise when a row is missing or counted twice: that is a fault of this program, never of the log."""
@@ -55,17 +69,22 @@ class Account:
     def to_dict(self) -> dict[str, Any]:
         """As stored in account.json."""
         return {
+            "files_read": self.files_read,
+            "bytes_read": self.bytes_read,
             "rows_in": self.rows_in,
             "kept": self.kept,
             "quarantined": self.quarantined,
             "duplicates": self.duplicates,
             "reasons": dict(self.reasons.most_common()),
             "users": self.users,
+            **({"span": span_of(*self.span)} if self.span and self.tells_time else {}),
             "splits": dict(self.splits),
             "actions": dict(self.actions),
             "catalogue": self.catalogue,
             "source": dict(self.source),
             "training": dict(self.training),
+            "validation": dict(self.validation),
+            "test": dict(self.test),
             "money": {column: sketch.summary() for column, sketch in sorted(self.money.items()) if sketch.rows},
             "impressions": self.impressions,
             "impression_weight": self.impression_weight,
@@ -95,12 +114,16 @@ def print_account(account: Mapping[str, Any], title: str) -> None:
 
 
 def _lines(account: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    lines: list[tuple[str, Any]] = [("rows in", account["rows_in"]), ("= kept", account["kept"])]
+    lines: list[tuple[str, Any]] = [
+        (what.replace("_", " "), account[what]) for what in ("files_read", "bytes_read") if what in account
+    ]
+    lines.extend((("rows in", account["rows_in"]), ("= kept", account["kept"])))
     lines.append(("+ quarantined", account["quarantined"]))
     by_count = sorted(account["reasons"].items(), key=lambda item: (-item[1], item[0]))
     lines.extend((f"    {reason}", count) for reason, count in by_count)
     lines.append(("+ duplicates", account["duplicates"]))
     lines.append(("users", account["users"]))
+    lines.extend((f"{end} moment", moment) for end, moment in account.get("span", {}).items())
     for group in ("splits", "actions", "catalogue", "source"):
         lines.extend((f"{group}: {name.replace('_', ' ')}", count) for name, count in account[group].items())
     lines.extend(
@@ -111,16 +134,22 @@ def _lines(account: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _target_notes(account: Mapping[str, Any]) -> list[str]:
-    """What is worth saying of a log whose training split has no conversion."""
+    """What is worth saying of a log with a split that holds no conversion; an older account tells of training alone."""
     training = account.get("training")
-    if training is None or training.get("conversion"):
+    if training is None:
         return []
-    if training.get("click"):
-        return ["no conversion in the training split: clicks are the targets (training.target_action: auto)"]
-    return [
-        "warning: the training split holds neither conversions nor clicks: nothing can be learnt from it. Map the "
-        "log's words in logs.files.events.values.action, or move logs.split"
-    ]
+    target = "conversion" if training.get("conversion") else "click"
+    if not training.get(target):
+        return [
+            "warning: the training split holds neither conversions nor clicks: nothing can be learnt from it. Map the "
+            "log's words in logs.files.events.values.action, or move logs.split"
+        ]
+    notes = []
+    if target == "click":
+        notes.append("no conversion in the training split: clicks are the targets (training.target_action: auto)")
+    if without := [part for part in ("validation", "test") if part in account and not account[part].get(target)]:
+        notes.append(f"warning: no {target} in {' and '.join(without)}: nothing can be judged there. Move logs.split")
+    return notes
 
 
 def _rates_note(rates: Mapping[str, Any]) -> str:

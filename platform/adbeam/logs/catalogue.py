@@ -11,11 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
-from adbeam.logs.config import TableConfig
+from adbeam.logs.casts import to_text
+from adbeam.logs.config import FILE_ORDER, TableConfig
+from adbeam.logs.items.versions import SEVERAL_ROWS, ages, newest, remedy_for_several, version_column
 from adbeam.logs.reading import list_fragments, read_chunks
 from adbeam.logs.validate import (
     FEATURE_TYPES,
     ID_LENGTH,
+    NOT_TEXT,
     QUARANTINE_SCHEMA,
     Reasons,
     cast_feature,
@@ -24,6 +27,8 @@ from adbeam.logs.validate import (
     check_word,
     malformed_rows,
     quarantine_rows,
+    whole_column,
+    with_encoding,
 )
 from adbeam.records import CATALOGUE_SCHEMA, ITEM_KINDS, Status
 from adbeam.workdir import QUARANTINE
@@ -43,20 +48,27 @@ def feature_schema(config: TableConfig) -> pa.Schema:
 def read_catalogue(config: TableConfig, field: str, batch_rows: int) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
     """(catalogue, quarantine, account) of the files that `config` names.
 
-    kind defaults to ad, status to active, title to the item's id. Raises UserError when no row is left.
+    kind defaults to ad, status to active, title to the item's id. Of an item's versions the newest stays where
+    `newest_by` tells it. Raises UserError when no row is left.
     """
     features = feature_schema(config)
-    clean, bad = [], []
+    clean, bad, versions = [], [], []
     for fragment in list_fragments(config, field, REQUIRED, OPTIONAL):
         for chunk in read_chunks(fragment, config, batch_rows):
-            good_rows, bad_rows = validate_items(chunk.table, features)
-            clean.append(good_rows)
-            bad.append(bad_rows)
+            table, reasons = _judged(chunk.table, features)
+            is_good = pa.array(reasons.clean)
+            clean.append(table.filter(is_good))
+            if (version := version_column(chunk.table, config)) is not None:
+                versions.append(version.filter(is_good))
+            bad.append(quarantine_rows(chunk.table, reasons))
             bad.append(malformed_rows(chunk.malformed))
     schema = pa.schema([*CATALOGUE_SCHEMA, *features])
     items = pa.concat_tables(clean) if clean else schema.empty_table()
     quarantine = pa.concat_tables(bad) if bad else QUARANTINE_SCHEMA.empty_table()
-    rows_in = items.num_rows + quarantine.num_rows
+    rows_in, read = items.num_rows + quarantine.num_rows, items.num_rows
+    if config.newest_by is not None and read:
+        age_N = np.arange(read) if config.newest_by == FILE_ORDER else ages(versions, config, field)
+        items = items.filter(pa.array(newest(items.column("item_id").combine_chunks(), age_N)))
     distinct = items.group_by(items.column_names, use_threads=False).aggregate([])
     kept, repeated = _one_row_an_item(distinct)
     quarantine = pa.concat_tables([quarantine, repeated])
@@ -66,31 +78,41 @@ def read_catalogue(config: TableConfig, field: str, batch_rows: int) -> tuple[pa
         "quarantined": quarantine.num_rows,
         "duplicates": items.num_rows - distinct.num_rows,
     }
+    if config.newest_by is not None:
+        account["older_versions"] = read - items.num_rows
     if not kept.num_rows:
         first = f"{quarantine['reason'][0]}: {quarantine['row'][0]}" if quarantine.num_rows else "no row at all"
-        raise UserError("the catalogue has no usable item", field=field, value=first, remedy="check the catalogue file")
+        remedy = remedy_for_several(config.newest_by) if repeated.num_rows else "check the catalogue file"
+        remedy = with_encoding(remedy, quarantine["reason"].to_pylist())
+        raise UserError("the catalogue has no usable item", field=field, value=first, remedy=remedy)
     return kept.cast(schema), quarantine, account
 
 
 def validate_items(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, pa.Table]:
     """(clean catalogue rows, quarantine) of one batch whose columns already have the contract's names."""
+    table, reasons = _judged(raw, features)
+    return table.filter(pa.array(reasons.clean)), quarantine_rows(raw, reasons)
+
+
+def _judged(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, Reasons]:
+    """All rows in the catalogue's types, and why some are not to be believed."""
     reasons = Reasons(raw.num_rows)
-    columns = {name: check_text(_column(raw, name), name, ID_LENGTH, reasons) for name in ("item_id", "kind", "status")}
+    columns = {
+        name: check_text(whole_column(raw, name), name, ID_LENGTH, reasons) for name in ("item_id", "kind", "status")
+    }
     reasons.mark(columns["item_id"].is_null(), "item_id is empty")
     check_word(columns["kind"], "kind", ITEM_KINDS, reasons)
     check_word(columns["status"], "status", tuple(Status), reasons)
     for name in ("title", "category", "brand", "advertiser"):
-        text = _column(raw, name)
-        columns[name] = _long_text(text, name, reasons)
+        columns[name] = _long_text(whole_column(raw, name), name, reasons)
     for name in ("price", "ecpm"):
-        columns[name] = check_amount(_column(raw, name), name, reasons)
-    columns |= {feature.name: cast_feature(_column(raw, feature.name), feature, reasons) for feature in features}
+        columns[name] = check_amount(whole_column(raw, name), name, reasons)
+    columns |= {feature.name: cast_feature(whole_column(raw, feature.name), feature, reasons) for feature in features}
     columns["kind"] = pc.fill_null(columns["kind"], "ad")
     columns["status"] = pc.fill_null(columns["status"], Status.ACTIVE.value)
     columns["title"] = pc.coalesce(columns["title"], columns["item_id"])
     names = [*CATALOGUE_SCHEMA.names, *features.names]
-    clean = pa.table({name: columns[name] for name in names}).filter(pa.array(reasons.clean))
-    return clean, quarantine_rows(raw, reasons)
+    return pa.table({name: columns[name] for name in names}), reasons
 
 
 def write_catalogue(items: pa.Table, path: Path) -> None:
@@ -101,8 +123,8 @@ def write_catalogue(items: pa.Table, path: Path) -> None:
 def _long_text(values: pa.Array, column: str, reasons: Reasons) -> pa.Array:
     """Text that may be empty."""
     limit = TITLE_LENGTH if column == "title" else ID_LENGTH * 2
-    unmarked = Reasons(len(values))
-    text = check_text(values, column, limit, unmarked)
+    text, bad = to_text(values, column)
+    reasons.mark(bad, f"{column} {NOT_TEXT}")
     reasons.mark(pc.greater(pc.utf8_length(text), limit), f"{column} is longer than {limit} characters")
     return text
 
@@ -114,9 +136,5 @@ def _one_row_an_item(items: pa.Table) -> tuple[pa.Table, pa.Table]:
     repeated_ids = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
     repeated = pc.is_in(ids, value_set=repeated_ids).to_numpy(zero_copy_only=False).astype(bool)
     reasons = Reasons(items.num_rows)
-    reasons.mark(np.asarray(repeated), "item_id has several different rows")
+    reasons.mark(np.asarray(repeated), SEVERAL_ROWS)
     return items.filter(pa.array(~repeated)), quarantine_rows(items, reasons)
-
-
-def _column(raw: pa.Table, name: str) -> pa.Array:
-    return raw.column(name).combine_chunks() if name in raw.column_names else pa.nulls(raw.num_rows)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
+    WrapSerializer,
     model_serializer,
     model_validator,
 )
 
+from adbeam.logs.settings.types import Encoding, Moment, Paths, Timezone, Translation, as_table
 from adbeam.records import ACTIONS, ITEM_KINDS, Status
-from adbeam.settings import Section
+from adbeam.settings import LocalPath, Section
 
 KNOWN_VALUES = {
     "action": ACTIONS,
@@ -25,62 +24,12 @@ KNOWN_VALUES = {
     "kind": ITEM_KINDS,
     "status": tuple(status.value for status in Status),
 }
-_YOUNG = frozenset({"timezone", "encoding", "delimiter", "decimal", "column_names", "empty_files"})
+_YOUNG = frozenset(
+    {"timezone", "encoding", "delimiter", "decimal", "column_names", "empty_files", "newest_by", "scale"}
+)
 """Keys of a table that folders prepared before them do not know."""
+FILE_ORDER = "file_order"
 FeatureType = Literal["string", "integer", "number", "boolean"]
-
-
-def _moment(value: Any) -> Any:
-    """Milliseconds since 1970 from a number, a date, or ISO 8601 text (UTC unless it names a zone)."""
-    if isinstance(value, str) and not value.lstrip("-").isdigit():
-        value = datetime.fromisoformat(value)
-    if hasattr(value, "isoformat") and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    if isinstance(value, datetime):
-        return round((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() * 1000)
-    return value
-
-
-def _as_table(value: Any) -> Any:
-    """A bare path, or a list of them, stands for a table with no other setting."""
-    return {"path": value} if isinstance(value, str | Path | list | tuple) else value
-
-
-def _as_paths(value: Any) -> Any:
-    return (value,) if isinstance(value, str | Path) else value
-
-
-def _with_text_keys(value: Any) -> Any:
-    """A file's values are compared as text, also with a key that is a number or a truth value."""
-    return {_as_key(key): ours for key, ours in value.items()} if isinstance(value, dict) else value
-
-
-def _as_key(key: Any) -> str:
-    return str(key).lower() if isinstance(key, bool) else str(key)
-
-
-def _known_encoding(name: str) -> str:
-    if name != "auto":
-        try:
-            "".encode(name)
-        except (LookupError, UnicodeError):
-            raise ValueError("no such encoding; take one of Python's, as latin-1, cp1252 or utf-16-le") from None
-    return name
-
-
-def _known_timezone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, ZoneInfoNotFoundError):
-        raise ValueError("no such time zone; take a name as UTC, Europe/Berlin or America/New_York") from None
-    return name
-
-
-Timezone = Annotated[str, AfterValidator(_known_timezone)]
-Moment = Annotated[int, BeforeValidator(_moment)]
-Translation = Annotated[dict[str, str], BeforeValidator(_with_text_keys)]
-Encoding = Annotated[str, AfterValidator(_known_encoding)]
-Paths = Annotated[tuple[str, ...], BeforeValidator(_as_paths)]
 
 
 class TableConfig(Section):
@@ -121,6 +70,27 @@ class TableConfig(Section):
     empty_files: Literal["pass", "refuse"] = Field(
         default="pass", description="refuse: an empty file is taken for a failed write."
     )
+    scale: dict[Literal["price", "bid", "ecpm"], Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default={},
+        description="{price, bid or ecpm: factor} that brings the file's amounts to the log's unit of money: 0.000001 "
+        "for micros, 0.01 for cents or fen, 1000 for an eCPM that is told of one impression.",
+    )
+    newest_by: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Of a catalogue with several versions of an item: the column of numbers or moments whose greatest "
+        "value tells the newest, or file_order: the later file, in a file the later row. Older ones are left out.",
+    )
+
+    @property
+    def asked_for(self) -> tuple[str, ...]:
+        """The file's columns that are named here, beside those that have the contract's own names."""
+        return (*self.columns.values(), *self.features, *self.version_columns)
+
+    @property
+    def version_columns(self) -> tuple[str, ...]:
+        """The column that tells an item's newest row, where one does."""
+        return () if self.newest_by in (None, FILE_ORDER) else (str(self.newest_by),)
 
     @model_serializer(mode="wrap")
     def _without_new_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -142,14 +112,29 @@ class TableConfig(Section):
         return self
 
 
-Table = Annotated[TableConfig, BeforeValidator(_as_table)]
+Table = Annotated[TableConfig, BeforeValidator(as_table)]
+FROM_LOG = "from_log"
+
+
+def _as_catalogue(value: Any) -> Any:
+    if value is None:
+        raise ValueError(f"name a table, or write {FROM_LOG} where the ads stand only in the log")
+    return None if value == FROM_LOG else as_table(value)
+
+
+def _written(value: Any, plain: SerializerFunctionWrapHandler) -> Any:
+    return FROM_LOG if value is None else plain(value)
+
+
+Catalogue = Annotated[TableConfig | None, BeforeValidator(_as_catalogue), WrapSerializer(_written)]
+"""A table; None where it is to be made of the log itself, which YAML spells from_log."""
 
 
 class FilesConfig(Section):
-    """A log and its catalogue in Parquet, CSV or JSON Lines."""
+    """A log and its catalogue in Parquet, CSV or JSON Lines; `catalogue: from_log` where ads stand only in the log."""
 
     events: Table
-    catalogue: Table
+    catalogue: Catalogue
     nobody_words: tuple[str, ...] | None = Field(
         default=None, description="User ids that mean nobody, in any case; default: the list of docs/ids.md."
     )
@@ -162,6 +147,12 @@ class FilesConfig(Section):
         description="Number column among events.features: how many impressions a logged one stands for, where only "
         "some are logged: 1 / (probability that it was). Rates then count with it.",
     )
+
+    @model_validator(mode="after")
+    def _events_have_no_versions(self) -> Self:
+        if self.events.newest_by is not None:
+            raise ValueError("events.newest_by: only a catalogue holds versions; name it under catalogue, or remove it")
+        return self
 
     @model_validator(mode="after")
     def _weight_is_a_feature(self) -> Self:
@@ -180,7 +171,7 @@ class FilesConfig(Section):
 class SequencesConfig(Section):
     """One user a line: `user item item ...`, oldest first; plain or .gz. The place in the line is the timestamp."""
 
-    path: str
+    path: LocalPath
     items: Table | None = Field(default=None, description="Catalogue of the items; without it a title is the id.")
     scene: str = Field(default="default", min_length=1)
 

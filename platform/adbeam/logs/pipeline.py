@@ -25,11 +25,14 @@ from adbeam.logs.catalogue import QUARANTINE_FILE as CATALOGUE_QUARANTINE
 from adbeam.logs.config import FilesConfig, LogsConfig
 from adbeam.logs.ids.columns import nobody_set
 from adbeam.logs.ids.examples import unmatched, without_people
+from adbeam.logs.items.versions import SEVERAL_ROWS, remedy_for_several
 from adbeam.logs.prepared import ACCOUNT, PreparedLog
 from adbeam.logs.reading import Chunk
 from adbeam.logs.shards import Quarantine, Spill, assemble_shard, weigh
 from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL, Source
 from adbeam.logs.sources.registry import open_source
+from adbeam.logs.times.spans import refuse_empty_parts
+from adbeam.logs.times.units import plausible_unit, refuse_wrong_unit
 from adbeam.logs.trending import FILE as TRENDING_FILE
 from adbeam.logs.trending import write_trending
 from adbeam.logs.validate import (
@@ -39,6 +42,8 @@ from adbeam.logs.validate import (
     EventRules,
     malformed_rows,
     validate_events,
+    whole_column,
+    with_encoding,
 )
 from adbeam.logs.values.target_values import check_impressions, count_shard, fit_rates, write_shard
 from adbeam.ray_data.runners import InProcessRunner, Runner, ray_runner
@@ -72,14 +77,15 @@ def run(config: PrepareSettings, *, in_process: bool = False) -> PreparedLog:
     source = open_source(config.logs)
     if config.logs.value == "ecpm":
         check_impressions(source)
-    details = describe(config.logs, source.check())
+    inputs = source.check()
+    details = describe(config.logs, inputs)
     if artifacts.is_current(target, details):
         prepared = PreparedLog.open(target, verify=False)
         print_account(prepared.account, f"{target} is current")
         return prepared
     runners: AbstractContextManager[Runner] = nullcontext(InProcessRunner()) if in_process else ray_runner()
     with runners as runner, artifacts.publish(target, details) as staging:
-        account = _prepare(config.logs, source, staging.resolve(), runner)
+        account = _prepare(config.logs, source, inputs, staging.resolve(), runner)
     prepared = PreparedLog.open(target, verify=False)
     print_account(account.to_dict(), f"prepared {config.logs.source} into {target}")
     return prepared
@@ -103,10 +109,11 @@ def _forget_defaults(settings: dict[str, Any]) -> None:
             del settings["files"][name]
 
 
-def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) -> Account:
+def _prepare(logs: LogsConfig, source: Source, inputs: list[Path], staging: Path, runner: Runner) -> Account:
     for name in (EVENTS, SEQUENCES, QUARANTINE, SPILL):
         (staging / name).mkdir()
-    account = Account()
+    account = Account(tells_time=source.tells_time, files_read=len(inputs))
+    account.bytes_read = sum(path.stat().st_size for path in inputs)
     latest_ms = time.time_ns() // 1_000_000
     stage = _succeeded(runner.once(partial(_answer, partial(source.stage, staging))))
     account.catalogue = stage["catalogue"]
@@ -116,6 +123,8 @@ def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) ->
     read = partial(_answer, partial(read_share, source, logs, staging, latest_ms))
     for counts in runner.each(source.shares(), read, "read_validate_spill"):
         account.add(_succeeded(counts))
+    if source.tells_time:
+        refuse_wrong_unit(account.units, source.timestamp_unit, f"logs.{logs.source}.events.timestamp_unit", latest_ms)
     refuse_bad_log(account, logs, staging)
     schema = load_rules(source, staging, latest_ms).schema
     assemble = partial(assemble_shard, staging / SPILL, schema=schema, split=logs.effective_split, target=staging)
@@ -127,8 +136,8 @@ def _prepare(logs: LogsConfig, source: Source, staging: Path, runner: Runner) ->
     if account.actions["impression"]:
         account.impressions, account.impression_weight = source.impressions, source.impression_weight
     account.check()
-    if not account.splits["train"]:
-        raise UserError("leaves no event for training", field="logs.split", remedy="move validation_from later")
+    if account.span:
+        refuse_empty_parts(account.splits, logs.effective_split, account.span)
     if logs.value == "ecpm":
         account.value, account.ecpm_rates = "ecpm", _value_targets(account, source, staging, target, runner)
     shutil.rmtree(staging / SPILL)
@@ -159,10 +168,11 @@ def read_share(source: Source, logs: LogsConfig, staging: Path, latest_ms: int, 
     """Read and validate one share of the log: clean events to the spill, bad rows to quarantine; returns its counts."""
     rules = load_rules(source, staging, latest_ms)
     spill = Spill(staging / SPILL, share, logs.shards, rules.schema)
-    rows_in, reasons, notes = 0, Counter[str](), Counter[str]()
+    rows_in, reasons, notes, units = 0, Counter[str](), Counter[str](), Counter[str]()
     refused = Quarantine(staging / QUARANTINE / f"share-{share:06d}.parquet")
     for chunk in source.read(share, staging):
         clean, bad = _judge(chunk, rules, notes)
+        units.update(_unit_of(chunk, rules))
         rows_in += chunk.table.num_rows + len(chunk.malformed)
         reasons.update(bad["reason"].to_pylist())
         notes.update(dict(chunk.notes))
@@ -170,7 +180,13 @@ def read_share(source: Source, logs: LogsConfig, staging: Path, latest_ms: int, 
         spill.write(clean)
     spill.close()
     refused.close()
-    return {"rows_in": rows_in, "reasons": reasons, "source": notes}
+    return {"rows_in": rows_in, "reasons": reasons, "source": notes, "units": units}
+
+
+def _unit_of(chunk: Chunk, rules: EventRules) -> list[str]:
+    moments = whole_column(chunk.table, "timestamp")
+    unit = plausible_unit(moments, rules.timestamp_unit, rules.latest_ms, rules.timezone)
+    return [unit] if unit else []
 
 
 def summarise_trends(staging: Path, target: str) -> dict[str, Any]:
@@ -208,13 +224,22 @@ def refuse_bad_log(account: Account, logs: LogsConfig, staging: Path) -> None:
 
 def refuse_bad_catalogue(counts: dict[str, Any], logs: LogsConfig, staging: Path) -> None:
     """Raise UserError when more of the catalogue is bad than `max_quarantined` allows."""
-    bad, rows_in = counts.get("quarantined", 0), counts["rows_in"]
+    bad, repeats = counts.get("quarantined", 0), counts.get("duplicates", 0) + counts.get("older_versions", 0)
+    rows_in = counts["rows_in"] - repeats  # snapshots of many days must not hide that many items are bad
     if bad <= logs.max_quarantined * rows_in:
         return
     rows = pq.read_table(staging / CATALOGUE_QUARANTINE)
-    said = f"{bad:,} of {rows_in:,} rows of the catalogue are bad"
+    reasons = Counter(rows["reason"].to_pylist())
+    said = f"{bad:,} of {rows_in:,} {'different ' if repeats else ''}rows of the catalogue are bad"
     remedy = "mend the catalogue or raise the limit"
-    raise _too_bad(said, Counter(rows["reason"].to_pylist()), logs, remedy, str(rows["row"][0]))
+    if reasons[SEVERAL_ROWS]:
+        remedy = f"{remedy_for_several(_newest_by(logs))}; {remedy}"
+    raise _too_bad(said, reasons, logs, remedy, str(rows["row"][0]))
+
+
+def _newest_by(logs: LogsConfig) -> str | None:
+    table = logs.files.catalogue if logs.files else logs.sequences.items if logs.sequences else None
+    return table.newest_by if table else None
 
 
 def _too_bad(said: str, reasons: Counter[str], logs: LogsConfig, remedy: str, example: str) -> UserError:
@@ -223,7 +248,7 @@ def _too_bad(said: str, reasons: Counter[str], logs: LogsConfig, remedy: str, ex
         f"{said} ({most})",
         field="logs.max_quarantined",
         value=logs.max_quarantined,
-        remedy=f"{remedy}; a bad row: {example}",
+        remedy=f"{with_encoding(remedy, reasons)}; a bad row: {example}",
     )
 
 

@@ -107,15 +107,18 @@ def assemble_shard(spill: Path, shard: int, schema: pa.Schema, split: SplitConfi
     pq.write_table(events.cast(schema), target / EVENTS / name, compression="zstd", row_group_size=_EVENT_ROWS)
     pq.write_table(sequences, target / SEQUENCES / name, compression="zstd", row_group_size=_SEQUENCE_ROWS)
     splits = np.bincount(pc.list_flatten(sequences["split"]).to_numpy(), minlength=len(SPLITS)).tolist()
-    actions, training = (pc.value_counts(part).to_pylist() for part in (events["action"], _training(events, sequences)))
+    in_split = dict(zip(SPLITS, (_actions_in(events, sequences, code) for code in range(len(SPLITS))), strict=True))
     return {
         "kept": events.num_rows,
         "duplicates": spilled.num_rows - events.num_rows - quarantine.num_rows,
         "reasons": Counter(quarantine["reason"].to_pylist()),
         "users": sequences.num_rows,
+        "span": pc.min_max(events["timestamp"]).as_py(),
         "splits": dict(zip(SPLITS, splits, strict=True)),
-        "actions": {row["values"]: row["counts"] for row in actions},
-        "training": {row["values"]: row["counts"] for row in training},
+        "actions": sum(in_split.values(), Counter()),
+        "training": in_split["train"],
+        "validation": in_split["validation"],
+        "test": in_split["test"],
         "money": weigh(events, ("price", "bid", "ecpm"), ("event_id", "item_id")),
     }
 
@@ -133,10 +136,10 @@ def weigh(table: pa.Table, columns: tuple[str, ...], names: tuple[str, ...], pre
     return sketches
 
 
-def _training(events: pa.Table, sequences: pa.Table) -> pa.Array:
-    """The actions of the training split."""
-    in_training = pc.equal(pc.list_flatten(sequences["split"]), SPLITS.index("train"))
-    return events["action"].filter(in_training)
+def _actions_in(events: pa.Table, sequences: pa.Table, split: int) -> Counter[str]:
+    """How often each action is in one split."""
+    actions = events["action"].filter(pc.equal(pc.list_flatten(sequences["split"]), split))
+    return Counter({row["values"]: row["counts"] for row in pc.value_counts(actions).to_pylist()})
 
 
 def order_events(events: pa.Table) -> tuple[pa.Table, pa.Table]:

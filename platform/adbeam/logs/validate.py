@@ -29,6 +29,7 @@ QUARANTINE_SCHEMA = pa.schema([pa.field("reason", pa.string()), pa.field("row", 
 NOT_IN_CATALOGUE = "item not in catalogue"
 PRICE_DROPPED = "prices off a conversion that are no number, left out"
 EVENT_ID_TAKEN = "event_id names another event of the user"
+NOT_TEXT = "is not text"
 FEATURE_TYPES = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 
 
@@ -89,7 +90,7 @@ def validate_events(raw: pa.Table, rules: EventRules, notes: Counter[str] | None
     columns = _text_columns(raw, rules.nobody, reasons)
     columns["timestamp"] = _timestamps(raw, rules, reasons)
     columns |= _numbers(raw, columns["action"], reasons, notes if notes is not None else Counter())
-    columns |= {field.name: cast_feature(_column(raw, field.name), field, reasons) for field in rules.features}
+    columns |= {field.name: cast_feature(whole_column(raw, field.name), field, reasons) for field in rules.features}
     _check_catalogue(columns, rules, reasons)
     _fill_defaults(columns)
     clean = pa.table([columns[name] for name in rules.schema.names], schema=_nullable(rules.schema))
@@ -128,6 +129,12 @@ def malformed_rows(lines: Iterable[tuple[str, str]]) -> pa.Table:
     return pa.table([[reason for reason, _ in pairs], [text for _, text in pairs]], schema=QUARANTINE_SCHEMA)
 
 
+def with_encoding(remedy: str, reasons: Iterable[str]) -> str:
+    """The remedy for a table that is too bad, and where text could not be read the setting that may read it."""
+    hint = "set encoding (latin-1, cp1252) where a file is not in UTF-8; "
+    return (hint if any(reason.endswith(NOT_TEXT) for reason in reasons) else "") + remedy
+
+
 def cast_feature(values: pa.Array, field: pa.Field, reasons: Reasons) -> pa.Array:
     """A feature column in its declared type."""
     if pa.types.is_string(field.type):
@@ -149,7 +156,7 @@ def check_text(values: pa.Array, column: str, limit: int, reasons: Reasons) -> p
         text, problems = id_texts(values, column)
     else:
         text, bad = to_text(values, column)
-        problems = [(bad, f"{column} is not text")]
+        problems = [(bad, f"{column} {NOT_TEXT}")]
     for where, reason in problems:
         reasons.mark(where, reason)
     reasons.mark(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0), f"{column} is empty")
@@ -174,13 +181,13 @@ def check_word(text: pa.Array, column: str, words: tuple[str, ...], reasons: Rea
 
 
 def _text_columns(raw: pa.Table, nobody: pa.Array, reasons: Reasons) -> dict[str, pa.Array]:
-    columns = {"user_id": check_text(_column(raw, "user_id"), "user_id", USER_ID_READ, reasons)}
+    columns = {"user_id": check_text(whole_column(raw, "user_id"), "user_id", USER_ID_READ, reasons)}
     columns["user_id"], problems = known_users(columns["user_id"], nobody)
     for where, reason in problems:
         reasons.mark(where, reason)
     for name in ("item_id", "action", "event_id", "request_id", "item_kind", "scene"):
         limit = SCENE_LENGTH if name == "scene" else ID_LENGTH
-        columns[name] = check_text(_column(raw, name), name, limit, reasons)
+        columns[name] = check_text(whole_column(raw, name), name, limit, reasons)
     for name in ("user_id", "item_id", "action"):
         reasons.mark(columns[name].is_null(), f"{name} is empty")
     check_word(columns["action"], "action", ACTIONS, reasons)
@@ -189,7 +196,7 @@ def _text_columns(raw: pa.Table, nobody: pa.Array, reasons: Reasons) -> dict[str
 
 
 def _timestamps(raw: pa.Table, rules: EventRules, reasons: Reasons) -> pa.Array:
-    moments, bad = to_milliseconds(_column(raw, "timestamp"), "timestamp", rules.timestamp_unit, rules.timezone)
+    moments, bad = to_milliseconds(whole_column(raw, "timestamp"), "timestamp", rules.timestamp_unit, rules.timezone)
     reasons.mark(bad, "timestamp is not a time")
     reasons.mark(moments.is_null(), "timestamp is empty")
     reasons.mark(pc.less(moments, 0), "timestamp is before 1970")
@@ -198,10 +205,10 @@ def _timestamps(raw: pa.Table, rules: EventRules, reasons: Reasons) -> pa.Array:
 
 
 def _numbers(raw: pa.Table, action: pa.Array, reasons: Reasons, notes: Counter[str]) -> dict[str, pa.Array]:
-    price = _without_stray_prices(_column(raw, "price"), action, notes)
+    price = _without_stray_prices(whole_column(raw, "price"), action, notes)
     columns = {"price": check_amount(price, "price", reasons)}
-    columns |= {name: check_amount(_column(raw, name), name, reasons) for name in ("bid", "ecpm")}
-    position, bad = to_whole(_column(raw, "position"), "position", pa.int32())
+    columns |= {name: check_amount(whole_column(raw, name), name, reasons) for name in ("bid", "ecpm")}
+    position, bad = to_whole(whole_column(raw, "position"), "position", pa.int32())
     outside = pc.or_(pc.less(position, 0), pc.greater(position, LAST_POSITION))
     reasons.mark(bad, "position is not a whole number")
     reasons.mark(outside, f"position is not from 0 to {LAST_POSITION}")
@@ -255,7 +262,7 @@ def _with_event_ids(events: pa.Table) -> pa.Table:
     return events.set_column(events.schema.get_field_index("event_id"), "event_id", filled)
 
 
-def _column(raw: pa.Table, name: str) -> pa.Array:
+def whole_column(raw: pa.Table, name: str) -> pa.Array:
     """The column in one chunk, or nulls when the log has none."""
     if name not in raw.column_names:
         return pa.nulls(raw.num_rows)

@@ -76,15 +76,26 @@ class ImpressionLog:
     def settings(self, folder: Path, columns: dict[str, list[Any]] | None = None, **logs: Any) -> dict[str, Any]:
         """Write the log; returns values for LogsConfig. `columns` are feature columns of numbers."""
         folder.mkdir(parents=True, exist_ok=True)
-        table = pa.Table.from_pylist(self.rows, schema=EVENT_SCHEMA)
+        later = self._later()
+        table = pa.Table.from_pylist(self.rows + later, schema=EVENT_SCHEMA)
         for name, values in (columns or {}).items():
-            table = table.append_column(name, pa.array(values, pa.float64()))
+            table = table.append_column(name, pa.array([*values, *[1.0] * len(later)], pa.float64()))
         pq.write_table(table, folder / "events.parquet")
         pq.write_table(sample_catalogue(30), folder / "catalogue.parquet")
         events = {"path": str(folder / "events.parquet"), "features": dict.fromkeys(columns or {}, "number")}
         split = {"by": "time", "validation_from": VALIDATION_FROM_MS, "test_from": TEST_FROM_MS}
         files = {"events": events, "catalogue": str(folder / "catalogue.parquet")} | logs.pop("files", {})
         return {"source": "files", "files": files, "split": split, "shards": 3, "value": "ecpm"} | logs
+
+    def _later(self) -> list[dict[str, Any]]:
+        """Organic events for validation and test where a log has none there; nothing is learnt from them."""
+        last = max((row["timestamp"] for row in self.rows), default=0)
+        event = {"user_id": "user0", "item_id": "item2", "item_kind": "organic", "scene": "feed", "action": "deep"}
+        return [
+            event | {"event_id": f"later{moment}", "request_id": f"later{moment}", "timestamp": moment}
+            for moment in (VALIDATION_FROM_MS, TEST_FROM_MS)
+            if last < TEST_FROM_MS
+        ]
 
     def prepare(self, work_dir: Path, **arguments: Any) -> PreparedLog:
         """The log prepared in `work_dir / "prepared"`, in this process."""

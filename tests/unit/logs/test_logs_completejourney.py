@@ -40,6 +40,7 @@ PURCHASES = [
     _purchase(2, 20, 103, 501, 8.0, 41),
     _purchase(3, 30, 104, 501, 9.0, 3),
     _purchase(3, 30, 104, 777, 9.0, 3),
+    _purchase(3, 30, 108, 501, 9.0, 43),
     _purchase(1, 10, 105, 501, 99.0, 45),
 ]
 PROMOTIONS = [
@@ -105,11 +106,12 @@ def test_purchases_become_conversions_of_ads_where_promoted(folder, tmp_path):
         ("102", "504"): ("ad", "campaign", "store_20", 1.0),
         ("103", "501"): ("organic", "organic", "store_20", 8.0),
         ("104", "501"): ("organic", "organic", "other_store", 9.0),
+        ("108", "501"): ("organic", "organic", "other_store", 9.0),
     }, "promotions of store 30 do not count, week 45 is not read, 777 has no product row"
     assert prepared.account["reasons"] == {"sales_value is not above 0": 1, "item not in catalogue": 1}
     source = prepared.account["source"]
     assert source["redemptions"] == 2 and source["redemptions_matched_to_a_purchase"] == 1
-    assert source["purchases"] == 9
+    assert source["purchases"] == 10
 
 
 def test_the_catalogue_knows_training_weeks_only(folder, tmp_path):

@@ -146,6 +146,16 @@ def test_catalogue_rows_are_checked_like_events():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["title", "category", "brand", "advertiser"])
+def test_a_text_of_the_catalogue_in_another_encoding_is_quarantined(name):
+    texts = ["Caf\u00e9".encode("latin-1"), "Caf\u00e9".encode(), b"", None]
+    raw = pa.table({"item_id": ["a", "b", "c", "d"], name: pa.array(texts, pa.binary())})
+    clean, bad = validate_items(raw, pa.schema([]))
+    assert clean["item_id"].to_pylist() == ["b", "c", "d"]
+    assert clean[name].to_pylist()[:2] == ["Caf\u00e9", ""]
+    assert bad["reason"].to_pylist() == [f"{name} is not text"]
+
+
 @pytest.mark.parametrize("encode", [False, True])
 def test_people_whose_ids_a_float_column_has_merged_are_quarantined(encode):
     ids = pa.array([1_234_567_890_123_456_789, 1_234_567_890_123_456_790, 17, None]).cast(pa.float64(), safe=False)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adbeam.config import Config
 from adbeam.errors import UserError, nearest_name
+from adbeam.serving.config import ServingConfig
 from adbeam.serving.deploy.config_file import read_serve_config
 from adbeam.settings import parse_yaml, read_yaml, set_key
+from adbeam.workdir import WorkDir
 
 ROOT = Path(__file__).parents[3]
 
@@ -85,3 +88,42 @@ def test_every_reader_of_overrides_refuses_a_key_below_a_value(tmp_path: Path, c
 def test_the_nearest_name_is_told_however_far_it_is() -> None:
     assert nearest_name("learning_rat", ["warmup", "learning_rate"]) == "learning_rate"
     assert nearest_name("zzz", ["warmup"]) == "warmup" and nearest_name("x", []) is None
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x", "gs://b/x", "hdfs://h:9000/x", "file:///x", "s3:/b/x"])
+def test_a_url_is_no_work_dir(url: str) -> None:
+    with pytest.raises(UserError, match=rf"^job\.yaml: work_dir: is a URL.*mount the storage.*{url}"):
+        Config.parse({"work_dir": url}, "job.yaml")
+    with pytest.raises(UserError, match=r"^work_dir: is a URL.*got 's3:/bucket/x'"):
+        WorkDir.of(Path("s3://bucket/x"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("logs.files.events.path.0", {"logs": {"files": {"events": "s3://b/log", "catalogue": "ads"}}}),
+        ("logs.files.catalogue.path.1", {"logs": {"files": {"events": "log", "catalogue": ["ads", "gs://b/ads"]}}}),
+        ("logs.sequences.path", {"logs": {"sequences": {"path": "hdfs://h/log.txt"}}}),
+        ("logs.completejourney.folder", {"logs": {"completejourney": {"folder": Path("s3://b/cj")}}}),
+        ("training.start_from", {"training": {"start_from": "s3://b/weights"}}),
+        ("online.events", {"online": {"events": "s3://b/events"}}),
+        ("tokens.embedder.image_root", {"tokens": {"embedder": {"image_root": "https://host/images"}}}),
+    ],
+)
+def test_a_url_is_no_path_of_a_job(setting: str, value: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=rf"{setting}: is a URL"):
+        Config.parse(value)
+
+
+@pytest.mark.parametrize("setting", ["bundle", "store.path", "store.prepared", "event_log.folder", "updates.path"])
+def test_a_url_is_no_path_of_an_endpoint(setting: str) -> None:
+    values: dict[str, Any] = {}
+    set_key(values, setting, "s3://bucket/x", "args")
+    with pytest.raises(UserError, match=rf"args: {setting}: is a URL"):
+        ServingConfig.resolve(values)
+
+
+def test_paths_and_what_is_meant_to_be_a_url_stay() -> None:
+    for path in ("runs/a:b", "/data/dt=2025-03-01T08:00/x", "C:/data", "log/**/*.csv"):
+        assert Config.parse({"work_dir": path}).work_dir == Path(path)
+    assert ServingConfig.parse({"updates": {"redis_url": "redis://host:6379/1"}}).updates.redis_url

@@ -29,6 +29,8 @@ class Source(Protocol):
     """What the impressions are where there are any."""
     impression_weight: str | None
     """The feature column that weighs them, where they are `weighted`."""
+    tells_time: bool
+    """Whether its timestamps are moments of a clock, and not places in a line."""
     timezone: str | None
     """Of times that name none; None is UTC."""
     nobody_words: Collection[str]

@@ -89,6 +89,7 @@ class CompleteJourneySource:
     timestamp_unit = "ms"
     impressions: Impressions = "sampled"
     impression_weight: str | None = None  # what `exposure_weight` weighs is implied, not seen
+    tells_time = True
     timezone = None
     nobody_words = ()  # households are numbered from 1
     features = pa.schema(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from adbeam.logs.catalogue import OPTIONAL, QUARANTINE_FILE, REQUIRED, feature_s
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.reading import Chunk, Listing, list_table, read_chunks
 from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
+from adbeam.logs.sources.from_log import items_of_log
 from adbeam.records import EVENT_SCHEMA
 
 REQUIRED_EVENT = ("user_id", "timestamp", "item_id", "action")
@@ -22,6 +24,8 @@ OPTIONAL_EVENT = tuple(name for name in EVENT_SCHEMA.names if name not in REQUIR
 
 class FilesSource:
     """Reads what `logs.files` names."""
+
+    tells_time = True
 
     def __init__(self, config: LogsConfig) -> None:
         assert config.files is not None
@@ -40,17 +44,32 @@ class FilesSource:
 
     @cached_property
     def _catalogue(self) -> Listing:
+        if self._config.catalogue is None:
+            return Listing((), ())
         return list_table(self._config.catalogue, "logs.files.catalogue", REQUIRED, OPTIONAL)
 
     def check(self) -> list[Path]:
         return [*self._events.files, *self._catalogue.files]
 
     def stage(self, folder: Path) -> dict[str, Any]:
+        if self._config.catalogue is None:
+            return self._stage_own_items(folder)
         items, quarantine, account = read_catalogue(self._config.catalogue, "logs.files.catalogue", self._batch_rows)
         write_catalogue(items, folder / CATALOGUE_FILE)
         if quarantine.num_rows:
             pq.write_table(quarantine, folder / QUARANTINE_FILE)
         return {"catalogue": account, "source": self._events.notes() | self._catalogue.notes()}
+
+    def _stage_own_items(self, folder: Path) -> dict[str, Any]:
+        """The catalogue of what the log itself names."""
+        latest_ms = time.time_ns() // 1_000_000
+        events, fragments = self._config.events, self._events.fragments
+        items = items_of_log(fragments, events, self._batch_rows, latest_ms, self.nobody_words)
+        write_catalogue(items, folder / CATALOGUE_FILE)
+        return {
+            "catalogue": {"rows_in": items.num_rows, "kept": items.num_rows},
+            "source": self._events.notes() | {"items of the log itself": items.num_rows},
+        }
 
     def shares(self) -> int:
         return len(self._events.fragments)

@@ -34,6 +34,7 @@ class SequenceFileSource:
     timestamp_unit = "ms"
     impressions: Impressions = "none"
     impression_weight: str | None = None
+    tells_time = False
     timezone = None
     nobody_words = ()  # a line is a user, whatever the name
 

@@ -53,7 +53,9 @@ def check_columns(
                 raise _missing(file, f"{field}.columns{'.' + ours if ours in config.columns else ''}", theirs)
     lacking: dict[str, list[Path]] = {}
     sought = {f"{field}.columns.{ours}": theirs for ours, theirs in config.columns.items()}
-    sought |= {f"{field}.features": name for name in config.features if name not in config.constants}
+    sought |= {f"{field}.features.{name}": name for name in config.features if name not in config.constants}
+    sought |= {f"{field}.scale.{name}": config.columns.get(name, name) for name in config.scale}
+    sought |= {f"{field}.newest_by": name for name in config.version_columns}
     for place, theirs in sought.items():
         without = [file for file in files if not file.offers(theirs)]
         if files and len(without) == len(files) and not any(later(file, theirs) for file in files):
@@ -76,7 +78,7 @@ def _check_names(config: TableConfig, field: str, known: tuple[str, ...]) -> Non
 def _check_doubled(file: Opened, config: TableConfig, field: str, known: tuple[str, ...]) -> None:
     """A column that stands twice does harm only where it is asked for: nobody can say which one is meant."""
     ours = {name for name in known if name not in config.columns}
-    for name in (*config.columns.values(), *config.features, *ours):
+    for name in (*config.asked_for, *ours):
         if file.names.count(name) > 1:
             raise UserError(
                 f"{file.path} has the column {name!r} {file.names.count(name)} times",
@@ -98,4 +100,6 @@ def _missing(file: Opened, field: str, column: str) -> UserError:
         remedy = f"the file has one column only ({has[:80]}): set delimiter to what stands between its cells"
     elif file.format != "csv" and "." in column:
         remedy = f"fields inside objects are named by their path; it has {has}"
+    elif field.endswith(".newest_by"):
+        remedy = f"name one of its columns ({has}), or file_order"
     return UserError(f"{file.path} has no column {column!r}", field=field, remedy=remedy)

@@ -50,8 +50,7 @@ def finds_later(path: Path, config: TableConfig, column: str) -> bool:
 
 def read_json(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterator[Chunk]:
     """The file's rows, `batch_rows` at a time."""
-    wanted = [*config.columns.values(), *config.features]
-    paths = [name for name in dict.fromkeys(wanted) if "." in name]
+    paths = [name for name in dict.fromkeys(config.asked_for) if "." in name]
     ids = {config.columns.get(name, name): name for name in _IDS}
     try:
         rows = _rows(Path(fragment.path), config)

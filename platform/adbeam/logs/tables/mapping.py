@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from adbeam.errors import UserError
-from adbeam.logs.casts import NO_NUMBER, cast_or_mark, rounded_ids
+from adbeam.logs.casts import NO_NUMBER, cast_or_mark, is_text, rounded_ids, to_number
 from adbeam.logs.config import TableConfig
 from adbeam.logs.tables.discovery import partition_values
 
@@ -35,6 +36,9 @@ def to_contract(table: pa.Table, config: TableConfig, path: Path, decimal: str) 
     if decimal == ",":
         arrays |= {name: _with_points(arrays[name]) for name in numbers_of(config) if name in arrays}
         arrays |= {name: _without_zeros(arrays[name]) for name in _wholes_of(config) if name in arrays}
+    arrays |= {
+        money: _scaled(arrays[money], factor, money) for money, factor in config.scale.items() if money in arrays
+    }
     for name, translation in config.values.items():
         if name in arrays:
             arrays[name] = _translated(arrays[name], translation, name)
@@ -62,7 +66,7 @@ def _without_doubled(table: pa.Table) -> pa.Table:
 
 
 def _with_partitions(table: pa.Table, config: TableConfig, path: Path) -> pa.Table:
-    wanted = {*config.columns.values(), *config.features} - set(table.column_names)
+    wanted = set(config.asked_for) - set(table.column_names)
     for name, value in partition_values(path).items() if wanted else ():
         if name in wanted:
             table = table.append_column(name, pa.repeat(pa.scalar(value, pa.string()), table.num_rows))
@@ -91,6 +95,19 @@ def _without_zeros(column: pa.ChunkedArray) -> pa.Array:
     text, bad = cast_or_mark(values, pa.string())
     pointed = pc.replace_substring_regex(text, _WHOLE_WITH_COMMA, r"\1.\2").cast(values.type)
     return pc.if_else(pa.array(bad), values, pointed)
+
+
+def _scaled(column: pa.ChunkedArray | pa.Array, factor: float, name: str) -> pa.Array:
+    """Amounts times a factor; what is no number stays as it is, for validation to judge."""
+    values = _whole(column)
+    numbers, bad = to_number(values, name)
+    parts = round(1 / factor)  # 1234 / 100 is 12.34, and 1234 * 0.01 may be a hair beside it
+    is_part = parts > 1 and math.isclose(parts * factor, 1, rel_tol=1e-12)
+    amounts = pc.divide(numbers, float(parts)) if is_part else pc.multiply(numbers, factor)
+    if not bad.any():
+        return amounts
+    raw = values if is_text(values.type) else values.cast(pa.string())
+    return pc.if_else(pa.array(bad), raw.cast(pa.binary()), amounts.cast(pa.string()).cast(pa.binary()))
 
 
 def _translated(column: pa.ChunkedArray, translation: dict[str, str], name: str) -> pa.Array:

@@ -41,8 +41,7 @@ def split(path: Path) -> list[Fragment]:
 
 def read_parquet(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterator[Chunk]:
     """The share's rows, `batch_rows` at a time."""
-    wanted = [*config.columns.values(), *config.features]
-    paths = [name for name in dict.fromkeys(wanted) if "." in name]
+    paths = [name for name in dict.fromkeys(config.asked_for) if "." in name]
     try:
         with pq.ParquetFile(fragment.path) as file:
             for groups in _read_together(file.schema_arrow, fragment.row_groups):

@@ -214,7 +214,7 @@ def test_by_default_nothing_is_added(tmp_path: Path) -> None:
     assert prepared.value == "price_or_bid" and prepared.ecpm_rates() is None
     assert not (prepared.folder / "ecpm_rates").exists()
     assert all(pq.read_schema(shard).names == SEQUENCE_SCHEMA.names for shard in prepared.sequences())
-    assert values_of(prepared) == {("item0", "feed"): {1.0, 2.5}}
+    assert values_of(prepared) == {("item0", "feed"): {1.0, 2.5}, ("item2", "feed"): {0.0}}
 
 
 def test_the_setting_decides_whether_a_prepared_log_is_current(tmp_path: Path) -> None:

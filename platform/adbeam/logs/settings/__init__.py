@@ -1,0 +1,1 @@
+"""How settings of a log are spelt in YAML."""
