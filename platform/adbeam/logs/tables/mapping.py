@@ -14,6 +14,7 @@ import pyarrow.types as pt
 from adbeam.errors import UserError
 from adbeam.logs.casts import cast_or_mark, is_text, rounded_ids, to_number
 from adbeam.logs.config import TableConfig
+from adbeam.logs.ids.joined import joined_ids
 from adbeam.logs.tables.discovery import partition_values
 
 _MONEY = ("price", "bid", "ecpm")
@@ -28,9 +29,10 @@ def to_contract(table: pa.Table, config: TableConfig, path: Path, decimal: str) 
     A mapped column that the file lacks may be the name of one of its folders. `decimal` is the sign before decimals.
     """
     table = _with_partitions(_without_doubled(table), config, path)
-    mapped = set(config.columns.values())
+    renamed, mapped = config.renamed, set(config.renamed.values())
     arrays = {name: table.column(name) for name in table.column_names if name not in mapped}
-    arrays |= {ours: table.column(theirs) for ours, theirs in config.columns.items() if theirs in table.column_names}
+    arrays |= {ours: table.column(theirs) for ours, theirs in renamed.items() if theirs in table.column_names}
+    arrays |= {ours: joined_ids([_part(table, name) for name in names], ours) for ours, names in config.joined.items()}
     if decimal == ",":
         arrays |= {name: _with_points(arrays[name]) for name in numbers_of(config) if name in arrays}
     arrays |= {
@@ -76,6 +78,10 @@ def _with_points(column: pa.ChunkedArray) -> pa.Array:
     bare = pc.if_else(doubtful, pc.binary_join_element_wise(text, "", _NO_DECIMAL), bare)
     as_read = pc.if_else(pc.match_substring_regex(text, _NUMBER), bare, text).cast(values.type)
     return pc.if_else(pa.array(bad), values, as_read)
+
+
+def _part(table: pa.Table, name: str) -> pa.Array:
+    return _whole(table.column(name)) if name in table.column_names else pa.nulls(table.num_rows)
 
 
 def _scaled(column: pa.ChunkedArray | pa.Array, factor: float, name: str) -> pa.Array:
