@@ -29,6 +29,7 @@ _YOUNG = frozenset(
 )
 """Keys of a table that folders prepared before them do not know."""
 FILE_ORDER = "file_order"
+_JOINED = ("user_id", "request_id")
 FeatureType = Literal["string", "integer", "number", "boolean"]
 
 
@@ -39,7 +40,11 @@ class TableConfig(Section):
     format: Literal["auto", "parquet", "csv", "jsonl"] = Field(
         default="auto", description="auto goes by the file's ending."
     )
-    columns: dict[str, str] = Field(default={}, description="{our name: name in the file}; unnamed ones keep our name.")
+    columns: dict[str, str | Annotated[tuple[str, ...], Field(min_length=2)]] = Field(
+        default={},
+        description="{our name: name in the file}; unnamed ones keep our name. user_id and request_id may be a list of "
+        "columns, which are joined with a bar.",
+    )
     constants: dict[str, Any] = Field(default={}, description="{our name: value} where the column is absent or null.")
     values: dict[str, Translation] = Field(
         default={}, description="{our name: {value in the file: our value}}; a value that is not named stays as it is."
@@ -85,7 +90,22 @@ class TableConfig(Section):
     @property
     def asked_for(self) -> tuple[str, ...]:
         """The file's columns that are named here, beside those that have the contract's own names."""
-        return (*self.columns.values(), *self.features, *self.version_columns)
+        mapped = [theirs for ours in self.columns for theirs in self.theirs(ours)]
+        return (*mapped, *self.features, *self.version_columns)
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """{our name: name in the file} of what is one column."""
+        return {ours: theirs for ours, theirs in self.columns.items() if isinstance(theirs, str)}
+
+    @property
+    def joined(self) -> dict[str, tuple[str, ...]]:
+        """{our name: names in the file} of what is made of several columns."""
+        return {ours: theirs for ours, theirs in self.columns.items() if not isinstance(theirs, str)}
+
+    def theirs(self, ours: str) -> tuple[str, ...]:
+        """The file's columns that hold what we call `ours`."""
+        return self.joined.get(ours) or (self.renamed.get(ours, ours),)
 
     @property
     def version_columns(self) -> tuple[str, ...]:
@@ -102,6 +122,9 @@ class TableConfig(Section):
 
     @model_validator(mode="after")
     def _values_are_known(self) -> Self:
+        for name in self.joined:
+            if name not in _JOINED:
+                raise ValueError(f"columns.{name}: several columns make only {' or '.join(_JOINED)}; name one column")
         for name, constant in self.constants.items():
             if constant not in KNOWN_VALUES.get(name, (constant,)):
                 raise ValueError(f"constants.{name}: {constant!r} is none of {', '.join(KNOWN_VALUES[name])}")

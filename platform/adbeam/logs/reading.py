@@ -111,10 +111,10 @@ def _open(path: Path, kind: str, config: TableConfig, required: tuple[str, ...])
         raise UserError(f"{path} is Parquet, not {_KINDS[kind]}", remedy="set format: parquet, or rename it")
     if kind == "jsonl":
         return Opened(path, kind, tuple(_guarded(json_files.column_names, path, kind, config)))
-    wanted = {config.columns.get(ours, ours) for ours in required if ours not in config.constants}
+    wanted = {theirs for ours in required if ours not in config.constants for theirs in config.theirs(ours)}
     wanted -= set(partition_columns(path))
     names, delimiter = _guarded(csv_files.header, path, kind, config, wanted)
-    numbers = {config.columns.get(name, name) for name in numbers_of(config)}
+    numbers = {config.renamed.get(name, name) for name in numbers_of(config)}
     decimal = _guarded(csv_files.decimal_of, path, kind, config, delimiter, numbers)
     return Opened(path, kind, tuple(names), delimiter, decimal)
 

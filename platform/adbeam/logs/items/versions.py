@@ -22,7 +22,7 @@ def version_column(raw: pa.Table, config: TableConfig) -> pa.Array | None:
     """What a batch under the contract's names says of its rows' versions; None where no column was declared."""
     if config.newest_by in (None, FILE_ORDER):
         return None
-    ours = {theirs: name for name, theirs in config.columns.items()}.get(config.newest_by, config.newest_by)
+    ours = {theirs: name for name, theirs in config.renamed.items()}.get(config.newest_by, config.newest_by)
     if ours not in raw.column_names:
         return pa.nulls(raw.num_rows)
     column = raw.column(ours).combine_chunks()

@@ -47,16 +47,16 @@ def check_columns(
     for file in files:
         _check_doubled(file, config, field, (*required, *optional))
         for ours in required:
-            theirs = config.columns.get(ours, ours)
-            there = file.offers(theirs) if ours in config.columns else ours in file.names
-            if not there and ours not in config.constants and not later(file, theirs):
-                raise _missing(file, f"{field}.columns{'.' + ours if ours in config.columns else ''}", theirs)
+            for theirs in config.theirs(ours):
+                there = file.offers(theirs) if ours in config.columns else ours in file.names
+                if not there and ours not in config.constants and not later(file, theirs):
+                    raise _missing(file, f"{field}.columns{'.' + ours if ours in config.columns else ''}", theirs)
     lacking: dict[str, list[Path]] = {}
-    sought = {f"{field}.columns.{ours}": theirs for ours, theirs in config.columns.items()}
-    sought |= {f"{field}.features.{name}": name for name in config.features if name not in config.constants}
-    sought |= {f"{field}.scale.{name}": config.columns.get(name, name) for name in config.scale}
-    sought |= {f"{field}.newest_by": name for name in config.version_columns}
-    for place, theirs in sought.items():
+    sought = [(f"{field}.columns.{ours}", theirs) for ours in config.columns for theirs in config.theirs(ours)]
+    sought += [(f"{field}.features.{name}", name) for name in config.features if name not in config.constants]
+    sought += [(f"{field}.scale.{name}", config.renamed.get(name, name)) for name in config.scale]
+    sought += [(f"{field}.newest_by", name) for name in config.version_columns]
+    for place, theirs in sought:
         without = [file for file in files if not file.offers(theirs)]
         if files and len(without) == len(files) and not any(later(file, theirs) for file in files):
             raise _missing(files[0], place, theirs)

@@ -51,7 +51,7 @@ def finds_later(path: Path, config: TableConfig, column: str) -> bool:
 def read_json(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterator[Chunk]:
     """The file's rows, `batch_rows` at a time."""
     paths = [name for name in dict.fromkeys(config.asked_for) if "." in name]
-    ids = {config.columns.get(name, name): name for name in _IDS}
+    ids = {theirs: name for name in _IDS for theirs in config.theirs(name)}
     try:
         rows = _rows(Path(fragment.path), config)
         while batch := list(islice(rows, batch_rows)):

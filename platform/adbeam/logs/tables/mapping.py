@@ -14,6 +14,7 @@ import pyarrow.types as pt
 from adbeam.errors import UserError
 from adbeam.logs.casts import NO_NUMBER, cast_or_mark, is_text, rounded_ids, to_number
 from adbeam.logs.config import TableConfig
+from adbeam.logs.ids.joined import joined_ids
 from adbeam.logs.tables.discovery import partition_values
 
 _MONEY = ("price", "bid", "ecpm")
@@ -30,9 +31,11 @@ def to_contract(table: pa.Table, config: TableConfig, path: Path, decimal: str) 
     not stand in for it. `decimal` is the sign before decimals.
     """
     table = _with_partitions(_without_doubled(table), config, path)
-    mapped = {*config.columns, *config.columns.values()}
+    renamed = config.renamed
+    mapped = {*config.columns, *renamed.values()}
     arrays = {name: table.column(name) for name in table.column_names if name not in mapped}
-    arrays |= {ours: table.column(theirs) for ours, theirs in config.columns.items() if theirs in table.column_names}
+    arrays |= {ours: table.column(theirs) for ours, theirs in renamed.items() if theirs in table.column_names}
+    arrays |= {ours: joined_ids([_part(table, name) for name in names], ours) for ours, names in config.joined.items()}
     if decimal == ",":
         arrays |= {name: _with_points(arrays[name]) for name in numbers_of(config) if name in arrays}
         arrays |= {name: _without_zeros(arrays[name]) for name in _wholes_of(config) if name in arrays}
@@ -95,6 +98,10 @@ def _without_zeros(column: pa.ChunkedArray) -> pa.Array:
     text, bad = cast_or_mark(values, pa.string())
     pointed = pc.replace_substring_regex(text, _WHOLE_WITH_COMMA, r"\1.\2").cast(values.type)
     return pc.if_else(pa.array(bad), values, pointed)
+
+
+def _part(table: pa.Table, name: str) -> pa.Array:
+    return _whole(table.column(name)) if name in table.column_names else pa.nulls(table.num_rows)
 
 
 def _scaled(column: pa.ChunkedArray | pa.Array, factor: float, name: str) -> pa.Array:
