@@ -152,7 +152,13 @@ class _Settings(Section):
 def test_features_are_declared_by_name_and_kind() -> None:
     parsed = _Settings.parse({"features": {"age": {"kind": "number"}}}, "test.yaml")
     assert parsed.features == {"age": FeatureConfig(kind="number")}
-    for given in ({"Age": {"kind": "number"}}, {"start": {"kind": "number"}}, {"age": {"kind": "float"}}, {"age": {}}):
+    bad: tuple[dict[str, Any], ...] = (
+        {"Age": {"kind": "number"}},
+        {"start": {"kind": "number"}},
+        {"age": {"kind": "float"}},
+        {"age": {}},
+    )
+    for given in bad:
         with pytest.raises(UserError) as caught:
             _Settings.parse({"features": given}, "test.yaml")
         assert "features" in str(caught.value)
