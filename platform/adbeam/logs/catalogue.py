@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
+from adbeam.logs.ads.rules_column import read_column
 from adbeam.logs.config import TableConfig
 from adbeam.logs.reading import list_fragments, read_chunks
 from adbeam.logs.validate import (
@@ -26,10 +27,12 @@ from adbeam.logs.validate import (
     quarantine_rows,
 )
 from adbeam.records import CATALOGUE_SCHEMA, ITEM_KINDS, Status
+from adbeam.targeting.features import Features
+from adbeam.targeting.rules import TARGETING
 from adbeam.workdir import QUARANTINE
 
 REQUIRED = ("item_id",)
-OPTIONAL = tuple(name for name in CATALOGUE_SCHEMA.names if name not in REQUIRED)
+OPTIONAL = (*(name for name in CATALOGUE_SCHEMA.names if name not in REQUIRED), TARGETING)
 TITLE_LENGTH = 2048
 QUARANTINE_FILE = f"{QUARANTINE}/catalogue.parquet"
 _ROW_GROUP = 65536
@@ -40,20 +43,29 @@ def feature_schema(config: TableConfig) -> pa.Schema:
     return pa.schema([pa.field(name, FEATURE_TYPES[kind]) for name, kind in config.features.items()])
 
 
-def read_catalogue(config: TableConfig, field: str, batch_rows: int) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
+def read_catalogue(
+    config: TableConfig, field: str, batch_rows: int, features_told: Features | None = None
+) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
     """(catalogue, quarantine, account) of the files that `config` names.
 
-    kind defaults to ad, status to active, title to the item's id. Raises UserError when no row is left.
+    kind defaults to ad, status to active, title to the item's id. The column of targeting rules is read where features
+    are declared (`features_told`) or it is mapped, and kept where any ad has rules. Raises UserError when no row is
+    left.
     """
     features = feature_schema(config)
+    is_read = features_told or TARGETING in {**config.columns, **config.constants}
+    targeted = (features_told or {}) if is_read else None
+    if targeted is not None and TARGETING in features.names:
+        remedy = "give the feature another name by columns, or leave it out: rules are read from that column"
+        raise UserError("is the column of targeting rules", field=f"{field}.features", value=TARGETING, remedy=remedy)
     clean, bad = [], []
     for fragment in list_fragments(config, field, REQUIRED, OPTIONAL):
         for chunk in read_chunks(fragment, config, batch_rows):
-            good_rows, bad_rows = validate_items(chunk.table, features)
+            good_rows, bad_rows = validate_items(chunk.table, features, targeted)
             clean.append(good_rows)
             bad.append(bad_rows)
             bad.append(malformed_rows(chunk.malformed))
-    schema = pa.schema([*CATALOGUE_SCHEMA, *features])
+    schema = _schema(features, targeted)
     items = pa.concat_tables(clean) if clean else schema.empty_table()
     quarantine = pa.concat_tables(bad) if bad else QUARANTINE_SCHEMA.empty_table()
     rows_in = items.num_rows + quarantine.num_rows
@@ -69,11 +81,16 @@ def read_catalogue(config: TableConfig, field: str, batch_rows: int) -> tuple[pa
     if not kept.num_rows:
         first = f"{quarantine['reason'][0]}: {quarantine['row'][0]}" if quarantine.num_rows else "no row at all"
         raise UserError("the catalogue has no usable item", field=field, value=first, remedy="check the catalogue file")
-    return kept.cast(schema), quarantine, account
+    kept = kept.cast(schema)
+    has_rules = targeted is not None and kept[TARGETING].null_count < kept.num_rows
+    return kept if has_rules else kept.select([*CATALOGUE_SCHEMA.names, *features.names]), quarantine, account
 
 
-def validate_items(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, pa.Table]:
-    """(clean catalogue rows, quarantine) of one batch whose columns already have the contract's names."""
+def validate_items(raw: pa.Table, features: pa.Schema, targeted: Features | None = None) -> tuple[pa.Table, pa.Table]:
+    """(clean catalogue rows, quarantine) of one batch whose columns already have the contract's names.
+
+    Rules over the features `targeted` are a column more; None leaves them out.
+    """
     reasons = Reasons(raw.num_rows)
     columns = {name: check_text(_column(raw, name), name, ID_LENGTH, reasons) for name in ("item_id", "kind", "status")}
     reasons.mark(columns["item_id"].is_null(), "item_id is empty")
@@ -88,9 +105,17 @@ def validate_items(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, pa.Tab
     columns["kind"] = pc.fill_null(columns["kind"], "ad")
     columns["status"] = pc.fill_null(columns["status"], Status.ACTIVE.value)
     columns["title"] = pc.coalesce(columns["title"], columns["item_id"])
-    names = [*CATALOGUE_SCHEMA.names, *features.names]
+    if targeted is not None:
+        columns[TARGETING] = read_column(_column(raw, TARGETING), targeted, reasons)
+    names = _schema(features, targeted).names
     clean = pa.table({name: columns[name] for name in names}).filter(pa.array(reasons.clean))
     return clean, quarantine_rows(raw, reasons)
+
+
+def _schema(features: pa.Schema, targeted: Features | None) -> pa.Schema:
+    """Catalogue rows: the contract, declared features, rules where they are read."""
+    rules = [] if targeted is None else [pa.field(TARGETING, pa.string())]
+    return pa.schema([*CATALOGUE_SCHEMA, *features, *rules])
 
 
 def write_catalogue(items: pa.Table, path: Path) -> None:

@@ -30,7 +30,8 @@ TEXT_BYTES = 1 << 18
 """Rules of one ad, as JSON."""
 LAST_MS = 1 << 53
 WORD_KEYS, RANGE_KEYS = ("in", "not_in", "missing"), ("from", "to", "missing")
-FIELD = "targeting"
+TARGETING = "targeting"
+"""Name of the rules in catalogues, updates and on the command line; first part of the fields that errors name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def read_rules(given: str | Mapping[str, Any], features: Features | None) -> Rul
     """
     raw = _parsed(given) if isinstance(given, str) else given
     if not isinstance(raw, Mapping):
-        raise UserError('is no JSON object such as {"country": {"in": ["de"]}}', field=FIELD, value=raw)
+        raise UserError('is no JSON object such as {"country": {"in": ["de"]}}', field=TARGETING, value=raw)
     conditions = {name: _condition(name, raw[name], features) for name in sorted(map(str, raw)) if name not in OF_RULES}
     start, end = (_moment(raw[name], name) if name in raw else None for name in ("start", "end"))
     if start is not None and end is not None and start >= end:
@@ -112,7 +113,7 @@ def read_rules(given: str | Mapping[str, Any], features: Features | None) -> Rul
     plain |= {name: value for name, value in others.items() if value not in (None, ())}
     text = json.dumps(plain, ensure_ascii=False, separators=(",", ":")) if plain else None
     if text is not None and len(text.encode()) > TEXT_BYTES:
-        raise UserError(f"has more than {TEXT_BYTES:,} bytes", field=FIELD, remedy="target fewer values")
+        raise UserError(f"has more than {TEXT_BYTES:,} bytes", field=TARGETING, remedy="target fewer values")
     return Rules(conditions, start, end, hours, timezone, scenes, text)
 
 
@@ -124,20 +125,20 @@ def stored_rules(text: str) -> Rules:
 
 def _parsed(text: str) -> Any:
     if len(text) > TEXT_BYTES:
-        raise UserError(f"has more than {TEXT_BYTES:,} bytes", field=FIELD, remedy="target fewer values")
+        raise UserError(f"has more than {TEXT_BYTES:,} bytes", field=TARGETING, remedy="target fewer values")
     try:
         return json.loads(text, object_pairs_hook=_once)
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
-        raise UserError(f"is no JSON: {error}", field=FIELD, value=text) from None
+        raise UserError(f"is no JSON: {error}", field=TARGETING, value=text) from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(name for place, (name, _) in enumerate(pairs) if name in dict(pairs[:place]))
-        raise UserError(f"the key {twice!r} stands twice", field=FIELD, remedy="keep one")
+        raise UserError(f"the key {twice!r} stands twice", field=TARGETING, remedy="keep one")
     return found
 
 
@@ -240,4 +241,4 @@ def _moment(value: Any, place: str) -> int:
 
 def _wrong(place: str, value: Any, what: str) -> UserError:
     """What is wrong with one part of the rules, and what to do about it."""
-    return UserError(what, field=f"{FIELD}.{place}", value=value)
+    return UserError(what, field=f"{TARGETING}.{place}", value=value)
