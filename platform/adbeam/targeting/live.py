@@ -83,6 +83,10 @@ class LiveTargeting:
         """As `text`, where `otherwise` are the rules of the row in the base."""
         return self._changed.get(row, otherwise) if row < self._size else self._changed.get(row)
 
+    def check(self, rules: Mapping[str, Any]) -> None:
+        """Raise UserError for rules that are wrong, or over features that are not declared."""
+        read_rules(rules, self._features)
+
     def put(self, row: int, rules: Mapping[str, Any] | None) -> None:
         """The rules of a row that comes, before it exists, or that has changed."""
         text = None if rules is None else self._understood(row, rules)
@@ -123,18 +127,3 @@ class LiveTargeting:
         except UserError as error:
             log.warning("the ad of row %d is shown to nobody, its rules are not understood here: %s", row, error)
             return NEVER
-
-
-class HeardRules:
-    """Rules of ads as a replica hears of them from the process that decodes: those that have changed."""
-
-    def __init__(self) -> None:
-        self._changed: dict[str, str | None] = {}
-
-    def hear(self, item_id: str, text: str | None) -> None:
-        """An ad has these rules now."""
-        self._changed[item_id] = text
-
-    def rules(self, item_id: str, otherwise: str | None) -> str | None:
-        """The rules of an ad now, where `otherwise` were its rules before."""
-        return self._changed.get(item_id, otherwise)
