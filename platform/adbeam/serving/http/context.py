@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic_core import PydanticCustomError
 
 from adbeam.recorder import Recorder
 from adbeam.targeting.features import LIST_VALUES, MOST_NUMBER, FeatureConfig, Features, category
@@ -21,7 +22,15 @@ OF_DEVICE: Mapping[str, tuple[str, ...]] = {
 }
 """Features that are read from `device` of a bid request where they are declared under these names."""
 
-Category = Annotated[str | int, AfterValidator(category)]
+
+def _category(value: Any) -> str:
+    try:
+        return category(value)
+    except ValueError as error:
+        raise PydanticCustomError("category", str(error)) from None
+
+
+Category = Annotated[Any, AfterValidator(_category), WithJsonSchema({"type": ["string", "integer"]})]
 Number = Annotated[float, Field(ge=-MOST_NUMBER, le=MOST_NUMBER, allow_inf_nan=False)]
 KINDS: Mapping[str, Any] = {
     "category": Category,
