@@ -76,7 +76,8 @@ class AdCatalogue:
         self._inserted_sids: list[Sid] = []
         self._masks: OrderedDict[tuple[frozenset[str], frozenset[str]], np.ndarray] = OrderedDict()
         self._popular_rows = _popular_rows(table, self.live_R)
-        rules = table.column(TARGETING) if TARGETING in table.column_names else None
+        has_rules = TARGETING in table.column_names and pa.types.is_string(table.schema.field(TARGETING).type)
+        rules = table.column(TARGETING) if has_rules else None
         self.targeting = None if features is None else LiveTargeting(rules, features, len(table))
 
     def __len__(self) -> int:

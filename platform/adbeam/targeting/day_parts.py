@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MOST_PARTS = 64
+_LAST_MS = 253_402_200_000_000
+"""The last day of the year 9999: no calendar goes on from there, and later moments count as that."""
 _PART = re.compile(r"(?:(?P<first>[a-z]{3})(?:-(?P<last>[a-z]{3}))? )?(?P<begin>\d{1,2})-(?P<end>\d{1,2})")
 
 
@@ -57,7 +59,7 @@ def _hour_of_week(full_hours_s: int, name: str) -> int:
 
 def hour_of_week(now_ms: int, name: str) -> int:
     """Which hour of its week a moment is in a time zone. Zones move in quarters of an hour."""
-    return _hour_of_week(now_ms // 900_000 * 900, name)
+    return _hour_of_week(min(now_ms, _LAST_MS) // 900_000 * 900, name)
 
 
 def is_in(parts: Iterable[str], now_ms: int, name: str) -> bool:

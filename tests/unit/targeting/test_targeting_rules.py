@@ -70,6 +70,12 @@ def test_day_parts_are_in_the_time_zone_of_the_rule() -> None:
     assert _holds({"hours": ["14-15"], "timezone": "Asia/Kolkata"})  # half an hour off: 14:00 there
 
 
+def test_day_parts_know_every_moment_that_a_request_may_name() -> None:
+    for zone in ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        for now_ms in (0, 1 << 53):
+            assert _holds({"hours": ["0-24"], "timezone": zone}, now_ms)
+
+
 def test_scenes() -> None:
     assert _holds({"scenes": ["home"]})
     assert not _holds({"scenes": ["search"]})
