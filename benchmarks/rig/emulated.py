@@ -17,7 +17,7 @@ from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost, beam_rows
 from adbeam.beams.ladder import Widths
 from adbeam.bundle import resolve
-from adbeam.catalogue.ads import PopularAds
+from adbeam.catalogue.popular import PopularAds
 from adbeam.decoding.trie.paths import Step
 from adbeam.recorder import Recorder
 from adbeam.serving.app import MAX_ONGOING_REQUESTS

@@ -21,6 +21,7 @@ from adbeam.objectives.config import ObjectivesConfig
 from adbeam.online.config import OnlineConfig
 from adbeam.rewards.config import ListsConfig, RewardConfig
 from adbeam.settings import Section, read_yaml, set_key
+from adbeam.targeting.features import FeaturesSection
 from adbeam.tokens.config import TokensConfig
 from adbeam.training.config import TrainingConfig
 
@@ -61,6 +62,7 @@ class Config(Section):
     size: Size = Field("tiny", description="Sets width, depth, codebooks, beams and batch together.")
     work_dir: Path = Field(Path("runs/default"), description="Where every step writes its folder.")
     seed: int = Field(0, ge=0)
+    features: FeaturesSection = Field(default={})
     logs: LogsConfig = LogsConfig()
     tokens: TokensConfig = TokensConfig()
     updates: UpdatesConfig = UpdatesConfig()

@@ -8,12 +8,15 @@ Times are milliseconds since 1970, UTC. Money is in the log's own currency.
 
 from __future__ import annotations
 
+import json
 import math
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from adbeam.targeting.rules import read_rules
 
 
 class ItemKind(StrEnum):
@@ -223,3 +226,18 @@ class CatalogueItem(BaseModel):
     features: dict[str, str | float | None] = Field(
         default_factory=dict, description="Declared feature columns of the catalogue: image, ad form, account, ..."
     )
+    targeting: dict[str, Any] | None = Field(
+        default=None, description="Whom the ad is for (docs/targeting.md); null: everybody."
+    )
+
+    @field_validator("targeting")
+    @classmethod
+    def _are_rules(cls, rules: dict[str, Any] | None) -> dict[str, Any] | None:
+        return None if rules is None else plain_rules(rules)
+
+
+def plain_rules(rules: dict[str, Any]) -> dict[str, Any]:
+    """Targeting rules in their one form; raises UserError, a ValueError, naming what is wrong with them."""
+    text = read_rules(rules, None).text
+    plain: dict[str, Any] = {} if text is None else json.loads(text)
+    return plain

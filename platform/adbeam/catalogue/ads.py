@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice, repeat
-from typing import Any, Protocol
+from itertools import repeat
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +18,15 @@ import pyarrow.compute as pc
 from adbeam.bundle import SID_COLUMN
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.index import Sid, SidIndex
-from adbeam.catalogue.live import HeardEcpm, LiveEcpm
+from adbeam.catalogue.popular import PopularAds, PricesOfPopular
 from adbeam.decoding.masks.filters import ItemFilter
 from adbeam.errors import UserError
 from adbeam.features.sid_table import SidTable
 from adbeam.records import CatalogueItem, ItemKind, Status
+from adbeam.targeting.features import Features
+from adbeam.targeting.live import LiveTargeting
+from adbeam.targeting.rules import TARGETING
+from adbeam.targeting.told import Told
 
 POPULARITY_COLUMNS = ("popularity", "ecpm")
 """What orders the fallback list: the first of these columns that the catalogue has."""
@@ -40,9 +44,11 @@ class AdCatalogue:
         *,
         include_paused: bool = False,
         popularity: Mapping[str, float] | None = None,
+        features: Features | None = None,
     ) -> None:
         """`include_paused` serves paused ads too: they were live when the log was written. Ads of one SID come by live
-        eCPM, then recency; with `popularity` given, by that."""
+        eCPM, then recency; with `popularity` given, by that. Targeting rules count where `features` are given; raises
+        UndeclaredFeatures for rules over others."""
         if include_paused:
             active = pa.repeat(pa.scalar(Status.ACTIVE.value), len(table))
             table = table.set_column(table.column_names.index("status"), "status", active)
@@ -70,6 +76,9 @@ class AdCatalogue:
         self._inserted_sids: list[Sid] = []
         self._masks: OrderedDict[tuple[frozenset[str], frozenset[str]], np.ndarray] = OrderedDict()
         self._popular_rows = _popular_rows(table, self.live_R)
+        has_rules = TARGETING in table.column_names and pa.types.is_string(table.schema.field(TARGETING).type)
+        rules = table.column(TARGETING) if has_rules else None
+        self.targeting = None if features is None else LiveTargeting(rules, features, len(table))
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -77,6 +86,8 @@ class AdCatalogue:
     def insert(self, item: CatalogueItem, sid: Sid) -> int:
         """A row for an ad that is new, or that has changed; returns its number. Nothing is served of it yet."""
         row = len(self.item_ids)
+        if self.targeting is not None:
+            self.targeting.put(row, item.targeting)
         for name, value in (("advertiser", item.advertiser), ("category", item.category)):
             if value is not None:
                 self._rows_by[name][value] = np.append(self._rows_by[name].get(value, _NONE), row)
@@ -112,10 +123,31 @@ class AdCatalogue:
             code_HT[place] = self._inserted_sids[int(row_H[place]) - bundled]
         return code_HT
 
-    def item_filter(self, blocked: Blocked, seen: Iterable[str]) -> ItemFilter:
-        """A request's filter as the search takes it: ids one by one, advertisers and categories as a shared mask."""
+    def item_filter(self, blocked: Blocked, seen: Iterable[str], told: Told | None = None) -> ItemFilter | None:
+        """A request's filter as the search takes it: ids one by one, advertisers, categories and what targeting rules
+        leave to a request that has `told` this as a mask. None where nothing is left out."""
+        allow_R = None if told is None or self.targeting is None else self.targeting.allow(told, len(self))
+        if not blocked:
+            return None if allow_R is None else ItemFilter(allow_R)
         deny = self.known_rows(blocked.item_ids | frozenset(seen) if blocked.seen else blocked.item_ids)
-        return ItemFilter(self._allowed(blocked.advertisers, blocked.categories), deny)
+        unblocked_R = self._allowed(blocked.advertisers, blocked.categories)
+        if allow_R is None or unblocked_R is None:
+            return ItemFilter(unblocked_R if allow_R is None else allow_R, deny)
+        shared = min(len(allow_R), len(unblocked_R))  # rows come while this is asked
+        return ItemFilter(allow_R[:shared] & unblocked_R[:shared], deny)
+
+    def rules(self, item_id: str, otherwise: str | None = None) -> str | None:
+        """The targeting rules of an ad now, as text; `otherwise` for one that is unknown."""
+        row = self.row_of.get(item_id)
+        return otherwise if row is None else self._text(row)
+
+    def _text(self, row: int) -> str | None:
+        return None if self.targeting is None else self.targeting.text(row)
+
+    def target(self, row: int, rules: Mapping[str, Any]) -> None:
+        """Give an ad other targeting rules; {} are none."""
+        if self.targeting is not None:
+            self.targeting.put(row, rules)
 
     def ad(self, row: int, score: float, probability: float | None, ecpm: float | None) -> dict[str, Any]:
         """An ad as the response carries it."""
@@ -146,6 +178,8 @@ class AdCatalogue:
             self.is_unchanged,
             self.index,
             None if prices is None else prices(rows),
+            {self.item_ids[row]: text for row in rows if (text := self._text(row)) is not None},
+            self,
         )
 
     def is_unchanged(self, item_id: str) -> bool:
@@ -174,53 +208,6 @@ class AdCatalogue:
         if len(self._masks) > KEPT_MASKS:
             self._masks.popitem(last=False)
         return allow_R
-
-
-PopularAd = tuple[dict[str, Any], str | None, str | None]
-"""The ad as the response carries it, its advertiser and its category."""
-
-
-class PricesOfPopular(Protocol):
-    """What popular ads are worth where the log tells."""
-
-    def price(self, item_id: str, live: float | None, scene: str) -> float | None:
-        """Money of a thousand impressions of an ad whose live eCPM is `live`."""
-
-
-class PopularAds:
-    """A short list of popular ads; `pick` applies a request's filters (its seen items are not looked up)."""
-
-    def __init__(
-        self,
-        ads: list[PopularAd],
-        is_live: Callable[[str], bool] = lambda item_id: True,
-        live_ecpm: LiveEcpm | None = None,
-        prices: PricesOfPopular | None = None,
-    ) -> None:
-        """`ads` are (ad, advertiser, category), most popular first, each with the eCPM of the catalogue; `is_live`
-        knows which may still be shown, `live_ecpm` what they earn now. Without `prices` that is what they are worth."""
-        self.ads, self.prices = ads, prices
-        self._is_live, self._live_ecpm = is_live, live_ecpm or HeardEcpm()
-
-    def pick(self, blocked: Blocked, count: int, scene: str = "") -> list[dict[str, Any]]:
-        """Up to `count` of the ads that the filters leave."""
-        left = (
-            ad
-            for ad, advertiser, category in self.ads
-            if ad["item_id"] not in blocked.item_ids
-            and advertiser not in blocked.advertisers
-            and category not in blocked.categories
-            and self._is_live(ad["item_id"])
-        )
-        return [self._now(ad, scene) for ad in islice(left, count)]
-
-    def _now(self, ad: dict[str, Any], scene: str) -> dict[str, Any]:
-        """The ad with what it is worth now."""
-        stored = ad["expected_ecpm"]
-        worth = self._live_ecpm.ecpm(ad["item_id"], stored)
-        if self.prices is not None:
-            worth = self.prices.price(ad["item_id"], worth, scene)
-        return ad if worth == stored else {**ad, "expected_ecpm": worth}
 
 
 _NONE = np.zeros(0, np.int64)

@@ -8,10 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from adbeam.bundle import SID_COLUMN
 from adbeam.catalogue.follower import AdEncoder, encode_ad
 from adbeam.catalogue.updates import AdUpdate, UpdateLog
 from adbeam.errors import UserError
 from adbeam.records import Status
+from adbeam.targeting.rules import TARGETING, read_rules
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +50,20 @@ def _changed(row: dict[str, Any] | None, update: AdUpdate) -> dict[str, Any]:
         assert update.item is not None
         known = {name: value for name, value in (row or {}).items() if name in ("sid", "popularity")}
         given = update.item.model_dump(mode="json")
+        given[TARGETING] = _text(update.item.targeting)
         return {**given.pop("features"), **given, **known, "item": update.item}
     if row is None:
         raise KeyError(update.item_id)
     if update.operation == "update":
-        return {**row, "ecpm": update.ecpm}
+        changes = {} if update.ecpm is None else {"ecpm": update.ecpm}
+        return {**row, **changes, **({} if update.targeting is None else {TARGETING: _text(update.targeting)})}
     active = update.operation == "resume"
     return {**row, "status": (Status.ACTIVE if active else Status.PAUSED).value}
+
+
+def _text(rules: dict[str, Any] | None) -> str | None:
+    """Rules as the catalogue keeps them."""
+    return None if rules is None else read_rules(rules, None).text
 
 
 class _Rows:
@@ -73,11 +82,13 @@ class _Rows:
         """The table with these rows in the place of those of the same id, or behind them."""
         if not changed:
             return self.table
-        kept = self.table.filter(
-            pc.invert(pc.is_in(self.table.column("item_id"), value_set=pa.array(list(changed), pa.string())))
-        )
-        names = self.table.column_names
+        table = self.table
+        if TARGETING not in table.column_names and any(row.get(TARGETING) for row in changed.values()):
+            place = table.column_names.index(SID_COLUMN)
+            table = table.add_column(place, TARGETING, pa.nulls(table.num_rows, pa.string()))
+        names = table.column_names
         rows = [{name: row.get(name) for name in names} for row in changed.values()]
         if "popularity" in names:
             rows = [{**row, "popularity": row["popularity"] or 0} for row in rows]
-        return pa.concat_tables([kept, pa.Table.from_pylist(rows, schema=self.table.schema)])
+        stays = pc.invert(pc.is_in(table.column("item_id"), value_set=pa.array(list(changed), pa.string())))
+        return pa.concat_tables([table.filter(stays), pa.Table.from_pylist(rows, schema=table.schema)])

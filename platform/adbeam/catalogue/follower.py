@@ -47,7 +47,7 @@ def encode_ad(tokenizer: AdEncoder, item: CatalogueItem) -> Sid:
 
 def catalogue_row(item: CatalogueItem) -> pa.Table:
     """A catalogue of one row, with the item's features as columns."""
-    row = item.model_dump(mode="json")
+    row = item.model_dump(mode="json", exclude={"targeting"})
     features = row.pop("features")
     added = {name: value for name, value in features.items() if name not in CATALOGUE_SCHEMA.names}
     kinds = [(name, pa.string() if isinstance(value, str) else pa.float64()) for name, value in added.items()]
@@ -155,7 +155,8 @@ class Follower:
             self.index.insert(item.item_id, sid, ecpm=item.ecpm, active=item.status == Status.ACTIVE)
             return sid
         if update.operation == "update":
-            assert update.ecpm is not None
+            if update.ecpm is None:
+                return self.index.touch(update.item_id).sid
             return self.index.update(update.item_id, ecpm=update.ecpm).sid
         changes = {"pause": self.index.pause, "resume": self.index.resume, "remove": self.index.remove}
         return changes[update.operation](update.item_id).sid

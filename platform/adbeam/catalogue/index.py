@@ -178,6 +178,10 @@ class SidIndex:
         """Set the live eCPM; raises KeyError for an unknown item."""
         return self._change(item_id, "update", ecpm=float(ecpm))
 
+    def touch(self, item_id: str) -> Change:
+        """Say that something else of an item has changed; raises KeyError for an unknown item."""
+        return self._change(item_id, "update")
+
     def pause(self, item_id: str) -> Change:
         """Hide an item; raises KeyError for an unknown one."""
         return self._change(item_id, "pause", active=False)

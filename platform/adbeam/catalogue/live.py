@@ -68,13 +68,13 @@ class Live(Protocol):
 @dataclass(frozen=True)
 class LiveNews:
     """What has changed since index version `since`: every ad named, whether it is live, whether still as in the
-    bundle, and its live eCPM."""
+    bundle, its live eCPM, and its targeting rules as text."""
 
     version: int
     watermark: int
     skipped: int
     age_seconds: float
-    ads: list[tuple[str, bool, bool, float | None]]
+    ads: list[tuple[str, bool, bool, float | None, str | None]]
 
 
 def publish(metrics: Recorder, news: LiveNews, heard_seconds_ago: float = 0.0) -> None:

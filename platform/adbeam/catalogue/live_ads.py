@@ -92,11 +92,17 @@ class LiveAds:
 
     def news(self, since: int) -> LiveNews:
         """What has changed after index version `since`; everything, where that is no longer known."""
-        index = self._catalogue.index
+        catalogue, index = self._catalogue, self._catalogue.index
         version, changes = index.version, index.changes_since(since)
-        named = self._catalogue.item_ids if changes is None else [change.item_id for change in changes]
+        named = catalogue.item_ids if changes is None else [change.item_id for change in changes]
         ads = [
-            (item, index.is_live(item), self._catalogue.is_unchanged(item), index.ecpm(item))
+            (
+                item,
+                index.is_live(item),
+                self._catalogue.is_unchanged(item),
+                index.ecpm(item),
+                self._catalogue.rules(item),
+            )
             for item in dict.fromkeys(named)
         ]
         age_seconds = time.monotonic() - self.follower.polled_s
@@ -108,6 +114,7 @@ class LiveAds:
 
     def _update(self, changes: Sequence[AdChange], place: int) -> AdUpdate:
         change = changes[place]
+        self._check_rules(change, f"changes.{place}")
         if change.operation == "insert":
             assert change.item is not None
             try:
@@ -118,7 +125,19 @@ class LiveAds:
             raise ChangeRefused(
                 "Input should be the id of a known ad", field=f"changes.{place}.item_id", value=change.item_id
             )
-        return AdUpdate(operation=change.operation, item_id=change.item_id, ecpm=change.ecpm)
+        return AdUpdate(
+            operation=change.operation, item_id=change.item_id, ecpm=change.ecpm, targeting=change.targeting
+        )
+
+    def _check_rules(self, change: AdChange, place: str) -> None:
+        rules, where = change.targeting, place
+        if change.item is not None:
+            rules, where = change.item.targeting, f"{place}.item"
+        try:
+            if rules is not None and self._catalogue.targeting is not None:
+                self._catalogue.targeting.check(rules)
+        except UserError as error:
+            raise ChangeRefused(error.what, field=f"{where}.{error.field}", value=error.value) from None
 
     def _applied(self, update: AdUpdate, sid: Sid | None) -> None:
         """The index has changed: make the row, and tell the trie."""
@@ -131,6 +150,8 @@ class LiveAds:
         live_sid = catalogue.index.sid(update.item_id) if catalogue.index.is_live(update.item_id) else None
         if row is None:
             return
+        if update.operation == "update" and update.targeting is not None:
+            catalogue.target(row, update.targeting)
         if live_sid is None:
             self._trie.remove(row)
         elif update.operation in ("insert", "resume"):

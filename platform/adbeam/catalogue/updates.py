@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from adbeam.errors import UserError
-from adbeam.records import MOST_MONEY, CatalogueItem, ItemKind
+from adbeam.records import MOST_MONEY, CatalogueItem, ItemKind, plain_rules
 from adbeam.sqlite_wal import enter_wal
 
 PAGE = 1000
@@ -38,11 +38,19 @@ class AdChange(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     operation: Literal["insert", "update", "pause", "resume", "remove"] = Field(
-        description="insert adds an ad or replaces a known one; update sets its live eCPM."
+        description="insert adds an ad or replaces a known one; update sets its live eCPM, its targeting, or both."
     )
     item_id: str = Field(min_length=1, max_length=128)
     ecpm: float | None = Field(default=None, ge=0, le=MOST_MONEY, allow_inf_nan=False, description="Of an update.")
     item: CatalogueItem | None = Field(default=None, description="The ad, of an insert.")
+    targeting: dict[str, Any] | None = Field(
+        default=None, description="Of an update: whom the ad is for from now on; {}: everybody."
+    )
+
+    @field_validator("targeting")
+    @classmethod
+    def _are_rules(cls, rules: dict[str, Any] | None) -> dict[str, Any] | None:
+        return None if rules is None else plain_rules(rules)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -50,8 +58,10 @@ class AdChange(BaseModel):
             raise ValueError("an insert needs the item, with the same item_id")
         if self.item is not None and self.item.kind != ItemKind.AD:
             raise ValueError("only ads are inserted: the item's kind is not ad")
-        if self.operation == "update" and self.ecpm is None:
-            raise ValueError("an update needs ecpm")
+        if self.operation == "update" and self.ecpm is None and self.targeting is None:
+            raise ValueError("an update needs ecpm or targeting")
+        if self.operation != "update" and self.targeting is not None:
+            raise ValueError("targeting is of an update; that of an insert stands in its item")
         return self
 
 

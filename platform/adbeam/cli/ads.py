@@ -24,6 +24,9 @@ Log = Annotated[
     str | None, typer.Option(help="Update log to write without an endpoint: its SQLite file, or redis://HOST:PORT/DB")
 ]
 Ids = Annotated[list[str], typer.Argument(help="Ids of the ads")]
+Targeting = Annotated[
+    str | None, typer.Option(help="Whom the ads are for, as JSON (docs/targeting.md); {} is everybody")
+]
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -37,6 +40,7 @@ def add(
     price: Annotated[float | None, typer.Option(help="Typical value of a conversion")] = None,
     ecpm: Annotated[float | None, typer.Option(help="Live eCPM: orders ads that share a semantic ID")] = None,
     feature: Annotated[list[str] | None, typer.Option(help="name=value of a declared feature (repeatable)")] = None,
+    targeting: Targeting = None,
     file: Annotated[Path | None, typer.Option(help="JSON Lines, one ad a line, in place of the options")] = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
@@ -50,7 +54,8 @@ def add(
         raise UserError("give the id of one ad, or --file with many", remedy="see `adbeam ads add --help`")
     given: dict[str, Any] = {"item_id": item_id, "title": title, "category": category, "brand": brand,
                              "advertiser": advertiser, "price": price, "ecpm": ecpm,
-                             "features": _pairs(feature or [])}  # fmt: skip
+                             "features": _pairs(feature or []),
+                             **_rules(targeting)}  # fmt: skip
     items = [given] if file is None else _read_lines(file)
     _change([{"operation": "insert", "item_id": item.get("item_id"), "item": item} for item in items], url, token,
             log, bundle)  # fmt: skip
@@ -59,13 +64,19 @@ def add(
 @ads_app.command()
 def update(
     item_ids: Ids,
-    ecpm: Annotated[float, typer.Option(help="The new live eCPM; an ad of 0 is not bid")],
+    ecpm: Annotated[float | None, typer.Option(help="The new live eCPM; an ad of 0 is not bid")] = None,
+    targeting: Targeting = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
     log: Log = None,
 ) -> None:
-    """Set the live eCPM of ads."""
-    _change([{"operation": "update", "item_id": item_id, "ecpm": ecpm} for item_id in item_ids], url, token, log)
+    """Set the live eCPM of ads, whom they are for, or both."""
+    from adbeam.errors import UserError
+
+    given = {**({} if ecpm is None else {"ecpm": ecpm}), **_rules(targeting)}
+    if not given:
+        raise UserError("say what is new", field="--ecpm, --targeting", remedy="give one of them, or both")
+    _change([{"operation": "update", "item_id": item_id, **given} for item_id in item_ids], url, token, log)
 
 
 @ads_app.command()
@@ -173,6 +184,16 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
             raise UserError(f"line {number} is no JSON object", field="--file", value=str(path))
         items += [item] if item is not None else []
     return items
+
+
+def _rules(text: str | None) -> dict[str, Any]:
+    """What a change says of targeting; raises UserError for rules that are wrong in themselves."""
+    from adbeam.targeting.rules import read_rules
+
+    if text is None:
+        return {}
+    plain = read_rules(text, None).text
+    return {"targeting": {} if plain is None else json.loads(plain)}
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:

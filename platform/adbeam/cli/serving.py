@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,7 @@ def request(
     user: Annotated[str, typer.Option(help="User id; an unknown one gets the cold-start answer")],
     scene: Annotated[str | None, typer.Option(help="Placement the ads are for")] = None,
     count: Annotated[int, typer.Option(help="How many ads")] = 5,
+    context: Annotated[str | None, typer.Option(help='What the request tells, as JSON: {"country": "de"}')] = None,
     url: Annotated[str, typer.Option(help="Where the endpoint is")] = "http://127.0.0.1:8000",
     token: Token = None,
 ) -> None:
@@ -41,7 +43,18 @@ def request(
     body: dict[str, Any] = {"user_id": user, "count": count}
     if scene:
         body["scene"] = scene
+    if context is not None:
+        body["context"] = _json(context, "--context")
     print_ads(request_ads(url, body, token=token))
+
+
+def _json(text: str, field: str) -> Any:
+    from adbeam.errors import UserError
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"is no JSON: {error}", field=field, value=text) from None
 
 
 def loadtest(

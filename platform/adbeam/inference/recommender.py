@@ -30,6 +30,7 @@ from adbeam.logs.trending import TrendTable
 from adbeam.model import build_model
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.mtp import MtpDecoder
+from adbeam.targeting.features import Features
 
 BATCH = 16
 
@@ -76,13 +77,14 @@ class Recommender:
         trends: TrendTable | None = None,
         ecpm: bool = False,
         compute: Compute = PLAIN,
+        features: Features | None = None,
     ) -> None:
         """`include_paused` ranks paused ads too, which were live when the log was written. `ecpm` also finds the
-        expected eCPM where the order does not need it."""
+        expected eCPM where the order does not need it. Targeting rules count where `features` are given."""
         self.model = model.eval() if compute.device is None else model.eval().to(compute.device)
         self.spec = FeatureSpec.of(model.config)
         self.catalogue = AdCatalogue(
-            catalogue, model.config.levels, include_paused=include_paused, popularity=popularity
+            catalogue, model.config.levels, include_paused=include_paused, popularity=popularity, features=features
         )
         self.trends: EncodedTrends | None = None
         if trends is not None and self.spec.trending_length:
@@ -104,13 +106,14 @@ class Recommender:
         trends: TrendTable | None = None,
         ecpm: bool = False,
         compute: Compute = PLAIN,
+        features: Features | None = None,
     ) -> Self:
         """The recommender of a bundle."""
         model = build_model(bundle.model_config)
         model.load_state_dict(bundle.weights)
         return cls(
             model, bundle.catalogue, bundle.settings.ecpm_means, order_by, include_paused=include_paused,
-            popularity=popularity, trends=trends, ecpm=ecpm, compute=compute,
+            popularity=popularity, trends=trends, ecpm=ecpm, compute=compute, features=features,
         )  # fmt: skip
 
     @classmethod

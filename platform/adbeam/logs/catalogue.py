@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
+from adbeam.logs.ads.rules_column import read_column
 from adbeam.logs.casts import to_text
 from adbeam.logs.config import FILE_ORDER, TableConfig
 from adbeam.logs.items.versions import SEVERAL_ROWS, ages, newest, remedy_for_several, version_column
@@ -31,10 +32,12 @@ from adbeam.logs.validate import (
     with_encoding,
 )
 from adbeam.records import CATALOGUE_SCHEMA, ITEM_KINDS, Status
+from adbeam.targeting.features import Features
+from adbeam.targeting.rules import TARGETING
 from adbeam.workdir import QUARANTINE
 
 REQUIRED = ("item_id",)
-OPTIONAL = tuple(name for name in CATALOGUE_SCHEMA.names if name not in REQUIRED)
+OPTIONAL = (*(name for name in CATALOGUE_SCHEMA.names if name not in REQUIRED), TARGETING)
 TITLE_LENGTH = 2048
 QUARANTINE_FILE = f"{QUARANTINE}/catalogue.parquet"
 _ROW_GROUP = 65536
@@ -45,24 +48,28 @@ def feature_schema(config: TableConfig) -> pa.Schema:
     return pa.schema([pa.field(name, FEATURE_TYPES[kind]) for name, kind in config.features.items()])
 
 
-def read_catalogue(config: TableConfig, field: str, batch_rows: int) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
+def read_catalogue(
+    config: TableConfig, field: str, batch_rows: int, features_told: Features | None = None
+) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
     """(catalogue, quarantine, account) of the files that `config` names.
 
     kind defaults to ad, status to active, title to the item's id. Of an item's versions the newest stays where
-    `newest_by` tells it. Raises UserError when no row is left.
+    `newest_by` tells it. The column of targeting rules is read where features are declared (`features_told`) or it is
+    mapped, and kept where any ad has rules. Raises UserError when no row is left.
     """
     features = feature_schema(config)
+    targeted = _targeted(config, field, features, features_told)
     clean, bad, versions = [], [], []
     for fragment in list_fragments(config, field, REQUIRED, OPTIONAL):
         for chunk in read_chunks(fragment, config, batch_rows):
-            table, reasons = _judged(chunk.table, features)
+            table, reasons = _judged(chunk.table, features, targeted)
             is_good = pa.array(reasons.clean)
             clean.append(table.filter(is_good))
             if (version := version_column(chunk.table, config)) is not None:
                 versions.append(version.filter(is_good))
             bad.append(quarantine_rows(chunk.table, reasons))
             bad.append(malformed_rows(chunk.malformed))
-    schema = pa.schema([*CATALOGUE_SCHEMA, *features])
+    schema = _schema(features, targeted)
     items = pa.concat_tables(clean) if clean else schema.empty_table()
     quarantine = pa.concat_tables(bad) if bad else QUARANTINE_SCHEMA.empty_table()
     rows_in, read = items.num_rows + quarantine.num_rows, items.num_rows
@@ -85,16 +92,31 @@ def read_catalogue(config: TableConfig, field: str, batch_rows: int) -> tuple[pa
         remedy = remedy_for_several(config.newest_by) if repeated.num_rows else "check the catalogue file"
         remedy = with_encoding(remedy, quarantine["reason"].to_pylist())
         raise UserError("the catalogue has no usable item", field=field, value=first, remedy=remedy)
-    return kept.cast(schema), quarantine, account
+    kept = kept.cast(schema)
+    has_rules = targeted is not None and kept[TARGETING].null_count < kept.num_rows
+    return kept if has_rules else kept.select([*CATALOGUE_SCHEMA.names, *features.names]), quarantine, account
 
 
-def validate_items(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, pa.Table]:
-    """(clean catalogue rows, quarantine) of one batch whose columns already have the contract's names."""
-    table, reasons = _judged(raw, features)
+def _targeted(config: TableConfig, field: str, features: pa.Schema, told: Features | None) -> Features | None:
+    """The features that rules may be over; None where the column of rules is not read."""
+    if not told and TARGETING not in {**config.columns, **config.constants}:
+        return None
+    if TARGETING in features.names:
+        remedy = "give the feature another name by columns, or leave it out: rules are read from that column"
+        raise UserError("is the column of targeting rules", field=f"{field}.features", value=TARGETING, remedy=remedy)
+    return told or {}
+
+
+def validate_items(raw: pa.Table, features: pa.Schema, targeted: Features | None = None) -> tuple[pa.Table, pa.Table]:
+    """(clean catalogue rows, quarantine) of one batch whose columns already have the contract's names.
+
+    Rules over the features `targeted` are a column more; None leaves them out.
+    """
+    table, reasons = _judged(raw, features, targeted)
     return table.filter(pa.array(reasons.clean)), quarantine_rows(raw, reasons)
 
 
-def _judged(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, Reasons]:
+def _judged(raw: pa.Table, features: pa.Schema, targeted: Features | None) -> tuple[pa.Table, Reasons]:
     """All rows in the catalogue's types, and why some are not to be believed."""
     reasons = Reasons(raw.num_rows)
     columns = {
@@ -111,8 +133,16 @@ def _judged(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, Reasons]:
     columns["kind"] = pc.fill_null(columns["kind"], "ad")
     columns["status"] = pc.fill_null(columns["status"], Status.ACTIVE.value)
     columns["title"] = pc.coalesce(columns["title"], columns["item_id"])
-    names = [*CATALOGUE_SCHEMA.names, *features.names]
+    if targeted is not None:
+        columns[TARGETING] = read_column(whole_column(raw, TARGETING), targeted, reasons)
+    names = _schema(features, targeted).names
     return pa.table({name: columns[name] for name in names}), reasons
+
+
+def _schema(features: pa.Schema, targeted: Features | None) -> pa.Schema:
+    """Catalogue rows: the contract, declared features, rules where they are read."""
+    rules = [] if targeted is None else [pa.field(TARGETING, pa.string())]
+    return pa.schema([*CATALOGUE_SCHEMA, *features, *rules])
 
 
 def write_catalogue(items: pa.Table, path: Path) -> None:

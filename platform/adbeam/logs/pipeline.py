@@ -47,6 +47,7 @@ from adbeam.logs.validate import (
 )
 from adbeam.logs.values.target_values import check_impressions, count_shard, fit_rates, write_shard
 from adbeam.ray_data.runners import InProcessRunner, Runner, ray_runner
+from adbeam.targeting.features import Features
 from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES, WorkDir
 
 FORMAT = 3
@@ -74,11 +75,12 @@ def run(config: PrepareSettings, *, in_process: bool = False) -> PreparedLog:
     `in_process` does without Ray, for a log of a few thousand rows.
     """
     target = WorkDir.of(config.work_dir).prepared
-    source = open_source(config.logs)
+    features: Features | None = getattr(config, "features", None)  # settings of a caller's own need not have them
+    source = open_source(config.logs, features)
     if config.logs.value == "ecpm":
         check_impressions(source)
     inputs = source.check()
-    details = describe(config.logs, inputs)
+    details = describe(config.logs, inputs, features)
     if artifacts.is_current(target, details):
         prepared = PreparedLog.open(target, verify=False)
         print_account(prepared.account, f"{target} is current")
@@ -91,11 +93,12 @@ def run(config: PrepareSettings, *, in_process: bool = False) -> PreparedLog:
     return prepared
 
 
-def describe(logs: LogsConfig, inputs: list[Path]) -> dict[str, Any]:
+def describe(logs: LogsConfig, inputs: list[Path], features: Features | None = None) -> dict[str, Any]:
     """What decides whether a prepared folder is current."""
     settings = logs.model_dump(mode="json", exclude={"currency"})  # no prepared row depends on its name
     _forget_defaults(settings)
-    print_of_inputs = artifacts.fingerprint(FORMAT, settings, *inputs)
+    told = [{name: feature.model_dump() for name, feature in features.items()}] if features else []
+    print_of_inputs = artifacts.fingerprint(FORMAT, settings, *told, *inputs)
     split = logs.effective_split.model_dump(mode="json")
     return {"step": "prepare", "source": logs.source, "split": split, "fingerprint": print_of_inputs}
 

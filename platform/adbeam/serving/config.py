@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from adbeam.catalogue.config import UpdatesConfig
 from adbeam.records import MOST_MONEY
 from adbeam.settings import Section
+from adbeam.targeting.features import FeaturesSection
 
 
 class DeadlineConfig(Section):
@@ -207,6 +208,7 @@ class ServingConfig(Section):
     policy: str | dict[str, Any] = Field(
         "deadline", description="Beam policy: a name, a YAML file, or the mapping itself."
     )
+    features: FeaturesSection = Field(default={})
     deadline: DeadlineConfig = DeadlineConfig()
     admission: AdmissionConfig = AdmissionConfig()
     cache: CacheConfig = CacheConfig()

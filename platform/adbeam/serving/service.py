@@ -265,7 +265,7 @@ class RecommenderService:
         if found is not None:
             self.metrics.add("adbeam_degraded", reason=reason)
             return decoded_body(request_id, found, source="cache", degraded=True)
-        ads = self.model.popular(query.blocked, query.count, query.scene)
+        ads = self.model.popular(query.blocked, query.count, query.scene, query.told)
         if not ads:
             raise self._overloaded(reason)
         self.metrics.add("adbeam_degraded", reason=reason)
@@ -278,7 +278,7 @@ class RecommenderService:
         found: Decoded | None = self.cache.get(query.cache_key(self.model.version))
         if found is None:
             return None
-        ads = self.model.without_dead(found.answer.ads)
+        ads = self.model.still_shown(found.answer, query.told)
         if not ads:
             return None
         self.metrics.add("adbeam_cache_hits")
@@ -286,7 +286,7 @@ class RecommenderService:
 
     def _request_type(self) -> type[AdRequest]:
         config, facts = self.config, self.model.facts
-        return request_model(config.limits, config.deadline, facts.scenes, facts.full_widths)
+        return request_model(config.limits, config.deadline, facts.scenes, facts.full_widths, config.features)
 
     def _overloaded(self, reason: str) -> Problem:
         self.metrics.add("adbeam_shed", reason=reason)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adbeam.beams.cost import BatchCost
-from adbeam.catalogue.ads import PopularAd, PopularAds
+from adbeam.catalogue.popular import PopularAd, PopularAds
 from adbeam.decoding.trie.paths import Step
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.deploy.policy import read_policy

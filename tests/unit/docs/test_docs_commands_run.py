@@ -26,6 +26,8 @@ RUN = {
     "adbeam market simulate --work-dir runs/market-small --set users=300 --set ads=400 --set days=14": "simulated",
     'adbeam ads add ad-42 --title "dark coffee" --log runs/quickstart/serving/ads.sqlite '
     "--bundle runs/quickstart/bundles": "insert\tad-42\t",
+    'adbeam ads add ad-42 --title "dark coffee" --targeting \'{"country": {"in": ["de"]}}\' '
+    "--log runs/quickstart/serving/ads.sqlite --bundle runs/quickstart/bundles": "insert\tad-42\t",
     "adbeam ads add --file ads.jsonl --log runs/default/serving/ads.sqlite --bundle runs/default/bundles": (
         "insert\tfrom-file\t"
     ),

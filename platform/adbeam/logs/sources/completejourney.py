@@ -50,6 +50,7 @@ from adbeam.logs.sources.completejourney_places import (
 )
 from adbeam.logs.sources.completejourney_views import sample_impressions
 from adbeam.records import MOST_MONEY
+from adbeam.targeting.features import Features
 
 WEEKS_PER_SHARE = 11
 PURCHASES = "transactions.parquet"
@@ -96,7 +97,7 @@ class CompleteJourneySource:
         [("placement", pa.string()), ("store_id", pa.int64()), ("week", pa.int64()), ("exposure_weight", pa.float64())]
     )
 
-    def __init__(self, config: LogsConfig) -> None:
+    def __init__(self, config: LogsConfig, features_told: Features | None = None) -> None:
         self._config, self._seed = config.completejourney, config.seed
         self._train_until_ms = config.effective_split.validation_from or COMPLETEJOURNEY_SPLIT.validation_from or 0
 

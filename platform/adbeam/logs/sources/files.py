@@ -17,6 +17,7 @@ from adbeam.logs.reading import Chunk, Listing, list_table, read_chunks
 from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.sources.from_log import items_of_log
 from adbeam.records import EVENT_SCHEMA
+from adbeam.targeting.features import Features
 
 REQUIRED_EVENT = ("user_id", "timestamp", "item_id", "action")
 OPTIONAL_EVENT = tuple(name for name in EVENT_SCHEMA.names if name not in REQUIRED_EVENT)
@@ -27,9 +28,9 @@ class FilesSource:
 
     tells_time = True
 
-    def __init__(self, config: LogsConfig) -> None:
+    def __init__(self, config: LogsConfig, features_told: Features | None = None) -> None:
         assert config.files is not None
-        self._config, self._batch_rows = config.files, config.batch_rows
+        self._config, self._batch_rows, self._told = config.files, config.batch_rows, features_told
         self.features = feature_schema(config.files.events)
         self.timestamp_unit: str = config.files.events.timestamp_unit
         self.impression_weight = config.files.impression_weight
@@ -52,9 +53,10 @@ class FilesSource:
         return [*self._events.files, *self._catalogue.files]
 
     def stage(self, folder: Path) -> dict[str, Any]:
-        if self._config.catalogue is None:
+        catalogue = self._config.catalogue
+        if catalogue is None:
             return self._stage_own_items(folder)
-        items, quarantine, account = read_catalogue(self._config.catalogue, "logs.files.catalogue", self._batch_rows)
+        items, quarantine, account = read_catalogue(catalogue, "logs.files.catalogue", self._batch_rows, self._told)
         write_catalogue(items, folder / CATALOGUE_FILE)
         if quarantine.num_rows:
             pq.write_table(quarantine, folder / QUARANTINE_FILE)

@@ -23,6 +23,7 @@ from adbeam.logs.config import LogsConfig
 from adbeam.logs.reading import Chunk, list_fragments, unreadable
 from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.tables.discovery import list_files
+from adbeam.targeting.features import Features
 
 _LINES = 8192
 
@@ -38,9 +39,9 @@ class SequenceFileSource:
     timezone = None
     nobody_words = ()  # a line is a user, whatever the name
 
-    def __init__(self, config: LogsConfig) -> None:
+    def __init__(self, config: LogsConfig, features_told: Features | None = None) -> None:
         assert config.sequences is not None
-        self._config, self._batch_rows = config.sequences, config.batch_rows
+        self._config, self._batch_rows, self._told = config.sequences, config.batch_rows, features_told
 
     def check(self) -> list[Path]:
         path = Path(self._config.path)
@@ -58,7 +59,9 @@ class SequenceFileSource:
                 raise UserError("the log is empty", field="logs.sequences.path", value=self._config.path)
             account: dict[str, Any] = {"rows_in": items.num_rows, "kept": items.num_rows}
         else:
-            items, quarantine, account = read_catalogue(self._config.items, "logs.sequences.items", self._batch_rows)
+            items, quarantine, account = read_catalogue(
+                self._config.items, "logs.sequences.items", self._batch_rows, self._told
+            )
             if quarantine.num_rows:
                 pq.write_table(quarantine, folder / QUARANTINE_FILE)
         write_catalogue(items, folder / CATALOGUE_FILE)

@@ -127,10 +127,8 @@ def _judged(value: Any, text: str, read: frozenset[str]) -> Row:
 
 def _read_keys(config: TableConfig) -> frozenset[str]:
     """Names of the fields that are read, whatever object they are in."""
-    mapped = (*config.columns.values(), *config.features)
-    return frozenset(
-        (*EVENT_SCHEMA.names, *CATALOGUE_SCHEMA.names, *(part for name in mapped for part in name.split(".")))
-    )
+    parts = (part for name in config.asked_for for part in name.split("."))
+    return frozenset((*EVENT_SCHEMA.names, *CATALOGUE_SCHEMA.names, *parts))
 
 
 def _told_twice(text: str, value: dict[str, Any], read: frozenset[str]) -> str | None:

@@ -19,6 +19,7 @@ from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.loaded_model import LoadedModel, OtherCurrency
 from adbeam.serving.stores.store import HistoryStore
+from adbeam.targeting.compiled.reading import UndeclaredFeatures
 
 if TYPE_CHECKING:
     from adbeam.serving.service import RecommenderService
@@ -39,7 +40,7 @@ def first_model(
     """
     try:
         return loader(config.bundle, config, policy, store, metrics)
-    except OtherCurrency:
+    except (OtherCurrency, UndeclaredFeatures):
         raise
     except UserError as refusal:
         for folder in earlier(config.bundle):

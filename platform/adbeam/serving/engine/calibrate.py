@@ -117,5 +117,5 @@ def probe_queries(engine: ModelEngine, count: int, ads: int = 10) -> list[Query]
             HistoryEvent(item_id=items[row], timestamp=now_ms - (length - place) * HOUR_MS, value=1.0)
             for place, row in enumerate(drawn)
         )
-        queries.append(Query(None, history, engine.scenes[0], ads, now_ms, Blocked()))
+        queries.append(Query(None, history, engine.scenes[0], ads, now_ms, Blocked(), context=None))
     return queries

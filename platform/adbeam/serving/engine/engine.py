@@ -27,6 +27,7 @@ from adbeam.serving.engine.prices import AnswerPrices
 from adbeam.serving.engine.request import Answer, Query
 from adbeam.serving.stores.store import EMPTY, HistoryStore, UserHistory, user_history
 from adbeam.serving.stores.trends import StoreTrends
+from adbeam.targeting.features import Features
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +35,14 @@ logger = logging.getLogger(__name__)
 class ModelEngine:
     """Decodes batches of queries with one bundle."""
 
-    def __init__(self, bundle: Bundle, config: EngineConfig, store: HistoryStore, metrics: Recorder) -> None:
+    def __init__(
+        self, bundle: Bundle, config: EngineConfig, store: HistoryStore, metrics: Recorder,
+        features: Features | None = None,
+    ) -> None:  # fmt: skip
+        """Targeting rules are over `features`; raises UndeclaredFeatures for a bundle with rules over others."""
         self.bundle, self.config, self._store, self._metrics = bundle, config, store, metrics
         compute = Compute(config.device, config.precision, config.compiled, config.threads, config.cuda_graphs)
-        self.recommender = Recommender.of(bundle, config.order_by, ecpm=True, compute=compute)
+        self.recommender = Recommender.of(bundle, config.order_by, ecpm=True, compute=compute, features=features or {})
         self.catalogue, self.spec = self.recommender.catalogue, self.recommender.spec
         trends = StoreTrends(store, self.catalogue.sids, self.spec) if self.spec.trending_length else None
         self._contexts = ContextBuilder(self.catalogue, self.spec, trends)
@@ -63,7 +68,7 @@ class ModelEngine:
         results = self.recommender.decoder.decode(context, list(schedules), filters, [query.count for query in queries])
         found = [self._found(*each) for each in zip(queries, histories, filters, results, strict=True)]
         priced = self.prices.price(found, [query.scene for query in queries])
-        return [self._answer(*each) for each in zip(histories, found, priced, strict=True)]
+        return [self._answer(*each) for each in zip(histories, filters, found, priced, strict=True)]
 
     def close(self) -> None:
         """Nothing to release: the history store belongs to the replica or, in the decode process, to the process."""
@@ -95,7 +100,7 @@ class ModelEngine:
             return [None] * len(users)
 
     def _filter(self, query: Query, history: UserHistory) -> ItemFilter | None:
-        return self.catalogue.item_filter(query.blocked, history.item_ids) if query.blocked else None
+        return self.catalogue.item_filter(query.blocked, history.item_ids, query.told)
 
     def _found(
         self, query: Query, history: UserHistory, item_filter: ItemFilter | None, result: DecodeResult
@@ -105,12 +110,17 @@ class ModelEngine:
         hidden = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
         return self.recommender.expand(result, query.count, hidden, allow_R)
 
-    def _answer(self, history: UserHistory, found: Sequence[FoundAd], priced: Sequence[float]) -> Answer:
+    def _answer(
+        self, history: UserHistory, item_filter: ItemFilter | None, found: Sequence[FoundAd], priced: Sequence[float]
+    ) -> Answer:
         """The ads as the response carries them, in falling order of score."""
         ads = [self._ad(ad, price) for ad, price in zip(found, priced, strict=True)]
         if not self._priced:  # the search could not order by money: ads know theirs, buckets do not
             ads.sort(key=lambda ad: -ad["score"])
-        return Answer(ads, len(history) == 0, sum(priced))
+        is_filtered = item_filter is not None and item_filter.allow is not None
+        texts = {ad["item_id"]: self.catalogue.rules(ad["item_id"]) for ad in ads} if is_filtered else {}
+        rules = {item_id: text for item_id, text in texts.items() if text is not None}
+        return Answer(ads, len(history) == 0, sum(priced), rules)
 
     def _ad(self, found: FoundAd, price: float) -> dict[str, Any]:
         """The search's order is that of the model's own number, and so is the score; the price says what it is worth

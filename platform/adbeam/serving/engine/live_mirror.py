@@ -12,6 +12,7 @@ from adbeam.catalogue.live import HeardEcpm, LiveNews, publish
 from adbeam.catalogue.updates import AdChange
 from adbeam.recorder import Recorder
 from adbeam.serving.engine.channel import Caller, EngineGone
+from adbeam.targeting.heard import HeardRules
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ class ProcessLive:
     ) -> None:
         """`live_ecpm` is told what ads earn, as it changes."""
         self._live_ecpm = live_ecpm
+        self.rules = HeardRules()
+        """Targeting rules of the ads that have changed."""
         self._control, self._metrics, self._poll_s = control, metrics, poll_ms / 1000
         self._dead: set[str] = set()
         self._changed: set[str] = set()
@@ -77,8 +80,9 @@ class ProcessLive:
 
     def _take(self, news: LiveNews) -> None:
         self._news, self._heard_s = news, time.monotonic()
-        for item_id, live, unchanged, ecpm in news.ads:
+        for item_id, live, unchanged, ecpm, rules in news.ads:
             self._live_ecpm.hear(item_id, ecpm)
+            self.rules.hear(item_id, rules)
             (self._dead.discard if live else self._dead.add)(item_id)
             if live and not unchanged:
                 self._changed.add(item_id)

@@ -39,7 +39,7 @@ def load_model(
     """
     bundle = load_bundle(path)
     check_currency(bundle.settings, bundle.version, config.openrtb.currency)
-    engine = ModelEngine(bundle, config.engine, store, metrics)
+    engine = ModelEngine(bundle, config.engine, store, metrics, config.features)
     engine.prepare_thread()
     check(engine)
     quality = quality_by_widths(engine.bundle.ladder_quality)
@@ -57,7 +57,7 @@ def load_model(
     popular = engine.catalogue.popular(config.fallback.size, engine.prices.fallback)
     live = follow(engine, config, metrics)
     facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes, engine.prices.unit)
-    return LoadedModel(engine, facts, popular, time.monotonic(), live, engine.catalogue.index)
+    return LoadedModel(engine, facts, popular, time.monotonic(), live, engine.catalogue.index, engine.catalogue)
 
 
 def follow(engine: ModelEngine, config: ServingConfig, metrics: Recorder) -> LiveAds | None:

@@ -10,13 +10,15 @@ from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Ladder, Widths
 from adbeam.bundle_settings import BundleSettings
-from adbeam.catalogue.ads import PopularAds
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.live import HeardEcpm, Live, LiveEcpm
+from adbeam.catalogue.popular import PopularAds
 from adbeam.decoding.trie.paths import Step
 from adbeam.errors import UserError
 from adbeam.serving.engine.prices import MoneyUnit
 from adbeam.serving.engine.request import Answer, Query
+from adbeam.targeting.heard import HeardRules, KnownRules, is_for
+from adbeam.targeting.told import Told
 
 
 class Engine(Protocol):
@@ -68,6 +70,8 @@ class LoadedModel:
     live: Live | None = None
     """What keeps the ads on the update log, where there is one."""
     live_ecpm: LiveEcpm = field(default_factory=HeardEcpm)
+    rules: KnownRules = field(default_factory=HeardRules)
+    """Targeting rules of ads as they are now."""
 
     @property
     def version(self) -> str:
@@ -78,9 +82,9 @@ class LoadedModel:
         """The rungs of this model under a policy."""
         return Ladder.build(self.facts.full_widths, self.facts.cost, self.facts.quality, policy.ladder)
 
-    def popular(self, blocked: Blocked, count: int, scene: str = "") -> list[dict[str, Any]]:
-        """Popular ads for a request that is not decoded."""
-        return self.popular_ads.pick(blocked, count, scene)
+    def popular(self, blocked: Blocked, count: int, scene: str = "", told: Told | None = None) -> list[dict[str, Any]]:
+        """Popular ads for a request that is not decoded and has `told` this."""
+        return self.popular_ads.pick(blocked, count, scene, told)
 
     def is_worth_bidding(self, item_id: str) -> bool:
         """Whether an ad may be bid: not one whose live eCPM is 0."""
@@ -89,6 +93,13 @@ class LoadedModel:
     def without_dead(self, ads: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The ads of an earlier answer that may still be shown."""
         return ads if self.live is None else [ad for ad in ads if self.live.is_live(ad["item_id"])]
+
+    def still_shown(self, answer: Answer, told: Told | None) -> list[dict[str, Any]]:
+        """The ads of an earlier answer that may still be shown, to a request that has `told` this."""
+        before, now = answer.rules, self.rules.rules
+        return [
+            ad for ad in self.without_dead(answer.ads) if is_for(now(ad["item_id"], before.get(ad["item_id"])), told)
+        ]
 
 
 class OtherCurrency(UserError):

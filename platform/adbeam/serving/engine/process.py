@@ -27,10 +27,10 @@ from typing import Any
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Widths
-from adbeam.catalogue.ads import PopularAd, PopularAds, PricesOfPopular
 from adbeam.catalogue.index import Sid
 from adbeam.catalogue.live import HeardEcpm, LiveNews
 from adbeam.catalogue.live_ads import LiveAds
+from adbeam.catalogue.popular import PopularAd, PopularAds, PricesOfPopular
 from adbeam.catalogue.updates import AdChange
 from adbeam.decoding.trie.paths import Step
 from adbeam.recorder import Recorder
@@ -59,6 +59,8 @@ class Loaded:
     news: LiveNews | None
     worthless: list[str]
     """The ads whose eCPM is 0."""
+    popular_rules: dict[str, str]
+    """Targeting rules of the popular ads that have any."""
 
 
 class ProcessEngine:
@@ -137,11 +139,13 @@ def load_in_process(
         raise
     live_ecpm = HeardEcpm(loaded.worthless)
     if loaded.news is None:
-        popular = PopularAds(loaded.popular_ads, prices=loaded.prices)
+        popular = PopularAds(loaded.popular_ads, prices=loaded.prices, rules=loaded.popular_rules)
         return LoadedModel(engine, loaded.facts, popular, time.monotonic(), None, live_ecpm)
     live = engine.live(loaded.news, config.updates.poll_ms, metrics, live_ecpm)
-    popular = PopularAds(loaded.popular_ads, live.is_unchanged, live_ecpm, loaded.prices)
-    return LoadedModel(engine, loaded.facts, popular, time.monotonic(), live, live_ecpm)
+    popular = PopularAds(
+        loaded.popular_ads, live.is_unchanged, live_ecpm, loaded.prices, loaded.popular_rules, live.rules
+    )
+    return LoadedModel(engine, loaded.facts, popular, time.monotonic(), live, live_ecpm, live.rules)
 
 
 class _Child:
@@ -170,7 +174,8 @@ class _Child:
         worthless = model.engine.catalogue.index.worthless()
         news = self.news(0) if model.live is not None else None
         keep_loaded()
-        return Loaded(model.facts, model.popular_ads.ads, model.popular_ads.prices, news, worthless)
+        popular = model.popular_ads
+        return Loaded(model.facts, popular.ads, popular.prices, news, worthless, popular.rules)
 
     def answer(self, queries: list[Query], schedules: list[Widths]) -> list[Answer]:
         return self.model.engine.answer(queries, schedules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from adbeam.beams.backlog import QueuedRequest
 from adbeam.catalogue.blocked import Blocked
 from adbeam.records import MOST_MONEY, Action, ItemKind
+from adbeam.targeting.told import Context, Told
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
@@ -41,10 +42,18 @@ class Query:
     width_max: int | None = None
     width_min: int | None = None
     """Most and fewest beams of the last level that the caller wants."""
+    context: Context | None = ()
+    """What the request tells; None where targeting rules do not count, as for a probe."""
 
     def cache_key(self, model_version: str) -> Hashable:
         """Requests with this key may get the same answer for a while."""
-        return (self.user_id, self.scene, self.count, self.blocked, self.width_max, self.width_min, model_version)
+        return (self.user_id, self.scene, self.count, self.blocked, self.width_max, self.width_min, model_version,
+                self.context)  # fmt: skip
+
+    @property
+    def told(self) -> Told | None:
+        """What targeting rules are held against."""
+        return None if self.context is None else Told(self.context, self.scene, self.now_ms)
 
     @property
     def cacheable(self) -> bool:
@@ -59,6 +68,8 @@ class Answer:
     ads: list[dict[str, Any]]
     cold_start: bool
     expected_ecpm: float = 0.0
+    rules: dict[str, str] = field(default_factory=dict)
+    """Targeting rules, as text, of those ads that have any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,7 @@ def _milliseconds(value: Any) -> int | None:
 REQUEST: dict[str, Reader] = {
     "id": _text(NAME_LENGTH),
     "tmax": _milliseconds,
+    "device": lambda value: value,
     "test": lambda value: 1 if value is True else int(_number(value)),
 }
 USER: dict[str, Reader] = {"id": _text(USER_ID_READ, least=0), "buyeruid": _text(USER_ID_READ, least=0)}

@@ -20,6 +20,7 @@ from adbeam.identity.people import USER_ID_READ, known_user
 from adbeam.recorder import Recorder
 from adbeam.serving.config import LimitsConfig, OpenRtbConfig, ServingConfig
 from adbeam.serving.http.bodies import Body
+from adbeam.serving.http.context import context_of_device
 
 VERSION = "2.6"
 TECHNICAL_ERROR, INVALID_REQUEST, INSUFFICIENT_TIME = 1, 2, 15
@@ -58,6 +59,8 @@ class BidRequest(_Tolerant):
     id: Name
     imp: list[Impression] = Field(min_length=1)
     user: RtbUser | None = None
+    device: Any = Field(None, description="Where features of these names are declared: os, devicetype, language, "
+                        "and country and region of its geo.")  # fmt: skip
     tmax: int | None = Field(None, ge=1, description="Time for the answer in ms, the way through the network included.")
     cur: list[Annotated[str, StringConstraints(min_length=CURRENCY_LENGTH, max_length=CURRENCY_LENGTH)]] = []
     bcat: list[Annotated[str, StringConstraints(min_length=1, max_length=CATEGORY_LENGTH)]] = []
@@ -145,10 +148,12 @@ def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: R
             scene = impression.tagid if impression.tagid is not None and impression.tagid in scenes else scenes[0]
             by_scene.setdefault(scene, []).append(impression)
     user = request.user or RtbUser()
-    common = {
+    common: dict[str, Any] = {
         "user_id": known_user(user.buyeruid) or known_user(user.id),
         "filters": {"blocked_advertisers": request.badv, "blocked_categories": request.bcat},
     }
+    if serving.features:
+        common["context"] = context_of_device(request.device, serving.features, metrics)
     return [
         Slots(tuple(imps), {**common, "scene": scene, "count": min(SPARE * len(imps), serving.limits.count_max)})
         for scene, imps in by_scene.items()

@@ -18,6 +18,8 @@ from adbeam.identity.people import USER_ID_READ, known_user
 from adbeam.records import MOST_MONEY, Event
 from adbeam.serving.config import AdminConfig, DeadlineConfig, LimitsConfig
 from adbeam.serving.engine.request import HistoryEvent, Identifier, Query
+from adbeam.serving.http.context import RequestContext, context_field
+from adbeam.targeting.features import Features
 
 _WIDTH = "beams of the last level to search with"
 
@@ -49,6 +51,9 @@ class AdRequest(BaseModel):
     count: int = Field(10, ge=1, le=1000, description="Ads wanted; fewer when fewer match.")
     deadline_ms: float | None = Field(None, description="Time for the answer; the X-Deadline-Ms header wins over it.")
     filters: Filters = Filters()
+    context: RequestContext = Field(
+        RequestContext(), description="Declared features that targeting rules ask for (docs/targeting.md)."
+    )
     request_id: Identifier | None = Field(None, description="Comes back in the answer; made up when absent.")
     timestamp: int | None = Field(None, ge=0, le=1 << 53, description="Moment asked about, ms UTC; default now.")
     value: float | None = Field(
@@ -89,6 +94,7 @@ class AdRequest(BaseModel):
             ),
             width_max=self.beam_width_max,
             width_min=self.beam_width_min,
+            context=self.context.told(),
         )
 
 
@@ -202,10 +208,11 @@ def _same(value: Any) -> Any:
 
 
 def request_model(
-    limits: LimitsConfig, deadline: DeadlineConfig, scenes: tuple[str, ...], full_widths: tuple[int, ...] = ()
-) -> type[AdRequest]:
-    """AdRequest with this replica's bounds, its scenes as the only values of `scene`, and the last of `full_widths` as
-    the most beams that a request may name."""
+    limits: LimitsConfig, deadline: DeadlineConfig, scenes: tuple[str, ...], full_widths: tuple[int, ...] = (),
+    features: Features | None = None,
+) -> type[AdRequest]:  # fmt: skip
+    """AdRequest with this replica's bounds, its scenes as the only values of `scene`, the last of `full_widths` as
+    the most beams that a request may name, and `features` as what its context may tell."""
     bounded: dict[str, Any] = {
         name: (Filters.model_fields[name].annotation, Field([], max_length=limits.filter_max))
         for name in ("blocked_item_ids", "blocked_advertisers", "blocked_categories")
@@ -224,6 +231,7 @@ def request_model(
         scene=(Literal[scenes] | None, Field(None, description="Where the ads appear.")),  # type: ignore[arg-type]
         deadline_ms=(float | None, Field(None, ge=deadline.min_ms, le=deadline.max_ms, allow_inf_nan=False)),
         filters=(filters, Field(default_factory=partial(_same, filters()))),  # as a default it is copied each time
+        context=context_field(features or {}),
         **widths,
     )
 

@@ -1,0 +1,1 @@
+"""What a catalogue says of its ads beside the contract: their targeting rules."""

@@ -1,0 +1,108 @@
+"""The `context` of a request: the declared features that it tells, checked one by one, and what a bid request tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic_core import PydanticCustomError
+
+from adbeam.recorder import Recorder
+from adbeam.targeting.features import LIST_VALUES, MOST_NUMBER, FeatureConfig, Features, category
+from adbeam.targeting.told import Context, Value
+
+OF_DEVICE: Mapping[str, tuple[str, ...]] = {
+    "os": ("os",),
+    "devicetype": ("devicetype",),
+    "language": ("language",),
+    "country": ("geo", "country"),
+    "region": ("geo", "region"),
+}
+"""Features that are read from `device` of a bid request where they are declared under these names."""
+
+
+def _category(value: Any) -> str:
+    try:
+        return category(value)
+    except ValueError as error:
+        raise PydanticCustomError("category", str(error)) from None
+
+
+Category = Annotated[Any, AfterValidator(_category), WithJsonSchema({"type": ["string", "integer"]})]
+Number = Annotated[float, Field(ge=-MOST_NUMBER, le=MOST_NUMBER, allow_inf_nan=False)]
+KINDS: Mapping[str, Any] = {
+    "category": Category,
+    "number": Number,
+    "list": Annotated[list[Category], Field(max_length=LIST_VALUES)],
+}
+_FIELD = "feature_{}"
+"""Fields are named so that no feature hides a method of the model; clients see the aliases."""
+
+
+class RequestContext(BaseModel):
+    """What a request tells of whom it is for: declared features by name; null is as absent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def told(self) -> Context:
+        """The features that have a value, in the order of their names."""
+        given = {field.alias or "": getattr(self, name) for name, field in type(self).model_fields.items()}
+        return tuple((name, _value(given[name])) for name in sorted(given) if given[name] not in (None, []))
+
+
+def context_model(features: Features) -> type[RequestContext]:
+    """RequestContext with these features."""
+    fields: dict[str, Any] = {
+        _FIELD.format(name): (KINDS[feature.kind] | None, Field(None, alias=name, description=f"A {feature.kind}."))
+        for name, feature in features.items()
+    }
+    return create_model("RequestContext", __base__=RequestContext, **fields) if fields else RequestContext
+
+
+def context_field(features: Features) -> tuple[Any, Any]:
+    """Type and field of `context` in a request model; nothing told by default."""
+    model = context_model(features)
+    nothing = model()
+    description = "Declared features that targeting rules ask for (docs/targeting.md)."
+    return model, Field(default_factory=partial(_same, nothing), description=description)
+
+
+def context_of_device(device: Any, features: Features, metrics: Recorder) -> dict[str, Any]:
+    """What `device` of a bid request tells of the declared features; what cannot be read is missing, and counted."""
+    found = {}
+    for name, path in OF_DEVICE.items():
+        value = _inside(device, path) if name in features else None
+        if value in (None, ""):
+            continue
+        try:
+            found[name] = _read(value, features[name])
+        except (TypeError, ValueError, OverflowError):
+            metrics.add("adbeam_bid_fields_unread", field=".".join(("device", *path)))
+    return found
+
+
+def _read(value: Any, feature: FeatureConfig) -> Any:
+    if feature.kind != "number":
+        word = category(value)
+        return word if feature.kind == "category" else [word]
+    number = float(value)
+    if isinstance(value, bool) or not abs(number) <= MOST_NUMBER:
+        raise ValueError(value)
+    return number
+
+
+def _inside(value: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _value(value: Any) -> Value:
+    told: Value = tuple(sorted(set(value))) if isinstance(value, list) else value
+    return told
+
+
+def _same(value: Any) -> Any:
+    return value

@@ -1,0 +1,1 @@
+"""Rules of many ads as bitmaps: which of them a request may be shown."""

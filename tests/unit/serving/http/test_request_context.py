@@ -1,0 +1,104 @@
+"""The context of a request: what is told, how what is wrong is named, and what is read of a bid request."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from adbeam.serving.config import DeadlineConfig, LimitsConfig, ServingConfig
+from adbeam.serving.engine.channel import Gathered
+from adbeam.serving.http.bid_reading import read_bid_request
+from adbeam.serving.http.openrtb import bid_model, slots
+from adbeam.serving.http.problems import validation_problem
+from adbeam.serving.http.schemas import AdRequest, request_model
+from adbeam.targeting.told import Context
+
+KINDS = {
+    "country": "category", "os": "category", "devicetype": "number", "language": "list", "age": "number",
+    "interests": "list", "json": "category", "copy": "category",
+}  # fmt: skip
+CONFIG = ServingConfig.parse({"features": {name: {"kind": kind} for name, kind in KINDS.items()}})
+MODEL = request_model(LimitsConfig(), DeadlineConfig(), ("home",), features=CONFIG.features)
+
+
+class _Bidder:
+    scenes, may_bid = ("home",), True
+
+
+def _told(model: type[AdRequest] = MODEL, **context: Any) -> Context | None:
+    return model.model_validate_json(json.dumps({"context": context})).query("home", 0).context
+
+
+def test_what_is_told_is_in_one_form() -> None:
+    told = _told(country=276, age=31, interests=["wine", "tea", "tea", 5], json="x", copy=None, language=[])
+    assert told == (("age", 31), ("country", "276"), ("interests", ("5", "tea", "wine")), ("json", "x"))
+    assert MODEL.model_validate_json("{}").query("home", 0).context == ()
+
+
+@pytest.mark.parametrize(
+    ("context", "field", "said"),
+    [
+        ({"nation": "de"}, "context.nation", "not permitted"),
+        ({"country": "x" * 257}, "context.country", "at most 256 bytes"),
+        ({"country": "\U0001f600" * 65}, "context.country", "at most 256 bytes"),
+        ({"country": ["de"]}, "context.country", "a category is text"),
+        ({"country": True}, "context.country", "a category is text"),
+        ({"country": ""}, "context.country", "a category is text"),
+        ({"country": 1.5}, "context.country", "a category is text"),
+        ({"age": "31"}, "context.age", "valid number"),
+        ({"age": float("nan")}, "context.age", "finite"),
+        ({"age": 1e16}, "context.age", "less than or equal"),
+        ({"interests": "tea"}, "context.interests", "valid array"),
+        ({"interests": ["tea", None]}, "context.interests.1", "a category is text"),
+        ({"interests": [str(number) for number in range(101)]}, "context.interests", "at most 100"),
+    ],
+)
+def test_what_is_wrong_is_named(context: dict[str, Any], field: str, said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        _told(**context)
+    (error,) = validation_problem(caught.value).errors
+    assert error["field"] == field and said in error["message"]
+
+
+def test_where_no_feature_is_declared_every_one_is_refused_by_name() -> None:
+    plain = request_model(LimitsConfig(), DeadlineConfig(), ("home",))
+    assert _told(plain) == ()
+    with pytest.raises(ValidationError) as caught:
+        _told(plain, country="de")
+    assert validation_problem(caught.value).errors[0]["field"] == "context.country"
+
+
+def _of_bid(config: ServingConfig = CONFIG, **fields: Any) -> tuple[dict[str, Any], list[str]]:
+    """(fields of the AdRequest, fields of the bid request that were not read)."""
+    metrics = Gathered()
+    body = json.dumps({"id": "r", "imp": [{"id": "1"}], **fields}).encode()
+    request = read_bid_request(body, bid_model(config.limits), config.limits, metrics)
+    (part,) = slots(request, _Bidder(), config, metrics)
+    return part.fields, [tags["field"] for _, _, _, tags in metrics.taken() if "field" in tags]
+
+
+DEVICE = {"os": "iOS", "devicetype": 4, "language": "de", "geo": {"country": "DEU", "region": "BE"}, "ua": "x"}
+
+
+def test_a_bid_request_tells_what_is_declared() -> None:
+    wanted = {"os": "iOS", "devicetype": 4.0, "language": ["de"], "country": "DEU"}
+    fields, unread = _of_bid(device=DEVICE)
+    assert fields["context"] == wanted and not unread
+    told = MODEL.model_validate(fields).query("home", 0).context
+    assert told == (("country", "DEU"), ("devicetype", 4.0), ("language", ("de",)), ("os", "iOS"))
+    again, unread = _of_bid(device=DEVICE, tmax="100")  # read field by field
+    assert again["context"] == wanted and not unread
+
+
+def test_what_cannot_be_read_of_a_device_is_missing_and_counted() -> None:
+    fields, unread = _of_bid(device={"os": {"name": "iOS"}, "devicetype": "phone", "geo": "DEU", "language": ""})
+    assert fields["context"] == {} and unread == ["device.os", "device.devicetype"]
+    assert _of_bid(device="phone") == _of_bid()
+
+
+def test_without_features_a_bid_request_asks_as_before() -> None:
+    fields, unread = _of_bid(ServingConfig(), device=DEVICE)
+    assert "context" not in fields and not unread
