@@ -80,7 +80,7 @@ class Bidder:
             for r, (request, result) in enumerate(zip(asked, results, strict=True), start):
                 found = self._ranks.expand(result, count, allow_R=live_R)
                 ads[r, : len(found)] = [_number(ids[ad.row]) for ad in found]
-                priced[r, : len(found)] = [self._prices.price(ad, request.scene) for ad in found]
+                priced[r, : len(found)] = self._prices.price([found], [request.scene])[0]
         return Answers(requests, ads, priced, "model", self.version)
 
     def fallback(self, requests: Requests, count: int) -> Answers:

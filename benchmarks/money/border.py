@@ -1,15 +1,20 @@
-"""Throughput of a replica's HTTP border, in this process and without Ray: `/v1/ads` and `/v1/openrtb` of one bundle.
+"""A replica's HTTP border, in its own process and without Ray: its processor time here and in another checkout.
 
-    python benchmarks/money/border.py BUNDLE SECONDS
+    python benchmarks/money/border.py BUNDLE OTHER_CHECKOUT [SLICES]
 
-prints requests a second of processor time. It uses only names that adbeam has had for long, so that it runs against
-another checkout too (PYTHONPATH): what is compared is everything between a request's bytes and its answer's.
+prints `money_http_ratio`: requests a second of processor time, of `/v1/ads` and `/v1/openrtb`, here over there. Both
+processes are loaded once and serve in turn, REQUESTS at a time and in changing order, so that what else the machine
+does weighs on both; the ratio is the median over pairs. Only names that adbeam has had for long are used, so that the
+other checkout can be an old one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 CONCURRENT = 16
+REQUESTS = 320
+SLICES = 60
 
 
 async def ask(api: Any, path: str, body: bytes) -> int:
@@ -47,36 +54,87 @@ def bodies(number: int) -> tuple[str, bytes]:
     return "/v1/openrtb", json.dumps(asked).encode()
 
 
-async def drive(bundle: Path, seconds: float) -> dict[str, Any]:
-    """Requests a second, and how many of each status there were."""
+def start_service(bundle: Path, folder: str) -> Any:
+    """The service as a replica has it, without a cache of answers and always at full width: a controller would answer
+    noise of the machine with other beams here than there."""
     from adbeam.serving.config import ServingConfig
     from adbeam.serving.deploy.policy import read_policy
     from adbeam.serving.engine.load_model import load_model
-    from adbeam.serving.http.app import build_api
     from adbeam.serving.monitoring.metrics import Metrics
     from adbeam.serving.service import RecommenderService
     from adbeam.serving.stores.sqlite import SqliteStore
 
     config = ServingConfig.parse({"bundle": str(bundle), "cache": {"enabled": False}})
-    policy, metrics = read_policy("deadline"), Metrics()
+    policy, metrics = read_policy("static"), Metrics()
+    store = SqliteStore(Path(folder) / "h.sqlite")
+    service = RecommenderService(config, load_model(bundle, config, policy, store, metrics), policy, store, metrics)
+    service.start()
+    return service
+
+
+async def serve(bundle: Path) -> None:
+    """For each line of input: serve REQUESTS, say the seconds of processor time."""
+    from adbeam.serving.http.app import build_api
+
     with tempfile.TemporaryDirectory() as folder:
-        store = SqliteStore(Path(folder) / "h.sqlite")
-        service = RecommenderService(config, load_model(bundle, config, policy, store, metrics), policy, store, metrics)
-        service.start()
-        api, statuses, numbers = build_api(service), dict[int, int](), iter(range(10**9))
-        end = time.monotonic() + seconds
+        service = start_service(bundle, folder)
+        api, first = build_api(service), 0
+        for _ in sys.stdin:
+            numbers = iter(range(first, first + REQUESTS))
+            first += REQUESTS
 
-        async def client() -> None:
-            while time.monotonic() < end:
-                status = await ask(api, *bodies(next(numbers)))
-                statuses[status] = statuses.get(status, 0) + 1
+            async def client(numbers: Any = numbers) -> None:
+                for number in numbers:
+                    if await ask(api, *bodies(number)) != 200:
+                        raise SystemExit(f"request {number} was not answered with 200")
 
-        began = time.process_time()
-        await asyncio.gather(*(client() for _ in range(CONCURRENT)))
-        used = time.process_time() - began
+            began = time.process_time()
+            await asyncio.gather(*(client() for _ in range(CONCURRENT)))
+            print(time.process_time() - began, flush=True)
         service.close()
-    return {"per_cpu_second": sum(statuses.values()) / used, "statuses": statuses}
+
+
+def compare(bundle: Path, checkouts: list[Path], slices: int) -> dict[str, Any]:
+    """The figures; the first checkout is this one."""
+    sides = [
+        subprocess.Popen([sys.executable, "-W", "ignore", __file__, str(bundle)], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(at / "platform")})
+        for at in checkouts
+    ]  # fmt: skip
+
+    def once(side: subprocess.Popen[str]) -> float:
+        assert side.stdin is not None and side.stdout is not None
+        print(file=side.stdin, flush=True)
+        return float(side.stdout.readline())
+
+    for side in sides * 3:
+        once(side)
+    pairs = []
+    for number in range(slices):
+        taken = {place: once(sides[place]) for place in ((0, 1) if number % 2 else (1, 0))}
+        pairs.append((taken[0], taken[1]))
+    for side in sides:
+        side.communicate()
+    here, there = ([REQUESTS / taken for taken in column] for column in zip(*pairs, strict=True))
+    ratios = sorted(one / other for one, other in zip(here, there, strict=True))
+    return {
+        "money_http_ratio": statistics.median(ratios),
+        "ratio_quartiles": [ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]],
+        "per_cpu_second_here": statistics.median(here),
+        "per_cpu_second_there": statistics.median(there),
+        "pairs": slices,
+    }
+
+
+def main() -> None:
+    """Compare, or be one side of a comparison."""
+    bundle, *rest = sys.argv[1:]
+    if not rest:
+        asyncio.run(serve(Path(bundle)))
+        return
+    checkouts = [Path(__file__).parents[2], Path(rest[0]).resolve()]
+    print(json.dumps(compare(Path(bundle), checkouts, int(rest[1]) if len(rest) > 1 else SLICES), indent=1))
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(drive(Path(sys.argv[1]), float(sys.argv[2])))))
+    main()

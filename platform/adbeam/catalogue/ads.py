@@ -155,7 +155,7 @@ class AdCatalogue:
             "item_id": self.item_ids[row],
             "title": self._title[row],
             "price": self._price[row],
-            "sid": list(self._sid(row)),
+            "sid": self._sid(row),
             "score": score,
             "probability": probability,
             "expected_ecpm": ecpm,
@@ -186,9 +186,9 @@ class AdCatalogue:
         """Whether an ad of the bundle is live and still what the bundle says, its eCPM aside."""
         return self.index.is_live(item_id) and self.row_of[item_id] < len(self.sids_RT)
 
-    def _sid(self, row: int) -> Sequence[int]:
+    def _sid(self, row: int) -> list[int]:
         bundled = len(self.sids_RT)
-        sid: Sequence[int] = self.sids_RT[row].tolist() if row < bundled else self._inserted_sids[row - bundled]
+        sid: list[int] = self.sids_RT[row].tolist() if row < bundled else list(self._inserted_sids[row - bundled])
         return sid
 
     def _allowed(self, advertisers: frozenset[str], categories: frozenset[str]) -> np.ndarray | None:

@@ -8,15 +8,15 @@ exact, so how far log p and log q move the rate is fitted:
     value_iu = own_i x mean_i + (1 - own_i) x E[value | target]_iu
     money    = 1000 x rate_iu x value_iu x scene factor x curve(log of all that)
 
-`AdPrices` holds base, own and mean by row of a catalogue. Plain Python per ad: an answer has ten.
+`AdPrices` holds base, own and mean by ad, and prices the ads of all answers of a batch at once.
+
+Shapes: N ads, M = N + 1 with the one that was never shown, X ads to be priced.
 """
 
 from __future__ import annotations
 
-import bisect
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +25,7 @@ import pyarrow as pa
 from adbeam.records import MOST_MONEY
 
 PER_MILLE = 1000.0
+LOG_MOST, TINY = 50.0, 1e-300
 LIVE_FACTOR_MAX = 10.0
 """A live eCPM moves a price by at most this much against the catalogue's: one in micros is no ten million."""
 RATE_COLUMNS = ("item_id", "base", "own", "mean", "plain")
@@ -58,20 +59,20 @@ class MoneyScale:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**vars(self), "curve": [list(part) for part in self.curve], "scenes": dict(self.scenes)}
+        stored = {part.name: getattr(self, part.name) for part in fields(self)}
+        return {**stored, "curve": [list(part) for part in self.curve], "scenes": dict(self.scenes)}
 
-    def bent(self, log_money: float) -> float:
-        """The log of the money, moved along the curve."""
+    def bent(self, log_money_X: np.ndarray) -> np.ndarray:
+        """float64 [X], the logs of money moved along the curve."""
         at, by = self.curve
         if not at:
-            return log_money
-        place = bisect.bisect_right(at, log_money)
-        if place == 0:
-            return log_money + by[0]
-        if place == len(at):
-            return log_money + by[-1]
-        share = (log_money - at[place - 1]) / (at[place] - at[place - 1])
-        return log_money + by[place - 1] + share * (by[place] - by[place - 1])
+            return log_money_X
+        moved_X: np.ndarray = log_money_X + np.interp(log_money_X, at, by)
+        return moved_X
+
+    def factors(self, scenes: Iterable[str]) -> np.ndarray:
+        """float64 [X], the factor of each scene."""
+        return np.array([self.scenes.get(scene, 1.0) for scene in scenes])
 
 
 class AdPrices:
@@ -81,32 +82,46 @@ class AdPrices:
         """`rates` has RATE_COLUMNS: `base` of the log rate, `own` weight of the ad's own `mean` value of a target, and
         `plain`, the money of a thousand impressions to anybody."""
         self.scale, self.rates = scale, rates
-        columns = [rates[name].to_pylist() for name in RATE_COLUMNS]
-        self._of = {item: (base, own, mean, plain) for item, base, own, mean, plain in zip(*columns, strict=True)}
+        self.place_of = {item_id: place for place, item_id in enumerate(rates["item_id"].to_pylist())}
+        """Row of an ad in `rates`."""
+        base_N, own_N, mean_N, self._plain_N = (rates[name].to_numpy() for name in RATE_COLUMNS[1:])
+        # An ad that the log never showed stands behind all others.
+        self._base_M, self._mine_M = np.append(base_N, scale.base), np.append(own_N * mean_N, 0.0)
+        self._others_M = np.append(1.0 - own_N, 1.0)
 
     def knows(self, item_id: str) -> bool:
         """Whether the log showed the ad."""
-        return item_id in self._of
+        return item_id in self.place_of
+
+    def places(self, item_ids: Iterable[str]) -> np.ndarray:
+        """int64 [X], the rows of ads in `rates`; its length for an ad that the log never showed."""
+        return np.array([self.place_of.get(item_id, len(self._plain_N)) for item_id in item_ids], np.int64)
+
+    def prices(
+        self, place_X: np.ndarray, factor_X: np.ndarray, log_probability_X: np.ndarray, value_X: np.ndarray
+    ) -> np.ndarray:
+        """float64 [X], expected money of a thousand impressions of ads (`places`) in scenes (`MoneyScale.factors`) to
+        the users of whom the model said `log_probability` and `value`, the money of a target."""
+        scale = self.scale
+        worth_X = self._mine_M[place_X] + self._others_M[place_X] * value_X
+        seen_X = np.minimum(np.maximum(log_probability_X, scale.log_p_low), scale.log_p_high)
+        log_X = self._base_M[place_X] + scale.slope * seen_X + np.log(np.maximum(PER_MILLE * worth_X, TINY))
+        money_X = np.exp(np.minimum(scale.bent(log_X), LOG_MOST)) * factor_X
+        money_X = np.where(worth_X > 0.0, np.minimum(money_X, MOST_MONEY), 0.0)
+        if scale.number_is_ecpm:
+            money_X = np.where(place_X == len(self._plain_N), value_X * factor_X, money_X)
+        return money_X
 
     def price(self, item_id: str, scene: str, log_probability: float, value: float) -> float:
-        """Expected money of a thousand impressions of the ad to the user of whom the model said `log_probability` and
-        `value`, the money of a target."""
-        scale, known = self.scale, self._of.get(item_id)
-        if known is None and scale.number_is_ecpm:
-            return value * scale.scenes.get(scene, 1.0)
-        base, own, mean, _ = known or (scale.base, 0.0, 0.0, 0.0)
-        worth = own * mean + (1.0 - own) * value
-        if worth <= 0.0:
-            return 0.0
-        seen = min(max(log_probability, scale.log_p_low), scale.log_p_high)
-        log_money = scale.bent(base + scale.slope * seen + math.log(PER_MILLE * worth))
-        return min(math.exp(min(log_money, 50.0)) * scale.scenes.get(scene, 1.0), MOST_MONEY)
+        """The price of one ad."""
+        one = self.places([item_id]), self.scale.factors([scene]), np.array([log_probability]), np.array([value])
+        return float(self.prices(*one)[0])
 
     def plain(self, item_id: str) -> float | None:
         """Expected money of a thousand impressions of the ad to anybody, before the scene's factor; None for an ad that
         the log never showed."""
-        found = self._of.get(item_id)
-        return None if found is None else found[3] * self.scale.anybody
+        place = self.place_of.get(item_id)
+        return None if place is None else float(self._plain_N[place]) * self.scale.anybody
 
 
 def live_factor(live: float | None, catalogue: float | None) -> float:

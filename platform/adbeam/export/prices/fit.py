@@ -12,17 +12,13 @@ from typing import Any
 import numpy as np
 
 from adbeam.export.prices.counts import AdCounts, smoothed
+from adbeam.export.prices.curve import LEVEL_EVENTS, correction, level_of
 from adbeam.export.prices.held_out import Impressions
 from adbeam.pricing.scale import PER_MILLE, AdPrices, MoneyScale, prices_of
 
 NEWTON_STEPS = 50
 SLOPE_EVENTS = 10.0
 """How many events speak for the prior of a slope, of a feature of unit spread."""
-LEVEL_EVENTS = 5.0
-"""How many events speak for a level that is there already."""
-BIN_EVENTS, SCENE_EVENTS = 30.0, 50.0
-"""How many events speak for a bin of the curve and for a scene being like all others."""
-BINS = 12
 SHARE_PRIOR = 0.5
 """Targets that every semantic ID has beside its own, in its share of all."""
 ENDS = (0.01, 0.995)
@@ -127,8 +123,8 @@ def fit_scale(table: AdTable, shown: Impressions) -> tuple[AdPrices, dict[str, A
 
 
 def _predicted(prices: AdPrices, shown: Impressions) -> np.ndarray:
-    rows = zip(shown.item_X, shown.scene_X, shown.log_probability_X.tolist(), shown.value_X.tolist(), strict=True)
-    return np.array([prices.price(*row) for row in rows])
+    place_X, factor_X = prices.places(shown.item_X), prices.scale.factors(shown.scene_X)
+    return prices.prices(place_X, factor_X, shown.log_probability_X, shown.value_X)
 
 
 def _worth(table: AdTable, row_X: np.ndarray, value_X: np.ndarray) -> np.ndarray:
@@ -136,64 +132,6 @@ def _worth(table: AdTable, row_X: np.ndarray, value_X: np.ndarray) -> np.ndarray
     own_X, mean_X = np.append(table.own_N, 0.0)[row_X], np.append(table.mean_N, 0.0)[row_X]
     worth_X: np.ndarray = own_X * mean_X + (1 - own_X) * value_X
     return worth_X
-
-
-def level_of(came_X: np.ndarray, expected_X: np.ndarray) -> float:
-    """Log of what came over what was expected; LEVEL_EVENTS speak for 0."""
-    return float(np.log((came_X.sum() + LEVEL_EVENTS) / (expected_X.sum() + LEVEL_EVENTS)))
-
-
-def correction(
-    money_X: np.ndarray, expected_X: np.ndarray, came_X: np.ndarray, scene_X: np.ndarray
-) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], dict[str, float]]:
-    """(curve, factor by scene) that bring the targets expected at each price to those that came: first the level of
-    all, then what bins and scenes are beside it."""
-    level = level_of(came_X, expected_X)
-    at, by = fit_curve(money_X, expected_X * np.exp(level), came_X)
-    by = tuple(level + each for each in by)
-    bent = MoneyScale(0.0, 0.0, 0.0, 0.0, (at, by), {})
-    log_X = np.log(np.maximum(money_X, 1e-12))
-    moved_X = expected_X * np.exp([bent.bent(log) - log for log in log_X.tolist()])
-    factors = {}
-    for scene in sorted(set(scene_X.tolist())):
-        chosen = scene_X == scene
-        came, expected = float(came_X[chosen].sum()), float(moved_X[chosen].sum())
-        factors[scene] = (came + SCENE_EVENTS) / (expected + SCENE_EVENTS)
-    return (at, by), factors
-
-
-def fit_curve(
-    money_X: np.ndarray, expected_X: np.ndarray, targets_X: np.ndarray
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(log of the money in the middle of each bin, log of targets that came over those expected there).
-
-    Bins expect equally many targets; BIN_EVENTS speak for 1. A bin that would come to lie below the one before it is
-    put together with it (isotonic regression), so that dearer stays dearer.
-    """
-    order = np.argsort(money_X, kind="stable")
-    order = order[(money_X[order] > 0) & (expected_X[order] > 0)]
-    total = float(expected_X[order].sum())
-    if total <= 0:
-        return (), ()
-    bin_X = np.minimum((np.cumsum(expected_X[order]) / total * BINS - 1e-9).astype(int), BINS - 1)
-    pooled: list[list[float]] = []
-    for number in np.unique(bin_X):
-        chosen = order[bin_X == number]
-        expected = float(expected_X[chosen].sum())
-        at = float((expected_X[chosen] * np.log(money_X[chosen])).sum())
-        pooled.append([at, expected, float(targets_X[chosen].sum())])
-        while len(pooled) > 1 and _moved(pooled[-2]) >= _moved(pooled[-1]):
-            last = pooled.pop()
-            pooled[-1] = [one + other for one, other in zip(pooled[-1], last, strict=True)]
-    return tuple(at / expected for at, expected, _ in pooled), tuple(_factor(part) for part in pooled)
-
-
-def _factor(part: list[float]) -> float:
-    return float(np.log((part[2] + BIN_EVENTS) / (part[1] + BIN_EVENTS)))
-
-
-def _moved(part: list[float]) -> float:
-    return part[0] / part[1] + _factor(part)
 
 
 def _account(shown: Impressions, priced_X: np.ndarray) -> dict[str, Any]:

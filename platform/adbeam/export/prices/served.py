@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from adbeam.export.prices.fit import correction, level_of
+from adbeam.export.prices.curve import correction, level_of
 from adbeam.pricing.scale import PER_MILLE, AdPrices, MoneyScale
 
 GRID = 48
@@ -62,7 +62,7 @@ def read_served(requests: Iterable[Path], events: Iterable[Path], version: str, 
 def reprice(prices: AdPrices, served: Served) -> tuple[AdPrices, dict[str, Any]]:
     """The prices moved to what came, and what was found by source: impressions, targets, priced and come money.
 
-    Few targets move little (`fit.BIN_EVENTS`, `SCENE_EVENTS`).
+    Few targets move little (`curve.BIN_EVENTS`, `SCENE_EVENTS`).
     """
     worth = _worth(prices)
     scene_X = np.array([prices.scale.scenes.get(scene, 1.0) for scene in served.scene_X.tolist()])
@@ -90,9 +90,9 @@ def _moved(scale: MoneyScale, curve: tuple[tuple[float, ...], ...], scenes: dict
     step = replace(scale, curve=(curve[0], curve[1]))
     ends = [*scale.curve[0], *curve[0]]
     at = np.linspace(min(ends) - REACH, max(ends) + REACH, GRID)
-    by = [step.bent(scale.bent(float(x))) - float(x) for x in at]
+    by = step.bent(scale.bent(at)) - at
     moved = {name: scale.scenes.get(name, 1.0) * scenes.get(name, 1.0) for name in {*scale.scenes, *scenes}}
-    return replace(scale, curve=(tuple(at.tolist()), tuple(by)), scenes=dict(sorted(moved.items())))
+    return replace(scale, curve=(tuple(at.tolist()), tuple(by.tolist())), scenes=dict(sorted(moved.items())))
 
 
 def _worth(prices: AdPrices) -> float:

@@ -66,10 +66,9 @@ class ModelEngine:
         context = self._contexts.build(queries, histories)
         filters = [self._filter(query, history) for query, history in zip(queries, histories, strict=True)]
         results = self.recommender.decoder.decode(context, list(schedules), filters, [query.count for query in queries])
-        return [
-            self._answer(query, history, item_filter, result)
-            for query, history, item_filter, result in zip(queries, histories, filters, results, strict=True)
-        ]
+        found = [self._found(*each) for each in zip(queries, histories, filters, results, strict=True)]
+        priced = self.prices.price(found, [query.scene for query in queries])
+        return [self._answer(*each) for each in zip(histories, found, priced, strict=True)]
 
     def close(self) -> None:
         """Nothing to release: the history store belongs to the replica or, in the decode process, to the process."""
@@ -103,24 +102,27 @@ class ModelEngine:
     def _filter(self, query: Query, history: UserHistory) -> ItemFilter | None:
         return self.catalogue.item_filter(query.blocked, history.item_ids, query.told)
 
-    def _answer(
+    def _found(
         self, query: Query, history: UserHistory, item_filter: ItemFilter | None, result: DecodeResult
-    ) -> Answer:
-        """The ads of the found SIDs as the response carries them, in falling order of score."""
+    ) -> list[FoundAd]:
+        """The ads of the found SIDs that the query may show, in the order of the search."""
         allow_R = item_filter.allow if item_filter is not None else None
         hidden = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
-        expanded = self.recommender.expand(result, query.count, hidden, allow_R)
-        ads = [self._ad(found, query.scene) for found in expanded]
+        return self.recommender.expand(result, query.count, hidden, allow_R)
+
+    def _answer(self, history: UserHistory, found: Sequence[FoundAd], priced: Sequence[float]) -> Answer:
+        """The ads as the response carries them, in falling order of score."""
+        ads = [self._ad(ad, price) for ad, price in zip(found, priced, strict=True)]
         if not self._priced:  # the search could not order by money: ads know theirs, buckets do not
             ads.sort(key=lambda ad: -ad["score"])
-        found = {ad["item_id"]: self.catalogue.rules(ad["item_id"]) for ad in ads} if allow_R is not None else {}
-        rules = {item_id: text for item_id, text in found.items() if text is not None}
-        return Answer(ads, len(history) == 0, sum(ad["expected_ecpm"] for ad in ads), rules)
+        told = ((ad["item_id"], self.catalogue.rules(ad["item_id"])) for ad in ads)
+        rules = {item_id: text for item_id, text in told if text is not None}
+        return Answer(ads, len(history) == 0, sum(priced), rules)
 
-    def _ad(self, found: FoundAd, scene: str) -> dict[str, Any]:
+    def _ad(self, found: FoundAd, price: float) -> dict[str, Any]:
         """The search's order is that of the model's own number, and so is the score; the price says what it is worth
         in money of a thousand impressions."""
-        probability, price = math.exp(found.log_probability), self.prices.price(found, scene)
+        probability = math.exp(found.log_probability)
         ordered_by = found.expected_ecpm if self._priced else price
         return self.catalogue.ad(found.row, self._score(probability, ordered_by), probability, price)
 

@@ -10,9 +10,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+import numpy as np
 
 from adbeam.bundle import Bundle
 from adbeam.catalogue.ads import AdCatalogue
@@ -42,16 +45,33 @@ class AnswerPrices:
         else:
             self.unit = "target"
 
-    def price(self, found: FoundAd, scene: str) -> float:
-        """Money of a thousand impressions of a found ad, in `unit`."""
+    def price(self, answers: Sequence[Sequence[FoundAd]], scenes: Sequence[str]) -> list[list[float]]:
+        """Money of a thousand impressions, in `unit`, of the found ads of a batch's answers, each in its scene."""
         if self._prices is None:
-            return self._live(found.row) or 0.0 if self.unit == "live_ecpm" else self._factor * found.expected_ecpm
-        item_id = self._catalogue.item_ids[found.row]
-        live = self._catalogue.index.ecpm(item_id)
-        if live is not None and not self._prices.knows(item_id):
-            return live
-        price = self._prices.price(item_id, scene, found.log_probability, found.expected_ecpm)
-        return price * live_factor(live, self._catalogue.stored_ecpm(found.row))
+            return [[self._unfitted(ad) for ad in found] for found in answers]
+        found = [ad for ads in answers for ad in ads]
+        factor_X = np.repeat(self._prices.scale.factors(scenes), [len(ads) for ads in answers])
+        priced = self._fitted(self._prices, found, factor_X)
+        ends = list(itertools.accumulate(len(ads) for ads in answers))
+        return [priced[end - len(ads) : end] for ads, end in zip(answers, ends, strict=True)]
+
+    def _fitted(self, prices: AdPrices, found: Sequence[FoundAd], factor_X: np.ndarray) -> list[float]:
+        ids, ecpm, stored_ecpm = self._catalogue.item_ids, self._catalogue.index.ecpm, self._catalogue.stored_ecpm
+        items = [ids[ad.row] for ad in found]
+        log_p_X, value_X = np.array([ad[1:] for ad in found]).reshape(-1, 2).T
+        priced: list[float] = prices.prices(prices.places(items), factor_X, log_p_X, value_X).tolist()
+        for place, (item_id, ad) in enumerate(zip(items, found, strict=True)):
+            live = ecpm(item_id)
+            if live is None:
+                continue
+            if not prices.knows(item_id):
+                priced[place] = live
+            elif live != (stored := stored_ecpm(ad.row)):
+                priced[place] *= live_factor(live, stored)
+        return priced
+
+    def _unfitted(self, found: FoundAd) -> float:
+        return self._live(found.row) or 0.0 if self.unit == "live_ecpm" else self._factor * found.expected_ecpm
 
     def fallback(self, rows: Sequence[int]) -> FallbackPrices | None:
         """What prices the ads of these rows where no search found them; None where they go by live eCPM alone."""

@@ -10,8 +10,7 @@ part, their ratio is not touched. User ids are not kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from hashlib import blake2b
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
@@ -24,7 +23,7 @@ HOUR_MS = 3_600_000
 _HASHES = 1 << 32
 
 
-@dataclass
+@dataclass(slots=True)
 class _Answer:
     answered_ms: int
     scene: str
@@ -34,7 +33,7 @@ class _Answer:
     expected: float = 0.0
     returned: float = 0.0
     conversions: int = 0
-    shown: set[str] = field(default_factory=set)
+    shown: set[str] | None = None
 
 
 class ReturnedMoney:
@@ -66,6 +65,8 @@ class ReturnedMoney:
                 answer = self._answers.get(event.request_id)
                 if answer is None or event.item_id not in answer.worth:
                     continue
+                if answer.shown is None:
+                    answer.shown = set()
                 if event.item_id not in answer.shown:  # a conversion implies that the ad was shown
                     answer.shown.add(event.item_id)
                     answer.expected += answer.worth[event.item_id] / 1000
@@ -100,4 +101,4 @@ class ReturnedMoney:
 
     @staticmethod
     def _hash(request_id: str) -> int:
-        return int.from_bytes(blake2b(request_id.encode(), digest_size=4).digest())
+        return hash(request_id) % _HASHES

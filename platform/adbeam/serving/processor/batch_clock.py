@@ -20,7 +20,7 @@ from adbeam.serving.processor.schedstat import ThreadAccounts, ThreadTimes, kern
 WORKER_SHARE = 0.5
 """A thread with this much of the busiest one's processor time did part of the batch."""
 LIST_SECONDS = 1.0
-"""How often the threads of the decode process are listed: they seldom come and go."""
+"""How often the threads that may decode are listed: they seldom come and go."""
 POOL_NAME = "decode_"
 """How the threads of a decoder's pool are called in this process, beside many that do not decode."""
 
@@ -90,13 +90,16 @@ class BatchClock:
         return {thread: times for thread, times in found if times is not None}
 
     def _threads(self) -> list[int]:
-        if self._there.pid == os.getpid():
-            pool = (thread.native_id for thread in threading.enumerate() if thread.name.startswith(POOL_NAME))
-            return [thread for thread in pool if thread is not None]
         now_s = time.monotonic()
         if now_s - self._listed_s > LIST_SECONDS:
-            self._listed, self._listed_s = self._there.threads(), now_s
+            self._listed, self._listed_s = self._list_threads(), now_s
         return self._listed
+
+    def _list_threads(self) -> list[int]:
+        if self._there.pid != os.getpid():
+            return self._there.threads()
+        pool = (thread.native_id for thread in threading.enumerate() if thread.name.startswith(POOL_NAME))
+        return [thread for thread in pool if thread is not None]
 
     def _cpu_clock_ms(self) -> float:
         """Processor time of whoever decodes: the other process, the calling thread, or with a pool all threads."""

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,8 +65,14 @@ class SqliteStore:
         return _unpack(row) if row else None
 
     def recent_many(self, user_ids: Sequence[str]) -> list[UserHistory | None]:
-        """One lookup each; the file is local."""
-        return [self.recent(user_id) for user_id in user_ids]
+        """One query for a whole batch: each waits anew for the interpreter's lock, which costs more than the lookup."""
+        query = (
+            "SELECT user_id, items, timestamps, actions, kinds, event_values FROM histories"
+            " WHERE user_id IN (SELECT value FROM json_each(?))"
+        )
+        rows = self._connection().execute(query, (json.dumps(list(user_ids)),)).fetchall()
+        found = {user_id: _unpack(row) for user_id, *row in rows}
+        return [found.get(user_id) for user_id in user_ids]
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Add events in one transaction; for each, whether its id was new."""
@@ -193,7 +200,7 @@ def count_conversions(connection: sqlite3.Connection, counts: Iterable[HourCount
     )
 
 
-def _unpack(row: tuple[str, bytes, bytes, bytes, bytes]) -> UserHistory:
+def _unpack(row: Sequence[Any]) -> UserHistory:
     items, timestamps, actions, kinds, values = row
     return UserHistory(
         json.loads(items),

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from adbeam.export.prices.counts import AdCounts, smoothed
-from adbeam.export.prices.fit import ad_table, fit_curve, fit_scale, poisson
+from adbeam.export.prices.curve import fit_curve
+from adbeam.export.prices.fit import ad_table, fit_scale, poisson
 from adbeam.export.prices.held_out import Impressions
 from adbeam.pricing.scale import AdPrices, MoneyScale, live_factor, prices_of
 
@@ -115,7 +116,16 @@ def test_the_curve_rises_and_few_events_bend_it_little() -> None:
     rng = np.random.default_rng(4)
     money = np.exp(rng.normal(size=5000))
     at, by = fit_curve(money, np.full(5000, 0.004), rng.random(5000) < 0.004)
-    assert all(np.diff(np.array(at) + np.array(by)) > 0) and max(map(abs, by)) < 0.4
+    assert all(np.diff(np.array(at) + np.array(by)) > -1e-9) and max(map(abs, by)) < 0.4
+
+
+def test_cheap_ads_that_are_worth_more_than_dearer_ones_keep_their_worth() -> None:
+    money = np.repeat([50.0, 90.0, 200.0], 10_000)
+    came = np.repeat([60.0, 50.0, 180.0], 10_000) / money
+    at, by = fit_curve(money, np.ones(30_000), came)
+    for price, worth in ((50.0, 55.0), (90.0, 55.0), (200.0, 180.0)):
+        moved = price * np.exp(np.interp(np.log(price), at, by))
+        assert moved == pytest.approx(worth, rel=0.12)
 
 
 def test_a_live_ecpm_moves_a_price_in_proportion_within_bounds() -> None:
