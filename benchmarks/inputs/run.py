@@ -3,11 +3,12 @@
     python -m benchmarks.inputs [--logs N] [--first SEED]
 
 One log with its catalogue is written `--logs` times: CSV in its dialects and encodings, JSON lines and arrays with
-fields inside objects, Parquet of many types; packed, in folders, with files that differ from each other; two in five
-are damaged. Each goes through `prepare` in this process, with the settings that a user has to give. `generated_same`
-came out event by event, item by item and count by count as they were written, `generated_refused` were damaged and
-are refused by file or setting. All others are faults: `generated_silent` differ in silence, `generated_traces` end in
-a trace, `generated_refused_wrongly` are whole, or their refusal names nothing; their seeds stand in the file.
+fields inside objects, Parquet of many types; packed, in folders, with files that differ from each other. For two in
+five a damage is drawn, and two thirds of these can be done. Each goes through `prepare` in this process, with the
+settings that a user has to give. `generated_same` came out event by event, item by item and count by count as they
+were written, `generated_refused` were damaged and are refused by file or setting. All others are faults:
+`generated_silent` differ in silence, `generated_traces` end in a trace, `generated_refused_wrongly` are whole, or
+their refusal names nothing; their seeds stand in the file.
 
 `cases_right` and `cases_all`: the tests of reading, ids and times.
 """
