@@ -7,6 +7,7 @@ each times how often batches of late would have ended before its deadline, a mil
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def next_batch(
     """The places of the batch, at most `most`, where a batch of n takes `fixed_ms + n * request_ms` times one of
     `ratios_R` (rising). `backlog` is not empty."""
     count = len(backlog)
-    size_N = _sizes(min(most, count))
+    size_N = np.array(_sizes(min(most, count)))
     modelled_ms_N = fixed_ms + request_ms * size_N
     odds_NQ = np.searchsorted(ratios_R, backlog.slack_ms_Q / modelled_ms_N[:, None], side="right")
     sums_NQ = np.zeros((len(size_N), count + 1))
@@ -39,8 +40,9 @@ def next_batch(
     return slice(first, first + int(size_N[np.argmax(worth_NQ[:, first])]))
 
 
-def _sizes(most: int) -> np.ndarray:
+@cache
+def _sizes(most: int) -> tuple[int, ...]:
     sizes = [1]
     while sizes[-1] < most:
         sizes.append(min(max(sizes[-1] + 1, int(sizes[-1] * LARGER)), most))
-    return np.array(sizes)
+    return tuple(sizes)

@@ -105,7 +105,8 @@ class Backlog:
         return self._with_less_than(pace.batch_ms(1))
 
     def _with_less_than(self, slack_ms: float) -> set[int]:
-        return set(np.flatnonzero(self.slack_ms_Q < slack_ms).tolist())
+        late_Q = self.slack_ms_Q < slack_ms
+        return set(np.flatnonzero(late_Q).tolist()) if late_Q.any() else set()
 
     def _whole_batch_ms(self, pace: Pace) -> float:
         """Time of the largest batch that the queue can fill with requests that have so long; of one where none has."""

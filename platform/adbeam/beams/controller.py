@@ -178,7 +178,7 @@ class Controller:
             cautious_paces=cautious,
             steady_paces=steady,
             rate_per_second=rate_per_second,
-            average_rate_per_second=self._rate.over(self.config.tabs.average_seconds, now_ms),
+            average_rate_per_second=lambda: self._rate.over(self.config.tabs.average_seconds, now_ms),
             scattered=scattered,
         )
 

@@ -6,6 +6,7 @@ is the strongest reading of it, the same law allowed down to the lowest rung. `s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -32,7 +33,7 @@ class Load:
     cautious_paces: Paces
     steady_paces: Paces
     rate_per_second: float
-    average_rate_per_second: float
+    average_rate_per_second: Callable[[], float]
     scattered: bool
 
     def utilisation(self, rung: int) -> float:
@@ -100,8 +101,8 @@ class DeadlinePolicy:
     def _choose_scattered(self, load: Load) -> int:
         """Where batch times scatter, a backlog is the last storm's and says nothing of the next batches: it cuts this
         one alone. What is remembered follows the utilisation, at the mean pace of some seconds, with no hold."""
-        widest = self._widest(load, self._config.utilisation_bound)
-        narrowest = self._widest(load, self._config.widen_utilisation)
+        widest = self._widest(load, self._config.utilisation_bound, 0)
+        narrowest = self._widest(load, self._config.widen_utilisation, widest)
         rung = min(max(self._rung, widest), narrowest)
         self._seen_ms = load.now_ms
         if rung != self._rung:
@@ -109,12 +110,13 @@ class DeadlinePolicy:
         paces = load.cautious_paces
         return next((r for r in range(rung, len(paces)) if load.backlog.drains(paces[r])), self._ladder.floor)
 
-    def _widest(self, load: Load, utilisation: float) -> int:
-        """The widest rung that keeps the replica no busier, the floor where none does; full width where it can be
-        bridged."""
-        rungs, full = range(len(self._ladder)), self._ladder.full
-        widest = next((rung for rung in rungs if load.utilisation(rung) <= utilisation), self._ladder.floor)
-        return min(widest, full) if load.utilisation(full) <= BRIDGED_UTILISATION else widest
+    def _widest(self, load: Load, utilisation: float, wider: int) -> int:
+        """The widest rung from `wider` down that keeps the replica no busier, the floor where none does; full width
+        where it can be bridged."""
+        rungs, full = range(wider, len(self._ladder)), self._ladder.full
+        bridged = wider <= full and load.utilisation(full) <= BRIDGED_UTILISATION
+        fits = (rung for rung in rungs if (bridged and rung == full) or load.utilisation(rung) <= utilisation)
+        return next(fits, self._ladder.floor)
 
     def _without_hopeless(self, load: Load) -> Load:
         """The load less requests that no rung can answer in time: they must not narrow the beams of the others."""
@@ -170,7 +172,7 @@ class TabsPolicy:
     def choose(self, load: Load) -> int:
         """The widest rung within f times the rows of full width."""
         capacity = 1000.0 / load.steady_paces[self._ladder.full].busy_ms()
-        headroom = (capacity - load.average_rate_per_second) / capacity
+        headroom = (capacity - load.average_rate_per_second()) / capacity
         factor = min(max(1.0 + self._law.gain * headroom, self._least), 1.0 + self._law.gain)
         if abs(factor - self._factor) > self._law.dead_band or factor in (self._least, 1.0 + self._law.gain):
             self._factor = factor
