@@ -11,6 +11,8 @@ from adbeam.logs.money import MOST_MEDIANS, MoneySketch
 from adbeam.logs.sources.base import Impressions
 from adbeam.logs.times.spans import Span, span_of
 
+_OF_SEVERAL_ACTIONS = {"more_events": "+ further events of these rows", "without_event": "- rows without an event"}
+
 
 @dataclass
 class Account:
@@ -18,11 +20,14 @@ class Account:
     `validation` and `test` the actions of each, `money` the amounts of each column that has any, `impressions` what
     they are, `value` what targets are worth by (`logs.value`) and `ecpm_rates` what the rates for it were made of.
     `span` is the first and last moment of the kept events, milliseconds since 1970; `units` counts which unit the
-    batches of timestamps look like."""
+    batches of timestamps look like. Where rows carry several actions, `more_events` are those beside one of each row
+    and `without_event` the rows that give none."""
 
     files_read: int = 0
     bytes_read: int = 0
     rows_in: int = 0
+    more_events: int = 0
+    without_event: int = 0
     kept: int = 0
     duplicates: int = 0
     users: int = 0
@@ -48,9 +53,14 @@ class Account:
     def quarantined(self) -> int:
         return sum(self.reasons.values())
 
+    @property
+    def events_in(self) -> int:
+        """What was held against the rules: rows, or the events of rows that carry several actions."""
+        return self.rows_in + self.more_events - self.without_event
+
     def add(self, counts: Mapping[str, Any]) -> None:
         """Add one task's counts (a mapping with any of this account's counters)."""
-        for name in ("rows_in", "kept", "duplicates", "users"):
+        for name in ("rows_in", "more_events", "without_event", "kept", "duplicates", "users"):
             setattr(self, name, getattr(self, name) + int(counts.get(name, 0)))
         for name in ("reasons", "splits", "actions", "source", "training", "validation", "test", "units"):
             getattr(self, name).update(counts.get(name, {}))
@@ -63,8 +73,8 @@ class Account:
     def check(self) -> None:
         """Raise when a row is missing or counted twice: that is a fault of this program, never of the log."""
         total = self.kept + self.quarantined + self.duplicates
-        if self.rows_in != total or self.kept != sum(self.splits.values()):
-            raise RuntimeError(f"account does not balance: {self.rows_in} rows in, {total} accounted for: {self}")
+        if self.events_in != total or self.kept != sum(self.splits.values()):
+            raise RuntimeError(f"account does not balance: {self.events_in} events in, {total} accounted for: {self}")
 
     def to_dict(self) -> dict[str, Any]:
         """As stored in account.json."""
@@ -72,6 +82,7 @@ class Account:
             "files_read": self.files_read,
             "bytes_read": self.bytes_read,
             "rows_in": self.rows_in,
+            **{name: count for name in _OF_SEVERAL_ACTIONS if (count := getattr(self, name))},
             "kept": self.kept,
             "quarantined": self.quarantined,
             "duplicates": self.duplicates,
@@ -117,7 +128,9 @@ def _lines(account: Mapping[str, Any]) -> list[tuple[str, Any]]:
     lines: list[tuple[str, Any]] = [
         (what.replace("_", " "), account[what]) for what in ("files_read", "bytes_read") if what in account
     ]
-    lines.extend((("rows in", account["rows_in"]), ("= kept", account["kept"])))
+    lines.append(("rows in", account["rows_in"]))
+    lines.extend((said, account[name]) for name, said in _OF_SEVERAL_ACTIONS.items() if name in account)
+    lines.append(("= kept", account["kept"]))
     lines.append(("+ quarantined", account["quarantined"]))
     by_count = sorted(account["reasons"].items(), key=lambda item: (-item[1], item[0]))
     lines.extend((f"    {reason}", count) for reason, count in by_count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from adbeam.logs.settings.types import Encoding, Moment, Paths, Timezone, Translation, as_table
+from adbeam.logs.settings.split import COMPLETEJOURNEY_SPLIT, SplitConfig
+from adbeam.logs.settings.types import Encoding, Paths, Timezone, Translation, as_table
 from adbeam.records import ACTIONS, ITEM_KINDS, Status
 from adbeam.settings import LocalPath, Section
 
@@ -25,7 +27,7 @@ KNOWN_VALUES = {
     "status": tuple(status.value for status in Status),
 }
 _YOUNG = frozenset(
-    {"timezone", "encoding", "delimiter", "decimal", "column_names", "empty_files", "newest_by", "scale"}
+    {"timezone", "encoding", "delimiter", "decimal", "column_names", "empty_files", "newest_by", "scale", "actions"}
 )
 """Keys of a table that folders prepared before them do not know."""
 FILE_ORDER = "file_order"
@@ -80,6 +82,12 @@ class TableConfig(Section):
         description="{price, bid or ecpm: factor} that brings the file's amounts to the log's unit of money: 0.000001 "
         "for micros, 0.01 for cents or fen, 1000 for an eCPM that is told of one impression.",
     )
+    actions: dict[Literal["impression", "click", "deep", "conversion"], str] = Field(
+        default={},
+        description="Of events whose rows carry several actions: {action: column}. True or 1 in the column is such an "
+        "event at the row's timestamp, a moment is one at that moment; false, 0 or nothing is none. The row itself is "
+        "an event where it has an action too, by columns.action or constants.action.",
+    )
     newest_by: str | None = Field(
         default=None,
         min_length=1,
@@ -91,7 +99,7 @@ class TableConfig(Section):
     def asked_for(self) -> tuple[str, ...]:
         """The file's columns that are named here, beside those that have the contract's own names."""
         mapped = [theirs for ours in self.columns for theirs in self.theirs(ours)]
-        return (*mapped, *self.features, *self.version_columns)
+        return (*mapped, *self.features, *self.version_columns, *self.actions.values())
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -132,6 +140,9 @@ class TableConfig(Section):
             for theirs, ours in translation.items():
                 if ours not in KNOWN_VALUES.get(name, (ours,)):
                     raise ValueError(f"values.{name}.{theirs}: {ours!r} is none of {', '.join(KNOWN_VALUES[name])}")
+        for theirs, count in Counter(self.actions.values()).items():
+            if count > 1:
+                raise ValueError(f"actions: the column {theirs!r} stands for {count} actions; name one for each")
         return self
 
 
@@ -172,9 +183,11 @@ class FilesConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _events_have_no_versions(self) -> Self:
+    def _keys_are_of_their_table(self) -> Self:
         if self.events.newest_by is not None:
             raise ValueError("events.newest_by: only a catalogue holds versions; name it under catalogue, or remove it")
+        if self.catalogue is not None and self.catalogue.actions:
+            raise ValueError("catalogue.actions: only events carry actions; name them under events, or remove them")
         return self
 
     @model_validator(mode="after")
@@ -214,32 +227,6 @@ class CompleteJourneyConfig(Section):
     ecpm_prior_exposures: float = Field(
         default=1000.0, gt=0, description="Weight of the overall rate in an ad's, in exposures."
     )
-
-
-class SplitConfig(Section):
-    """Where training ends. By time: validation and test are strictly later than training."""
-
-    by: Literal["time", "leave_last_out"] = "time"
-    validation_from: Moment | None = Field(default=None, description="First moment of validation: ISO 8601 or ms.")
-    test_from: Moment | None = Field(default=None, description="First moment of test: ISO 8601 or ms.")
-
-    @model_validator(mode="after")
-    def _boundaries_fit(self) -> Self:
-        given = (self.validation_from, self.test_from)
-        if self.by == "leave_last_out":
-            if given != (None, None):
-                raise ValueError("leave_last_out takes no validation_from or test_from")
-        elif self.validation_from is None or self.test_from is None:
-            raise ValueError("a split by time needs validation_from and test_from")
-        elif self.validation_from >= self.test_from:
-            raise ValueError("validation_from must be earlier than test_from")
-        return self
-
-
-COMPLETEJOURNEY_SPLIT = SplitConfig.model_validate(
-    {"by": "time", "validation_from": "2017-10-02T04:00:00+00:00", "test_from": "2017-10-16T04:00:00+00:00"}
-)
-"""Weeks turn on Mondays at 04:00 UTC: training to week 40, validation weeks 41 and 42, test from week 43."""
 
 
 class LogsConfig(Section):

@@ -171,19 +171,19 @@ def read_share(source: Source, logs: LogsConfig, staging: Path, latest_ms: int, 
     """Read and validate one share of the log: clean events to the spill, bad rows to quarantine; returns its counts."""
     rules = load_rules(source, staging, latest_ms)
     spill = Spill(staging / SPILL, share, logs.shards, rules.schema)
-    rows_in, reasons, notes, units = 0, Counter[str](), Counter[str](), Counter[str]()
+    rows, reasons, notes, units = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     refused = Quarantine(staging / QUARANTINE / f"share-{share:06d}.parquet")
     for chunk in source.read(share, staging):
         clean, bad = _judge(chunk, rules, notes)
         units.update(_unit_of(chunk, rules))
-        rows_in += chunk.table.num_rows + len(chunk.malformed)
+        rows.update(rows_in=chunk.rows_in, more_events=chunk.more_events, without_event=chunk.without_event)
         reasons.update(bad["reason"].to_pylist())
         notes.update(dict(chunk.notes))
         refused.write(bad)
         spill.write(clean)
     spill.close()
     refused.close()
-    return {"rows_in": rows_in, "reasons": reasons, "source": notes, "units": units}
+    return {**rows, "reasons": reasons, "source": notes, "units": units}
 
 
 def _unit_of(chunk: Chunk, rules: EventRules) -> list[str]:
@@ -215,11 +215,14 @@ def refuse_bad_log(account: Account, logs: LogsConfig, staging: Path) -> None:
     """Raise UserError when the log is empty or more of it is bad than `max_quarantined` allows."""
     if not account.rows_in:
         raise UserError("the log is empty", field=f"logs.{logs.source}", remedy="check the files it names")
-    if account.quarantined <= logs.max_quarantined * account.rows_in and account.quarantined < account.rows_in:
+    if not account.events_in:
+        raise UserError("no row has an action", field="logs.files.events.actions", remedy="check the columns it names")
+    if account.quarantined <= logs.max_quarantined * account.events_in and account.quarantined < account.events_in:
         return
     worst = account.reasons.most_common(1)[0][0]
     remedy = _ONE_ID_MANY_EVENTS if worst == EVENT_ID_TAKEN else "mend the log or raise the limit"
-    said = f"{account.quarantined:,} of {account.rows_in:,} rows are bad"
+    what = "rows" if account.events_in == account.rows_in else "events"
+    said = f"{account.quarantined:,} of {account.events_in:,} {what} are bad"
     if worst == NOT_IN_CATALOGUE:
         remedy = f"{unmatched(_examples(staging, worst), staging / CATALOGUE_FILE)}; {remedy}"
     raise _too_bad(said, account.reasons, logs, remedy, without_people(next(iter(_examples(staging, worst)), "")))

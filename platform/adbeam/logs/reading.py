@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adbeam.errors import UserError
+from adbeam.logs.actions.of_rows import events_of_rows
 from adbeam.logs.config import TableConfig
 from adbeam.logs.tables import csv_files, json_files, parquet_files
 from adbeam.logs.tables.columns import Opened, check_columns
@@ -83,10 +84,12 @@ def list_table(config: TableConfig, field: str, required: tuple[str, ...], optio
 
 
 def read_chunks(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterator[Chunk]:
-    """The fragment's rows, about `batch_rows` at a time, columns renamed and constants filled in."""
+    """The fragment's rows, about `batch_rows` at a time, columns renamed and constants filled in; of rows that carry
+    several actions their events."""
     path = Path(fragment.path)
     for chunk in _READERS[fragment.format](fragment, config, batch_rows):
-        yield Chunk(to_contract(chunk.table, config, path, fragment.decimal), chunk.malformed)
+        named = Chunk(to_contract(chunk.table, config, path, fragment.decimal), chunk.malformed)
+        yield from events_of_rows(named, config) if config.actions else (named,)
 
 
 def _is_empty(path: Path, kind: str, config: TableConfig) -> bool:

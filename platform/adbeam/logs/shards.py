@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from adbeam.logs.config import SplitConfig
 from adbeam.logs.events.ordering import ordered_events
 from adbeam.logs.money import MoneySketch
+from adbeam.logs.settings.split import SplitConfig
 from adbeam.logs.trending import count_by_hour
 from adbeam.logs.validate import EVENT_ID_TAKEN, QUARANTINE_SCHEMA, Reasons, quarantine_rows
 from adbeam.records import ACTIONS, ITEM_KINDS, SEQUENCE_SCHEMA, SPLITS

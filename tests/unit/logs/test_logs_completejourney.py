@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from adbeam.errors import UserError
-from adbeam.logs.config import COMPLETEJOURNEY_SPLIT, LogsConfig
+from adbeam.logs.config import LogsConfig
 from adbeam.logs.pipeline import run
+from adbeam.logs.settings.split import COMPLETEJOURNEY_SPLIT
 from adbeam.logs.sources.completejourney import CompleteJourneySource
 from adbeam.logs.sources.completejourney_items import group_medians
 from adbeam.logs.sources.completejourney_places import Placements, week_start_ms

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adbeam.logs.config import SplitConfig
+from adbeam.logs.settings.split import SplitConfig
 from adbeam.logs.shards import Spill, assemble_shard, order_events, shard_of, to_sequences
 from adbeam.records import EVENT_SCHEMA, SEQUENCE_SCHEMA
 

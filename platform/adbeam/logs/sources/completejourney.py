@@ -37,8 +37,9 @@ import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
 from adbeam.logs.catalogue import write_catalogue
-from adbeam.logs.config import COMPLETEJOURNEY_SPLIT, LogsConfig
+from adbeam.logs.config import LogsConfig
 from adbeam.logs.reading import Chunk, unreadable
+from adbeam.logs.settings.split import COMPLETEJOURNEY_SPLIT
 from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL, Impressions
 from adbeam.logs.sources.completejourney_items import build_items
 from adbeam.logs.sources.completejourney_places import (

@@ -41,7 +41,12 @@ class FilesSource:
 
     @cached_property
     def _events(self) -> Listing:
-        return list_table(self._config.events, "logs.files.events", REQUIRED_EVENT, OPTIONAL_EVENT)
+        required: tuple[str, ...] = REQUIRED_EVENT
+        optional: tuple[str, ...] = OPTIONAL_EVENT
+        if self._config.events.actions:  # the row itself need be no event
+            required = tuple(name for name in required if name != "action")
+            optional = (*optional, "action")
+        return list_table(self._config.events, "logs.files.events", required, optional)
 
     @cached_property
     def _catalogue(self) -> Listing:

@@ -55,6 +55,7 @@ def check_columns(
     sought = [(f"{field}.columns.{ours}", theirs) for ours in config.columns for theirs in config.theirs(ours)]
     sought += [(f"{field}.features.{name}", name) for name in config.features if name not in config.constants]
     sought += [(f"{field}.scale.{name}", config.renamed.get(name, name)) for name in config.scale]
+    sought += [(f"{field}.actions.{ours}", name) for ours, name in config.actions.items()]
     sought += [(f"{field}.newest_by", name) for name in config.version_columns]
     for place, theirs in sought:
         without = [file for file in files if not file.offers(theirs)]
@@ -100,6 +101,8 @@ def _missing(file: Opened, field: str, column: str) -> UserError:
         remedy = f"the file has one column only ({has[:80]}): set delimiter to what stands between its cells"
     elif file.format != "csv" and "." in column:
         remedy = f"fields inside objects are named by their path; it has {has}"
+    elif ".actions." in field:
+        remedy = f"name one of its columns ({has}), or remove the action"
     elif field.endswith(".newest_by"):
         remedy = f"name one of its columns ({has}), or file_order"
     return UserError(f"{file.path} has no column {column!r}", field=field, remedy=remedy)

@@ -28,11 +28,20 @@ class Fragment:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows as read, and (reason, text) of lines that are no rows. `notes` are counts for the account."""
+    """Rows as read, and (reason, text) of lines that are no rows. `notes` are counts for the account. Where rows carry
+    several actions, `more_events` stand in `table` beside one of each row, and `without_event` rows give none."""
 
     table: pa.Table
     malformed: tuple[tuple[str, str], ...] = ()
     notes: tuple[tuple[str, int], ...] = ()
+    more_events: int = 0
+    without_event: int = 0
+
+    @property
+    def rows_in(self) -> int:
+        """Rows of the file that went into it."""
+        rows: int = self.table.num_rows
+        return rows + len(self.malformed) - self.more_events + self.without_event
 
 
 def unreadable(path: str | Path, kind: str, error: BaseException) -> UserError:

@@ -21,6 +21,8 @@ _MONEY = ("price", "bid", "ecpm")
 _NUMBER = r"^\s*[-+]?[0-9.,]+([eE][-+]?[0-9]+)?\s*$"
 _GROUPED = r"^\s*[-+]?[0-9]{1,3}(\.[0-9]{3})+,[0-9]+\s*$"
 _WHOLE_WITH_COMMA = r"^(\s*[-+]?[0-9]+),(0+\s*)$"
+ACTION_COLUMN = "actions.{}"
+"""What the column of an action is called until its events are made."""
 _NO_DECIMAL = " (a point where decimals have a comma)"
 
 
@@ -36,6 +38,11 @@ def to_contract(table: pa.Table, config: TableConfig, path: Path, decimal: str) 
     arrays = {name: table.column(name) for name in table.column_names if name not in mapped}
     arrays |= {ours: table.column(theirs) for ours, theirs in renamed.items() if theirs in table.column_names}
     arrays |= {ours: joined_ids([_part(table, name) for name in names], ours) for ours, names in config.joined.items()}
+    arrays |= {
+        ACTION_COLUMN.format(action): table.column(theirs)
+        for action, theirs in config.actions.items()
+        if theirs in table.column_names
+    }
     if decimal == ",":
         arrays |= {name: _with_points(arrays[name]) for name in numbers_of(config) if name in arrays}
         arrays |= {name: _without_zeros(arrays[name]) for name in _wholes_of(config) if name in arrays}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from adbeam.errors import UserError
-from adbeam.logs.config import SplitConfig
+from adbeam.logs.settings.split import SplitConfig
 
 Span = tuple[int, int]
 """First and last moment, milliseconds since 1970, UTC."""

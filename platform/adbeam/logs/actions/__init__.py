@@ -1,0 +1,1 @@
+"""Rows that carry several actions: their events."""
