@@ -30,6 +30,9 @@ class BundleSettings(BaseModel):
     updates_watermark: int = Field(0, description="Number of the last ad update that the catalogue holds.")
     scenes: list[str] = Field(default_factory=list, description="Scenes of the training rows, sorted.")
     currency: str | None = Field(None, description="ISO 4217 code that the log declared for its money; else absent.")
+    nobody_words: list[str] | None = Field(
+        None, description="User ids that mean nobody, where the log declared its own (logs.files.nobody_words)."
+    )
     value: str = Field("price_or_bid", description="What targets were worth in learning (logs.value); absent: that.")
 
     @classmethod

@@ -72,7 +72,7 @@ def export(config: ExportSettings) -> Path:
     prepared, tokens = PreparedLog.open(work_dir.prepared), work_dir.tokens
     updates = open_log(config.updates)
     watermark = updates.last() if updates is not None else 0
-    currency = _declared_currency(config.logs)
+    currency, nobody = _declared_currency(config.logs), _declared_nobody(config.logs)
     details = {
         "fingerprint": artifacts.fingerprint(
             trained["files"],
@@ -83,6 +83,7 @@ def export(config: ExportSettings) -> Path:
             config.export.priced_requests,
             watermark,
             *currency.values(),
+            *([nobody] if nobody else []),
         )
     }
     bundles = work_dir.bundles
@@ -116,6 +117,7 @@ def export(config: ExportSettings) -> Path:
             updates_watermark=watermark,
             scenes=list(RowStore.open(work_dir.training_rows).scenes),
             **currency,
+            **nobody,
             **_value_of(prepared),
         ),
         weights=model.state_dict(),
@@ -173,6 +175,12 @@ def _ladder_quality(config: ExportSettings, prepared: PreparedLog, recommender: 
 def _declared_currency(logs: LogsConfig) -> dict[str, str]:
     """What a bundle says of its money: nothing where the log declares no currency."""
     return {} if logs.currency is None else {"currency": logs.currency}
+
+
+def _declared_nobody(logs: LogsConfig) -> dict[str, list[str]]:
+    """What a bundle says of ids that mean nobody: nothing where the log declares no words of its own."""
+    words = logs.files.nobody_words if logs.source == "files" and logs.files else None
+    return {} if words is None else {"nobody_words": list(words)}
 
 
 def _value_of(prepared: PreparedLog) -> dict[str, str]:

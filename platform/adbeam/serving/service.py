@@ -123,7 +123,7 @@ class RecommenderService:
 
     async def events(self, batch: EventBatch) -> bytes:
         """The JSON of an EventReceipt; raises Problem 422 for a time in the future, 503 when the store refuses."""
-        counted = await self._feedback.take(batch)
+        counted = await self._feedback.take(batch, self.model.facts.nobody_words)
         if counted is None:
             raise self._unavailable("the history store cannot be written; send the events again")
         return to_json(counted)
@@ -229,7 +229,7 @@ class RecommenderService:
             raise self._overloaded("in_flight")
         self.in_flight += 1
         try:
-            query = request.query(self.model.facts.scenes[0], now_ms())
+            query = request.query(self.model.facts.scenes[0], now_ms(), self.model.facts.nobody_words)
             body = await self._answer(query, request, deadline_ms, arrived_s)
         finally:
             self.in_flight -= 1

@@ -15,6 +15,7 @@ from adbeam.beams.ladder import Ladder, quality_by_widths
 from adbeam.bundle import load_bundle
 from adbeam.catalogue.live_ads import LiveAds
 from adbeam.catalogue.open_updates import open_log
+from adbeam.identity.people import words_of
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.calibrate import calibrate, check, record
@@ -56,7 +57,8 @@ def load_model(
         record(engine, Ladder.build(widths, cost, quality, policy.ladder), policy.max_batch, config.limits.count_max)
     popular = engine.catalogue.popular(config.fallback.size, engine.prices.fallback)
     live = follow(engine, config, metrics)
-    facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes, engine.prices.unit)
+    nobody = words_of(bundle.settings.nobody_words)
+    facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes, engine.prices.unit, nobody)
     return LoadedModel(engine, facts, popular, time.monotonic(), live, engine.catalogue.index, engine.catalogue)
 
 

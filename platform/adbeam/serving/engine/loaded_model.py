@@ -15,6 +15,7 @@ from adbeam.catalogue.live import HeardEcpm, Live, LiveEcpm
 from adbeam.catalogue.popular import PopularAds
 from adbeam.decoding.trie.paths import Step
 from adbeam.errors import UserError
+from adbeam.identity.people import NOBODY_WORDS
 from adbeam.serving.engine.prices import MoneyUnit
 from adbeam.serving.engine.request import Answer, Query
 from adbeam.targeting.heard import HeardRules, KnownRules, is_for
@@ -52,6 +53,8 @@ class ModelFacts:
     scenes: tuple[str, ...]
     money: MoneyUnit = "target"
     """Where prices come from."""
+    nobody_words: frozenset[str] = NOBODY_WORDS
+    """User ids that mean nobody, as the log of the model had them."""
 
     @property
     def may_bid(self) -> bool:

@@ -51,8 +51,9 @@ class Feedback:
         if self._request_log is not None:
             self._request_log.append(query.user_id, query.now_ms, query.scene, body)
 
-    async def take(self, batch: EventBatch) -> dict[str, int] | None:
-        """Events by what became of them; None when the store refused them, so that they may come again.
+    async def take(self, batch: EventBatch, nobody_words: frozenset[str]) -> dict[str, int] | None:
+        """Events by what became of them, those of users among `nobody_words` as nobody's; None when the store refused
+        them, so that they may come again.
 
         Raises Problem 422 for a time in the future.
         """
@@ -60,7 +61,7 @@ class Feedback:
         for place, event in enumerate(batch.events):
             if event.timestamp > latest:
                 raise field_problem(f"events.{place}.timestamp", "Input should not be in the future", event.timestamp)
-        events = _of_users(batch.events)
+        events = _of_users(batch.events, nobody_words)
         try:
             loop = asyncio.get_running_loop()
             fresh = await loop.run_in_executor(self._writer, self._store.append, events)
@@ -96,11 +97,11 @@ class Feedback:
                 log.close()
 
 
-def _of_users(events: Sequence[PostedEvent]) -> list[PostedEvent]:
+def _of_users(events: Sequence[PostedEvent], nobody_words: frozenset[str]) -> list[PostedEvent]:
     """The events that are somebody's, under the names that histories know."""
     found = []
     for event in events:
-        user_id = known_user(event.user_id)
+        user_id = known_user(event.user_id, nobody_words)
         if user_id is not None:
             found.append(event if user_id == event.user_id else event.model_copy(update={"user_id": user_id}))
     return found

@@ -125,6 +125,10 @@ class Bidder(Protocol):
     def may_bid(self) -> bool:
         """Whether its prices are CPM."""
 
+    @property
+    def nobody_words(self) -> frozenset[str]:
+        """User ids that mean nobody."""
+
 
 def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: Recorder) -> list[Slots]:
     """What to ask for; impressions with a floor in another currency are left out, as is all where only others pay or
@@ -149,7 +153,7 @@ def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: R
             by_scene.setdefault(scene, []).append(impression)
     user = request.user or RtbUser()
     common: dict[str, Any] = {
-        "user_id": known_user(user.buyeruid) or known_user(user.id),
+        "user_id": known_user(user.buyeruid, model.nobody_words) or known_user(user.id, model.nobody_words),
         "filters": {"blocked_advertisers": request.badv, "blocked_categories": request.bcat},
     }
     if serving.features:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.updates import AdChange
-from adbeam.identity.people import USER_ID_READ, known_user
+from adbeam.identity.people import NOBODY_WORDS, USER_ID_READ, known_user
 from adbeam.records import MOST_MONEY, Event
 from adbeam.serving.config import AdminConfig, DeadlineConfig, LimitsConfig
 from adbeam.serving.engine.request import HistoryEvent, Identifier, Query
@@ -77,11 +77,12 @@ class AdRequest(BaseModel):
             raise PydanticCustomError("beam_width", f"Input should be at most beam_width_max, {most}: {remedy}")
         return least
 
-    def query(self, scene: str, now_ms: int) -> Query:
-        """What the engine is asked; `scene` and `now_ms` stand in where the request names none."""
+    def query(self, scene: str, now_ms: int, nobody_words: frozenset[str] = NOBODY_WORDS) -> Query:
+        """What the engine is asked; `scene` and `now_ms` stand in where the request names none. A user among
+        `nobody_words` is nobody."""
         filters = self.filters
         return Query(
-            user_id=known_user(self.user_id),
+            user_id=known_user(self.user_id, nobody_words),
             history=None if self.history is None else tuple(self.history),
             scene=self.scene or scene,
             count=self.count,

@@ -11,6 +11,7 @@ import pytest
 from tests.support.asgi import call
 from tests.support.echo_service import EchoService
 
+from adbeam.identity.people import NOBODY_WORDS
 from adbeam.serving.config import LimitsConfig, ServingConfig
 from adbeam.serving.http.app import build_api
 from adbeam.serving.http.bid_reading import InvalidBidRequest, read_bid_request
@@ -109,5 +110,10 @@ def test_what_is_no_bid_request_is_400(body: bytes) -> None:
 
 def test_currencies_count_in_any_case_and_one_id_gets_one_slot() -> None:
     lower = {**CLEAN, "cur": ["usd"], "imp": [{"id": "1", "bidfloor": 1, "bidfloorcur": "usd"}, {"id": "1"}]}
-    (found,) = slots(read(lower), SimpleNamespace(scenes=("feed",), may_bid=True), ServingConfig(), Metrics())
+    (found,) = slots(
+        read(lower),
+        SimpleNamespace(scenes=("feed",), may_bid=True, nobody_words=NOBODY_WORDS),
+        ServingConfig(),
+        Metrics(),
+    )
     assert [imp.bidfloor for imp in found.impressions] == [1.0]

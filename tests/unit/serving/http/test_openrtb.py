@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from adbeam.errors import UserError
+from adbeam.identity.people import NOBODY_WORDS
 from adbeam.serving.config import LimitsConfig, OpenRtbConfig, ServingConfig
 from adbeam.serving.http.openrtb import BidRequest, bid_model, bids, slots
 from adbeam.serving.monitoring.metrics import METRICS, Metrics
@@ -19,6 +20,7 @@ class Model(NamedTuple):
 
     scenes: tuple[str, ...]
     may_bid: bool = True
+    nobody_words: frozenset[str] = NOBODY_WORDS
 
 
 def request(**fields: Any) -> BidRequest:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from adbeam.identity.people import NOBODY_WORDS
 from adbeam.serving.config import DeadlineConfig, LimitsConfig, ServingConfig
 from adbeam.serving.engine.channel import Gathered
 from adbeam.serving.http.bid_reading import read_bid_request
@@ -25,7 +26,7 @@ MODEL = request_model(LimitsConfig(), DeadlineConfig(), ("home",), features=CONF
 
 
 class _Bidder:
-    scenes, may_bid = ("home",), True
+    scenes, may_bid, nobody_words = ("home",), True, NOBODY_WORDS
 
 
 def _told(model: type[AdRequest] = MODEL, **context: Any) -> Context | None:

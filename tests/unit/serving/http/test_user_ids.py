@@ -5,15 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.bundles import write_random_bundle
 from tests.support.echo_service import EVENT
 from tests.support.serving.gated_engine import GatedEngine, running
 
+from adbeam.beams.cost import BatchCost
+from adbeam.export.export_bundle import _declared_nobody
 from adbeam.identity.numbers import id_of_number
-from adbeam.identity.people import NOBODY_WORDS, is_nobody, known_user
-from adbeam.serving.config import LimitsConfig
+from adbeam.identity.people import NOBODY_WORDS, is_nobody, known_user, words_of
+from adbeam.logs.config import LogsConfig
+from adbeam.serving.config import LimitsConfig, ServingConfig
+from adbeam.serving.deploy.bundle_follower import first_model
+from adbeam.serving.deploy.policy import read_policy
+from adbeam.serving.engine.load_model import load_model
 from adbeam.serving.http.bid_reading import read_bid_request
 from adbeam.serving.http.openrtb import RtbUser, bid_model
 from adbeam.serving.http.schemas import PostedEvent
@@ -54,6 +64,42 @@ async def test_ads_and_bids_are_asked_for_the_known_user(sent: str, known: str |
         bid = {"id": "r", "imp": [{"id": "1"}], "user": {"buyeruid": sent, "id": "u17"}}
         assert await service.bid(service.bid_type.model_validate(bid), 2000.0, time.monotonic()) is not None
         assert [query.user_id for batch in engine.batches for query in batch] == [known, known or "u17"]
+
+
+async def test_words_that_the_log_declared_are_nobody_and_no_others_but_blank(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    words = words_of(["Guest ", "anonymous"])
+    async with running(tmp_path, engine) as service:
+        service.take_model(replace(service.model, facts=replace(service.model.facts, nobody_words=words)))
+        for sent in (" GUEST", "null", "", "u17"):
+            ads = service.request_type.model_validate({"user_id": sent})
+            assert await service.ads(ads, 2000.0, time.monotonic()) is not None
+        bid = {"id": "r", "imp": [{"id": "1"}], "user": {"buyeruid": "guest", "id": "0"}}
+        assert await service.bid(service.bid_type.model_validate(bid), 2000.0, time.monotonic()) is not None
+        assert [query.user_id for batch in engine.batches for query in batch] == [None, "null", None, "u17", "0"]
+        users = ["anonymous", "null", "u17"]
+        events = [{**EVENT, "event_id": f"e{place}", "user_id": user} for place, user in enumerate(users)]
+        batch = service.event_type.model_validate_json(json.dumps({"events": events}))
+        assert json.loads(await service.events(batch)) == {"accepted": 2, "duplicates": 0, "nobody": 1}
+
+
+@pytest.mark.parametrize("declared", [None, ["Guest"]])
+def test_a_bundle_brings_the_words_of_its_log(tmp_path: Path, declared: list[str] | None) -> None:
+    told: dict[str, Any] = {} if declared is None else {"nobody_words": declared}
+    write_random_bundle(tmp_path, 40, **told)
+    config = ServingConfig.resolve({"bundle": str(tmp_path)})
+    loader = partial(load_model, cost=BatchCost(1.0, 0.5, 0.01))
+    store = SqliteStore(tmp_path / "h.sqlite")
+    model = first_model(loader, config, read_policy("static"), store, Metrics())
+    assert model.facts.nobody_words == words_of(declared) == (NOBODY_WORDS if declared is None else {"", "guest"})
+
+
+def test_export_writes_the_words_that_a_log_of_files_declares() -> None:
+    events = {"path": "log.csv"}
+    logs = {"source": "files", "files": {"events": events, "catalogue": "from_log"}, "split": {"by": "leave_last_out"}}
+    assert _declared_nobody(LogsConfig.parse(logs)) == {} == _declared_nobody(LogsConfig())
+    logs["files"] = {"events": events, "catalogue": "from_log", "nobody_words": ["guest"]}
+    assert _declared_nobody(LogsConfig.parse(logs)) == {"nobody_words": ["guest"]}
 
 
 async def test_events_of_nobody_are_counted_and_refuse_no_batch(tmp_path: Path) -> None:
