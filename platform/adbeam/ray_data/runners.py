@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from adbeam.ray_data.progress import told
+
 Task = Callable[[int], dict[str, Any]]
 
 
@@ -49,7 +51,8 @@ class RayRunner:
 
         run_batch.__name__ = name
         numbers = ray.data.range(count, override_num_blocks=count)
-        for row in numbers.map_batches(run_batch, batch_size=1).iter_rows():
+        rows = numbers.map_batches(run_batch, batch_size=1).iter_rows()
+        for row in told(rows, count, name.replace("_", " ")):
             yield json.loads(row["answer"])
 
 

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from adbeam import artifacts
 from adbeam.errors import UserError
+from adbeam.ray_data.progress import told
 from adbeam.tokens import gates
 from adbeam.tokens.chart import draw_items_per_sid
 from adbeam.tokens.config import TokensConfig
@@ -199,7 +200,7 @@ def _shown(batches: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
     """The same batches, with a bar of how many of the `rows` are done."""
     with Progress() as progress:
         bar = progress.add_task("encoding", total=rows)
-        for batch in batches:
+        for batch in told(batches, rows, "encoding items", size=lambda batch: batch.num_rows):
             progress.advance(bar, batch.num_rows)
             yield batch
 

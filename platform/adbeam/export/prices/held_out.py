@@ -21,6 +21,7 @@ from adbeam.export.prices.counts import CLICK, IMPRESSION
 from adbeam.inference.recommender import BATCH, Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import AD, Request, UserSequence, read_sequences
+from adbeam.ray_data.progress import told
 from adbeam.records import ACTIONS, SPLITS
 
 LATE_SHARE = 0.05
@@ -72,10 +73,9 @@ def held_out(prepared: PreparedLog, recommender: Recommender, target: str, most:
         shown = [shown[place] for place in np.unique(np.linspace(0, len(shown) - 1, most).round().astype(int))]
     starts = range(0, len(shown), BATCH)
     console = Console(stderr=True)
-    parts = [
-        _judged(recommender, shown[start : start + BATCH])
-        for start in track(starts, "judging impressions", console=console, disable=not console.is_terminal)
-    ]
+    shown_starts = track(starts, "judging impressions", console=console, disable=not console.is_terminal)
+    judged = (_judged(recommender, shown[start : start + BATCH]) for start in shown_starts)
+    parts = list(told(judged, len(starts), "judging impressions, in batches"))
     names = [part.name for part in fields(Impressions)]
     return Impressions(**{
         name: np.concatenate([np.asarray(getattr(part, name)) for part in parts]) if parts else np.zeros(0)
