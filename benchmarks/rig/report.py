@@ -37,8 +37,9 @@ def write(name: str, figures: Mapping[str, float | int | None], extra: Mapping[s
 
 
 def command(name: str) -> str:
-    """How this benchmark was called."""
-    return f"python -m benchmarks.{name} {' '.join(sys.argv[1:])}".strip()
+    """How this benchmark was called; of a path of this machine the last name."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return f"python -m benchmarks.{name} {' '.join(words)}".strip()
 
 
 def commit(*paths: str) -> str:
