@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adbeam.logs.config import TableConfig
-from adbeam.logs.tables.text_files import open_text
+from adbeam.logs.tables.text_files import encoding_of, open_bytes, open_text
 
+_BLOCK_BYTES = 1 << 20
 _MOST_OF_A_CELL = 1 << 20
 """Characters of a cell of several lines beyond which its quote is taken for a stray one."""
 
@@ -24,11 +25,21 @@ Record = tuple[list[str] | None, str]
 
 def is_sound(path: Path, config: TableConfig, delimiter: str) -> bool:
     """Whether every quote closes at the end of a cell; lines with all quotes in pairs, none behind a backslash, do."""
+    if _has_no_quote(path, config.encoding):
+        return True
     with open_text(path, config.encoding) as lines:
         if not any(line.count('"') % 2 or '\\"' in line for line in lines):
             return True
     with open_text(path, config.encoding) as lines:
         return all(cells is not None for cells, _ in records(lines, delimiter))
+
+
+def _has_no_quote(path: Path, encoding: str) -> bool:
+    """Whether a file in UTF-8 holds no quote at all: its bytes say so many times as fast as its lines."""
+    if encoding_of(path, encoding) not in ("utf-8", "utf-8-sig"):
+        return False
+    with open_bytes(path) as stream:
+        return not any(b'"' in block for block in iter(lambda: stream.read(_BLOCK_BYTES), b""))
 
 
 def records(lines: Iterator[str], delimiter: str) -> Iterator[Record]:
