@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from adbeam.targeting.rules import read_rules
 
@@ -209,6 +210,17 @@ class ListSample(BaseModel):
         return self
 
 
+def plain_rules(rules: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Targeting rules in their one form; raises UserError, a ValueError, naming what is wrong with them."""
+    text = read_rules(rules, None).text
+    plain: dict[str, Any] = {} if text is None else json.loads(text)
+    return plain
+
+
+TargetingRules = Annotated[dict[str, Any], AfterValidator(plain_rules)]
+"""Whom an ad is for, by whatever features: who serves the ad holds them against the declared ones."""
+
+
 class CatalogueItem(BaseModel):
     """One ad or organic item."""
 
@@ -226,18 +238,6 @@ class CatalogueItem(BaseModel):
     features: dict[str, str | float | None] = Field(
         default_factory=dict, description="Declared feature columns of the catalogue: image, ad form, account, ..."
     )
-    targeting: dict[str, Any] | None = Field(
+    targeting: TargetingRules | None = Field(
         default=None, description="Whom the ad is for (docs/targeting.md); null: everybody."
     )
-
-    @field_validator("targeting")
-    @classmethod
-    def _are_rules(cls, rules: dict[str, Any] | None) -> dict[str, Any] | None:
-        return None if rules is None else plain_rules(rules)
-
-
-def plain_rules(rules: dict[str, Any]) -> dict[str, Any]:
-    """Targeting rules in their one form; raises UserError, a ValueError, naming what is wrong with them."""
-    text = read_rules(rules, None).text
-    plain: dict[str, Any] = {} if text is None else json.loads(text)
-    return plain

@@ -117,7 +117,7 @@ class Controller:
         self._budget_ms = max(backlog.budget_ms, 1.0)
         load = self._load(backlog, now_ms)
         self._move(self._policy.choose(load))
-        late = self._spare_a_probe(self._late(load), backlog, load)
+        late = self._spare_a_probe(self._late(load), load)
         kept = self._worth_trying(backlog.without(late) if late else backlog, load)
         whole = load.scattered or len(kept) == 0
         size = len(kept) if whole else min(kept.first_batch(load.paces[self._rung]), len(kept))
@@ -216,17 +216,17 @@ class Controller:
             return set()
         return load.backlog.unservable(pace)
 
-    def _spare_a_probe(self, late: set[int], backlog: Backlog, load: Load) -> set[int]:
+    def _spare_a_probe(self, late: set[int], load: Load) -> set[int]:
         """`late` less the request with most time left, when nothing has been decoded for a while.
 
         A prediction that gives everything up would never be proved wrong: without a decode there is nothing to learn
         from, and a replica that was slow once would stay silent for good.
         """
         patience_ms = PROBE_BESIDE_NEIGHBOUR_MS if load.scattered else PROBE_MS
-        if len(late) < len(backlog) or load.now_ms - self._finished_ms < patience_ms:
+        if len(late) < len(load.backlog) or load.now_ms - self._finished_ms < patience_ms:
             return late
-        place = int(np.argmax(backlog.slack_ms_Q))
-        if backlog.slack_ms_Q[place] <= 0:
+        place = int(np.argmax(load.backlog.slack_ms_Q))
+        if load.backlog.slack_ms_Q[place] <= 0:
             return late
         self._move(self.ladder.floor)
         return late - {place}

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adbeam.errors import UserError
-from adbeam.records import MOST_MONEY, CatalogueItem, ItemKind, plain_rules
+from adbeam.records import MOST_MONEY, CatalogueItem, ItemKind, TargetingRules
 from adbeam.sqlite_wal import enter_wal
 
 PAGE = 1000
@@ -43,14 +43,9 @@ class AdChange(BaseModel):
     item_id: str = Field(min_length=1, max_length=128)
     ecpm: float | None = Field(default=None, ge=0, le=MOST_MONEY, allow_inf_nan=False, description="Of an update.")
     item: CatalogueItem | None = Field(default=None, description="The ad, of an insert.")
-    targeting: dict[str, Any] | None = Field(
+    targeting: TargetingRules | None = Field(
         default=None, description="Of an update: whom the ad is for from now on; {}: everybody."
     )
-
-    @field_validator("targeting")
-    @classmethod
-    def _are_rules(cls, rules: dict[str, Any] | None) -> dict[str, Any] | None:
-        return None if rules is None else plain_rules(rules)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -188,12 +188,9 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _rules(text: str | None) -> dict[str, Any]:
     """What a change says of targeting; raises UserError for rules that are wrong in themselves."""
-    from adbeam.targeting.rules import read_rules
+    from adbeam.records import plain_rules
 
-    if text is None:
-        return {}
-    plain = read_rules(text, None).text
-    return {"targeting": {} if plain is None else json.loads(plain)}
+    return {} if text is None else {"targeting": plain_rules(text)}
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:

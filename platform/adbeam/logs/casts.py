@@ -110,6 +110,12 @@ def cast_or_mark(values: pa.Array, target: pa.DataType) -> Marked:
     return pa.concat_arrays([left, right]), np.concatenate([left_bad, right_bad])
 
 
+def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column in one piece."""
+    values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
+
+
 def plain(values: pa.Array) -> pa.Array:
     """Without a dictionary."""
     return values.dictionary_decode() if pt.is_dictionary(values.type) else values

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adbeam.identity.people import USER_ID_READ
-from adbeam.logs.casts import to_boolean, to_number, to_text, to_whole
+from adbeam.logs.casts import to_boolean, to_number, to_text, to_whole, whole
 from adbeam.logs.events.content_ids import content_ids
 from adbeam.logs.ids.columns import ID_COLUMNS, id_texts, known_users, nobody_set
 from adbeam.logs.times.moments import to_milliseconds
@@ -264,10 +264,7 @@ def _with_event_ids(events: pa.Table) -> pa.Table:
 
 def whole_column(raw: pa.Table, name: str) -> pa.Array:
     """The column in one chunk, or nulls when the log has none."""
-    if name not in raw.column_names:
-        return pa.nulls(raw.num_rows)
-    column = raw.column(name).combine_chunks()
-    return column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
+    return whole(raw.column(name)) if name in raw.column_names else pa.nulls(raw.num_rows)
 
 
 def _nullable(schema: pa.Schema) -> pa.Schema:

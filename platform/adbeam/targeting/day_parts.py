@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MOST_PARTS = 64
+QUARTER_MS = 900_000
+"""Hours of all time zones begin at full quarters of an hour."""
 _LAST_MS = 253_402_200_000_000
 """The last day of the year 9999: no calendar goes on from there, and later moments count as that."""
 _PART = re.compile(r"(?:(?P<first>[a-z]{3})(?:-(?P<last>[a-z]{3}))? )?(?P<begin>\d{1,2})-(?P<end>\d{1,2})")
@@ -52,14 +54,14 @@ def zone(name: str) -> ZoneInfo:
 
 
 @lru_cache(maxsize=4096)
-def _hour_of_week(full_hours_s: int, name: str) -> int:
-    local = datetime.fromtimestamp(full_hours_s, zone(name))
+def _hour_of_week(quarter_s: int, name: str) -> int:
+    local = datetime.fromtimestamp(quarter_s, zone(name))
     return local.weekday() * 24 + local.hour
 
 
 def hour_of_week(now_ms: int, name: str) -> int:
-    """Which hour of its week a moment is in a time zone. Zones move in quarters of an hour."""
-    return _hour_of_week(min(now_ms, _LAST_MS) // 900_000 * 900, name)
+    """Which hour of its week a moment is in a time zone."""
+    return _hour_of_week(min(now_ms, _LAST_MS) // QUARTER_MS * (QUARTER_MS // 1000), name)
 
 
 def is_in(parts: Iterable[str], now_ms: int, name: str) -> bool:

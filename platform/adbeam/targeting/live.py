@@ -64,8 +64,7 @@ class LiveTargeting:
         self._features, self._size, self._texts = features, size, texts
         self._base: CompiledRules | None = None
         if texts is not None and texts.null_count < len(texts):
-            joined = texts.combine_chunks()
-            self._base = CompiledRules(joined if isinstance(joined, pa.Array) else joined.chunk(0), features)
+            self._base = CompiledRules(texts, features)
         self._changed: dict[int, str | None] = {}
         self._put = _Put()
 
@@ -78,10 +77,6 @@ class LiveTargeting:
         assert self._texts is not None
         text: str | None = self._texts[row].as_py()
         return text
-
-    def changed(self, row: int, otherwise: str | None) -> str | None:
-        """As `text`, where `otherwise` are the rules of the row in the base."""
-        return self._changed.get(row, otherwise) if row < self._size else self._changed.get(row)
 
     def check(self, rules: Mapping[str, Any]) -> None:
         """Raise UserError for rules that are wrong, or over features that are not declared."""

@@ -11,15 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tests.support.replicas import write_tokenized_bundle
+from tests.support.serving.following_model import following_config, following_model, live_ads
 from tests.support.targeting.random_rules import FEATURES, random_text, random_told
 from typer.testing import CliRunner
 
-from adbeam.beams.cost import BatchCost
 from adbeam.bundle import load_bundle, write_again
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.fold_updates import fold_updates
 from adbeam.catalogue.live import ChangeRefused
-from adbeam.catalogue.live_ads import LiveAds
 from adbeam.catalogue.updates import AdChange
 from adbeam.cli.root import app
 from adbeam.records import CatalogueItem
@@ -50,14 +49,11 @@ def _with_rules(root: Path, texts: list[str | None]) -> Path:
 
 
 def _config(folder: Path, bundles: Path, declared: tuple[str, ...] = tuple(FEATURES)) -> ServingConfig:
-    features = {name: FEATURES[name].model_dump() for name in declared}
-    args = {"bundle": str(bundles), "updates": {"path": "updates.sqlite"}, "features": features}
-    return ServingConfig.resolve(args, folder)
+    return following_config(bundles, folder, features={name: FEATURES[name].model_dump() for name in declared})
 
 
 def _loaded(folder: Path, bundles: Path) -> LoadedModel:
-    store, cost = SqliteStore(folder / "h.sqlite"), BatchCost(1.0, 0.5, 0.01)
-    return load_model(bundles, _config(folder, bundles), read_policy("static"), store, Metrics(), cost)
+    return following_model(_config(folder, bundles), folder)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +67,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(bundles: Path, tmp_path: Path) -> Iterator[LoadedModel]:
     model = _loaded(tmp_path, bundles)
     yield model
-    _live(model).stop()
-
-
-def _live(model: LoadedModel) -> LiveAds:
-    assert isinstance(model.live, LiveAds)
-    return model.live
+    live_ads(model).stop()
 
 
 def _query(context: Context, now_ms: int = NOW_MS, **blocked: Any) -> Query:
@@ -112,15 +103,15 @@ def test_rules_and_blocks_hold_together(model: LoadedModel) -> None:
 
 
 def test_changes_are_in_force_with_the_answer_to_them(model: LoadedModel) -> None:
-    _live(model).change([_insert("new", targeting=ONLY_DE), _target("ad5", ONLY_DE), _target("ad0", {})])
+    live_ads(model).change([_insert("new", targeting=ONLY_DE), _target("ad5", ONLY_DE), _target("ad0", {})])
     assert {"new", "ad5", "ad0"} <= _served(model, DE)
     assert {"new", "ad5", "ad0"} & _served(model, FR) == {"ad0"}
-    _live(model).change([_target("new", {"country": {"in": ["fr"]}}), _insert("ad5")])
+    live_ads(model).change([_target("new", {"country": {"in": ["fr"]}}), _insert("ad5")])
     assert {"new", "ad5"} & _served(model, DE) == {"ad5"} and {"new", "ad5"} <= _served(model, FR)
 
 
 def test_an_update_of_both_sets_both(model: LoadedModel) -> None:
-    _live(model).change([AdChange(operation="update", item_id="ad7", ecpm=9.5, targeting=ONLY_DE)])
+    live_ads(model).change([AdChange(operation="update", item_id="ad7", ecpm=9.5, targeting=ONLY_DE)])
     assert isinstance(model.engine, ModelEngine) and model.engine.catalogue.index.ecpm("ad7") == 9.5
     assert "ad7" in _served(model, DE) and "ad7" not in _served(model, FR)
 
@@ -130,7 +121,7 @@ def test_fallback_and_earlier_answers_pass_the_rules_of_their_moment(model: Load
         return {ad["item_id"] for ad in model.popular(Blocked(), 100, "display", _query(context).told)}
 
     assert {"ad0", "ad1"} & popular(DE) == {"ad0"} and {"ad0", "ad1"} & popular(FR) == {"ad1"}
-    _live(model).change([_target("ad3", {"end": NOW_MS + 1000}), _target("ad4", {})])
+    live_ads(model).change([_target("ad3", {"end": NOW_MS + 1000}), _target("ad4", {})])
     answer = model.engine.answer([_query(DE)], [WIDE])[0]
     assert {"ad0", "ad3", "ad4"} <= {ad["item_id"] for ad in answer.ads}
 
@@ -139,7 +130,7 @@ def test_fallback_and_earlier_answers_pass_the_rules_of_their_moment(model: Load
 
     assert still(NOW_MS) == {ad["item_id"] for ad in answer.ads}
     assert still(NOW_MS + 1000) == still(NOW_MS) - {"ad3"}
-    _live(model).change([_target("ad4", {"country": {"in": ["fr"]}}), _target("ad0", {"scenes": ["display"]})])
+    live_ads(model).change([_target("ad4", {"country": {"in": ["fr"]}}), _target("ad0", {"scenes": ["display"]})])
     assert still(NOW_MS) == {ad["item_id"] for ad in answer.ads} - {"ad4"}
     assert "ad4" not in popular(DE) and "ad4" in popular(FR) and "ad0" in popular(FR)
 
@@ -160,7 +151,7 @@ def test_all_answers_are_legal_and_whole_while_ads_change(tmp_path: Path, seed: 
             item_id = f"new{number}"
         rules = None if text is None else json.loads(text)
         is_new = item_id not in texts or rng.random() < 0.3
-        _live(model).change([_insert(item_id, targeting=rules) if is_new else _target(item_id, rules or {})])
+        live_ads(model).change([_insert(item_id, targeting=rules) if is_new else _target(item_id, rules or {})])
         texts[item_id] = text
         if number % 5 == 0:
             told = random_told(rng)
@@ -169,7 +160,7 @@ def test_all_answers_are_legal_and_whole_while_ads_change(tmp_path: Path, seed: 
             assert found == _legal(texts, told)
             popular = {ad["item_id"] for ad in model.popular(Blocked(), 100, told.scene, told)}
             assert popular <= found
-    _live(model).stop()
+    live_ads(model).stop()
 
 
 def _legal(texts: dict[str, str | None], told: Told) -> set[str]:
@@ -182,7 +173,7 @@ def test_wrong_rules_are_refused_by_name(model: LoadedModel) -> None:
         (_insert("x", targeting={"age": {"in": ["1"]}}), "changes.0.item.targeting.age.in", "of the number age"),
     ):
         with pytest.raises(ChangeRefused) as refused:
-            _live(model).change([change])
+            live_ads(model).change([change])
         assert refused.value.field == field and said in refused.value.what
     bad: tuple[dict[str, Any], ...] = (
         {"targeting": {"country": {"in": []}}},
@@ -202,9 +193,9 @@ def test_a_bundle_over_undeclared_features_is_refused_whatever_was_before_it(bun
 
 def test_a_new_bundle_holds_the_rules_of_the_log(model: LoadedModel, bundles: Path, tmp_path: Path) -> None:
     changes = [_insert("new", targeting=ONLY_DE), _target("ad5", ONLY_DE), _target("ad0", {}), _insert("ad1")]
-    _live(model).change(changes)
+    live_ads(model).change(changes)
     for catalogue in (load_bundle(bundles).catalogue, load_bundle(bundles).catalogue.drop_columns("targeting")):
-        folded, _ = fold_updates(catalogue, _live(model).updates, _live(model).encoder)
+        folded, _ = fold_updates(catalogue, live_ads(model).updates, live_ads(model).encoder)
         texts = dict(zip(folded["item_id"].to_pylist(), folded["targeting"].to_pylist(), strict=True))
         only_de = '{"country":{"in":["de"]}}'
         assert [texts[name] for name in ("new", "ad5", "ad0", "ad1")] == [only_de, only_de, None, None]
@@ -219,10 +210,10 @@ def test_the_command_line_takes_rules(model: LoadedModel, bundles: Path, tmp_pat
     rules = json.dumps(ONLY_DE)
     assert run("add", "cli", "--title", "tea", "--targeting", rules, "--bundle", str(bundles)).exit_code == 0
     assert run("update", "ad5", "ad6", "--targeting", rules).exit_code == 0
-    _live(model).follower.poll()
+    live_ads(model).follower.poll()
     assert {"cli", "ad5", "ad6"} <= _served(model, DE) and not {"cli", "ad5", "ad6"} & _served(model, FR)
     assert run("update", "ad5", "--targeting", "{}").exit_code == 0
-    _live(model).follower.poll()
+    live_ads(model).follower.poll()
     assert "ad5" in _served(model, FR)
     assert "is no JSON" in str(run("update", "ad5", "--targeting", "de").exception)
     assert "say what is new" in str(run("update", "ad5").exception)

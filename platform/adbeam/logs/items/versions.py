@@ -14,6 +14,7 @@ from adbeam.errors import UserError
 from adbeam.logs.casts import cast_or_mark, is_text, none_marked, plain, to_number
 from adbeam.logs.config import FILE_ORDER, TableConfig
 from adbeam.logs.times.moments import to_milliseconds
+from adbeam.logs.validate import whole_column
 
 SEVERAL_ROWS = "item_id has several different rows"
 
@@ -23,10 +24,7 @@ def version_column(raw: pa.Table, config: TableConfig) -> pa.Array | None:
     if config.newest_by in (None, FILE_ORDER):
         return None
     ours = {theirs: name for name, theirs in config.renamed.items()}.get(config.newest_by, config.newest_by)
-    if ours not in raw.column_names:
-        return pa.nulls(raw.num_rows)
-    column = raw.column(ours).combine_chunks()
-    return plain(column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks))
+    return plain(whole_column(raw, ours))
 
 
 def ages(versions: list[pa.Array], config: TableConfig, field: str) -> np.ndarray:

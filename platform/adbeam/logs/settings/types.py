@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator
 
 from adbeam.settings import LocalPath
+from adbeam.targeting.day_parts import zone
 
 
 def _moment(value: Any) -> Any:
@@ -51,10 +51,7 @@ def _known_encoding(name: str) -> str:
 
 
 def _known_timezone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, ZoneInfoNotFoundError):
-        raise ValueError("no such time zone; take a name as UTC, Europe/Berlin or America/New_York") from None
+    zone(name)
     return name
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from adbeam.errors import UserError
-from adbeam.logs.casts import NO_NUMBER, cast_or_mark, is_text, rounded_ids, to_number
+from adbeam.logs.casts import NO_NUMBER, cast_or_mark, is_text, plain, rounded_ids, to_number, whole
 from adbeam.logs.config import TableConfig
 from adbeam.logs.ids.joined import joined_ids
 from adbeam.logs.tables.discovery import partition_values
@@ -193,7 +193,4 @@ def _word(value: Any) -> str:
 
 def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """The column in one piece, a dictionary's values in its place."""
-    values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(values, pa.ChunkedArray):
-        values = pa.concat_arrays(values.chunks)
-    return values.dictionary_decode() if pt.is_dictionary(values.type) else values
+    return plain(whole(column))

@@ -37,6 +37,7 @@ KINDS: Mapping[str, Any] = {
     "number": Number,
     "list": Annotated[list[Category], Field(max_length=LIST_VALUES)],
 }
+DESCRIPTION = "Declared features that targeting rules ask for (docs/targeting.md)."
 _FIELD = "feature_{}"
 """Fields are named so that no feature hides a method of the model; clients see the aliases."""
 
@@ -65,8 +66,7 @@ def context_field(features: Features) -> tuple[Any, Any]:
     """Type and field of `context` in a request model; nothing told by default."""
     model = context_model(features)
     nothing = model()
-    description = "Declared features that targeting rules ask for (docs/targeting.md)."
-    return model, Field(default_factory=partial(_same, nothing), description=description)
+    return model, Field(default_factory=partial(same, nothing), description=DESCRIPTION)
 
 
 def context_of_device(device: Any, features: Features, metrics: Recorder) -> dict[str, Any]:
@@ -104,5 +104,6 @@ def _value(value: Any) -> Value:
     return told
 
 
-def _same(value: Any) -> Any:
+def same(value: Any) -> Any:
+    """The value itself, for defaults that need no copy: they are frozen."""
     return value

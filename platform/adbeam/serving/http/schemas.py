@@ -18,7 +18,7 @@ from adbeam.identity.people import NOBODY_WORDS, USER_ID_READ, known_user
 from adbeam.records import MOST_MONEY, Event
 from adbeam.serving.config import AdminConfig, DeadlineConfig, LimitsConfig
 from adbeam.serving.engine.request import HistoryEvent, Identifier, Query
-from adbeam.serving.http.context import RequestContext, context_field
+from adbeam.serving.http.context import DESCRIPTION, RequestContext, context_field, same
 from adbeam.targeting.features import Features
 
 _WIDTH = "beams of the last level to search with"
@@ -51,9 +51,7 @@ class AdRequest(BaseModel):
     count: int = Field(10, ge=1, le=1000, description="Ads wanted; fewer when fewer match.")
     deadline_ms: float | None = Field(None, description="Time for the answer; the X-Deadline-Ms header wins over it.")
     filters: Filters = Filters()
-    context: RequestContext = Field(
-        RequestContext(), description="Declared features that targeting rules ask for (docs/targeting.md)."
-    )
+    context: RequestContext = Field(RequestContext(), description=DESCRIPTION)
     request_id: Identifier | None = Field(None, description="Comes back in the answer; made up when absent.")
     timestamp: int | None = Field(None, ge=0, le=1 << 53, description="Moment asked about, ms UTC; default now.")
     value: float | None = Field(
@@ -204,10 +202,6 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = []
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 def request_model(
     limits: LimitsConfig, deadline: DeadlineConfig, scenes: tuple[str, ...], full_widths: tuple[int, ...] = (),
     features: Features | None = None,
@@ -231,7 +225,7 @@ def request_model(
         history=(list[HistoryEvent] | None, Field(None, max_length=limits.history_max)),
         scene=(Literal[scenes] | None, Field(None, description="Where the ads appear.")),  # type: ignore[arg-type]
         deadline_ms=(float | None, Field(None, ge=deadline.min_ms, le=deadline.max_ms, allow_inf_nan=False)),
-        filters=(filters, Field(default_factory=partial(_same, filters()))),  # as a default it is copied each time
+        filters=(filters, Field(default_factory=partial(same, filters()))),  # as a default it is copied each time
         context=context_field(features or {}),
         **widths,
     )

@@ -31,7 +31,7 @@ class WordColumn:
         self._in, self._not_in = (
             _postings(row_C, held, vocabulary, size) if held.null_count < len(held) else None for held in lists.values()
         )
-        self._open = ~marked(row_C[_valid(lists["in"])], size)
+        self._open = ~marked(row_C[given(lists["in"])], size)
         self._missing = ~marked(row_C[~_true(pc.struct_field(conditions_C, "missing"))], size)
 
     @property
@@ -97,7 +97,8 @@ def _postings(row_C: NDArray[np.int64], lists: pa.Array, vocabulary: pa.Array, s
     return Postings(key_P.astype(np.int32), row_P, len(vocabulary), size)
 
 
-def _valid(values: pa.Array) -> NDArray[np.bool_]:
+def given(values: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+    """bool [rows]: where a row says anything."""
     valid: NDArray[np.bool_] = values.is_valid().to_numpy(zero_copy_only=False)
     return valid
 

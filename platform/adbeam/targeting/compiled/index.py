@@ -16,40 +16,38 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from adbeam.targeting.compiled.columns import RangeColumn, WordColumn
+from adbeam.targeting.compiled.columns import RangeColumn, WordColumn, given
 from adbeam.targeting.compiled.postings import Words, unpack, word_count
 from adbeam.targeting.compiled.reading import WORDS, columns_of
-from adbeam.targeting.day_parts import is_in
+from adbeam.targeting.day_parts import QUARTER_MS, is_in
 from adbeam.targeting.features import Features
 from adbeam.targeting.told import Told, words
 
 KEPT_BYTES = 16 << 20
 KEPT_MASKS = 256
 """Masks kept, in bytes and in number; the least recently used go first."""
-_QUARTER_MS = 900_000
-"""Hours of all time zones begin at full quarters of an hour."""
 
 
 class CompiledRules:
     """The rules of N ads; a row without rules is for everybody."""
 
-    def __init__(self, texts: pa.Array, features: Features) -> None:
+    def __init__(self, texts: pa.Array | pa.ChunkedArray, features: Features) -> None:
         """`texts` are as read_rules writes them, null where an ad has no rules.
 
         Raises UndeclaredFeatures for rules over other features.
         """
         self.size = len(texts)
-        row_C = texts.is_valid().to_numpy(zero_copy_only=False).nonzero()[0]
+        row_C = given(texts).nonzero()[0]
         table = columns_of(texts.drop_null(), features)
         self._words: dict[str, WordColumn] = {}
         self._ranges: dict[str, RangeColumn] = {}
         for name, feature in features.items():
             column = _one_chunk(table[name])
-            given = _given(column)
-            if given.any() and feature.kind == "number":
-                self._ranges[name] = _range(row_C[given], column.filter(pa.array(given)), self.size)
-            elif given.any():
-                self._words[name] = WordColumn(row_C[given], column.filter(pa.array(given)), self.size)
+            asks = given(column)
+            if asks.any() and feature.kind == "number":
+                self._ranges[name] = _range(row_C[asks], column.filter(pa.array(asks)), self.size)
+            elif asks.any():
+                self._words[name] = WordColumn(row_C[asks], column.filter(pa.array(asks)), self.size)
         self._scenes = _choice(row_C, _one_chunk(table["scenes"]), self.size)
         hours = pc.binary_join(_one_chunk(table["hours"]), ";")
         zones = pc.fill_null(_one_chunk(table["timezone"]), "UTC")
@@ -83,7 +81,7 @@ class CompiledRules:
         return (
             asked,
             told.scene if self._scenes is not None else None,
-            told.now_ms // _QUARTER_MS if self._hours is not None else None,
+            told.now_ms // QUARTER_MS if self._hours is not None else None,
             self._windows.place(told.now_ms) if self._windows is not None else None,
         )
 
@@ -94,11 +92,11 @@ class CompiledRules:
         return mask
 
     def _left(self, told: Told) -> Iterator[Words]:
-        given = told.features
+        features = told.features
         for name, column in self._words.items():
-            yield column.leave(words(given.get(name)))
+            yield column.leave(words(features.get(name)))
         for name, numbers in self._ranges.items():
-            value = given.get(name)
+            value = features.get(name)
             yield numbers.leave(value if isinstance(value, int | float) else None)
         if self._scenes is not None:
             yield self._scenes.leave((told.scene,))
@@ -126,22 +124,22 @@ def _range(row_C: NDArray[np.int64], column: pa.StructArray, size: int) -> Range
 def _windows(row_C: NDArray[np.int64], table: pa.Table, size: int) -> RangeColumn | None:
     """The moments from start to the last before end."""
     start, end = (_one_chunk(table[name]) for name in ("start", "end"))
-    given = _given(start) | _given(end)
-    if not given.any():
+    asks = given(start) | given(end)
+    if not asks.any():
         return None
-    low = pc.fill_null(start.cast(pa.float64()), -np.inf).to_numpy(zero_copy_only=False)[given]
-    high = pc.fill_null(pc.subtract(end.cast(pa.float64()), 1.0), np.inf).to_numpy(zero_copy_only=False)[given]
-    return RangeColumn(row_C[given], low, high, np.zeros(len(low), np.bool_), size)
+    low = pc.fill_null(start.cast(pa.float64()), -np.inf).to_numpy(zero_copy_only=False)[asks]
+    high = pc.fill_null(pc.subtract(end.cast(pa.float64()), 1.0), np.inf).to_numpy(zero_copy_only=False)[asks]
+    return RangeColumn(row_C[asks], low, high, np.zeros(len(low), np.bool_), size)
 
 
 def _choice(row_C: NDArray[np.int64], lists: pa.Array, size: int) -> WordColumn | None:
     """A column of conditions `in`; None where no row has one."""
-    given = _given(lists)
-    if not given.any():
+    asks = given(lists)
+    if not asks.any():
         return None
-    held = lists.filter(pa.array(given))
+    held = lists.filter(pa.array(asks))
     nothing = [pa.nulls(len(held), field.type) for field in list(WORDS)[1:]]
-    return WordColumn(row_C[given], pa.StructArray.from_arrays([held, *nothing], fields=list(WORDS)), size)
+    return WordColumn(row_C[asks], pa.StructArray.from_arrays([held, *nothing], fields=list(WORDS)), size)
 
 
 def _as_lists(values: pa.Array) -> pa.Array:
@@ -149,11 +147,6 @@ def _as_lists(values: pa.Array) -> pa.Array:
     ends = np.cumsum(values.is_valid().to_numpy(zero_copy_only=False), dtype=np.int32)
     offsets = pa.array(np.concatenate([np.zeros(1, np.int32), ends]))
     return pa.ListArray.from_arrays(offsets, values.drop_null(), mask=values.is_null())
-
-
-def _given(column: pa.Array) -> NDArray[np.bool_]:
-    given: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
-    return given
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

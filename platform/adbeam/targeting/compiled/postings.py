@@ -19,13 +19,6 @@ def word_count(size: int) -> int:
     return -(-size // 64)
 
 
-def pack(bits_N: NDArray[np.bool_]) -> Words:
-    """A bitmap of truth values."""
-    padded = np.zeros(word_count(len(bits_N)) * 64, np.bool_)
-    padded[: len(bits_N)] = bits_N
-    return np.packbits(padded, bitorder="little").view(np.uint64)
-
-
 def unpack(words: Words, size: int) -> NDArray[np.bool_]:
     """bool [N] of a bitmap."""
     return np.unpackbits(words.view(np.uint8), count=size, bitorder="little").view(np.bool_)

@@ -25,7 +25,7 @@ class UndeclaredFeatures(UserError):
     """Rules of ads ask for features that are not declared, or declared as another kind: settings are wrong."""
 
 
-def columns_of(texts: pa.Array, features: Features) -> pa.Table:
+def columns_of(texts: pa.Array | pa.ChunkedArray, features: Features) -> pa.Table:
     """One row a text, none of them null; a column each for features and OTHERS.
 
     Raises UndeclaredFeatures for a feature that is none of `features` or of another kind, UserError for what is no
@@ -35,7 +35,7 @@ def columns_of(texts: pa.Array, features: Features) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *_read(texts, schema)])
 
 
-def _read(texts: pa.Array, schema: pa.Schema) -> Iterator[pa.Table]:
+def _read(texts: pa.Array | pa.ChunkedArray, schema: pa.Schema) -> Iterator[pa.Table]:
     for start in range(0, len(texts), AT_ONCE):
         lines = "\n".join(texts.slice(start, AT_ONCE).to_pylist()).encode()
         try:
