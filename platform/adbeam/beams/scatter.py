@@ -22,6 +22,7 @@ ENOUGH = 6
 """With fewer batches after such a one, all recent ones speak."""
 SLOW = 1.3
 """A batch that takes so many times what the quick ones take is slow."""
+UNMEASURED = (1.0,)
 QUICK_SHARE, TYPICAL_SHARE, CAUTIOUS_SHARE = 0.2, 0.5, 0.8
 """Shares of batches that are as quick: what may be hoped for, what is likely, what is planned with."""
 MEAN_MS = 8000.0
@@ -90,9 +91,9 @@ class Scatter:
         return self._measured_ms / self._modelled_ms if self._modelled_ms > 0 else 1.0
 
     def next_ratios(self) -> Sequence[float]:
-        """What batches took after one like the last, rising."""
+        """What batches took after one like the last, rising; as modelled while none has been measured."""
         after = self._after[self.slow].rising
-        return after if len(after) >= ENOUGH else self._recent.rising
+        return after if len(after) >= ENOUGH else self._recent.rising or UNMEASURED
 
     def next_ratio(self, share: float) -> float:
         """The ratio that `share` of the batches after one like the last did not exceed, interpolated."""

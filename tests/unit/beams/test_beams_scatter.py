@@ -166,3 +166,12 @@ def test_a_step_and_the_base_load_beside_a_neighbour(name: str, model: float, wi
     assert step["model_in_deadline"] >= model
     base = Simulation(world, policy).run(arrivals.poisson(0.3 * 97.0, 20, seed=3))
     assert base.figures()["mean_width"] / np.nanmax(base.width_N) >= width
+
+
+def test_a_pause_before_the_first_batch_leaves_batches_as_modelled() -> None:
+    world = World()
+    world.now_ms += 1000.0
+    world.queue = [QueuedRequest(world.now_ms - 60.0, world.now_ms + 40.0)]
+    plan = world.serve()
+    assert world.controller._cost.scatter.hiccup and list(plan.batch) == [0]
+    assert Scatter().next_ratio(0.8) == 1.0

@@ -168,7 +168,7 @@ class DecodeLoop:
                 batch, late, plan = self._next()
             if late:
                 self._deliver(late, "late")
-            if batch:
+            if batch and plan:
                 self._decode(engine, batch, plan, full_widths)
 
     def _apply_pending(self) -> None:
@@ -176,10 +176,17 @@ class DecodeLoop:
         for change in changes:
             change()
 
-    def _next(self) -> tuple[list[Waiting], list[Waiting], BatchPlan]:
-        """Plan over the queue and take the planned requests out of it."""
+    def _next(self) -> tuple[list[Waiting], list[Waiting], BatchPlan | None]:
+        """Plan over the queue and take the planned requests out of it; where no plan can be made, all who wait are
+        late, and the thread lives on for the next ones."""
         waiting = list(self._queue)
-        plan = self._controller.plan([entry.queued for entry in waiting])
+        try:
+            plan = self._controller.plan([entry.queued for entry in waiting])
+        except Exception:
+            logger.exception("no batch could be planned for the %d requests that wait", len(waiting))
+            self._failures += 1
+            self._queue.clear()
+            return [], waiting, None
         batch, late = [waiting[place] for place in plan.batch], [waiting[place] for place in plan.late]
         for entry in (*batch, *late):
             del self._queue[entry]

@@ -11,6 +11,7 @@ from tests.support.serving.gated_engine import FULL, GatedEngine, ask, running, 
 from adbeam.beams.cost import BatchCost
 from adbeam.serving.http.problems import Problem
 from adbeam.serving.http.status_schemas import ReplicaStatus
+from adbeam.serving.queue.decode_loop import FAILURES_BEFORE_FAULT
 
 
 async def test_the_queue_is_bounded_and_so_are_requests_in_flight(tmp_path: Path) -> None:
@@ -91,6 +92,21 @@ async def test_a_request_that_cannot_be_decoded_takes_no_other_with_it(tmp_path:
             await ask(service, user_id="bad")
         assert "decodes failed" in str(service.health())
         await ask(service)
+        assert service.health() is None
+
+
+async def test_a_batch_that_cannot_be_planned_is_answered_and_the_thread_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, GatedEngine(), cost=BatchCost(1.0, 1.0, 0.001)) as service:
+        with monkeypatch.context() as broken:
+            broken.setattr(service.decoding._controller, "plan", lambda queue: [][0])
+            for user in range(FAILURES_BEFORE_FAULT):
+                answer = await ask(service, user_id=f"unlucky{user}")
+                assert answer is not None and answer["served"]["source"] == "fallback"
+            assert "decodes failed" in str(service.health())
+        answer = await ask(service, user_id="next")
+        assert answer is not None and answer["served"]["source"] == "model"
         assert service.health() is None
 
 
