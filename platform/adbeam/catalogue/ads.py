@@ -161,10 +161,9 @@ class AdCatalogue:
             "expected_ecpm": ecpm,
         }
 
-    def stored_ecpm(self, row: int) -> float | None:
-        """The eCPM of a row when it was made; None where nobody said."""
-        ecpm: float | None = self._ecpm[row]
-        return ecpm
+    def stored_ecpms(self, rows: Sequence[int]) -> list[float | None]:
+        """The eCPMs of rows when they were made; None where nobody said."""
+        return [self._ecpm[row] for row in rows]
 
     def popular(self, size: int, prices: Callable[[Sequence[int]], PricesOfPopular | None] | None = None) -> PopularAds:
         """The `size` most popular ads of the bundle, ready to be filtered; `prices` of their rows say what they are

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, NamedTuple, Self
@@ -113,6 +113,11 @@ class SidIndex:
         """The live eCPM of an item, None where nobody said; `otherwise` for an unknown item."""
         entry = self._entries.get(item_id)
         return otherwise if entry is None else entry.ecpm
+
+    def ecpms(self, item_ids: Iterable[str]) -> list[float | None]:
+        """The live eCPMs of items, None for an unknown item too."""
+        entry_of = self._entries.get
+        return [None if (entry := entry_of(item_id)) is None else entry.ecpm for item_id in item_ids]
 
     def worthless(self) -> list[str]:
         """The items whose live eCPM is 0."""

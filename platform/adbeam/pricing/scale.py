@@ -97,6 +97,11 @@ class AdPrices:
         """int64 [X], the rows of ads in `rates`; its length for an ad that the log never showed."""
         return np.array([self.place_of.get(item_id, len(self._plain_N)) for item_id in item_ids], np.int64)
 
+    def unknown(self, place_X: np.ndarray) -> np.ndarray:
+        """bool [X], which of the ads the log never showed."""
+        unknown_X: np.ndarray = place_X == len(self._plain_N)
+        return unknown_X
+
     def prices(
         self, place_X: np.ndarray, factor_X: np.ndarray, log_probability_X: np.ndarray, value_X: np.ndarray
     ) -> np.ndarray:
@@ -109,7 +114,7 @@ class AdPrices:
         money_X = np.exp(np.minimum(scale.bent(log_X), LOG_MOST)) * factor_X
         money_X = np.where(worth_X > 0.0, np.minimum(money_X, MOST_MONEY), 0.0)
         if scale.number_is_ecpm:
-            money_X = np.where(place_X == len(self._plain_N), value_X * factor_X, money_X)
+            money_X = np.where(self.unknown(place_X), value_X * factor_X, money_X)
         return money_X
 
     def price(self, item_id: str, scene: str, log_probability: float, value: float) -> float:

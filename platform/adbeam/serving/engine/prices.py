@@ -34,6 +34,7 @@ class AnswerPrices:
         self._catalogue = catalogue
         money = bundle.money
         self._prices: AdPrices | None = None if money is None else money.prices
+        self._place_R = np.zeros(0, np.int64) if self._prices is None else self._prices.places(catalogue.item_ids)
         self._factor = 1.0
         self.unit: MoneyUnit
         if not bundle.settings.priced:
@@ -56,19 +57,25 @@ class AnswerPrices:
         return [priced[end - len(ads) : end] for ads, end in zip(answers, ends, strict=True)]
 
     def _fitted(self, prices: AdPrices, found: Sequence[FoundAd], factor_X: np.ndarray) -> list[float]:
-        ids, ecpm, stored_ecpm = self._catalogue.item_ids, self._catalogue.index.ecpm, self._catalogue.stored_ecpm
-        items = [ids[ad.row] for ad in found]
-        log_p_X, value_X = np.array([ad[1:] for ad in found]).reshape(-1, 2).T
-        priced: list[float] = prices.prices(prices.places(items), factor_X, log_p_X, value_X).tolist()
-        for place, (item_id, ad) in enumerate(zip(items, found, strict=True)):
-            live = ecpm(item_id)
-            if live is None:
-                continue
-            if not prices.knows(item_id):
-                priced[place] = live
-            elif live != (stored := stored_ecpm(ad.row)):
-                priced[place] *= live_factor(live, stored)
+        rows = [ad.row for ad in found]
+        items = [self._catalogue.item_ids[row] for row in rows]
+        place_X = self._places(prices, rows, items)
+        log_p_X, value_X = np.array(found).reshape(-1, 3).T[1:]
+        priced: list[float] = prices.prices(place_X, factor_X, log_p_X, value_X).tolist()
+        live, stored = self._catalogue.index.ecpms(items), self._catalogue.stored_ecpms(rows)
+        if live == stored and not prices.unknown(place_X).any():
+            return priced
+        for place, (item_id, now, then) in enumerate(zip(items, live, stored, strict=True)):
+            if now is not None:
+                priced[place] = priced[place] * live_factor(now, then) if prices.knows(item_id) else now
         return priced
+
+    def _places(self, prices: AdPrices, rows: Sequence[int], items: Sequence[str]) -> np.ndarray:
+        """Rows of ads in the fitted rates; an ad that came after the bundle is looked up."""
+        if rows and max(rows) >= len(self._place_R):
+            return prices.places(items)
+        place_X: np.ndarray = self._place_R[rows]
+        return place_X
 
     def _unfitted(self, found: FoundAd) -> float:
         return self._live(found.row) or 0.0 if self.unit == "live_ecpm" else self._factor * found.expected_ecpm
@@ -79,7 +86,7 @@ class AnswerPrices:
             return None
         known = [(self._catalogue.item_ids[row], row) for row in rows]
         plain = {item: price for item, _ in known if (price := self._prices.plain(item)) is not None}
-        stored = {item: self._catalogue.stored_ecpm(row) for item, row in known if item in plain}
+        stored = dict(zip([item for item, _ in known], self._catalogue.stored_ecpms(rows), strict=True))
         return FallbackPrices(plain, stored, dict(self._prices.scale.scenes))
 
     def _live(self, row: int) -> float | None:

@@ -49,6 +49,8 @@ class RequestContext(BaseModel):
 
     def told(self) -> Context:
         """The features that have a value, in the order of their names."""
+        if not self.model_fields_set:
+            return ()
         given = {field.alias or "": getattr(self, name) for name, field in type(self).model_fields.items()}
         return tuple((name, _value(given[name])) for name in sorted(given) if given[name] not in (None, []))
 

@@ -13,7 +13,6 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
 
 from adbeam.serving.processor.schedstat import ThreadAccounts, ThreadTimes, kernel_tells
 
@@ -23,15 +22,6 @@ LIST_SECONDS = 1.0
 """How often the threads that may decode are listed: they seldom come and go."""
 POOL_NAME = "decode_"
 """How the threads of a decoder's pool are called in this process, beside many that do not decode."""
-
-
-@runtime_checkable
-class DecodesElsewhere(Protocol):
-    """An engine whose work is done by another process, in that process's main thread and those it starts."""
-
-    @property
-    def pid(self) -> int:
-        """The other process."""
 
 
 class BatchClock:
@@ -54,8 +44,8 @@ class BatchClock:
         return "run_queue" if self._tells else "cpu_clock"
 
     def start(self, engine: object) -> None:
-        """A batch of `engine` begins."""
-        pid = engine.pid if isinstance(engine, DecodesElsewhere) else os.getpid()
+        """A batch of `engine` begins; one whose work another process does has that process's `pid`."""
+        pid = getattr(engine, "pid", None) or self._here.pid
         if pid != self._there.pid:
             self._there.close()
             self._there, self._listed_s = ThreadAccounts(pid), float("-inf")
