@@ -30,7 +30,9 @@ from adbeam.serving.stores.sqlite import SqliteStore
 PORT = 18800
 IMAGES = os.environ.get("ADBEAM_CONSOLE_IMAGES")
 """Where the screenshots of docs/images/ are written when they are made anew."""
-PROCESSOR = re.compile(r"^Processor: own \d+ %, waited \d+ % of the decode time of 10 s(; pressure \d+ %)?(; stolen \d+ %)?$")
+PROCESSOR = re.compile(
+    r"^Processor: own \d+ %, waited \d+ % of the decode time of 10 s(; pressure \d+ %)?(; stolen \d+ %)?$"
+)
 SERIOUS = ("serious", "critical")
 
 
