@@ -70,7 +70,8 @@ def read_catalogue(
 
     kind defaults to ad, status to active, title to the item's id. Of an item's versions the newest stays where
     `newest_by` tells it. The columns of targeting rules and of active dates are read where features are declared
-    (`features_told`) or they are mapped, and rules are kept where any ad has them. Raises UserError when no row is left.
+    (`features_told`) or they are mapped, and rules are kept where any ad has them. Raises UserError where no row is
+    left.
     """
     features = feature_schema(config)
     told = _ToldOfAds(_targeted(config, field, features, features_told), _dates(config, field, features, features_told))

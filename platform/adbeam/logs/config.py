@@ -58,7 +58,8 @@ class TableConfig(Section):
     )
     timestamp_unit: Literal["s", "ms", "us", "ns", "iso"] = Field(
         default="ms",
-        description="Of the events' timestamp, or of a catalogue's active dates; iso: written moments, as 2025-03-01T08:15:00.",
+        description="Of the events' timestamp, or of a catalogue's active dates; iso: written moments, as "
+        "2025-03-01T08:15:00.",
     )
     timezone: Timezone | None = Field(
         default=None, description="Of times that name no zone, as Europe/Berlin; default: UTC."

@@ -1,4 +1,4 @@
-"""Active dates of a catalogue's ads: two columns of moments, folded into the targeting rules as their `start` and `end`.
+"""Active dates of a catalogue's ads: two columns of moments, folded into the rules as their `start` and `end`.
 
 Where an ad's rules tell a window too, the narrower of both counts.
 """

@@ -27,7 +27,7 @@ def items_of_log(
     """
     found = _PAIRS.empty_table()
     for fragment in fragments:
-        for chunk in read_chunks(fragment, config, batch_rows):
+        for chunk in read_chunks(fragment, config, batch_rows, nobody):
             if chunk.table.num_rows:
                 pairs = _pairs(chunk.table, config, latest_ms, nobody)
                 found = pa.concat_tables([found, pairs]).group_by(_PAIRS.names, use_threads=False).aggregate([])
