@@ -20,8 +20,8 @@ _NO_TEXT = b"\xff"
 def joined_ids(parts: Sequence[pa.Array], column: str, nobody_words: Collection[str] = NOBODY_WORDS) -> pa.Array:
     """text or bytes [N]: the parts with a bar between them; bars and backslashes inside get a backslash in front.
 
-    A missing part is empty; where all are missing or among `nobody_words` the id is null. A part that is no id (a float that
-    lost digits, bytes in another encoding) makes an id that validation quarantines.
+    A missing part is empty; where all are missing or among `nobody_words` the id is null. A part that is no id (a float
+    that lost digits, bytes in another encoding) makes an id that validation quarantines.
     """
     texts, nobody, bad = [], [], np.zeros(len(parts[0]), dtype=bool)
     words = nobody_set(nobody_words)
