@@ -33,6 +33,7 @@ from adbeam.logs.validate import (
     whole_column,
     with_encoding,
 )
+from adbeam.ray_data.progress import told
 from adbeam.records import CATALOGUE_SCHEMA, ITEM_KINDS, Status
 from adbeam.targeting.features import Features
 from adbeam.targeting.rules import TARGETING
@@ -46,7 +47,7 @@ _ROW_GROUP = 65536
 
 
 @dataclass(frozen=True)
-class _ToldOfAds:
+class _OfAds:
     """What is read of whom an ad is for: rules over the features `targeted`, active dates; None is not read."""
 
     targeted: Features | None = None
@@ -74,20 +75,21 @@ def read_catalogue(
     left.
     """
     features = feature_schema(config)
-    told = _ToldOfAds(_targeted(config, field, features, features_told), _dates(config, field, features, features_told))
+    of_ads = _OfAds(_targeted(config, field, features, features_told), _dates(config, field, features, features_told))
     clean, bad, versions = [], [], []
-    for fragment in list_fragments(config, field, REQUIRED, OPTIONAL):
-        for chunk in read_chunks(fragment, config, batch_rows):
-            table, reasons = _judged(chunk.table, features, told)
-            is_good = pa.array(reasons.clean)
-            clean.append(table.filter(is_good))
-            if (version := version_column(chunk.table, config)) is not None:
-                versions.append(version.filter(is_good))
-            bad.append(quarantine_rows(chunk.table, reasons))
-            bad.append(malformed_rows(chunk.malformed))
-    if told.dates is not None:
-        told.dates.refuse_wrong_unit(field)
-    schema = _schema(features, told)
+    fragments = list_fragments(config, field, REQUIRED, OPTIONAL)
+    chunks = (chunk for fragment in fragments for chunk in read_chunks(fragment, config, batch_rows))
+    for chunk in told(chunks, None, "rows of the catalogue", size=lambda chunk: chunk.rows_in):
+        table, reasons = _judged(chunk.table, features, of_ads)
+        is_good = pa.array(reasons.clean)
+        clean.append(table.filter(is_good))
+        if (version := version_column(chunk.table, config)) is not None:
+            versions.append(version.filter(is_good))
+        bad.append(quarantine_rows(chunk.table, reasons))
+        bad.append(malformed_rows(chunk.malformed))
+    if of_ads.dates is not None:
+        of_ads.dates.refuse_wrong_unit(field)
+    schema = _schema(features, of_ads)
     items = pa.concat_tables(clean) if clean else schema.empty_table()
     quarantine = pa.concat_tables(bad) if bad else QUARANTINE_SCHEMA.empty_table()
     rows_in, read = items.num_rows + quarantine.num_rows, items.num_rows
@@ -111,7 +113,7 @@ def read_catalogue(
         remedy = with_encoding(remedy, quarantine["reason"].to_pylist())
         raise UserError("the catalogue has no usable item", field=field, value=first, remedy=remedy)
     kept = kept.cast(schema)
-    has_rules = told.rules and kept[TARGETING].null_count < kept.num_rows
+    has_rules = of_ads.rules and kept[TARGETING].null_count < kept.num_rows
     return kept if has_rules else kept.select([*CATALOGUE_SCHEMA.names, *features.names]), quarantine, account
 
 
@@ -141,11 +143,11 @@ def _refuse_as_feature(name: str, field: str, features: pa.Schema) -> None:
 
 def validate_items(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, pa.Table]:
     """(clean catalogue rows, quarantine) of one batch whose columns already have the contract's names."""
-    table, reasons = _judged(raw, features, _ToldOfAds())
+    table, reasons = _judged(raw, features, _OfAds())
     return table.filter(pa.array(reasons.clean)), quarantine_rows(raw, reasons)
 
 
-def _judged(raw: pa.Table, features: pa.Schema, told: _ToldOfAds) -> tuple[pa.Table, Reasons]:
+def _judged(raw: pa.Table, features: pa.Schema, of_ads: _OfAds) -> tuple[pa.Table, Reasons]:
     """All rows in the catalogue's types, and why some are not to be believed."""
     reasons = Reasons(raw.num_rows)
     columns = {
@@ -162,17 +164,17 @@ def _judged(raw: pa.Table, features: pa.Schema, told: _ToldOfAds) -> tuple[pa.Ta
     columns["kind"] = pc.fill_null(columns["kind"], "ad")
     columns["status"] = pc.fill_null(columns["status"], Status.ACTIVE.value)
     columns["title"] = pc.coalesce(columns["title"], columns["item_id"])
-    if told.targeted is not None:
-        columns[TARGETING] = read_column(whole_column(raw, TARGETING), told.targeted, reasons)
-    if told.dates is not None:
-        columns[TARGETING] = told.dates.fold(raw, columns.get(TARGETING), reasons)
-    names = _schema(features, told).names
+    if of_ads.targeted is not None:
+        columns[TARGETING] = read_column(whole_column(raw, TARGETING), of_ads.targeted, reasons)
+    if of_ads.dates is not None:
+        columns[TARGETING] = of_ads.dates.fold(raw, columns.get(TARGETING), reasons)
+    names = _schema(features, of_ads).names
     return pa.table({name: columns[name] for name in names}), reasons
 
 
-def _schema(features: pa.Schema, told: _ToldOfAds) -> pa.Schema:
+def _schema(features: pa.Schema, of_ads: _OfAds) -> pa.Schema:
     """Catalogue rows: the contract, declared features, rules where they are read."""
-    rules = [] if not told.rules else [pa.field(TARGETING, pa.string())]
+    rules = [] if not of_ads.rules else [pa.field(TARGETING, pa.string())]
     return pa.schema([*CATALOGUE_SCHEMA, *features, *rules])
 
 
