@@ -30,6 +30,7 @@ from adbeam.evaluation.metrics import measure, money_weighted_mean
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import Request, UserSequence, read_sequences, requests_in
+from adbeam.ray_data.progress import told
 from adbeam.workdir import WorkDir
 
 MODEL = "model"
@@ -112,13 +113,30 @@ def _judge(
     cutoffs: tuple[int, ...],
 ) -> Iterator[dict[str, Any]]:
     """One row a request, question and method."""
-    k = max(cutoffs)
-    for start in track(range(0, len(requests), PART), description="judging"):
-        part = requests[start : start + PART]
-        for question in ("all", "new"):
-            lists = recommender.rank(part, widths, k, new_only=question == "new")
-            for request, ranked in zip(part, lists, strict=True):
-                yield from _rows(request, question, ranked, popularity, cutoffs)
+    starts = range(0, len(requests), PART)
+    parts = (
+        _judge_part(requests[start : start + PART], recommender, popularity, widths, cutoffs)
+        for start in track(starts, description="judging")
+    )
+    for rows in told(parts, len(starts), "judging requests, in batches"):
+        yield from rows
+
+
+def _judge_part(
+    part: Sequence[Request],
+    recommender: Recommender,
+    popularity: Popularity,
+    widths: tuple[int, ...],
+    cutoffs: tuple[int, ...],
+) -> list[dict[str, Any]]:
+    return [
+        row
+        for question in ("all", "new")
+        for request, ranked in zip(
+            part, recommender.rank(part, widths, max(cutoffs), new_only=question == "new"), strict=True
+        )
+        for row in _rows(request, question, ranked, popularity, cutoffs)
+    ]
 
 
 def _rows(

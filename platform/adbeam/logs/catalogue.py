@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
+from adbeam.logs.ads.active_dates import ACTIVE_DATES, ActiveDates
 from adbeam.logs.ads.rules_column import read_column
 from adbeam.logs.casts import to_text
 from adbeam.logs.config import FILE_ORDER, TableConfig
@@ -31,16 +33,30 @@ from adbeam.logs.validate import (
     whole_column,
     with_encoding,
 )
+from adbeam.ray_data.progress import told
 from adbeam.records import CATALOGUE_SCHEMA, ITEM_KINDS, Status
 from adbeam.targeting.features import Features
 from adbeam.targeting.rules import TARGETING
 from adbeam.workdir import QUARANTINE
 
 REQUIRED = ("item_id",)
-OPTIONAL = (*(name for name in CATALOGUE_SCHEMA.names if name not in REQUIRED), TARGETING)
+OPTIONAL = (*(name for name in CATALOGUE_SCHEMA.names if name not in REQUIRED), TARGETING, *ACTIVE_DATES)
 TITLE_LENGTH = 2048
 QUARANTINE_FILE = f"{QUARANTINE}/catalogue.parquet"
 _ROW_GROUP = 65536
+
+
+@dataclass(frozen=True)
+class _OfAds:
+    """What is read of whom an ad is for: rules over the features `targeted`, active dates; None is not read."""
+
+    targeted: Features | None = None
+    dates: ActiveDates | None = None
+
+    @property
+    def rules(self) -> bool:
+        """Whether the rows have a column of rules."""
+        return self.targeted is not None or self.dates is not None
 
 
 def feature_schema(config: TableConfig) -> pa.Schema:
@@ -54,22 +70,26 @@ def read_catalogue(
     """(catalogue, quarantine, account) of the files that `config` names.
 
     kind defaults to ad, status to active, title to the item's id. Of an item's versions the newest stays where
-    `newest_by` tells it. The column of targeting rules is read where features are declared (`features_told`) or it is
-    mapped, and kept where any ad has rules. Raises UserError when no row is left.
+    `newest_by` tells it. The columns of targeting rules and of active dates are read where features are declared
+    (`features_told`) or they are mapped, and rules are kept where any ad has them. Raises UserError where no row is
+    left.
     """
     features = feature_schema(config)
-    targeted = _targeted(config, field, features, features_told)
+    of_ads = _OfAds(_targeted(config, field, features, features_told), _dates(config, field, features, features_told))
     clean, bad, versions = [], [], []
-    for fragment in list_fragments(config, field, REQUIRED, OPTIONAL):
-        for chunk in read_chunks(fragment, config, batch_rows):
-            table, reasons = _judged(chunk.table, features, targeted)
-            is_good = pa.array(reasons.clean)
-            clean.append(table.filter(is_good))
-            if (version := version_column(chunk.table, config)) is not None:
-                versions.append(version.filter(is_good))
-            bad.append(quarantine_rows(chunk.table, reasons))
-            bad.append(malformed_rows(chunk.malformed))
-    schema = _schema(features, targeted)
+    fragments = list_fragments(config, field, REQUIRED, OPTIONAL)
+    chunks = (chunk for fragment in fragments for chunk in read_chunks(fragment, config, batch_rows))
+    for chunk in told(chunks, None, "rows of the catalogue", size=lambda chunk: chunk.rows_in):
+        table, reasons = _judged(chunk.table, features, of_ads)
+        is_good = pa.array(reasons.clean)
+        clean.append(table.filter(is_good))
+        if (version := version_column(chunk.table, config)) is not None:
+            versions.append(version.filter(is_good))
+        bad.append(quarantine_rows(chunk.table, reasons))
+        bad.append(malformed_rows(chunk.malformed))
+    if of_ads.dates is not None:
+        of_ads.dates.refuse_wrong_unit(field)
+    schema = _schema(features, of_ads)
     items = pa.concat_tables(clean) if clean else schema.empty_table()
     quarantine = pa.concat_tables(bad) if bad else QUARANTINE_SCHEMA.empty_table()
     rows_in, read = items.num_rows + quarantine.num_rows, items.num_rows
@@ -93,7 +113,7 @@ def read_catalogue(
         remedy = with_encoding(remedy, quarantine["reason"].to_pylist())
         raise UserError("the catalogue has no usable item", field=field, value=first, remedy=remedy)
     kept = kept.cast(schema)
-    has_rules = targeted is not None and kept[TARGETING].null_count < kept.num_rows
+    has_rules = of_ads.rules and kept[TARGETING].null_count < kept.num_rows
     return kept if has_rules else kept.select([*CATALOGUE_SCHEMA.names, *features.names]), quarantine, account
 
 
@@ -101,22 +121,33 @@ def _targeted(config: TableConfig, field: str, features: pa.Schema, told: Featur
     """The features that rules may be over; None where the column of rules is not read."""
     if not told and TARGETING not in {**config.columns, **config.constants}:
         return None
-    if TARGETING in features.names:
-        remedy = "give the feature another name by columns, or leave it out: rules are read from that column"
-        raise UserError("is the column of targeting rules", field=f"{field}.features", value=TARGETING, remedy=remedy)
+    _refuse_as_feature(TARGETING, field, features)
     return told or {}
 
 
-def validate_items(raw: pa.Table, features: pa.Schema, targeted: Features | None = None) -> tuple[pa.Table, pa.Table]:
-    """(clean catalogue rows, quarantine) of one batch whose columns already have the contract's names.
+def _dates(config: TableConfig, field: str, features: pa.Schema, told: Features | None) -> ActiveDates | None:
+    """How active dates are read; None where they are not."""
+    if not told and not {*config.columns, *config.constants}.intersection(ACTIVE_DATES):
+        return None
+    for name in ACTIVE_DATES:
+        _refuse_as_feature(name, field, features)
+    return ActiveDates(config.timestamp_unit, config.timezone)
 
-    Rules over the features `targeted` are a column more; None leaves them out.
-    """
-    table, reasons = _judged(raw, features, targeted)
+
+def _refuse_as_feature(name: str, field: str, features: pa.Schema) -> None:
+    if name in features.names:
+        what = "rules" if name == TARGETING else "dates"
+        remedy = f"give the feature another name by columns, or leave it out: {what} are read from that column"
+        raise UserError(f"is the column of targeting {what}", field=f"{field}.features", value=name, remedy=remedy)
+
+
+def validate_items(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, pa.Table]:
+    """(clean catalogue rows, quarantine) of one batch whose columns already have the contract's names."""
+    table, reasons = _judged(raw, features, _OfAds())
     return table.filter(pa.array(reasons.clean)), quarantine_rows(raw, reasons)
 
 
-def _judged(raw: pa.Table, features: pa.Schema, targeted: Features | None) -> tuple[pa.Table, Reasons]:
+def _judged(raw: pa.Table, features: pa.Schema, of_ads: _OfAds) -> tuple[pa.Table, Reasons]:
     """All rows in the catalogue's types, and why some are not to be believed."""
     reasons = Reasons(raw.num_rows)
     columns = {
@@ -133,15 +164,17 @@ def _judged(raw: pa.Table, features: pa.Schema, targeted: Features | None) -> tu
     columns["kind"] = pc.fill_null(columns["kind"], "ad")
     columns["status"] = pc.fill_null(columns["status"], Status.ACTIVE.value)
     columns["title"] = pc.coalesce(columns["title"], columns["item_id"])
-    if targeted is not None:
-        columns[TARGETING] = read_column(whole_column(raw, TARGETING), targeted, reasons)
-    names = _schema(features, targeted).names
+    if of_ads.targeted is not None:
+        columns[TARGETING] = read_column(whole_column(raw, TARGETING), of_ads.targeted, reasons)
+    if of_ads.dates is not None:
+        columns[TARGETING] = of_ads.dates.fold(raw, columns.get(TARGETING), reasons)
+    names = _schema(features, of_ads).names
     return pa.table({name: columns[name] for name in names}), reasons
 
 
-def _schema(features: pa.Schema, targeted: Features | None) -> pa.Schema:
+def _schema(features: pa.Schema, of_ads: _OfAds) -> pa.Schema:
     """Catalogue rows: the contract, declared features, rules where they are read."""
-    rules = [] if targeted is None else [pa.field(TARGETING, pa.string())]
+    rules = [] if not of_ads.rules else [pa.field(TARGETING, pa.string())]
     return pa.schema([*CATALOGUE_SCHEMA, *features, *rules])
 
 

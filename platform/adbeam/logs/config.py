@@ -57,7 +57,9 @@ class TableConfig(Section):
         "them. Of a catalogue: the embedder reads those that tokens.embedder.text_fields names.",
     )
     timestamp_unit: Literal["s", "ms", "us", "ns", "iso"] = Field(
-        default="ms", description="Of the events' timestamp; iso: written moments, as 2025-03-01T08:15:00."
+        default="ms",
+        description="Of the events' timestamp, or of a catalogue's active dates; iso: written moments, as "
+        "2025-03-01T08:15:00.",
     )
     timezone: Timezone | None = Field(
         default=None, description="Of times that name no zone, as Europe/Berlin; default: UTC."

@@ -7,11 +7,12 @@ formats are in `adbeam.logs.tables`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from adbeam.errors import UserError
+from adbeam.identity.people import NOBODY_WORDS
 from adbeam.logs.actions.of_rows import events_of_rows
 from adbeam.logs.config import TableConfig
 from adbeam.logs.tables import csv_files, json_files, parquet_files
@@ -83,12 +84,14 @@ def list_table(config: TableConfig, field: str, required: tuple[str, ...], optio
     return Listing(tuple(files), tuple(fragments), tuple(empty), lacking)
 
 
-def read_chunks(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterator[Chunk]:
+def read_chunks(
+    fragment: Fragment, config: TableConfig, batch_rows: int, nobody_words: Collection[str] = NOBODY_WORDS
+) -> Iterator[Chunk]:
     """The fragment's rows, about `batch_rows` at a time, columns renamed and constants filled in; of rows that carry
-    several actions their events."""
+    several actions their events. Of a user of several columns `nobody_words` mean nobody."""
     path = Path(fragment.path)
     for chunk in _READERS[fragment.format](fragment, config, batch_rows):
-        named = Chunk(to_contract(chunk.table, config, path, fragment.decimal), chunk.malformed)
+        named = Chunk(to_contract(chunk.table, config, path, fragment.decimal, nobody_words), chunk.malformed)
         yield from events_of_rows(named, config) if config.actions else (named,)
 
 

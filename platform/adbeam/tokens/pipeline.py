@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from adbeam import artifacts
 from adbeam.errors import UserError
-from adbeam.ray_data.progress import told
+from adbeam.ray_data.progress import lasting, told
 from adbeam.tokens import gates
 from adbeam.tokens.chart import draw_items_per_sid
 from adbeam.tokens.config import TokensConfig
@@ -106,7 +106,8 @@ def tokenize(config: TokenizeSettings) -> Tokens:
     if artifacts.is_current(target, details):
         log.info("%s is up to date", target)
         return Tokens.load(target)
-    tokenizer, similarity, seconds = _fit(config, prepared)
+    with lasting("fitting the tokenizer"):
+        tokenizer, similarity, seconds = _fit(config, prepared)
     manifest: dict[str, Any] = dict(details)
     with artifacts.publish(target, manifest) as staging:
         started = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ from adbeam.serving.stores.sqlite import SqliteStore
 PORT = 18800
 IMAGES = os.environ.get("ADBEAM_CONSOLE_IMAGES")
 """Where the screenshots of docs/images/ are written when they are made anew."""
+PROCESSOR = re.compile(
+    r"^Processor: own \d+ %, waited \d+ % of the decode time of 10 s(; pressure \d+ %)?(; stolen \d+ %)?$"
+)
 SERIOUS = ("serious", "critical")
 
 
@@ -105,6 +109,7 @@ def test_the_page_shows_load_ads_and_paths_without_an_accessibility_fault(
         ask(page, user_id="u1", history="item-3, item-7")
         expect(page.locator("#latency .value")).not_to_have_text("–")
         expect(page.locator("#path li")).to_have_count(4)
+        expect(page.locator("#processor")).to_have_text(PROCESSOR)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         found = Axe().run(page).response["violations"]
         assert not [fault["id"] for fault in found if fault["impact"] in SERIOUS], found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -15,10 +16,16 @@ from adbeam.errors import UserError
 from adbeam.logs.config import LogsConfig, TableConfig
 from adbeam.logs.ids.columns import id_texts
 from adbeam.logs.ids.joined import joined_ids
-from adbeam.logs.pipeline import describe
+from adbeam.logs.pipeline import describe, run
 from adbeam.logs.reading import list_fragments, read_chunks
 
 COLUMNS = {"user_id": ["ip", "browser"]}
+LOG = """item_id,ip,browser,visit,timestamp,action
+a,guest,GUEST,v,1,conversion
+b,0,0,0,1,conversion
+c,x,guest,v,2,conversion
+c,x,guest,v,3,conversion
+"""
 
 
 def test_the_parts_are_joined_and_no_two_pairs_become_one() -> None:
@@ -32,6 +39,29 @@ def test_the_parts_are_joined_and_no_two_pairs_become_one() -> None:
 def test_a_missing_part_is_empty_and_only_nobody_throughout_is_nobody() -> None:
     left, right = pa.array(["a", None, None, "NULL", "0", "", "x"]), pa.array([None, 7, None, None, 0, 0, 0])
     assert joined_ids([left, right], "user_id").to_pylist() == ["a|", "|7", None, None, None, None, "x|0"]
+
+
+def test_words_that_a_log_declares_mean_nobody_and_no_others() -> None:
+    left, right = pa.array(["Guest", "0", "guest", ""]), pa.array(["guest ", "0", "x", None])
+    assert joined_ids([left, right], "user_id", ("guest",)).to_pylist() == [None, "0|0", "guest|x", None]
+
+
+@pytest.mark.parametrize("catalogue", ["ads.csv", "from_log"])
+def test_a_log_of_joined_users_goes_by_its_own_words_for_nobody(tmp_path: Path, catalogue: str) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    (tmp_path / "ads.csv").write_text("item_id\na\nb\nc\n")
+    files = {
+        "events": {"path": str(tmp_path / "log.csv"), "columns": {**COLUMNS, "request_id": ["ip", "visit"]}},
+        "catalogue": catalogue if catalogue == "from_log" else str(tmp_path / catalogue),
+        "nobody_words": ["guest"],
+    }
+    split = {"by": "time", "validation_from": 2, "test_from": 3}
+    logs = LogsConfig.parse({"source": "files", "split": split, "files": files, "max_quarantined": 1, "shards": 1})
+    prepared = run(SimpleNamespace(work_dir=tmp_path / "run", logs=logs, features={}), in_process=True)
+    rows = [row for path in prepared.events() for row in pq.read_table(path).to_pylist()]
+    assert {(row["user_id"], row["request_id"]) for row in rows} == {("0|0", "0|0@1"), ("x|guest", "x|v")}
+    assert prepared.account["reasons"] == {"user_id is empty": 1}
+    assert sorted(prepared.catalogue()["item_id"].to_pylist()) == (["b", "c"] if catalogue == "from_log" else [*"abc"])
 
 
 def test_a_part_that_is_no_id_is_marked() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from adbeam.ray_data.progress import line, told
+from adbeam.ray_data.progress import lasting, line, told
 
 
 def slow(seconds: float) -> Iterator[int]:
@@ -33,6 +33,16 @@ def test_a_quick_step_says_nothing_and_leaves_no_thread(capsys: pytest.CaptureFi
     assert "progress" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_step_in_one_piece_says_how_long_it_lasts(capsys: pytest.CaptureFixture[str]) -> None:
+    with lasting("fitting", interval_seconds=0.05):
+        time.sleep(0.3)
+    out, lines = capsys.readouterr()
+    assert out == "" and set(lines.splitlines()) == {"fitting: 0 s so far"}
+    with pytest.raises(ValueError, match="no luck"), lasting("broken", interval_seconds=0.01):
+        raise ValueError("no luck")
+    assert "progress" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_a_fault_of_a_part_comes_through_and_ends_the_lines() -> None:
     def broken() -> Iterator[int]:
         yield 1
@@ -51,4 +61,5 @@ def test_a_terminal_has_its_bar(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 def test_a_line_has_what_is_done_the_rate_and_the_time_left() -> None:
     assert line("judging", 320, 4000, 20.0) == "judging: 320 of 4,000, 16.0 a second, about 230 s left"
+    assert line("reading", 3200, None, 20.0) == "reading: 3,200, 160.0 a second"
     assert line("judging", 0, 4000, 20.0) == "judging: 0 of 4,000, 20 s so far"

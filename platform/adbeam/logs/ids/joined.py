@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import reduce
 
 import numpy as np
@@ -17,14 +17,14 @@ _NO_TEXT = b"\xff"
 """Is not UTF-8: validation quarantines such an id."""
 
 
-def joined_ids(parts: Sequence[pa.Array], column: str) -> pa.Array:
+def joined_ids(parts: Sequence[pa.Array], column: str, nobody_words: Collection[str] = NOBODY_WORDS) -> pa.Array:
     """text or bytes [N]: the parts with a bar between them; bars and backslashes inside get a backslash in front.
 
-    A missing part is empty; where all are missing or mean nobody the id is null. A part that is no id (a float that
-    lost digits, bytes in another encoding) makes an id that validation quarantines.
+    A missing part is empty; where all are missing or among `nobody_words` the id is null. A part that is no id (a float
+    that lost digits, bytes in another encoding) makes an id that validation quarantines.
     """
     texts, nobody, bad = [], [], np.zeros(len(parts[0]), dtype=bool)
-    words = nobody_set(NOBODY_WORDS)
+    words = nobody_set(nobody_words)
     for values in parts:
         text, problems = id_texts(values, column)
         bad = reduce(np.logical_or, [where for where, _ in problems], bad)

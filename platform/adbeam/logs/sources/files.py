@@ -82,4 +82,4 @@ class FilesSource:
         return len(self._events.fragments)
 
     def read(self, share: int, folder: Path) -> Iterator[Chunk]:
-        return read_chunks(self._events.fragments[share], self._config.events, self._batch_rows)
+        return read_chunks(self._events.fragments[share], self._config.events, self._batch_rows, self.nobody_words)

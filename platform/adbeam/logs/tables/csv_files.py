@@ -25,6 +25,11 @@ from adbeam.logs.tables.text_files import encoding_of, is_text, open_bytes, open
 csv.field_size_limit(16 << 20)  # Python's own limit, 131,072 characters, ends the reading of a file
 DELIMITERS = (",", ";", "\t", "|")
 KIND = "CSV"
+MOST_OF_A_ROW = 1 << 27
+"""Bytes of the longest row that is read."""
+_LARGER = 8
+_LONG_ROW = "straddl"
+"""What Arrow says of a row that is longer than its block."""
 _SAMPLE_ROWS = 1000
 _WIDTH = "row has {} cells where {} are due"
 _UNCLOSED = 'a quote in the row does not close at the end of a cell (a quote inside quotes is written "")'
@@ -73,11 +78,6 @@ def decimal_of(path: Path, config: TableConfig, delimiter: str, numbers: set[str
 def read_csv(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterator[Chunk]:
     """The file's rows, a block of bytes at a time; a row of more or fewer cells than the header is malformed."""
     path, malformed = Path(fragment.path), []  # type: Path, list[tuple[str, str]]
-
-    def keep_aside(row: Any) -> str:
-        malformed.append((_WIDTH.format(row.actual_columns, row.expected_columns), row.text))
-        return "skip"
-
     try:
         names, _ = header(path, config.model_copy(update={"delimiter": fragment.delimiter}), set())
         if not _holds_rows(path, config):
@@ -85,27 +85,76 @@ def read_csv(fragment: Fragment, config: TableConfig, batch_rows: int) -> Iterat
         if not is_sound(path, config, fragment.delimiter):
             yield from _read_with_care(path, config, fragment.delimiter, names, batch_rows)
             return
-        with arrow_csv.open_csv(
-            open_bytes(path),
-            read_options=arrow_csv.ReadOptions(
-                use_threads=False,
-                block_size=max(1 << 20, 64 * batch_rows),
-                column_names=list(config.column_names) or None,
-                encoding=_arrow_encoding(encoding_of(path, config.encoding)),
-            ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=fragment.delimiter, newlines_in_values=True, invalid_row_handler=keep_aside
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=True, null_values=[""]
-            ),
-        ) as reader:
-            for batch in reader:
-                yield Chunk(pa.Table.from_batches([batch]))
+        for batch in _batches(path, config, fragment.delimiter, names, max(1 << 20, 64 * batch_rows), malformed):
+            yield Chunk(pa.Table.from_batches([batch]))
         if malformed:
             yield Chunk(pa.table({}), tuple(malformed))
     except DAMAGE as error:
         raise unreadable(path, KIND, error) from None
+
+
+def _batches(
+    path: Path,
+    config: TableConfig,
+    delimiter: str,
+    names: list[str],
+    block_bytes: int,
+    malformed: list[tuple[str, str]],
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a sound file; where one is longer than a block, the file is read on in larger blocks.
+
+    `malformed` is filled with the rows of another width.
+    """
+    given = 0
+    while True:
+        malformed.clear()
+        known = given
+        try:
+            with _open_arrow(path, config, delimiter, names, block_bytes, malformed) as reader:
+                for batch in reader:
+                    again = min(known, batch.num_rows)
+                    known, given = known - again, given + batch.num_rows - again
+                    if not again or again < batch.num_rows:
+                        yield batch.slice(again) if again else batch
+            return
+        except pa.ArrowInvalid as error:
+            if _LONG_ROW not in str(error):
+                raise
+            if block_bytes >= MOST_OF_A_ROW:
+                raise UserError(
+                    f"{path} has a row of more than {MOST_OF_A_ROW >> 20} MiB, behind row {given:,}",
+                    remedy="write that row again, or leave it out: so much is no row",
+                ) from None
+            block_bytes = min(_LARGER * block_bytes, MOST_OF_A_ROW)
+
+
+def _open_arrow(
+    path: Path,
+    config: TableConfig,
+    delimiter: str,
+    names: list[str],
+    block_bytes: int,
+    malformed: list[tuple[str, str]],
+) -> arrow_csv.CSVStreamingReader:
+    def keep_aside(row: Any) -> str:
+        malformed.append((_WIDTH.format(row.actual_columns, row.expected_columns), row.text))
+        return "skip"
+
+    return arrow_csv.open_csv(
+        open_bytes(path),
+        read_options=arrow_csv.ReadOptions(
+            use_threads=False,
+            block_size=block_bytes,
+            column_names=list(config.column_names) or None,
+            encoding=_arrow_encoding(encoding_of(path, config.encoding)),
+        ),
+        parse_options=arrow_csv.ParseOptions(
+            delimiter=delimiter, newlines_in_values=True, invalid_row_handler=keep_aside
+        ),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=True, null_values=[""]
+        ),
+    )
 
 
 def _holds_rows(path: Path, config: TableConfig) -> bool:

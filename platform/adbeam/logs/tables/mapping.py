@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from adbeam.errors import UserError
+from adbeam.identity.people import NOBODY_WORDS
 from adbeam.logs.casts import NO_NUMBER, cast_or_mark, is_text, plain, rounded_ids, to_number, whole
 from adbeam.logs.config import TableConfig
 from adbeam.logs.ids.joined import joined_ids
@@ -26,18 +27,25 @@ ACTION_COLUMN = "actions.{}"
 _NO_DECIMAL = " (a point where decimals have a comma)"
 
 
-def to_contract(table: pa.Table, config: TableConfig, path: Path, decimal: str) -> pa.Table:
+def to_contract(
+    table: pa.Table, config: TableConfig, path: Path, decimal: str, nobody_words: Collection[str] = NOBODY_WORDS
+) -> pa.Table:
     """Our names for the mapped columns, our words for the mapped values; constants where a column is absent or null.
 
     A mapped column that the file lacks may be the name of one of its folders; a column that has our name by chance does
-    not stand in for it. `decimal` is the sign before decimals.
+    not stand in for it. `decimal` is the sign before decimals; of a user of several columns `nobody_words` mean nobody.
     """
     table = _with_partitions(_without_doubled(table), config, path)
     renamed = config.renamed
     mapped = {*config.columns, *renamed.values()}
     arrays = {name: table.column(name) for name in table.column_names if name not in mapped}
     arrays |= {ours: table.column(theirs) for ours, theirs in renamed.items() if theirs in table.column_names}
-    arrays |= {ours: joined_ids([_part(table, name) for name in names], ours) for ours, names in config.joined.items()}
+    arrays |= {
+        ours: joined_ids(
+            [_part(table, name) for name in names], ours, nobody_words if ours == "user_id" else NOBODY_WORDS
+        )
+        for ours, names in config.joined.items()
+    }
     arrays |= {
         ACTION_COLUMN.format(action): table.column(theirs)
         for action, theirs in config.actions.items()

@@ -20,6 +20,7 @@ export function showStatus(status) {
   document.getElementById("source").textContent =
     `Answered by ${status.replica ?? "the only replica"}; its model was loaded ${number(status.model_age_seconds)} s ago. ` +
     "Load, width and latency are of the replica that answers; the lines show two minutes.";
+  document.getElementById("processor").textContent = processor(status.processor);
   ladder(status);
   policy(status.policy_settings);
 }
@@ -72,6 +73,16 @@ function policy(settings) {
       : [[name, value]]);
   const shown = rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, [value].flat().join(", "))]);
   document.getElementById("policy").replaceChildren(...shown);
+}
+
+/** What a batch's time was: work of its own, or waiting for a processor that others had. */
+function processor({ window_seconds: seconds, off_cpu_share: waited, pressure_share: pressure, steal_share: steal }) {
+  const shares = waited === null
+    ? [`no batches in ${number(seconds)} s`]
+    : [`own ${percent(1 - waited)}, waited ${percent(waited)} of the decode time of ${number(seconds)} s`];
+  if (pressure !== null) shares.push(`pressure ${percent(pressure)}`);
+  if (steal !== null) shares.push(`stolen ${percent(steal)}`);
+  return `Processor: ${shares.join("; ")}`;
 }
 
 function degraded({ by_source: sources, answers }) {
