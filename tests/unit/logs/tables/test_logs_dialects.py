@@ -190,13 +190,14 @@ def test_one_field_with_two_values_in_a_row_is_told_unless_nobody_reads_it(tmp_p
         '{"uid" : "u", "item_id" : "f", "price" : 1, "price" : 2}',
         '{"uid": "u", "item_id": "g", "more": [[{"id": 5}], {"price": 6, "price": 7}], "user": {"id": 3}}',
         '{"uid" : "u", "item_id": "h", "more": [1, {"a": {"b": []}}]}',
+        '{"uid": "u", "item_id": "i", "price"  : 1, "price"  : 2}',
     ]  # fmt: skip
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     (tmp_path / "log.json").write_text("[" + ",".join(lines) + "]")
     for name in ("log.jsonl", "log.json"):
         rows, malformed = _read(tmp_path / name, columns={"user_id": "uid", "scene": "user.id"})
         assert [row[1] for row in rows] == ["b", "c", "e", "h"]
-        twice = ["price", "id", "price", "price"]
+        twice = ["price", "id", "price", "price", "price"]
         assert [reason for reason, _ in malformed] == [f"line has two values of {name!r}" for name in twice]
 
 
