@@ -68,6 +68,12 @@ class LiveTargeting:
         self._changed: dict[int, str | None] = {}
         self._put = _Put()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the compiled base and of what was put, texts aside."""
+        compiled = [segment.compiled for segment in self._put.segments]
+        return sum(rules.nbytes for rules in compiled + ([self._base] if self._base is not None else []))
+
     def text(self, row: int) -> str | None:
         """The rules of a row now; None where it is for everybody."""
         if row in self._changed:

@@ -1,0 +1,1 @@
+"""What requests tell and who may see an ad: costs and legality."""

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.told`."""
+
+from benchmarks.told.run import main
+
+main()
