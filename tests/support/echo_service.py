@@ -9,9 +9,11 @@ from pydantic_core import to_json
 
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
+from adbeam.serving.http.context import UserBatch, batch_model
 from adbeam.serving.http.openrtb import BidRequest, bid_model
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 from adbeam.serving.monitoring.metrics import Metrics
+from adbeam.serving.stores.profiles import of_users
 
 EVENT = {"event_id": "e", "request_id": "r", "user_id": "u", "timestamp": 1, "item_id": "i", "action": "click"}
 """A valid event of POST /v1/events."""
@@ -26,6 +28,7 @@ class EchoService:
         self.event_type = event_model(self.config.limits)
         self.bid_type = bid_model(self.config.limits)
         self.changes_type = changes_model(self.config.admin)
+        self.users_type = batch_model(of_users(self.config.features), self.config.limits.users_max)
         self.default_deadline_ms = 123.0
         self.metrics: Recorder = Metrics()
         self.fault: str | None = None
@@ -42,6 +45,12 @@ class EchoService:
 
     async def events(self, batch: EventBatch) -> bytes:
         return to_json({"accepted": len(batch.events), "duplicates": 0})
+
+    async def users(self, batch: UserBatch) -> bytes:
+        return to_json({"stored": len(batch.users), "removed": 0, "nobody": 0})
+
+    async def forget_user(self, user_id: str) -> bytes:
+        return to_json({"profile": user_id == "u", "history": False})
 
     async def change_ads(self, request: AdChanges) -> bytes:
         return to_json({"last": len(request.changes), "ads": []})

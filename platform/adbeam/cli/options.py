@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,3 +44,11 @@ def parse_overrides(pairs: list[str] | None) -> dict[str, Any]:
             raise UserError("an override is key=value", field="--set", value=pair)
         parsed[key] = yaml.safe_load(value)
     return parsed
+
+
+def read_json(text: str, option: str) -> Any:
+    """The JSON that an option was given; raises UserError naming it."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"is no JSON: {error}", field=option, value=text) from None

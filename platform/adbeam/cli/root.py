@@ -15,6 +15,7 @@ from adbeam.cli.docs import docs_app
 from adbeam.cli.jobs import jobs_app
 from adbeam.cli.market import market_app
 from adbeam.cli.options import ConfigPath, Overrides, load
+from adbeam.cli.users import users_app
 from adbeam.errors import UserError
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ VERBS = (
 GROUPS = {
     "config": config_app,
     "ads": ads_app,
+    "users": users_app,
     "jobs": jobs_app,
     "cluster": cluster_app,
     "dashboards": dashboards_app,

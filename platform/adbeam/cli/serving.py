@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from adbeam.cli.options import Overrides, Port, Token, parse_overrides
+from adbeam.cli.options import Overrides, Port, Token, parse_overrides, read_json
 
 
 def serve(
@@ -34,6 +33,9 @@ def request(
     scene: Annotated[str | None, typer.Option(help="Placement the ads are for")] = None,
     count: Annotated[int, typer.Option(help="How many ads")] = 5,
     context: Annotated[str | None, typer.Option(help='What the request tells, as JSON: {"country": "de"}')] = None,
+    profile: Annotated[
+        str | None, typer.Option(help='What is known of the user, as JSON: {"age": 31}; wins over what is kept')
+    ] = None,
     url: Annotated[str, typer.Option(help="Where the endpoint is")] = "http://127.0.0.1:8000",
     token: Token = None,
 ) -> None:
@@ -44,17 +46,10 @@ def request(
     if scene:
         body["scene"] = scene
     if context is not None:
-        body["context"] = _json(context, "--context")
+        body["context"] = read_json(context, "--context")
+    if profile is not None:
+        body["user"] = read_json(profile, "--profile")
     print_ads(request_ads(url, body, token=token))
-
-
-def _json(text: str, field: str) -> Any:
-    from adbeam.errors import UserError
-
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"is no JSON: {error}", field=field, value=text) from None
 
 
 def loadtest(

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from adbeam.serving.config import ServingConfig
+from adbeam.serving.http.context import batch_model
 from adbeam.serving.http.openapi import openapi_document
 from adbeam.serving.http.openrtb import bid_model
 from adbeam.serving.http.schemas import changes_model, event_model, request_model
@@ -35,6 +36,7 @@ def document() -> dict[str, Any]:
         event_type=event_model(config.limits),
         changes_type=changes_model(config.admin),
         bid_type=bid_model(config.limits),
+        users_type=batch_model({}, config.limits.users_max),
     )
     return openapi_document(FastAPI(title="adbeam", version="1"), service)
 

@@ -84,6 +84,7 @@ class LimitsConfig(Section):
     history_max: int = Field(2000, ge=1, description="Events of an inline history.")
     filter_max: int = Field(1000, ge=1, description="Values in one filter list.")
     events_max: int = Field(1000, ge=1, description="Events in one POST /v1/events.")
+    users_max: int = Field(1000, ge=1, description="Users in one POST /v1/users.")
     impressions_max: int = Field(20, ge=1, description="Impressions of one OpenRTB bid request.")
     requests_per_second: float | None = Field(
         None, gt=0, description="Limit of each key (or of all, without keys) in each replica."
@@ -141,6 +142,10 @@ class StoreConfig(Section):
     prepared: Path | None = Field(None, description="Prepared logs loaded into the store when it is first opened.")
     max_events: int = Field(1024, ge=1, description="Newest events kept for a user.")
     max_event_ids: int = Field(5_000_000, ge=1000, description="Event ids remembered by backend sqlite.")
+    profile_days: float = Field(
+        90.0, gt=0, le=3650, description="How long a profile is kept after it was last posted (docs/targeting.md)."
+    )
+    profile_bytes: int = Field(4096, ge=2, le=1 << 16, description="Most bytes of one profile, as JSON.")
 
 
 class EventLogConfig(Section):

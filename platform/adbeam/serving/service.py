@@ -24,14 +24,18 @@ from adbeam.serving.engine.loaded_model import LoadedModel
 from adbeam.serving.engine.request import Decoded, Query, Refusal
 from adbeam.serving.events.event_log import EventLog, RequestLog
 from adbeam.serving.events.feedback import Feedback
+from adbeam.serving.events.profiles import Profiles
 from adbeam.serving.http.bodies import Body, decoded_body, fallback_body, receipt_body
+from adbeam.serving.http.context import UserBatch, batch_model
 from adbeam.serving.http.openrtb import BidRequest, bid_model, bid_response, slots
 from adbeam.serving.http.problems import Problem, change_problem, field_problem
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 from adbeam.serving.monitoring.recent_answers import RecentAnswers
+from adbeam.serving.monitoring.replica_state import load_gauges, replica_state
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.queue.deadlines import AwaitedDecoding
 from adbeam.serving.queue.decode_loop import DecodeLoop
+from adbeam.serving.stores.profiles import of_users
 from adbeam.serving.stores.store import HistoryStore, now_ms
 
 
@@ -52,6 +56,7 @@ class RecommenderService:
         self.event_type = event_model(config.limits)
         self.bid_type = bid_model(config.limits)
         self.changes_type = changes_model(config.admin)
+        self.users_type = batch_model(of_users(config.features), config.limits.users_max)
         self.request_type = self._request_type()
         self.cache = ResultCache(config.cache)
         self.recent = RecentAnswers()
@@ -61,6 +66,7 @@ class RecommenderService:
         self._rung_changes = 0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="events")
         self._feedback = Feedback(config, store, self.cache, event_log, request_log, self._writer, metrics)
+        self._profiles = Profiles(config.store, store, self.cache, self._writer, metrics)
         self._awaited = AwaitedDecoding(model, policy, config.engine.stuck_seconds, metrics)
 
     def start(self) -> None:
@@ -128,6 +134,20 @@ class RecommenderService:
             raise self._unavailable("the history store cannot be written; send the events again")
         return to_json(counted)
 
+    async def users(self, batch: UserBatch) -> bytes:
+        """The JSON of a UserReceipt; raises Problem 422 for users that cannot be kept, 503 when the store refuses."""
+        counted = await self._profiles.take(batch, self.model.facts.nobody_words)
+        if counted is None:
+            raise self._unavailable("the history store cannot be written; send the users again")
+        return to_json(counted)
+
+    async def forget_user(self, user_id: str) -> bytes:
+        """The JSON of a ForgottenUser; raises Problem 422 for nobody, 503 when the store refuses."""
+        found = await self._profiles.forget(user_id, self.model.facts.nobody_words)
+        if found is None:
+            raise self._unavailable("the history store cannot be written; ask again")
+        return to_json(found._asdict())
+
     async def change_ads(self, request: AdChanges) -> bytes:
         """The JSON of an AdReceipt; raises Problem 404 without an update log, 422 for a change that cannot be made."""
         live = self.model.live
@@ -158,30 +178,9 @@ class RecommenderService:
 
     def status(self) -> bytes:
         """The JSON of a ReplicaStatus."""
-        signals = self.decoding.signals()
-        return to_json({
-            "model_version": self.model.version,
-            "model_age_seconds": round(time.monotonic() - self.model.loaded_s, 1),
-            "scenes": self.model.facts.scenes,
-            "policy": signals.policy,
-            "rung": signals.rung,
-            "widths": signals.widths,
-            "full_widths": signals.full_widths,
-            "full_width_capacity_per_second": self.decoding.full_width_capacity(),
-            "arrivals_per_second": signals.arrival_rate_per_second,
-            "demand_full_width": signals.demand_full_width,
-            "utilisation": signals.utilisation,
-            "queue_depth": self.decoding.depth,
-            "in_flight": self.in_flight,
-            "updates_watermark": None if self.model.live is None else self.model.live.watermark,
-            "recent": self.recent.summary(),
-            "ladder": [rung.widths for rung in self.decoding.ladder.rungs],
-            "policy_settings": self.policy.model_dump(mode="json"),
-            "openrtb": self.config.openrtb.model_dump(exclude={"seat", "network_ms"}),
-            "money": {"unit": self.model.facts.money, "bidding": self.model.facts.may_bid},
-            "processor": self.decoding.processor.summary(),
-            **self.fleet(),
-        })  # fmt: skip
+        recent = self.recent.summary()
+        state = replica_state(self.model, self.decoding, self.policy, self.config, self.in_flight, recent)
+        return to_json({**state, **self.fleet()})
 
     def count_response(self, route: str, status: int) -> None:
         """Tell the metrics."""
@@ -190,17 +189,7 @@ class RecommenderService:
     def publish(self) -> dict[str, float]:
         """Set the gauges; returns what the autoscaling policy reads."""
         signals = self.decoding.signals()
-        gauges = {
-            "adbeam_rung": signals.rung,
-            "adbeam_rung_width": signals.widths[-1],
-            "adbeam_queue_depth": self.decoding.depth,
-            "adbeam_in_flight": self.in_flight,
-            "adbeam_arrivals_per_second": signals.arrival_rate_per_second,
-            "adbeam_demand_full_width": signals.demand_full_width,
-            "adbeam_utilisation": signals.utilisation,
-            "adbeam_cost_factor": signals.cost_factor,
-        }
-        for name, value in gauges.items():
+        for name, value in load_gauges(signals, self.decoding.depth, self.in_flight).items():
             self.metrics.set(name, value)
         self.metrics.add("adbeam_rung_changes", signals.rung_changes - self._rung_changes)
         self._rung_changes = signals.rung_changes
@@ -278,7 +267,7 @@ class RecommenderService:
         found: Decoded | None = self.cache.get(query.cache_key(self.model.version))
         if found is None:
             return None
-        ads = self.model.still_shown(found.answer, query.told)
+        ads = self.model.still_shown(found.answer, query.knowing(found.answer.profile).told)
         if not ads:
             return None
         self.metrics.add("adbeam_cache_hits")

@@ -27,7 +27,11 @@ class FeatureConfig(Section):
     kind: Literal["category", "number", "list"] = Field(
         description="category: one word or id; number; list: several categories at once."
     )
-    source: Literal["request"] = Field("request", description="request: sent in the `context` of a request.")
+    source: Literal["request", "user"] = Field(
+        "request",
+        description="request: sent in the `context` of a request; user: kept of the user by POST /v1/users, or sent in "
+        "the `user` of a request.",
+    )
 
 
 def _no_key_of_rules(name: str) -> str:
@@ -44,8 +48,8 @@ FeaturesSection = Annotated[
     dict[FeatureName, FeatureConfig],
     Field(
         max_length=MOST_FEATURES,
-        description="{name: {kind: category | number | list, source: request}}: what requests tell in `context` and "
-        "rules of ads may ask for (docs/targeting.md).",
+        description="{name: {kind: category | number | list, source: request | user}}: what requests tell in "
+        "`context`, what is known of users, and what rules of ads may ask for (docs/targeting.md).",
     ),
 ]
 

@@ -84,7 +84,9 @@ class Rules:
         if (self.scenes and told.scene not in self.scenes) or not self._in_hours(told.now_ms):
             return False
         given = told.features
-        return all(condition.holds(given.get(name)) for name, condition in self.conditions.items())
+        return all(
+            name not in told.unread and condition.holds(given.get(name)) for name, condition in self.conditions.items()
+        )
 
     def _in_hours(self, now_ms: int) -> bool:
         return not self.hours or is_in(self.hours, now_ms, self.timezone)

@@ -17,6 +17,9 @@ class Told:
     context: Context
     scene: str
     now_ms: int
+    unread: tuple[str, ...] = ()
+    """Features of the user that were not read. No condition on them holds: not even one for what is `missing`, for
+    nobody knows that it is."""
 
     @cached_property
     def features(self) -> dict[str, Value]:

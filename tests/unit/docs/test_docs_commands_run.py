@@ -69,6 +69,8 @@ NOT_RUN = {
     "adbeam ads pause": "an endpoint; tests/unit/catalogue writes the log",
     "adbeam ads resume": "an endpoint; tests/unit/catalogue writes the log",
     "adbeam ads remove": "an endpoint; tests/unit/catalogue writes the log",
+    "adbeam users set": "an endpoint; tests/unit/cli",
+    "adbeam users delete": "an endpoint; tests/unit/cli",
     "adbeam dashboards exporter": "runs until it is ended",
     "adbeam dashboards push": "Grafana; tests/unit/dashboards",
 }

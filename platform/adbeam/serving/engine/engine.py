@@ -5,7 +5,6 @@ Shapes: B requests, H history events, T SID levels.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -20,16 +19,15 @@ from adbeam.decoding.trie.paths import Step, steps
 from adbeam.errors import UserError
 from adbeam.inference.recommender import Compute, FoundAd, Recommender
 from adbeam.recorder import Recorder
-from adbeam.records import ACTIONS, ITEM_KINDS
 from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine.contexts import ContextBuilder
+from adbeam.serving.engine.known_users import KnownUsers
 from adbeam.serving.engine.prices import AnswerPrices
 from adbeam.serving.engine.request import Answer, Query
-from adbeam.serving.stores.store import EMPTY, HistoryStore, UserHistory, user_history
+from adbeam.serving.stores.store import HistoryStore, UserHistory
 from adbeam.serving.stores.trends import StoreTrends
 from adbeam.targeting.features import Features
-
-logger = logging.getLogger(__name__)
+from adbeam.targeting.told import Context
 
 
 class ModelEngine:
@@ -40,7 +38,8 @@ class ModelEngine:
         features: Features | None = None,
     ) -> None:  # fmt: skip
         """Targeting rules are over `features`; raises UndeclaredFeatures for a bundle with rules over others."""
-        self.bundle, self.config, self._store, self._metrics = bundle, config, store, metrics
+        self.bundle, self.config = bundle, config
+        self._known = KnownUsers(store, features or {}, metrics)
         compute = Compute(config.device, config.precision, config.compiled, config.threads, config.cuda_graphs)
         self.recommender = Recommender.of(bundle, config.order_by, ecpm=True, compute=compute, features=features or {})
         self.catalogue, self.spec = self.recommender.catalogue, self.recommender.spec
@@ -62,13 +61,14 @@ class ModelEngine:
 
     def answer(self, queries: Sequence[Query], schedules: Sequence[Widths]) -> list[Answer]:
         """One answer a query."""
-        histories = self._histories(queries)
+        histories, profiles = self._known.read(queries)
+        queries = [query.knowing(profile) for query, profile in zip(queries, profiles, strict=True)]
         context = self._contexts.build(queries, histories)
         filters = [self._filter(query, history) for query, history in zip(queries, histories, strict=True)]
         results = self.recommender.decoder.decode(context, list(schedules), filters, [query.count for query in queries])
         found = [self._found(*each) for each in zip(queries, histories, filters, results, strict=True)]
         priced = self.prices.price(found, [query.scene for query in queries])
-        return [self._answer(*each) for each in zip(histories, filters, found, priced, strict=True)]
+        return [self._answer(*each) for each in zip(histories, filters, found, priced, profiles, strict=True)]
 
     def close(self) -> None:
         """Nothing to release: the history store belongs to the replica or, in the decode process, to the process."""
@@ -76,28 +76,6 @@ class ModelEngine:
     def path(self, sid: Sequence[int]) -> list[Step]:
         """How the live catalogue narrows along a semantic ID; raises UserError when it does not fit the codebooks."""
         return steps(self.recommender.trie, sid)
-
-    def _histories(self, queries: Sequence[Query]) -> list[UserHistory]:
-        """Inline histories as they are, the others from the store in one go."""
-        users = list(dict.fromkeys(q.user_id for q in queries if q.history is None and q.user_id is not None))
-        stored = dict(zip(users, self._stored(users), strict=True))
-        return [
-            user_history(
-                (e.item_id, e.timestamp, ACTIONS.index(e.action), ITEM_KINDS.index(e.item_kind), e.value)
-                for e in query.history
-            )
-            if query.history is not None
-            else stored.get(query.user_id or "") or EMPTY
-            for query in queries
-        ]
-
-    def _stored(self, users: Sequence[str]) -> Sequence[UserHistory | None]:
-        try:
-            return self._store.recent_many(users) if users else []
-        except Exception:
-            logger.exception("the history store cannot be read; %d users count as unknown", len(users))
-            self._metrics.add("adbeam_store_failures", operation="recent")
-            return [None] * len(users)
 
     def _filter(self, query: Query, history: UserHistory) -> ItemFilter | None:
         return self.catalogue.item_filter(query.blocked, history.item_ids, query.told)
@@ -111,8 +89,9 @@ class ModelEngine:
         return self.recommender.expand(result, query.count, hidden, allow_R)
 
     def _answer(
-        self, history: UserHistory, item_filter: ItemFilter | None, found: Sequence[FoundAd], priced: Sequence[float]
-    ) -> Answer:
+        self, history: UserHistory, item_filter: ItemFilter | None, found: Sequence[FoundAd], priced: Sequence[float],
+        profile: Context | None,
+    ) -> Answer:  # fmt: skip
         """The ads as the response carries them, in falling order of score."""
         ads = [self._ad(ad, price) for ad, price in zip(found, priced, strict=True)]
         if not self._priced:  # the search could not order by money: ads know theirs, buckets do not
@@ -120,7 +99,7 @@ class ModelEngine:
         is_filtered = item_filter is not None and item_filter.allow is not None
         texts = {ad["item_id"]: self.catalogue.rules(ad["item_id"]) for ad in ads} if is_filtered else {}
         rules = {item_id: text for item_id, text in texts.items() if text is not None}
-        return Answer(ads, len(history) == 0, sum(priced), rules)
+        return Answer(ads, len(history) == 0, sum(priced), rules, profile)
 
     def _ad(self, found: FoundAd, price: float) -> dict[str, Any]:
         """The search's order is that of the model's own number, and so is the score; the price says what it is worth

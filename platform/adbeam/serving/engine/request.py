@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -43,7 +43,10 @@ class Query:
     width_min: int | None = None
     """Most and fewest beams of the last level that the caller wants."""
     context: Context | None = ()
-    """What the request tells; None where targeting rules do not count, as for a probe."""
+    """What the request tells, and what is kept of its user once that is read; None where targeting rules do not
+    count, as for a probe."""
+    unread: tuple[str, ...] = ()
+    """Features that may be kept of the user and that the request does not tell; none once they are read."""
 
     def cache_key(self, model_version: str) -> Hashable:
         """Requests with this key may get the same answer for a while."""
@@ -53,7 +56,14 @@ class Query:
     @property
     def told(self) -> Told | None:
         """What targeting rules are held against."""
-        return None if self.context is None else Told(self.context, self.scene, self.now_ms)
+        return None if self.context is None else Told(self.context, self.scene, self.now_ms, self.unread)
+
+    def knowing(self, profile: Context | None) -> Query:
+        """The query with what is kept of its user; what the request tells wins. None: it could not be read."""
+        if profile is None or not self.unread:
+            return self
+        missing = [(name, value) for name, value in profile if name in self.unread]
+        return replace(self, context=tuple(sorted((*(self.context or ()), *missing))), unread=())
 
     @property
     def cacheable(self) -> bool:
@@ -70,6 +80,8 @@ class Answer:
     expected_ecpm: float = 0.0
     rules: dict[str, str] = field(default_factory=dict)
     """Targeting rules, as text, of those ads that have any."""
+    profile: Context | None = None
+    """What is kept of the user; None where it was not asked for, or could not be read."""
 
 
 @dataclass(frozen=True, slots=True)

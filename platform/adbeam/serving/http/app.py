@@ -58,6 +58,12 @@ def build_api(service: AdService) -> FastAPI:
     async def events(request: Request) -> Response:
         return await _answered(service, "events", border.events, request)
 
+    async def users(request: Request) -> Response:
+        return await _answered(service, "users", border.users, request)
+
+    async def forget_user(request: Request) -> Response:
+        return await _answered(service, "users", border.forget_user, request)
+
     async def status(request: Request) -> Response:
         return await _answered(service, "status", border.status, request)
 
@@ -77,6 +83,8 @@ def build_api(service: AdService) -> FastAPI:
     api.add_route("/v1/ads", ads, methods=["POST"])
     api.add_route("/v1/openrtb", openrtb, methods=["POST"])
     api.add_route("/v1/events", events, methods=["POST"])
+    api.add_route("/v1/users", users, methods=["POST"])
+    api.add_route("/v1/users/{user_id:path}", forget_user, methods=["DELETE"])
     api.add_route("/v1/status", status, methods=["GET"])
     api.add_route("/v1/admin/ads", change_ads, methods=["POST"])
     api.add_route("/v1/path", path, methods=["GET"])

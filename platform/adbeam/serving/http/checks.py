@@ -14,11 +14,13 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from adbeam.identity.people import USER_ID_READ
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.http.auth import Authenticator, RateLimit
 from adbeam.serving.http.bid_reading import InvalidBidRequest, read_bid_request
 from adbeam.serving.http.compressed import read_body
+from adbeam.serving.http.context import UserBatch
 from adbeam.serving.http.openrtb import INSUFFICIENT_TIME, INVALID_REQUEST, VERSION, BidRequest
 from adbeam.serving.http.problems import Problem, field_problem, validation_problem
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch
@@ -57,6 +59,16 @@ class AdService(Protocol):
 
     async def events(self, batch: EventBatch) -> bytes:
         """The JSON of an EventReceipt; raises Problem."""
+
+    @property
+    def users_type(self) -> type[UserBatch]:
+        """UserBatch with the bound and the features in force."""
+
+    async def users(self, batch: UserBatch) -> bytes:
+        """The JSON of a UserReceipt; raises Problem."""
+
+    async def forget_user(self, user_id: str) -> bytes:
+        """The JSON of a ForgottenUser; raises Problem."""
 
     def health(self) -> str | None:
         """None while the replica works, else what is wrong."""
@@ -122,6 +134,19 @@ class Border:
         body = await self._admit(request)
         batch = _validated(self.service.event_type, body)
         return Response(await self.service.events(batch), status_code=202, media_type="application/json")
+
+    async def users(self, request: Request) -> Response:
+        """POST /v1/users."""
+        batch = _validated(self.service.users_type, await self._admit(request))
+        return Response(await self.service.users(batch), media_type="application/json")
+
+    async def forget_user(self, request: Request) -> Response:
+        """DELETE /v1/users/ID."""
+        self._check_caller(request)
+        user_id: str = request.path_params["user_id"]
+        if len(user_id) > USER_ID_READ:
+            raise field_problem("user_id", f"Input should have at most {USER_ID_READ:,} characters", user_id)
+        return Response(await self.service.forget_user(user_id), media_type="application/json")
 
     async def status(self, request: Request) -> Response:
         """GET /v1/status."""

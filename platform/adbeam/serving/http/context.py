@@ -1,14 +1,24 @@
-"""The `context` of a request: the declared features that it tells, checked one by one, and what a bid request tells."""
+"""Declared features as they cross the border: `context` and `user` of a request, profiles that are posted, and what a
+bid request tells. Each value is checked on its own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    create_model,
+)
 from pydantic_core import PydanticCustomError
 
+from adbeam.identity.people import USER_ID_READ
 from adbeam.recorder import Recorder
 from adbeam.targeting.features import LIST_VALUES, MOST_NUMBER, FeatureConfig, Features, category
 from adbeam.targeting.told import Context, Value
@@ -38,12 +48,15 @@ KINDS: Mapping[str, Any] = {
     "list": Annotated[list[Category], Field(max_length=LIST_VALUES)],
 }
 DESCRIPTION = "Declared features that targeting rules ask for (docs/targeting.md)."
+USER_DESCRIPTION = "Declared features of `source: user`; they win over the profile that is kept of the user."
+UserId = Annotated[str, StringConstraints(max_length=USER_ID_READ)]
+"""A user id as clients send it; adbeam.identity.people.known_user says what is made of it."""
 _FIELD = "feature_{}"
 """Fields are named so that no feature hides a method of the model; clients see the aliases."""
 
 
-class RequestContext(BaseModel):
-    """What a request tells of whom it is for: declared features by name; null is as absent."""
+class _Told(BaseModel):
+    """Features by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -54,21 +67,63 @@ class RequestContext(BaseModel):
         given = {field.alias or "": getattr(self, name) for name, field in type(self).model_fields.items()}
         return tuple((name, _value(given[name])) for name in sorted(given) if given[name] not in (None, []))
 
+    def without(self, told: Context) -> tuple[str, ...]:
+        """The names of the features that are not among `told`."""
+        given = dict(told)
+        return tuple(
+            sorted(name for field in type(self).model_fields.values() if (name := field.alias or "") not in given)
+        )
 
-def context_model(features: Features) -> type[RequestContext]:
-    """RequestContext with these features."""
+
+class RequestContext(_Told):
+    """What a request tells of whom it is for: declared features by name; null is as absent."""
+
+
+class UserProfile(_Told):
+    """What is known of a user: declared features of `source: user` by name; null is as absent."""
+
+
+Model = TypeVar("Model", bound=_Told)
+
+
+class PostedUser(BaseModel):
+    """A user and the whole of what is to be kept of them; an empty profile takes out what is kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    user_id: UserId = Field(description="Nobody and long ids as in events.")
+    profile: UserProfile = Field(description="In place of the profile that is kept.")
+
+
+class UserBatch(BaseModel):
+    """Users whose profiles are to be kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    users: list[PostedUser] = Field(min_length=1)
+
+
+def told_model(base: type[Model], features: Features) -> type[Model]:
+    """`base` with these features."""
     fields: dict[str, Any] = {
         _FIELD.format(name): (KINDS[feature.kind] | None, Field(None, alias=name, description=f"A {feature.kind}."))
         for name, feature in features.items()
     }
-    return create_model("RequestContext", __base__=RequestContext, **fields) if fields else RequestContext
+    return create_model(base.__name__, __base__=base, **fields) if fields else base
 
 
-def context_field(features: Features) -> tuple[Any, Any]:
-    """Type and field of `context` in a request model; nothing told by default."""
-    model = context_model(features)
+def told_field(base: type[_Told], features: Features, description: str) -> tuple[Any, Any]:
+    """Type and field of `context` or `user` in a request model; nothing told by default."""
+    model = told_model(base, features)
     nothing = model()
-    return model, Field(default_factory=partial(same, nothing), description=DESCRIPTION)
+    return model, Field(default_factory=partial(same, nothing), description=description)
+
+
+def batch_model(features: Features, most: int) -> type[UserBatch]:
+    """UserBatch of at most so many users, whose profiles hold these features."""
+    profile = (told_model(UserProfile, features), Field(description=PostedUser.model_fields["profile"].description))
+    posted: Any = create_model("PostedUser", __base__=PostedUser, profile=profile)
+    return create_model("UserBatch", __base__=UserBatch, users=(list[posted], Field(min_length=1, max_length=most)))
 
 
 def context_of_device(device: Any, features: Features, metrics: Recorder) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from adbeam.serving.http.openrtb import BidResponse
 from adbeam.serving.http.problems import CONTENT_TYPE
-from adbeam.serving.http.schemas import AdReceipt, AdResponse, EventReceipt, Problem
+from adbeam.serving.http.schemas import AdReceipt, AdResponse, EventReceipt, ForgottenUser, Problem, UserReceipt
 from adbeam.serving.http.status_schemas import ReplicaStatus, TriePath
 
 PROBLEMS = {
@@ -27,15 +27,25 @@ PROBLEMS = {
 
 ADMIN = {"admin": {"type": "http", "scheme": "bearer"}}
 ADMIN_PROBLEMS = {"403": "The admin route is off", "404": "The application follows no update log"}
-ANSWERS = (AdReceipt, AdResponse, BidResponse, EventReceipt, Problem, ReplicaStatus, TriePath)
+ANSWERS = (
+    AdReceipt,
+    AdResponse,
+    BidResponse,
+    EventReceipt,
+    ForgottenUser,
+    Problem,
+    ReplicaStatus,
+    TriePath,
+    UserReceipt,
+)
 
 
 def openapi_document(api: FastAPI, service: Any) -> dict[str, Any]:
     """The document with the bounds, scenes and authentication in force now."""
     request, events = service.request_type, service.event_type
-    changes, bid = service.changes_type, service.bid_type
+    changes, bid, users = service.changes_type, service.bid_type, service.users_type
     models: list[tuple[type[BaseModel], JsonSchemaMode]]
-    models = [(model, "validation") for model in (request, events, changes, bid)]
+    models = [(model, "validation") for model in (request, events, users, changes, bid)]
     models += [(model, "serialization") for model in ANSWERS]
     _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")
     document = get_openapi(title=api.title, version=api.version, routes=[], summary="Ads from a generative recommender")
@@ -45,6 +55,8 @@ def openapi_document(api: FastAPI, service: Any) -> dict[str, Any]:
         "/v1/ads": {"post": {**_ads(request.__name__), "security": secured}},
         "/v1/openrtb": {"post": {**_openrtb(bid.__name__), "security": secured}},
         "/v1/events": {"post": {**_events(events.__name__), "security": secured}},
+        "/v1/users": {"post": {**_users(users.__name__), "security": secured}},
+        "/v1/users/{user_id}": {"delete": {**_forget(), "security": secured}},
         "/v1/status": {"get": {**_status(), "security": secured}},
         "/v1/admin/ads": {"post": {**_changes(changes.__name__), "security": [{"admin": []}]}},
         "/v1/path": {"get": {**_path(), "security": secured}},
@@ -94,6 +106,27 @@ def _events(batch: str) -> dict[str, Any]:
         "operationId": "events",
         "requestBody": _body(batch),
         "responses": {"202": {"description": "Counted", **_json("EventReceipt")}, **_problems()},
+    }
+
+
+def _users(batch: str) -> dict[str, Any]:
+    return {
+        "summary": "Profiles of users, each in place of the one that is kept; posting again is safe",
+        "operationId": "users",
+        "requestBody": _body(batch),
+        "responses": {"200": {"description": "Kept", **_json("UserReceipt")}, **_problems()},
+    }
+
+
+def _forget() -> dict[str, Any]:
+    user_id = {"name": "user_id", "in": "path", "required": True, "description": "Percent-encoded.",
+               "schema": {"type": "string"}}  # fmt: skip
+    problems = {status: problem for status, problem in _problems().items() if status in ("401", "422", "429", "503")}
+    return {
+        "summary": "Forget a user: the profile and the stored history",
+        "operationId": "forget_user",
+        "parameters": [user_id],
+        "responses": {"200": {"description": "What was kept until now", **_json("ForgottenUser")}, **problems},
     }
 
 

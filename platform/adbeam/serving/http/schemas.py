@@ -14,17 +14,24 @@ from pydantic_core import PydanticCustomError
 
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.updates import AdChange
-from adbeam.identity.people import NOBODY_WORDS, USER_ID_READ, known_user
+from adbeam.identity.people import NOBODY_WORDS, known_user
 from adbeam.records import MOST_MONEY, Event
 from adbeam.serving.config import AdminConfig, DeadlineConfig, LimitsConfig
 from adbeam.serving.engine.request import HistoryEvent, Identifier, Query
-from adbeam.serving.http.context import DESCRIPTION, RequestContext, context_field, same
+from adbeam.serving.http.context import (
+    DESCRIPTION,
+    USER_DESCRIPTION,
+    RequestContext,
+    UserId,
+    UserProfile,
+    same,
+    told_field,
+)
+from adbeam.serving.stores.profiles import of_users
 from adbeam.targeting.features import Features
+from adbeam.targeting.told import Context
 
 _WIDTH = "beams of the last level to search with"
-
-UserId = Annotated[str, StringConstraints(max_length=USER_ID_READ)]
-"""A user id as clients send it; adbeam.identity.people.known_user says what is made of it."""
 
 
 class Filters(BaseModel):
@@ -52,6 +59,7 @@ class AdRequest(BaseModel):
     deadline_ms: float | None = Field(None, description="Time for the answer; the X-Deadline-Ms header wins over it.")
     filters: Filters = Filters()
     context: RequestContext = Field(RequestContext(), description=DESCRIPTION)
+    user: UserProfile = Field(UserProfile(), description=USER_DESCRIPTION)
     request_id: Identifier | None = Field(None, description="Comes back in the answer; made up when absent.")
     timestamp: int | None = Field(None, ge=0, le=1 << 53, description="Moment asked about, ms UTC; default now.")
     value: float | None = Field(
@@ -78,9 +86,10 @@ class AdRequest(BaseModel):
     def query(self, scene: str, now_ms: int, nobody_words: frozenset[str] = NOBODY_WORDS) -> Query:
         """What the engine is asked; `scene` and `now_ms` stand in where the request names none. A user among
         `nobody_words` is nobody."""
-        filters = self.filters
+        filters, user_id = self.filters, known_user(self.user_id, nobody_words)
+        context, unread = self._told(user_id)
         return Query(
-            user_id=known_user(self.user_id, nobody_words),
+            user_id=user_id,
             history=None if self.history is None else tuple(self.history),
             scene=self.scene or scene,
             count=self.count,
@@ -93,8 +102,18 @@ class AdRequest(BaseModel):
             ),
             width_max=self.beam_width_max,
             width_min=self.beam_width_min,
-            context=self.context.told(),
+            context=context,
+            unread=unread,
         )
+
+    def _told(self, user_id: str | None) -> tuple[Context, tuple[str, ...]]:
+        """What the request tells, and the features of its user that may be kept; nothing is kept of nobody."""
+        context = self.context.told()
+        if not type(self.user).model_fields:
+            return context, ()
+        told = self.user.told()
+        unread = () if user_id is None else self.user.without(told)
+        return tuple(sorted(context + told)), unread
 
 
 class PostedEvent(Event):
@@ -161,6 +180,21 @@ class EventReceipt(BaseModel):
     nobody: int = Field(0, description="Events of nobody, which are not kept; absent when there are none.")
 
 
+class UserReceipt(BaseModel):
+    """What became of posted profiles."""
+
+    stored: int
+    removed: int = Field(description="Users whose profile was empty: none is kept of them now.")
+    nobody: int = Field(description="Profiles of nobody, which are not kept.")
+
+
+class ForgottenUser(BaseModel):
+    """What was kept of a user and is no longer; asking again is safe."""
+
+    profile: bool
+    history: bool
+
+
 class AdChanges(BaseModel):
     """Ads to insert, update, pause, resume or remove: all of them in this order, or none."""
 
@@ -213,6 +247,7 @@ def request_model(
         for name in ("blocked_item_ids", "blocked_advertisers", "blocked_categories")
     }
     filters = create_model("Filters", __base__=Filters, **bounded)
+    features = features or {}
     widest = full_widths[-1] if full_widths else None
     widths: dict[str, Any] = {
         name: (int | None, Field(None, ge=1, le=widest, description=AdRequest.model_fields[name].description))
@@ -226,7 +261,10 @@ def request_model(
         scene=(Literal[scenes] | None, Field(None, description="Where the ads appear.")),  # type: ignore[arg-type]
         deadline_ms=(float | None, Field(None, ge=deadline.min_ms, le=deadline.max_ms, allow_inf_nan=False)),
         filters=(filters, Field(default_factory=partial(same, filters()))),  # as a default it is copied each time
-        context=context_field(features or {}),
+        context=told_field(
+            RequestContext, {name: f for name, f in features.items() if f.source == "request"}, DESCRIPTION
+        ),
+        user=told_field(UserProfile, of_users(features), USER_DESCRIPTION),
         **widths,
     )
 

@@ -63,6 +63,7 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
     ),
     "adbeam_bid_fields_unread": ("counter", "Fields of bid requests that could not be read.", ("field",), ()),
     "adbeam_events": ("counter", "Posted events.", ("result",), ()),
+    "adbeam_profiles": ("counter", "Profiles of users stored, removed, of nobody, or forgotten.", ("result",), ()),
     "adbeam_store_failures": ("counter", "Reads or writes of the history store that failed.", ("operation",), ()),
     "adbeam_bundle_swaps": ("counter", "New bundles taken or refused.", ("result",), ()),
     "adbeam_rung_changes": ("counter", "Moves of the beam controller.", (), ()),

@@ -33,9 +33,14 @@ def open_store(config: StoreConfig) -> HistoryStore:
     if config.backend == "redis":
         from adbeam.serving.stores.redis import RedisStore
 
-        store = RedisStore(config.redis, max_events=config.max_events)
+        store = RedisStore(config.redis, max_events=config.max_events, profile_days=config.profile_days)
     else:
-        store = SqliteStore(config.path, max_events=config.max_events, max_event_ids=config.max_event_ids)
+        store = SqliteStore(
+            config.path,
+            max_events=config.max_events,
+            max_event_ids=config.max_event_ids,
+            profile_days=config.profile_days,
+        )
     if config.prepared is not None:
         users = load_histories(config.prepared, store)
         logger.info("loaded the histories of %d users", users)

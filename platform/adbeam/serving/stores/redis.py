@@ -8,31 +8,37 @@ given servers by a hash of their id; the events of one append are all or nothing
 from __future__ import annotations
 
 import json
-import logging
 import os
 import random
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import numpy as np
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import LockError
-from redis.retry import Retry
 
 from adbeam.errors import UserError
 from adbeam.logs.trending import WINDOWS_HOURS, windows_of
 from adbeam.records import Event
 from adbeam.serving.config import RedisStoreConfig
-from adbeam.serving.stores.store import EMPTY, KEPT_HOURS, HourCount, UserHistory, event_row, hour_counts, user_history
-
-logger = logging.getLogger(__name__)
+from adbeam.serving.stores.redis_servers import check, connect
+from adbeam.serving.stores.store import (
+    DAY_SECONDS,
+    EMPTY,
+    KEPT_HOURS,
+    Forgotten,
+    HourCount,
+    Known,
+    UserHistory,
+    event_row,
+    hour_counts,
+    user_history,
+)
 
 CONFLICT_SECONDS = 30.0
 """An append is tried again for so long while other replicas write for the same users."""
@@ -49,16 +55,16 @@ Answer = TypeVar("Answer")
 class RedisStore:
     """HistoryStore in one or more Redis servers; raises UserError when one of them cannot be used."""
 
-    def __init__(self, config: RedisStoreConfig, *, max_events: int = 1024) -> None:
-        self.config, self.max_events = config, max_events
+    def __init__(self, config: RedisStoreConfig, *, max_events: int = 1024, profile_days: float = 90.0) -> None:
+        self.config, self.max_events, self.profile_days = config, max_events, profile_days
         if not config.urls:
             raise UserError("names no server", field="store.redis.urls", remedy="give one, as redis://host:6379/0")
         password = os.environ.get(config.password_env) or None
-        self._readers = [_client(url, password, config.read_timeout_ms) for url in config.urls]
-        self._writers = [_client(url, password, config.write_timeout_ms) for url in config.urls]
+        self._readers = [connect(url, password, config.read_timeout_ms) for url in config.urls]
+        self._writers = [connect(url, password, config.write_timeout_ms) for url in config.urls]
         self._resting_until_s = 0.0
         for url, client in zip(config.urls, self._writers, strict=True):
-            _check(url, client, config)
+            check(url, client, config)
 
     def recent(self, user_id: str) -> UserHistory | None:
         """The user's newest events, or None for an unknown user; raises redis.RedisError."""
@@ -66,18 +72,39 @@ class RedisStore:
 
     def recent_many(self, user_ids: Sequence[str]) -> list[UserHistory | None]:
         """One round trip a server; raises redis.RedisError."""
-        if time.monotonic() < self._resting_until_s:
-            raise redis.ConnectionError("Redis did not answer a moment ago")
-        found: dict[str, bytes | None] = {}
-        try:
-            for shard, users in self._by_shard(user_ids, lambda user_id: user_id).items():
-                found.update(
-                    zip(users, self._readers[shard].mget([self._history(user) for user in users]), strict=True)
-                )
-        except redis.RedisError:
-            self._resting_until_s = time.monotonic() + REST_SECONDS
-            raise
+        (found,) = self._values(user_ids, self._history)
         return [None if (value := found[user_id]) is None else unpack(value) for user_id in user_ids]
+
+    def known_many(self, user_ids: Sequence[str]) -> list[Known]:
+        """One round trip a server for histories and profiles; raises redis.RedisError."""
+        histories, profiles = self._values(user_ids, self._history, self._profile)
+        return [
+            Known(
+                None if (history := histories[user_id]) is None else unpack(history),
+                None if (profile := profiles[user_id]) is None else profile.decode(),
+            )
+            for user_id in user_ids
+        ]
+
+    def put_profiles(self, profiles: Mapping[str, str]) -> None:
+        """Write profiles, each of which Redis drops after its days; raises redis.RedisError."""
+        for shard, entries in self._by_shard(profiles.items(), lambda entry: entry[0]).items():
+            pipe = self._writers[shard].pipeline(transaction=False)
+            for user_id, text in entries:
+                if text:
+                    pipe.set(self._profile(user_id), text, px=int(self.profile_days * DAY_SECONDS * 1000))
+                else:
+                    pipe.delete(self._profile(user_id))
+            pipe.execute()
+
+    def forget(self, user_id: str) -> Forgotten:
+        """Take a user's profile and history out together; raises redis.RedisError."""
+        ((shard, _),) = self._by_shard([user_id], lambda user: user).items()
+        with self._writers[shard].pipeline() as pipe:
+            pipe.delete(self._profile(user_id))
+            pipe.delete(self._history(user_id))
+            profile, history = pipe.execute()
+        return Forgotten(bool(profile), bool(history))
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Add events; for each, whether its id was new. Raises redis.RedisError; sending them again is safe."""
@@ -176,6 +203,21 @@ class RedisStore:
         pipe.execute()
         return fresh
 
+    def _values(self, user_ids: Sequence[str], *keys: Callable[[str], str]) -> list[dict[str, bytes | None]]:
+        """What lies under each key of each user, a mapping a key."""
+        if time.monotonic() < self._resting_until_s:
+            raise redis.ConnectionError("Redis did not answer a moment ago")
+        found: list[dict[str, bytes | None]] = [{} for _ in keys]
+        try:
+            for shard, users in self._by_shard(user_ids, lambda user_id: user_id).items():
+                values = self._readers[shard].mget([key(user) for key in keys for user in users])
+                for place, held in enumerate(found):
+                    held.update(zip(users, values[place * len(users) :], strict=False))
+        except redis.RedisError:
+            self._resting_until_s = time.monotonic() + REST_SECONDS
+            raise
+        return found
+
     def _by_shard(self, entries: Iterable[Answer], user_of: Callable[[Answer], str]) -> dict[int, list[Answer]]:
         found: dict[int, list[Answer]] = {}
         for entry in entries:
@@ -194,6 +236,9 @@ class RedisStore:
 
     def _history(self, user_id: str) -> str:
         return f"{self.config.key_prefix}:history:{user_id}"
+
+    def _profile(self, user_id: str) -> str:
+        return f"{self.config.key_prefix}:profile:{user_id}"
 
     def _event(self, event_id: str) -> str:
         return f"{self.config.key_prefix}:event:{event_id}"
@@ -215,35 +260,3 @@ def unpack(value: bytes) -> UserHistory:
         at += size * length
     timestamp_H, value_H, action_H, kind_H = arrays
     return UserHistory(json.loads(value[at:]), timestamp_H, action_H, kind_H, value_H)
-
-
-def _client(url: str, password: str | None, timeout_ms: float) -> Any:
-    parts = urlsplit(url)
-    if parts.password:
-        remedy = "set the variable of store.redis.password_env"
-        raise UserError("a password does not belong into YAML", field="store.redis.urls", value="...", remedy=remedy)
-    seconds = timeout_ms / 1000
-    try:
-        return redis.Redis.from_url(
-            url, password=password, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 1)
-        )
-    except ValueError as error:
-        raise UserError(str(error), field="store.redis.urls", value=url, remedy="redis://host:6379/0") from None
-
-
-def _check(url: str, client: Any, config: RedisStoreConfig) -> None:
-    """Refuse a server that cannot be reached; warn of settings that lose histories."""
-    try:
-        client.ping()
-    except redis.AuthenticationError as error:
-        remedy = f"set {config.password_env} to the server's password"
-        raise UserError(f"the server refused us: {error}", field="store.redis.urls", value=url, remedy=remedy) from None
-    except redis.RedisError as error:
-        remedy = "start Redis there, or use the file of one machine with store.backend: sqlite"
-        raise UserError(f"no Redis answers: {error}", field="store.redis.urls", value=url, remedy=remedy) from None
-    try:
-        policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
-    except redis.RedisError:  # managed servers do not tell
-        return
-    if policy != "noeviction":
-        logger.warning("%s evicts histories when its memory is full (maxmemory-policy %s)", url, policy)

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,18 @@ import numpy as np
 from adbeam.errors import UserError
 from adbeam.logs.trending import WINDOWS_HOURS, windows_of
 from adbeam.records import Event
-from adbeam.serving.stores.store import EMPTY, KEPT_HOURS, HourCount, UserHistory, event_row, hour_counts, user_history
+from adbeam.serving.stores import sqlite_profiles
+from adbeam.serving.stores.store import (
+    EMPTY,
+    KEPT_HOURS,
+    Forgotten,
+    HourCount,
+    Known,
+    UserHistory,
+    event_row,
+    hour_counts,
+    user_history,
+)
 from adbeam.sqlite_wal import enter_wal
 
 SCHEMA = """
@@ -45,8 +56,10 @@ LOADED_FROM = "loaded_from"
 class SqliteStore:
     """HistoryStore in one SQLite file; raises UserError when the file cannot be used."""
 
-    def __init__(self, path: str | Path, *, max_events: int = 1024, max_event_ids: int = 5_000_000) -> None:
+    def __init__(self, path: str | Path, *, max_events: int = 1024, max_event_ids: int = 5_000_000,
+                 profile_days: float = 90.0) -> None:  # fmt: skip
         self.path, self.max_events, self.max_event_ids = Path(path), max_events, max_event_ids
+        self.profile_days = profile_days
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._writing = threading.Lock()
@@ -55,7 +68,7 @@ class SqliteStore:
         try:
             connection = self._connection(WRITE_WAIT_MS / 1000)
             connection.execute(f"PRAGMA busy_timeout={WRITE_WAIT_MS}")
-            connection.executescript(SCHEMA)
+            connection.executescript(SCHEMA + sqlite_profiles.SCHEMA)
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self.path} is no history store: {error}", remedy="move the file away") from None
 
@@ -73,6 +86,25 @@ class SqliteStore:
         rows = self._connection().execute(query, (json.dumps(list(user_ids)),)).fetchall()
         found = {user_id: _unpack(row) for user_id, *row in rows}
         return [found.get(user_id) for user_id in user_ids]
+
+    def known_many(self, user_ids: Sequence[str]) -> list[Known]:
+        """Histories and profiles in one query."""
+        rows = sqlite_profiles.known(self._connection(), user_ids, self.profile_days)
+        found = {
+            user_id: Known(None if history[0] is None else _unpack(history), profile)
+            for user_id, profile, *history in rows
+        }
+        return [found[user_id] for user_id in user_ids]
+
+    def put_profiles(self, profiles: Mapping[str, str]) -> None:
+        """Write profiles in one transaction."""
+        with self._writing, self.transaction() as connection:
+            sqlite_profiles.put(connection, profiles, self.profile_days)
+
+    def forget(self, user_id: str) -> Forgotten:
+        """Take a user's profile and history out, in one transaction."""
+        with self._writing, self.transaction() as connection:
+            return sqlite_profiles.forget(connection, user_id, self.profile_days)
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Add events in one transaction; for each, whether its id was new."""

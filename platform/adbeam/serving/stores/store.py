@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,16 +64,40 @@ HourCount = tuple[int, str, int]
 """(hour since 1970, item, its ad conversions in that hour)."""
 KEPT_HOURS = WINDOWS_HOURS[-1] + 24
 """Counts of older hours may go."""
+DAY_SECONDS = 24 * 3600
+
+
+class Known(NamedTuple):
+    """What is kept of a user; None where there is nothing."""
+
+    history: UserHistory | None = None
+    profile: str | None = None
+
+
+class Forgotten(NamedTuple):
+    """What was kept of a user until it was forgotten."""
+
+    profile: bool
+    history: bool
 
 
 class HistoryStore(Protocol):
-    """Keyed histories. Implementations are safe to call from several threads."""
+    """Keyed histories, and the profiles beside them. Implementations are safe to call from several threads."""
 
     def recent(self, user_id: str) -> UserHistory | None:
         """The user's newest events, or None for an unknown user."""
 
     def recent_many(self, user_ids: Sequence[str]) -> list[UserHistory | None]:
         """`recent` of each, at the cost of one round trip."""
+
+    def known_many(self, user_ids: Sequence[str]) -> list[Known]:
+        """History and profile of each, at the cost of one round trip for both."""
+
+    def put_profiles(self, profiles: Mapping[str, str]) -> None:
+        """Write profiles, by user, in place of those before; an empty one takes it out. Each is kept `profile_days`."""
+
+    def forget(self, user_id: str) -> Forgotten:
+        """Take out what is kept of a user; for each part, whether there was any."""
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Add events; for each, whether its id was new (false: counted before, ignored)."""

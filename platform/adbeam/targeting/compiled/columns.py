@@ -31,6 +31,8 @@ class WordColumn:
         self._in, self._not_in = (
             _postings(row_C, held, vocabulary, size) if held.null_count < len(held) else None for held in lists.values()
         )
+        self.unasked = ~marked(row_C, size)
+        """The rows without a condition."""
         self._open = ~marked(row_C[given(lists["in"])], size)
         self._missing = ~marked(row_C[~_true(pc.struct_field(conditions_C, "missing"))], size)
 
@@ -38,7 +40,8 @@ class WordColumn:
     def nbytes(self) -> int:
         """Bytes of the arrays and of the words."""
         words = sum(len(word) + 64 for word in self._key_of)
-        return self._open.nbytes + self._missing.nbytes + words + sum(p.nbytes for p in (self._in, self._not_in) if p)
+        bitmaps = self.unasked.nbytes + self._open.nbytes + self._missing.nbytes
+        return bitmaps + words + sum(p.nbytes for p in (self._in, self._not_in) if p)
 
     def leave(self, values: Iterable[str]) -> Words:
         """A bitmap of the rows that are for a request with these values, all rows without a condition among them;
@@ -69,13 +72,14 @@ class RangeColumn:
         pairs, key_C = np.unique(low_code_C.astype(np.int64) * len(self._highs) + high_code_C, return_inverse=True)
         self._low_K, self._high_K = self._lows[pairs // len(self._highs)], self._highs[pairs % len(self._highs)]
         self._ranges = Postings(key_C, row_C, len(pairs), size)
-        self._open = ~marked(row_C, size)
+        self.unasked = ~marked(row_C, size)
+        """The rows without a condition."""
         self._missing = ~marked(row_C[~missing_C], size)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        held = (self._lows, self._highs, self._low_K, self._high_K, self._open, self._missing)
+        held = (self._lows, self._highs, self._low_K, self._high_K, self.unasked, self._missing)
         return self._ranges.nbytes + sum(array.nbytes for array in held)
 
     def place(self, value: float) -> tuple[int, int]:
@@ -86,7 +90,7 @@ class RangeColumn:
         """As WordColumn.leave."""
         if value is None:
             return self._missing.copy()
-        left = self._open.copy()
+        left = self.unasked.copy()
         self._ranges.add(left, ((self._low_K <= value) & (value <= self._high_K)).nonzero()[0])
         return left
 

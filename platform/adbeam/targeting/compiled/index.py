@@ -80,6 +80,7 @@ class CompiledRules:
         asked = tuple(pair for pair in told.context if pair[0] in self._words or pair[0] in self._ranges)
         return (
             asked,
+            tuple(name for name in told.unread if name in self._words or name in self._ranges),
             told.scene if self._scenes is not None else None,
             told.now_ms // QUARTER_MS if self._hours is not None else None,
             self._windows.place(told.now_ms) if self._windows is not None else None,
@@ -94,10 +95,11 @@ class CompiledRules:
     def _left(self, told: Told) -> Iterator[Words]:
         features = told.features
         for name, column in self._words.items():
-            yield column.leave(words(features.get(name)))
+            yield column.unasked if name in told.unread else column.leave(words(features.get(name)))
         for name, numbers in self._ranges.items():
             value = features.get(name)
-            yield numbers.leave(value if isinstance(value, int | float) else None)
+            known = value if isinstance(value, int | float) else None
+            yield numbers.unasked if name in told.unread else numbers.leave(known)
         if self._scenes is not None:
             yield self._scenes.leave((told.scene,))
         if self._hours is not None:

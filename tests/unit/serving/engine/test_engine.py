@@ -91,7 +91,7 @@ def test_the_stored_history_is_the_context_and_can_be_left_out(engine: ModelEngi
               action="conversion", price=3.0)
         for n, item in enumerate([first, "item-5", "unknown item"])
     ]  # fmt: skip
-    engine._store.append(events)
+    engine._known._store.append(events)
     warm = engine.answer([query(user_id="u")], [FULL_WIDTHS])[0]
     assert not warm.cold_start
     assert [ad["probability"] for ad in warm.ads] != [ad["probability"] for ad in cold.ads]
@@ -105,10 +105,10 @@ def test_the_stored_history_is_the_context_and_can_be_left_out(engine: ModelEngi
 def test_a_store_that_cannot_be_read_makes_an_unknown_user(
     engine: ModelEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(user_id: str) -> None:
+    def gone(user_ids: list[str]) -> None:
         raise OSError("gone")
 
-    monkeypatch.setattr(engine._store, "recent", gone)
+    monkeypatch.setattr(engine._known._store, "recent_many", gone)
     assert engine.answer([query(user_id="u")], [FULL_WIDTHS])[0].cold_start
 
 

@@ -159,6 +159,8 @@ async def test_openapi_shows_the_bounds_in_force() -> None:
         "/v1/ads",
         "/v1/openrtb",
         "/v1/events",
+        "/v1/users",
+        "/v1/users/{user_id}",
         "/v1/status",
         "/v1/path",
         "/v1/admin/ads",

@@ -72,6 +72,48 @@ def test_where_no_feature_is_declared_every_one_is_refused_by_name() -> None:
     assert validation_problem(caught.value).errors[0]["field"] == "context.country"
 
 
+OF_USERS = {"age": {"kind": "number", "source": "user"}, "gender": {"kind": "category", "source": "user"}}
+WITH_USERS = ServingConfig.parse({"features": {"country": {"kind": "category"}, **OF_USERS}})
+USER_MODEL = request_model(LimitsConfig(), DeadlineConfig(), ("home",), features=WITH_USERS.features)
+
+
+@pytest.mark.parametrize(
+    ("body", "context", "unread"),
+    [
+        ({"user_id": "u"}, (), ("age", "gender")),
+        ({"user_id": "u", "user": {"age": 31}}, (("age", 31),), ("gender",)),
+        (
+            {"user_id": "u", "user": {"age": None}, "context": {"country": "de"}},
+            (("country", "de"),),
+            ("age", "gender"),
+        ),
+        ({"user_id": "u", "user": {"gender": "F", "age": 31}}, (("age", 31), ("gender", "F")), ()),
+        ({"user_id": "null", "user": {"age": 31}}, (("age", 31),), ()),
+        ({}, (), ()),
+    ],
+)
+def test_the_user_of_a_request_is_told_beside_its_context_and_the_rest_may_be_kept(
+    body: dict[str, Any], context: Context, unread: tuple[str, ...]
+) -> None:
+    query = USER_MODEL.model_validate_json(json.dumps(body)).query("home", 0)
+    assert (query.context, query.unread) == (context, unread)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"context": {"age": 31}}, "context.age"),
+        ({"user": {"country": "de"}}, "user.country"),
+        ({"user": {"age": "31"}}, "user.age"),
+        ({"user": "u"}, "user"),
+    ],
+)
+def test_a_feature_in_the_wrong_place_is_named(body: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        USER_MODEL.model_validate_json(json.dumps(body))
+    assert validation_problem(caught.value).errors[0]["field"] == field
+
+
 def _of_bid(config: ServingConfig = CONFIG, **fields: Any) -> tuple[dict[str, Any], list[str]]:
     """(fields of the AdRequest, fields of the bid request that were not read)."""
     metrics = Gathered()

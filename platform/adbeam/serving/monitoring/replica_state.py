@@ -1,0 +1,56 @@
+"""What a replica says of itself: the body of its status, and the gauges of its load."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from adbeam.beams.config import BeamPolicyConfig
+from adbeam.beams.controller import ControllerSignals
+from adbeam.serving.config import ServingConfig
+from adbeam.serving.engine.loaded_model import LoadedModel
+from adbeam.serving.queue.decode_loop import DecodeLoop
+
+
+def replica_state(
+    model: LoadedModel, decoding: DecodeLoop, policy: BeamPolicyConfig, config: ServingConfig, in_flight: int,
+    recent: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """A ReplicaStatus but for what is known of the other replicas."""
+    signals = decoding.signals()
+    return {
+        "model_version": model.version,
+        "model_age_seconds": round(time.monotonic() - model.loaded_s, 1),
+        "scenes": model.facts.scenes,
+        "policy": signals.policy,
+        "rung": signals.rung,
+        "widths": signals.widths,
+        "full_widths": signals.full_widths,
+        "full_width_capacity_per_second": decoding.full_width_capacity(),
+        "arrivals_per_second": signals.arrival_rate_per_second,
+        "demand_full_width": signals.demand_full_width,
+        "utilisation": signals.utilisation,
+        "queue_depth": decoding.depth,
+        "in_flight": in_flight,
+        "updates_watermark": None if model.live is None else model.live.watermark,
+        "recent": recent,
+        "ladder": [rung.widths for rung in decoding.ladder.rungs],
+        "policy_settings": policy.model_dump(mode="json"),
+        "openrtb": config.openrtb.model_dump(include={"currency", "price_min_cpm", "price_max_cpm"}),
+        "money": {"unit": model.facts.money, "bidding": model.facts.may_bid},
+        "processor": decoding.processor.summary(),
+    }
+
+
+def load_gauges(signals: ControllerSignals, depth: int, in_flight: int) -> dict[str, float]:
+    """Gauges by name."""
+    return {
+        "adbeam_rung": signals.rung,
+        "adbeam_rung_width": signals.widths[-1],
+        "adbeam_queue_depth": depth,
+        "adbeam_in_flight": in_flight,
+        "adbeam_arrivals_per_second": signals.arrival_rate_per_second,
+        "adbeam_demand_full_width": signals.demand_full_width,
+        "adbeam_utilisation": signals.utilisation,
+        "adbeam_cost_factor": signals.cost_factor,
+    }
