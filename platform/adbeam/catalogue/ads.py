@@ -163,7 +163,7 @@ class AdCatalogue:
 
     def stored_ecpms(self, rows: Sequence[int]) -> list[float | None]:
         """The eCPMs of rows when they were made; None where nobody said."""
-        return [self._ecpm[row] for row in rows]
+        return [*map(self._ecpm.__getitem__, rows)]
 
     def popular(self, size: int, prices: Callable[[Sequence[int]], PricesOfPopular | None] | None = None) -> PopularAds:
         """The `size` most popular ads of the bundle, ready to be filtered; `prices` of their rows say what they are

@@ -50,31 +50,33 @@ class AnswerPrices:
         """Money of a thousand impressions, in `unit`, of the found ads of a batch's answers, each in its scene."""
         if self._prices is None:
             return [[self._unfitted(ad) for ad in found] for found in answers]
-        found = [ad for ads in answers for ad in ads]
-        factor_X = np.repeat(self._prices.scale.factors(scenes), [len(ads) for ads in answers])
-        priced = self._fitted(self._prices, found, factor_X)
-        ends = list(itertools.accumulate(len(ads) for ads in answers))
-        return [priced[end - len(ads) : end] for ads, end in zip(answers, ends, strict=True)]
+        found, sizes = list(itertools.chain.from_iterable(answers)), [len(ads) for ads in answers]
+        if not found:
+            return [[] for _ in answers]
+        priced = iter(self._fitted(self._prices, found, self._prices.scale.factors(scenes).repeat(sizes)))
+        return [list(itertools.islice(priced, size)) for size in sizes]
 
     def _fitted(self, prices: AdPrices, found: Sequence[FoundAd], factor_X: np.ndarray) -> list[float]:
-        rows = [ad.row for ad in found]
-        items = [self._catalogue.item_ids[row] for row in rows]
+        """`found` are one ad or more."""
+        rows, log_p, value = zip(*found, strict=True)
+        items = [*map(self._catalogue.item_ids.__getitem__, rows)]
         place_X = self._places(prices, rows, items)
-        log_p_X, value_X = np.array(found).reshape(-1, 3).T[1:]
-        priced: list[float] = prices.prices(place_X, factor_X, log_p_X, value_X).tolist()
+        priced: list[float] = prices.prices(place_X, factor_X, np.array(log_p), np.array(value)).tolist()
         live, stored = self._catalogue.index.ecpms(items), self._catalogue.stored_ecpms(rows)
-        if live == stored and not prices.unknown(place_X).any():
-            return priced
-        for place, (item_id, now, then) in enumerate(zip(items, live, stored, strict=True)):
-            if now is not None:
-                priced[place] = priced[place] * live_factor(now, then) if prices.knows(item_id) else now
+        if live != stored:
+            for place, (now, then) in enumerate(zip(live, stored, strict=True)):
+                priced[place] *= live_factor(now, then)
+        for place in prices.unknown(place_X).nonzero()[0].tolist():
+            now = live[place]
+            if now is not None:  # nothing was fitted for it
+                priced[place] = now
         return priced
 
     def _places(self, prices: AdPrices, rows: Sequence[int], items: Sequence[str]) -> np.ndarray:
         """Rows of ads in the fitted rates; an ad that came after the bundle is looked up."""
-        if rows and max(rows) >= len(self._place_R):
+        if max(rows) >= len(self._place_R):
             return prices.places(items)
-        place_X: np.ndarray = self._place_R[rows]
+        place_X: np.ndarray = self._place_R[np.array(rows)]
         return place_X
 
     def _unfitted(self, found: FoundAd) -> float:
