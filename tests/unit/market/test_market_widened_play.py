@@ -45,7 +45,7 @@ def test_every_policy_earns_and_the_reward_model_is_held_against_the_truth(world
     assert next(iter(earned)) == "best" and earned["best"] > earned["logging policy"] > earned["random"] > 0
     assert all(0 < earned[name] < earned["best"] for name in ("bundle", "popularity", "cascade"))
     auc = played["reward_truth_auc"]
-    assert set(auc) == {"all", *SCENE_NAMES} and 0.5 < auc["all"] < 1
+    assert {"all", *SCENE_NAMES[:3]} <= set(auc) <= {"all", *SCENE_NAMES} and 0.5 < auc["all"] < 1
     assert "holding the reward model against the truth" in told
 
 
