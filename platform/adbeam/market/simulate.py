@@ -14,6 +14,7 @@ import yaml
 from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.market.config import MarketConfig
+from adbeam.market.log import USERS
 from adbeam.market.workdir import features_of, prepare_market, tokenize_market
 from adbeam.market.world import World
 from adbeam.settings import set_key
@@ -75,6 +76,7 @@ def simulate(
         "events": dict(prepared.account["actions"]),
         "wrote": {
             "log and catalogue": str(layout.log),
+            **({"table of users": str(layout.log / USERS)} if market.tells_users else {}),
             "prepared log": str(layout.prepared),
             "semantic IDs": str(layout.tokens),
             "settings of the market": str(work_dir / MARKET),

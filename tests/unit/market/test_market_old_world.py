@@ -57,3 +57,6 @@ def test_old_settings_and_seeds_give_the_same_world(
     config: MarketConfig, seed: int, before: str, tmp_path: Path
 ) -> None:
     assert digest(config, seed, tmp_path) == before
+    told = World(config, seed).describe()
+    assert not set(told) & {"organic_items", "scenes", "scene_rotation", "segments", "segment_taste", "targeting"}
+    assert World(config.model_copy(update={"scenes": 6}), seed).describe()["scenes"] == 6

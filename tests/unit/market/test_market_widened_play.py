@@ -34,7 +34,7 @@ def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def world(work_dir: Path) -> World:
-    return make_market(work_dir, market_config(work_dir), market=WIDE)
+    return make_market(work_dir, market_config(work_dir, training={"max_steps": 15}), market=WIDE)
 
 
 def test_every_policy_earns_and_the_reward_model_is_held_against_the_truth(world: World, work_dir: Path) -> None:
