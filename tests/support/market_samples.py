@@ -50,9 +50,9 @@ def market_config(work_dir: Path, **sections: Any) -> Config:
     )  # fmt: skip
 
 
-def make_market(work_dir: Path, config: Config, seed: int = 0) -> World:
+def make_market(work_dir: Path, config: Config, seed: int = 0, market: MarketConfig = MARKET) -> World:
     """Write prepared/, tokens/, training_rows/, reward/ and a first bundle; returns the market."""
-    world = World(MARKET, seed=seed)
+    world = World(market, seed=seed)
     prepare_market(world, work_dir)
     tokenize_market(world, work_dir, config.model.codebooks)
     store = build_rows(config, use_ray=False)

@@ -33,7 +33,7 @@ from adbeam.logs.validate import (
     whole_column,
     with_encoding,
 )
-from adbeam.ray_data.progress import told
+from adbeam.ray_data import progress
 from adbeam.records import CATALOGUE_SCHEMA, ITEM_KINDS, Status
 from adbeam.targeting.features import Features
 from adbeam.targeting.rules import TARGETING
@@ -79,7 +79,7 @@ def read_catalogue(
     clean, bad, versions = [], [], []
     fragments = list_fragments(config, field, REQUIRED, OPTIONAL)
     chunks = (chunk for fragment in fragments for chunk in read_chunks(fragment, config, batch_rows))
-    for chunk in told(chunks, None, "rows of the catalogue", size=lambda chunk: chunk.rows_in):
+    for chunk in progress.told(chunks, None, "rows of the catalogue", size=lambda chunk: chunk.rows_in):
         table, reasons = _judged(chunk.table, features, of_ads)
         is_good = pa.array(reasons.clean)
         clean.append(table.filter(is_good))

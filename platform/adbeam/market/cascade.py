@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adbeam.logs.requests import Request, UserSequence
-from adbeam.records import ACTIONS, SPLITS
+from adbeam.records import ACTIONS, ITEM_KINDS, SPLITS
 from adbeam.rewards.features import KEYS, Past, hash_buckets
 from adbeam.rewards.scoring import Question, RewardModel
 
-CLICK = ACTIONS.index("click")
+CLICK, AD = ACTIONS.index("click"), ITEM_KINDS.index("ad")
 RECENT = 20
 USER_BUCKETS = 8192
 WIDTH = 32
@@ -68,7 +68,7 @@ class Pairs:
 
 
 def click_pairs(sequences: Iterable[UserSequence], reward: RewardModel) -> Pairs:
-    """All clicks of the training split. A conversion follows its click at once: the towers would learn to repeat."""
+    """All clicks on ads of the training split. A conversion follows its click: the towers would learn to repeat."""
     users, recents, ads = [], [], []
     nobody = len(reward.items.ids)
     for sequence in sequences:
@@ -76,7 +76,7 @@ def click_pairs(sequences: Iterable[UserSequence], reward: RewardModel) -> Pairs
         acted = np.flatnonzero((sequence.action_H == CLICK) & (row_H >= 0))
         recent = np.full(RECENT, nobody)
         for place in acted.tolist():
-            if sequence.split_H[place] == SPLITS.index("train"):
+            if sequence.split_H[place] == SPLITS.index("train") and sequence.kind_H[place] == AD:
                 users.append(sequence.user_id)
                 recents.append(recent)
                 ads.append(int(row_H[place]))
@@ -116,13 +116,13 @@ class Cascade:
 
     @torch.inference_mode()
     def rank(self, requests: Sequence[Request], count: int, live_N: np.ndarray) -> list[list[str]]:
-        """The first `count` live ads of each request."""
+        """The first `count` live ads of each request; `live_N` is bool [N], or [B, N] of each request."""
         pasts = [self._past(request) for request in requests]
         recent = torch.from_numpy(np.stack([_recent(row_H, len(self.ads)) for row_H, _ in pasts]))
         names = [request.sequence.user_id for request in requests]
         user_BE = self.tower.users(torch.from_numpy(hash_buckets(names, USER_BUCKETS)), recent)
         score_BN = (user_BE @ self._ad_NE.T).masked_fill(~torch.from_numpy(live_N), float("-inf"))
-        row_Bn = score_BN.topk(min(self.recalled, int(live_N.sum())), dim=1).indices.numpy()
+        row_Bn = score_BN.topk(min(self.recalled, int(live_N.sum(-1).min())), dim=1).indices.numpy()
         questions = [
             Question(past, request.now_ms, request.scene, request.sequence.user_id, row_n)
             for request, (_, past), row_n in zip(requests, pasts, row_Bn, strict=True)

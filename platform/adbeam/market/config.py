@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -37,7 +37,25 @@ class MarketConfig(Section):
     budget_impressions: float | None = Field(
         None, gt=0, description="Daily budget of an ad in expected payments of so many impressions; unset: no limit."
     )
+    organic_items: int = Field(0, ge=0, description="Items that users look at outside of ads.")
+    organic_per_request: float = Field(
+        2.0, gt=0, description="Mean organic events before a request, where there are items."
+    )
+    scenes: Literal[2, 6] = Field(2, description="2: alike; 6: of unlike size, click rate and taste.")
+    scene_rotation: float = Field(
+        0.5, ge=0, le=1, description="Of six scenes: how far the taste of the smallest is its own."
+    )
+    segments: int = Field(0, ge=0, le=64, description="Segments of users, which their taste depends on.")
+    segment_taste: float = Field(
+        0.5, ge=0, le=1, description="How far taste is that of segment and age band, where there are segments."
+    )
+    targeting: bool = Field(False, description="Ads are for some age bands and regions; about 40 % for a user.")
     delay_hours: float = Field(12.0, ge=0, description="Mean delay of a conversion after its click.")
+
+    @property
+    def tells_users(self) -> bool:
+        """Whether the log tells what users are."""
+        return self.segments > 0 or self.targeting
 
     @model_validator(mode="after")
     def _slots_fit(self) -> Self:

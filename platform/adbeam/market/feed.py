@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 
 from adbeam.inference.recommender import BATCH, Recommender
 from adbeam.logs.requests import Request, UserSequence
-from adbeam.market.log import ad_id, events_of, request_id, user_id
+from adbeam.market.log import AD, USER, ad_id, events_of, request_id, user_id, with_organic
 from adbeam.market.play import NOTHING, Market
-from adbeam.market.world import SCENES, START_MS, Requests
+from adbeam.market.truth.scenes import SCENE_NAMES
+from adbeam.market.world import START_MS, Requests, World
 from adbeam.pseudonyms import pseudonym, user_key
-from adbeam.records import ACTIONS, DAY_MS, EVENT_SCHEMA, REQUEST_SCHEMA, SPLITS
+from adbeam.records import ACTIONS, DAY_MS, EVENT_SCHEMA, ITEM_KINDS, REQUEST_SCHEMA, SPLITS
 from adbeam.workdir import WorkDir
 
 
@@ -39,7 +40,7 @@ class Audience:
         sequence = self._known.get(user) or _nobody(user)
         end = int(np.searchsorted(sequence.timestamp_H, now_ms, side="left"))
         none = np.zeros(0, dtype=np.int64)
-        return Request(sequence, request_id(requests, place), now_ms, end, SCENES[requests.scene_R[place]], none)
+        return Request(sequence, request_id(requests, place), now_ms, end, SCENE_NAMES[requests.scene_R[place]], none)
 
     def add(self, events: pa.Table) -> None:
         """Take in events of the log's schema."""
@@ -53,7 +54,7 @@ class Audience:
                 "request_H": np.array([row["request_id"] for row in new], object),
                 "timestamp_H": np.array([row["timestamp"] for row in new], np.int64),
                 "item_H": np.array([row["item_id"] for row in new], object),
-                "kind_H": np.zeros(len(new), np.int8),
+                "kind_H": np.array([ITEM_KINDS.index(row["item_kind"]) for row in new], np.int8),
                 "scene_H": np.array([row["scene"] for row in new], object),
                 "action_H": np.array([ACTIONS.index(row["action"]) for row in new], np.int8),
                 "value_H": np.array([row["price"] or row["bid"] or 0.0 for row in new], np.float32),
@@ -70,9 +71,19 @@ def _nobody(user: str) -> UserSequence:
 
 
 def live_ads(market: Market, requests: Requests, ads: Sequence[str]) -> np.ndarray:
-    """bool, which of `ads` are live and have budget left on the day of the requests."""
+    """bool [N], which of `ads` are live and have budget left on the day of the requests; organic items are none."""
     live_N = market.affordable(requests.day)
-    return np.array([live_N[int(ad.removeprefix("ad"))] for ad in ads])
+    return np.array([ad.startswith(AD) and live_N[int(ad.removeprefix(AD))] for ad in ads], dtype=bool)
+
+
+def allowed_ads(world: World, asked: Sequence[Request], ads: Sequence[str], live_N: np.ndarray) -> list[np.ndarray]:
+    """Which of `ads` may be shown for each request, bool [N] each: those of `live_N` whose rules allow the user."""
+    if world.audiences is None:
+        return [live_N] * len(asked)
+    user_R = np.array([int(request.sequence.user_id.removeprefix(USER)) for request in asked], dtype=np.int64)
+    row_N = np.array([int(ad.removeprefix(AD)) if ad.startswith(AD) else 0 for ad in ads])
+    legal_RN = world.audiences.allowed_ads(world.users, user_R)[:, row_N]
+    return list(legal_RN & live_N)
 
 
 def shown_ads(
@@ -83,7 +94,7 @@ def shown_ads(
     for start in range(0, len(requests), BATCH):
         asked = [audience.request(requests, r) for r in range(start, min(start + BATCH, len(requests)))]
         for r, ads in enumerate(rank(asked), start=start):
-            shown[r, : len(ads)] = [int(ad.removeprefix("ad")) for ad in ads]
+            shown[r, : len(ads)] = [int(ad.removeprefix(AD)) for ad in ads]
     return shown
 
 
@@ -105,7 +116,8 @@ class Feed:
         live = live_ads(self.market, requests, recommender.catalogue.item_ids)
 
         def rank(asked: list[Request]) -> list[list[str]]:
-            return recommender.rank(asked, widths, count, live=[live] * len(asked))
+            allowed = allowed_ads(self.market.world, asked, recommender.catalogue.item_ids, live)
+            return recommender.rank(asked, widths, count, live=allowed)
 
         return shown_ads(rank, self.audience, requests, count)
 
@@ -116,7 +128,8 @@ class Feed:
         shown = self.answer(recommender, requests, widths, count)
         revenue = Market(self.market.world).expected_revenue(requests, shown)
         outcome = self.market.play(requests, shown)
-        events = events_of(self.market.world, requests, shown, outcome).select(EVENT_SCHEMA.names)
+        world = self.market.world
+        events = with_organic(world, requests, events_of(world, requests, shown, outcome)).select(EVENT_SCHEMA.names)
         self._write_requests(recommender, requests, shown, version)
         self._write_events(events, START_MS + (requests.day + 1) * DAY_MS, requests.day)
         return float(revenue.mean())
@@ -130,7 +143,7 @@ class Feed:
                     "request_id": request_id(requests, r),
                     "user_id": pseudonym(self._key, user_id(int(requests.user_R[r]))),
                     "timestamp": int(requests.time_R[r]),
-                    "scene": SCENES[requests.scene_R[r]],
+                    "scene": SCENE_NAMES[requests.scene_R[r]],
                     "model_version": version,
                     "source": "model",
                     "item_ids": [ad_id(ad) for ad in ads],

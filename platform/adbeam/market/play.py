@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adbeam.market.world import Requests, World
+from adbeam.market.world import NOTHING, Requests, World
 from adbeam.records import HOUR_MS
 
-NOTHING = -1
-"""In a list of shown ads: an empty place."""
+__all__ = ["NOTHING", "Market", "Outcome", "examination"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class Market:
         return self.world.live(day) & (self.spent_N < self.world.budget_N)
 
     def expected_revenue(self, requests: Requests, ad_Rn: np.ndarray) -> np.ndarray:
-        """float [R]: money that these lists bring on average; every ad pays out of its budget until it is used up.
+        """float [R]: money that these lists bring on average; every ad pays out of its budget until it is used up, and
+        brings nothing where its rules do not allow the user.
 
         Expectations in place of draws: a comparison of two recommenders needs fewer requests then.
         """
@@ -57,8 +57,8 @@ class Market:
         shown = ad_Rn >= 0
         ad_Rn = np.where(shown, ad_Rn, 0)
         looked_n = examination(ad_Rn.shape[1])
-        money_Rn = looked_n * self.world.ecpm(requests.user_R, ad_Rn, requests.day) / 1000
-        live = self.world.live(requests.day)[ad_Rn]
+        money_Rn = looked_n * self.world.ecpm(requests.user_R, ad_Rn, requests.day, requests.scene_R) / 1000
+        live = self.world.live(requests.day)[ad_Rn] & self.world.legal(requests.user_R, ad_Rn)
         money_Rn = np.where(shown & live, money_Rn, 0.0)
         money_R: np.ndarray = self._charge(ad_Rn, money_Rn).sum(1)
         return money_R
@@ -69,8 +69,9 @@ class Market:
         rng = np.random.default_rng((self.world.seed, 5, requests.day, seed))
         shown, ads = ad_Rn >= 0, np.where(ad_Rn >= 0, ad_Rn, 0)
         looked = shown & (rng.random(ads.shape) < examination(ads.shape[1]))
-        looked &= self.world.live(requests.day)[ads]
-        clicked = looked & (rng.random(ads.shape) < self.world.click_probability(requests.user_R, ads, requests.day))
+        looked &= self.world.live(requests.day)[ads] & self.world.legal(requests.user_R, ads)
+        click_Rn = self.world.click_probability(requests.user_R, ads, requests.day, requests.scene_R)
+        clicked = looked & (rng.random(ads.shape) < click_Rn)
         converted = clicked & (rng.random(ads.shape) < self.world.conversion_probability(requests.user_R, ads))
         paid = self._charge(ads, np.where(converted, self.world.bid_N[ads], 0.0))
         click_ms = requests.time_R[:, None] + 1000 + rng.integers(60_000, size=ads.shape)

@@ -19,11 +19,12 @@ from adbeam.errors import UserError
 from adbeam.evaluation.evaluate import popularity_before
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
-from adbeam.logs.requests import UserSequence, read_sequences
+from adbeam.logs.requests import Request, UserSequence, read_sequences
 from adbeam.market.cascade import Cascade, click_pairs, train_two_tower
-from adbeam.market.feed import Audience, audience_of, live_ads, shown_ads
-from adbeam.market.log import ad_id
-from adbeam.market.play import Market
+from adbeam.market.feed import Audience, allowed_ads, audience_of, live_ads, shown_ads
+from adbeam.market.judging import reward_truth_auc
+from adbeam.market.log import ad_id, catalogue
+from adbeam.market.play import NOTHING, Market
 from adbeam.market.world import Requests, World
 from adbeam.rewards.scoring import RewardModel
 from adbeam.workdir import WorkDir
@@ -46,7 +47,7 @@ def play(
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Expected revenue a thousand requests by policy, over the `days` after the log with `requests` each. What is known
-    of the users ends with the log, for all policies alike.
+    of the users ends with the log, for all policies alike. With `cascade` also the reward model's truth AUC by scene.
 
     Raises UserError where the bundle is of another catalogue, or `cascade` is asked for without a reward model.
     """
@@ -64,6 +65,10 @@ def play(
         tell("training the cascade's two towers")
         policies["cascade"] = _of_cascade(work_dir, prepared, sequences, audience, world)
     asked = [world.requests(world.config.days + day, requests) for day in range(days)]
+    judged: dict[str, Any] = {}
+    if cascade:
+        tell("holding the reward model against the truth")
+        judged = {"reward_truth_auc": reward_truth_auc(world, _reward_model(work_dir, prepared), audience, asked)}
     return {
         "simulated": True,
         "bundle": bundle.version,
@@ -71,6 +76,7 @@ def play(
         "days": days,
         "requests": sum(len(part) for part in asked),
         "revenue_per_1000_requests": _earned(world, policies, asked, tell),
+        **judged,
     }
 
 
@@ -89,15 +95,19 @@ def _earned(
 
 def _of_bundle(bundle: Bundle, order_by: OrderBy, prepared: PreparedLog, audience: Audience, world: World) -> Policy:
     recommender = Recommender.of(bundle, order_by, include_paused=True, trends=prepared.trends())
-    if not set(recommender.catalogue.item_ids) <= {ad_id(number) for number in range(world.config.ads)}:
+    ads = recommender.catalogue.item_ids
+    if not set(ads) <= set(catalogue(world)["item_id"].to_pylist()):
         raise UserError("serves ads that are not of this market", field="--bundle", value=bundle.version,
                         remedy="export a bundle from the market's own work_dir")  # fmt: skip
     widths, slots = tuple(bundle.ladder_quality["full_widths"]), world.config.slots
 
     def policy(market: Market, requests: Requests) -> np.ndarray:
-        live = live_ads(market, requests, recommender.catalogue.item_ids)
+        live = live_ads(market, requests, ads)
         return shown_ads(
-            lambda part: recommender.rank(part, widths, slots, live=[live] * len(part)), audience, requests, slots
+            lambda part: recommender.rank(part, widths, slots, live=allowed_ads(world, part, ads, live)),
+            audience,
+            requests,
+            slots,
         )
 
     return policy
@@ -106,19 +116,27 @@ def _of_bundle(bundle: Bundle, order_by: OrderBy, prepared: PreparedLog, audienc
 def _of_cascade(
     work_dir: Path, prepared: PreparedLog, sequences: list[UserSequence], audience: Audience, world: World
 ) -> Policy:
-    folder = WorkDir(work_dir).reward
-    if not folder.is_dir():
-        raise UserError("the cascade ranks by a reward model", field="--cascade",
-                        remedy=f"make one: adbeam reward -c {work_dir}/jobs.yaml")  # fmt: skip
-    reward = RewardModel.open(folder, prepared.catalogue())
+    reward = _reward_model(work_dir, prepared)
     tower = train_two_tower(click_pairs(sequences, reward), reward, world.seed)
     ranked, slots = Cascade(tower, reward, prepared.catalogue()), world.config.slots
 
     def policy(market: Market, requests: Requests) -> np.ndarray:
         live = live_ads(market, requests, ranked.ads)
-        return shown_ads(lambda part: ranked.rank(part, slots, live), audience, requests, slots)
+
+        def rank(part: list[Request]) -> list[list[str]]:
+            return ranked.rank(part, slots, np.stack(allowed_ads(world, part, ranked.ads, live)))
+
+        return shown_ads(rank, audience, requests, slots)
 
     return policy
+
+
+def _reward_model(work_dir: Path, prepared: PreparedLog) -> RewardModel:
+    folder = WorkDir(work_dir).reward
+    if not folder.is_dir():
+        raise UserError("the cascade ranks by a reward model", field="--cascade",
+                        remedy=f"make one: adbeam reward -c {work_dir}/jobs.yaml")  # fmt: skip
+    return RewardModel.open(folder, prepared.catalogue())
 
 
 def _of_popularity(prepared: PreparedLog, world: World) -> Policy:
@@ -128,8 +146,11 @@ def _of_popularity(prepared: PreparedLog, world: World) -> Policy:
 
     def policy(market: Market, requests: Requests) -> np.ndarray:
         live_N = market.affordable(requests.day)
-        first = order_N[live_N[order_N]][: world.config.slots]
-        return np.broadcast_to(first, (len(requests), len(first)))
+        live = order_N[live_N[order_N]]
+        if world.audiences is None:
+            first = live[: world.config.slots]
+            return np.broadcast_to(first, (len(requests), len(first)))
+        return _first_allowed(world, requests, np.broadcast_to(live, (len(requests), len(live))))
 
     return policy
 
@@ -137,7 +158,10 @@ def _of_popularity(prepared: PreparedLog, world: World) -> Policy:
 def _random(market: Market, requests: Requests) -> np.ndarray:
     live, world = np.flatnonzero(market.affordable(requests.day)), market.world
     rng = np.random.default_rng((world.seed, 8, requests.day))
-    return live[rng.integers(len(live), size=(len(requests), world.config.slots))]
+    if world.audiences is None:
+        return live[rng.integers(len(live), size=(len(requests), world.config.slots))]
+    drawn = rng.permuted(np.broadcast_to(live, (len(requests), len(live))), axis=1)
+    return _first_allowed(world, requests, drawn)
 
 
 def _best(market: Market, requests: Requests) -> np.ndarray:
@@ -145,6 +169,20 @@ def _best(market: Market, requests: Requests) -> np.ndarray:
     parts = []
     for start in range(0, len(requests), PART):
         user_R = requests.user_R[start : start + PART]
-        ecpm_RN = world.ecpm(user_R, np.broadcast_to(live, (len(user_R), len(live))), requests.day)
-        parts.append(live[np.argsort(-ecpm_RN, axis=1)[:, : world.config.slots]])
+        part = requests.part(start, start + PART)
+        ecpm_RN = world.ecpm(user_R, np.broadcast_to(live, (len(user_R), len(live))), requests.day, part.scene_R)
+        order_RN = live[np.argsort(-ecpm_RN, axis=1)]
+        parts.append(
+            order_RN[:, : world.config.slots] if world.audiences is None else _first_allowed(world, part, order_RN)
+        )
     return np.concatenate(parts)
+
+
+def _first_allowed(world: World, requests: Requests, ad_RN: np.ndarray) -> np.ndarray:
+    """int [R, slots]: of each request's ads in their order the first that may be shown to the user."""
+    legal_RN = world.legal(requests.user_R, ad_RN)
+    place = np.argsort(~legal_RN, axis=1, kind="stable")[:, : world.config.slots]
+    chosen: np.ndarray = np.where(
+        np.take_along_axis(legal_RN, place, axis=1), np.take_along_axis(ad_RN, place, axis=1), NOTHING
+    )
+    return chosen

@@ -25,11 +25,13 @@ def account_lines(account: Mapping[str, Any]) -> list[str]:
 
 
 def revenue_lines(result: Mapping[str, Any]) -> list[str]:
-    """Revenue by policy, most first, and its share of what the truth's own choice earns."""
+    """Revenue by policy, most first, and its share of what the truth's own choice earns; the reward model's truth AUC
+    where it was asked for."""
     earned = result["revenue_per_1000_requests"]
-    best = earned["best"] or 1.0
+    best, judged = earned["best"] or 1.0, result.get("reward_truth_auc", {})
     return [
         f"bundle {result['bundle']} by {result['order_by']}, {result['requests']} requests in {result['days']} days",
         f"{'policy':16} {'simulated revenue a 1000 requests':>34} {'of the best':>12}",
         *(f"{name:16} {money:34.2f} {money / best:12.1%}" for name, money in earned.items()),
+        *(f"{'reward model, truth AUC, ' + name:50} {auc:.4f}" for name, auc in judged.items()),
     ]

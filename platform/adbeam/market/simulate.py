@@ -14,7 +14,8 @@ import yaml
 from adbeam import artifacts
 from adbeam.errors import UserError
 from adbeam.market.config import MarketConfig
-from adbeam.market.workdir import prepare_market, tokenize_market
+from adbeam.market.log import USERS
+from adbeam.market.workdir import features_of, prepare_market, tokenize_market
 from adbeam.market.world import World
 from adbeam.settings import set_key
 from adbeam.workdir import WorkDir
@@ -59,7 +60,9 @@ def simulate(
         prepared = prepare_market(world, work_dir)
     tell("giving the ads their semantic IDs")
     sid_NT = tokenize_market(world, work_dir, codebooks)
-    jobs = {"size": size, "work_dir": str(work_dir), "seed": seed}
+    jobs: dict[str, Any] = {"size": size, "work_dir": str(work_dir), "seed": seed}
+    if told := features_of(world):
+        jobs["features"] = {name: {"kind": feature.kind} for name, feature in told.items()}
     (work_dir / JOBS).write_text(
         f"# Written by `adbeam market simulate`: the log is simulated.\n{yaml.safe_dump(jobs, sort_keys=False)}"
     )
@@ -73,6 +76,7 @@ def simulate(
         "events": dict(prepared.account["actions"]),
         "wrote": {
             "log and catalogue": str(layout.log),
+            **({"table of users": str(layout.log / USERS)} if market.tells_users else {}),
             "prepared log": str(layout.prepared),
             "semantic IDs": str(layout.tokens),
             "settings of the market": str(work_dir / MARKET),

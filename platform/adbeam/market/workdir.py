@@ -20,8 +20,9 @@ from adbeam import artifacts
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.pipeline import run as prepare
 from adbeam.logs.prepared import PreparedLog
-from adbeam.market.log import catalogue, write_log
+from adbeam.market.log import catalogue, user_features, write_log
 from adbeam.market.world import World
+from adbeam.targeting.features import FeatureConfig, Features
 from adbeam.tokens.config import QuantizerConfig
 from adbeam.tokens.quantizers.hashed_level import hash_business_fields
 from adbeam.tokens.quantizers.rq_kmeans import RQKMeans
@@ -34,27 +35,36 @@ BLUR = 0.3
 class _LogSettings:
     work_dir: Path
     logs: LogsConfig
+    features: Features
 
 
 def prepare_market(world: World, work_dir: Path, days: int | None = None) -> PreparedLog:
     """Write the simulated log and prepare it into `work_dir/prepared`, in this process."""
     settings = write_log(world, WorkDir(work_dir).log, days)
-    return prepare_log(work_dir, LogsConfig.parse({**settings, "shards": 4}))
+    return prepare_log(work_dir, LogsConfig.parse({**settings, "shards": 4}), features_of(world))
 
 
-def prepare_log(work_dir: Path, logs: LogsConfig) -> PreparedLog:
+def features_of(world: World) -> Features:
+    """What requests tell of users, as rules of ads ask for it."""
+    return {name: FeatureConfig(kind="category") for name in user_features(world)}
+
+
+def prepare_log(work_dir: Path, logs: LogsConfig, features: Features | None = None) -> PreparedLog:
     """Prepare a simulated log into `work_dir/prepared`, in this process."""
-    return prepare(_LogSettings(work_dir, logs), in_process=True)
+    return prepare(_LogSettings(work_dir, logs, features or {}), in_process=True)
 
 
 def tokenize_market(world: World, work_dir: Path, codebooks: tuple[int, ...], *, unified: bool = True) -> np.ndarray:
-    """Publish `work_dir/tokens`; returns the SIDs int32 [N, T].
+    """Publish `work_dir/tokens`; returns the SIDs int32 [N, T], N the ads and behind them the organic items.
 
     `unified`: MGMR, balanced levels with a hash of business fields as the last (GR4AD 1.2.2); else plain residual
     k-means on the vectors alone, where ads of like content collide.
     """
     rng = np.random.default_rng((world.seed, 7))
-    x_NE = (world.interest_NK + BLUR * rng.normal(size=world.interest_NK.shape)).astype(np.float32)
+    interest_NK = world.interest_NK
+    if world.organic is not None:
+        interest_NK = np.concatenate([interest_NK, world.organic.interest_MK])
+    x_NE = (interest_NK + BLUR * rng.normal(size=interest_NK.shape)).astype(np.float32)
     quantizer = RQKMeans(codebooks, QuantizerConfig(hashed_last_level=unified, balanced=unified), seed=world.seed)
     quantizer.fit(x_NE)
     items = catalogue(world)

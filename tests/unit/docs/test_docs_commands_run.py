@@ -24,6 +24,8 @@ RUN = {
     "adbeam status --work-dir runs/default --json": '"bundle": ',
     "adbeam runs --work-dir runs/quickstart": "no runs",
     "adbeam market simulate --work-dir runs/market-small --set users=300 --set ads=400 --set days=14": "simulated",
+    "adbeam market simulate --work-dir runs/wide --set ads=400 --set organic_items=200 --set scenes=6 --set segments=8 "
+    "--set targeting=true --set users=300 --set days=14": "simulated",
     'adbeam ads add ad-42 --title "dark coffee" --log runs/quickstart/serving/ads.sqlite '
     "--bundle runs/quickstart/bundles": "insert\tad-42\t",
     'adbeam ads add ad-42 --title "dark coffee" --targeting \'{"country": {"in": ["de"]}}\' '

@@ -12,7 +12,7 @@ from adbeam.logs.config import TableConfig
 from adbeam.logs.ids.columns import id_texts, nobody_set
 from adbeam.logs.reading import Fragment, read_chunks
 from adbeam.logs.validate import EventRules, validate_events, whole_column
-from adbeam.ray_data.progress import told
+from adbeam.ray_data import progress
 from adbeam.records import CATALOGUE_SCHEMA
 
 _PAIRS = pa.schema([pa.field("item_id", pa.string()), pa.field("item_kind", pa.string())])
@@ -28,7 +28,7 @@ def items_of_log(
     """
     found = _PAIRS.empty_table()
     chunks = (chunk for fragment in fragments for chunk in read_chunks(fragment, config, batch_rows, nobody))
-    for chunk in told(chunks, None, "rows of the log, for its items", size=lambda chunk: chunk.rows_in):
+    for chunk in progress.told(chunks, None, "rows of the log, for its items", size=lambda chunk: chunk.rows_in):
         if chunk.table.num_rows:
             pairs = _pairs(chunk.table, config, latest_ms, nobody)
             found = pa.concat_tables([found, pairs]).group_by(_PAIRS.names, use_threads=False).aggregate([])
