@@ -130,9 +130,10 @@ def _prepare(logs: LogsConfig, source: Source, inputs: list[Path], staging: Path
         refuse_wrong_unit(account.units, source.timestamp_unit, f"logs.{logs.source}.events.timestamp_unit", latest_ms)
     refuse_bad_log(account, logs, staging)
     schema = load_rules(source, staging, latest_ms).schema
-    assemble = partial(assemble_shard, staging / SPILL, schema=schema, split=logs.effective_split, target=staging)
-    for counts in runner.each(logs.shards, partial(_answer, assemble), "order_deduplicate_split"):
-        account.add(_succeeded(counts))
+    assemble = partial(_pieces, staging / SPILL, schema=schema, split=logs.effective_split, target=staging)
+    for answer in runner.each(logs.shards, partial(_answer, assemble), "order_deduplicate_split"):
+        for counts in _succeeded(answer)["pieces"]:
+            account.add(counts)
     refuse_bad_log(account, logs, staging)  # again: an id met twice is seen only where a user's rows are together
     target = "click" if account.training["click"] and not account.training["conversion"] else "conversion"
     _succeeded(runner.once(partial(_answer, partial(summarise_trends, staging, target))))
@@ -184,6 +185,10 @@ def read_share(source: Source, logs: LogsConfig, staging: Path, latest_ms: int, 
     spill.close()
     refused.close()
     return {**rows, "reasons": reasons, "source": notes, "units": units}
+
+
+def _pieces(spill: Path, shard: int, **rest: Any) -> dict[str, Any]:
+    return {"pieces": assemble_shard(spill, shard, **rest)}
 
 
 def _unit_of(chunk: Chunk, rules: EventRules) -> list[str]:

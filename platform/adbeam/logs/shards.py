@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.logs.events.ordering import ordered_events
+from adbeam.logs.events.pieces import PIECE_ROWS, RowGroupWriter, pieces_of
 from adbeam.logs.money import MoneySketch
 from adbeam.logs.settings.split import SplitConfig
 from adbeam.logs.trending import count_by_hour
@@ -91,26 +92,45 @@ class Quarantine:
             self._writer.close()
 
 
-def assemble_shard(spill: Path, shard: int, schema: pa.Schema, split: SplitConfig, target: Path) -> dict[str, Any]:
-    """Write one shard's events, sequences and quarantine below `target`; returns its counts for the account."""
+def assemble_shard(
+    spill: Path, shard: int, schema: pa.Schema, split: SplitConfig, target: Path, piece_rows: int = PIECE_ROWS
+) -> list[dict[str, Any]]:
+    """Write one shard's events, sequences and quarantine below `target`; returns counts for the account, of each piece
+    of about `piece_rows` rows that was in memory at a time."""
     parts = sorted((spill / f"{shard:05d}").glob("*.arrow"))
     if not parts:
-        return {}
-    spilled = pa.concat_tables([_read(part) for part in parts])
-    events, quarantine = order_events(spilled)
+        return []
+    counts, refused = [], []
+    by_hour: dict[str, list[pa.Table]] = {"conversion": [], "click": []}
     name = f"part-{shard:05d}.parquet"
+    with (
+        RowGroupWriter(target / EVENTS / name, _EVENT_ROWS) as of_events,
+        RowGroupWriter(target / SEQUENCES / name, _SEQUENCE_ROWS) as of_sequences,
+    ):
+        for spilled in pieces_of(parts, piece_rows):
+            events, quarantine = order_events(spilled)
+            sequences = to_sequences(events, split)
+            of_events.write(events.cast(schema))
+            of_sequences.write(sequences)
+            refused.append(quarantine)
+            for action, tables in by_hour.items():
+                tables.append(count_by_hour(sequences, action))
+            counts.append(_counts(spilled.num_rows, events, sequences, quarantine))
+    for action, tables in by_hour.items():
+        pq.write_table(pa.concat_tables(tables), spill / f"{action}s-{shard:05d}.parquet")
+    quarantine = pa.concat_tables(refused)
     if quarantine.num_rows:
         pq.write_table(quarantine, target / QUARANTINE / f"shard-{shard:05d}.parquet")
-    sequences = to_sequences(events, split)
-    for action in ("conversion", "click"):
-        pq.write_table(count_by_hour(sequences, action), spill / f"{action}s-{shard:05d}.parquet")
-    pq.write_table(events.cast(schema), target / EVENTS / name, compression="zstd", row_group_size=_EVENT_ROWS)
-    pq.write_table(sequences, target / SEQUENCES / name, compression="zstd", row_group_size=_SEQUENCE_ROWS)
+    return counts
+
+
+def _counts(spilled: int, events: pa.Table, sequences: pa.Table, quarantine: pa.Table) -> dict[str, Any]:
+    """What the account counts, of `spilled` rows that became these."""
     splits = np.bincount(pc.list_flatten(sequences["split"]).to_numpy(), minlength=len(SPLITS)).tolist()
     in_split = dict(zip(SPLITS, (_actions_in(events, sequences, code) for code in range(len(SPLITS))), strict=True))
     return {
         "kept": events.num_rows,
-        "duplicates": spilled.num_rows - events.num_rows - quarantine.num_rows,
+        "duplicates": spilled - events.num_rows - quarantine.num_rows,
         "reasons": Counter(quarantine["reason"].to_pylist()),
         "users": sequences.num_rows,
         "span": pc.min_max(events["timestamp"]).as_py(),
@@ -209,8 +229,3 @@ def _values(events: pa.Table) -> pa.Array:
     converted = pc.equal(events["action"].combine_chunks(), "conversion")
     lesser = pc.coalesce(bid, ecpm, price)
     return pc.fill_null(pc.if_else(converted, pc.coalesce(price, bid, ecpm), lesser), 0.0).cast(pa.float32())
-
-
-def _read(part: Path) -> pa.Table:
-    with pa.memory_map(str(part)) as source:
-        return pa.ipc.open_stream(source).read_all()

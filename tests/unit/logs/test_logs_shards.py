@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from adbeam.logs.account import Account
 from adbeam.logs.settings.split import SplitConfig
 from adbeam.logs.shards import Spill, assemble_shard, order_events, shard_of, to_sequences
 from adbeam.records import EVENT_SCHEMA, SEQUENCE_SCHEMA
@@ -97,7 +99,8 @@ def test_what_was_spilled_is_assembled_whole(tmp_path):
     dead.write(_table(*[_event(f"u{number}", 1000) for number in range(7)]))
     for name in ("events", "sequences", "quarantine"):
         (tmp_path / name).mkdir()
-    counts = [assemble_shard(tmp_path / "spill", shard, EVENT_SCHEMA, BY_TIME, tmp_path) for shard in range(3)]
+    shards = [assemble_shard(tmp_path / "spill", shard, EVENT_SCHEMA, BY_TIME, tmp_path) for shard in range(3)]
+    counts = [piece for pieces in shards for piece in pieces]
     assert sum(count.get("kept", 0) for count in counts) == 50
     assert sum(count.get("duplicates", 0) for count in counts) == 5
     written = pa.concat_tables([pq.read_table(file) for file in sorted((tmp_path / "events").iterdir())])
@@ -105,6 +108,34 @@ def test_what_was_spilled_is_assembled_whole(tmp_path):
 
 
 @pytest.mark.parametrize("split", [BY_TIME, LAST_OUT])
+def test_a_shard_in_pieces_is_the_same_files_as_the_whole(tmp_path, split, monkeypatch):
+    monkeypatch.setattr("adbeam.logs.shards._EVENT_ROWS", 64)
+    monkeypatch.setattr("adbeam.logs.shards._SEQUENCE_ROWS", 8)
+    monkeypatch.setattr("adbeam.logs.events.pieces._SAMPLED", 3)
+    users = ["heavy", "a", *(f"u{number}" for number in range(90)), "ü", "😀"]
+    rows = [_event(users[number * number % 94 if number % 3 else 0], number % 300) for number in range(900)]
+    for share in range(3):
+        spill = Spill(tmp_path / "spill", share, 1, EVENT_SCHEMA)
+        spill.write(_table(*rows[share * 250 : share * 250 + 400]))
+        spill.close()
+    digests, accounts = [], []
+    for piece_rows in (10_000, 200, 1):
+        target = tmp_path / f"of-{piece_rows}"
+        for name in ("events", "sequences", "quarantine"):
+            (target / name).mkdir(parents=True)
+        pieces = assemble_shard(tmp_path / "spill", 0, EVENT_SCHEMA, split, target, piece_rows)
+        assert (len(pieces) > 3) == (piece_rows < 1000)
+        account = Account(tells_time=True)
+        for counts in pieces:
+            account.add(counts)
+        accounts.append(account.to_dict())
+        files = sorted(path for path in target.rglob("*.parquet"))
+        digests.append({path.relative_to(target): hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
+    assert digests[0] == digests[1] == digests[2] and len(digests[0]) >= 2
+    assert accounts[0] == accounts[1] == accounts[2] and accounts[0]["duplicates"] > 0
+
+
+@pytest.mark.parametrize("split", [BY_TIME, LAST_OUT])
 def test_a_shard_without_users_writes_nothing(tmp_path, split):
-    assert assemble_shard(tmp_path / "spill", 0, EVENT_SCHEMA, split, tmp_path) == {}
+    assert assemble_shard(tmp_path / "spill", 0, EVENT_SCHEMA, split, tmp_path) == []
     assert list(tmp_path.iterdir()) == []
