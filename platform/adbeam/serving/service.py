@@ -54,7 +54,7 @@ class RecommenderService:
     ) -> None:
         self.config, self.model, self.policy, self.store, self.metrics = config, model, policy, store, metrics
         self.event_type = event_model(config.limits)
-        self.bid_type = bid_model(config.limits)
+        self.bid_type = bid_model(config.limits, config.features, config.openrtb.features)
         self.changes_type = changes_model(config.admin)
         self.users_type = batch_model(of_users(config.features), config.limits.users_max)
         self.request_type = self._request_type()
