@@ -31,8 +31,8 @@ def gauge(how: str, metric: str) -> str:
 
 
 def by_feature(metric: str) -> str:
-    """The share of decoded requests of which a counter tells, by declared feature."""
-    return f"{rate(metric, 'feature')} / {rate('feature_requests', 'feature')}"
+    """The share of decoded requests of which a counter tells, by declared feature; zero where it never did."""
+    return f"{rate(metric, 'feature')} / {rate('feature_requests', 'feature')} or vector(0)"
 
 
 def faults(metric: str, by: str = "") -> str:
@@ -218,7 +218,7 @@ _FEATURES = Row(
         Panel(
             "Profiles posted",
             "stored, removed (an empty one), nobody (not kept), forgotten (deleted with the history).",
-            (Query(rate("profiles", "result"), "{{result}}"),),
+            (Query(faults("profiles", "result"), "{{result}}"),),
             unit="reqps",
             width=12,
         ),
