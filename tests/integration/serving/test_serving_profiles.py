@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
@@ -121,7 +120,7 @@ def test_the_request_wins_and_a_forgotten_user_is_a_new_one(url: str) -> None:
 
 def test_a_store_that_hangs_makes_no_answer_late_and_none_illegal(url: str, redis_url: str) -> None:
     call(url, "POST", "/v1/users", {"users": [{"user_id": "slow", "profile": {"age": 40}}]})
-    client = redis.Redis(port=urlsplit(redis_url).port)
+    client = redis.Redis.from_url(redis_url)
     client.client_pause(3000, all=True)
     try:
         started_s = time.monotonic()
