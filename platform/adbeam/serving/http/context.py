@@ -91,8 +91,17 @@ class UserBatch(BaseModel):
     users: list[PostedUser] = Field(min_length=1)
 
 
-def told_model(base: type[Model], features: Features) -> type[Model]:
-    """`base` with these features."""
+def context_model(features: Features) -> type[RequestContext]:
+    """RequestContext with these features."""
+    return _with(RequestContext, features)
+
+
+def profile_model(features: Features) -> type[UserProfile]:
+    """UserProfile with these features."""
+    return _with(UserProfile, features)
+
+
+def _with(base: type[Model], features: Features) -> type[Model]:
     fields: dict[str, Any] = {
         _FIELD.format(name): (KINDS[feature.kind] | None, Field(None, alias=name, description=f"A {feature.kind}."))
         for name, feature in features.items()
@@ -100,16 +109,15 @@ def told_model(base: type[Model], features: Features) -> type[Model]:
     return create_model(base.__name__, __base__=base, **fields) if fields else base
 
 
-def told_field(base: type[_Told], features: Features, description: str) -> tuple[Any, Any]:
+def told_field(model: type[_Told], description: str) -> tuple[Any, Any]:
     """Type and field of `context` or `user` in a request model; nothing told by default."""
-    model = told_model(base, features)
     nothing = model()
     return model, Field(default_factory=partial(same, nothing), description=description)
 
 
 def batch_model(features: Features, most: int) -> type[UserBatch]:
     """UserBatch of at most so many users, whose profiles hold these features."""
-    profile = (told_model(UserProfile, features), Field(description=PostedUser.model_fields["profile"].description))
+    profile = (profile_model(features), Field(description=PostedUser.model_fields["profile"].description))
     posted: Any = create_model("PostedUser", __base__=PostedUser, profile=profile)
     return create_model("UserBatch", __base__=UserBatch, users=(list[posted], Field(min_length=1, max_length=most)))
 
