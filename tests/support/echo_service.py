@@ -13,7 +13,7 @@ from adbeam.serving.http.context import UserBatch, batch_model
 from adbeam.serving.http.openrtb import BidRequest, bid_model
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 from adbeam.serving.monitoring.metrics import Metrics
-from adbeam.serving.stores.profiles import of_users
+from adbeam.serving.stores.profiles import of_source
 
 EVENT = {"event_id": "e", "request_id": "r", "user_id": "u", "timestamp": 1, "item_id": "i", "action": "click"}
 """A valid event of POST /v1/events."""
@@ -28,7 +28,7 @@ class EchoService:
         self.event_type = event_model(self.config.limits)
         self.bid_type = bid_model(self.config.limits)
         self.changes_type = changes_model(self.config.admin)
-        self.users_type = batch_model(of_users(self.config.features), self.config.limits.users_max)
+        self.users_type = batch_model(of_source(self.config.features, "user"), self.config.limits.users_max)
         self.default_deadline_ms = 123.0
         self.metrics: Recorder = Metrics()
         self.fault: str | None = None

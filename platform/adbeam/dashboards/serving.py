@@ -30,6 +30,11 @@ def gauge(how: str, metric: str) -> str:
     return f"{how} (ray_adbeam_{metric}{_A})"
 
 
+def by_feature(metric: str) -> str:
+    """The share of decoded requests of which a counter tells, by declared feature; zero where it never did."""
+    return f"{rate(metric, 'feature')} / {rate('feature_requests', 'feature')} or vector(0)"
+
+
 def faults(metric: str, by: str = "") -> str:
     """A rate that is zero, not absent, when nothing has ever gone wrong."""
     return f"{rate(metric, by)} or vector(0)"
@@ -192,6 +197,41 @@ _REPLICAS = Row(
     ),
 )
 
+_FEATURES = Row(
+    "Declared features",
+    (
+        Panel(
+            "Features without a value",
+            "Share of decoded requests that neither tell a declared feature nor have it in the profile of their user. "
+            "A step says that a caller changed.",
+            (Query(by_feature("feature_missing"), "{{feature}}"),),
+            unit="percentunit",
+            width=12,
+        ),
+        Panel(
+            "Features whose profile could not be read",
+            "Share of decoded requests. No ad that asks for such a feature is shown to them.",
+            (Query(by_feature("feature_unread"), "{{feature}}"),),
+            unit="percentunit",
+            width=12,
+        ),
+        Panel(
+            "Profiles posted",
+            "stored, removed (an empty one), nobody (not kept), forgotten (deleted with the history).",
+            (Query(faults("profiles", "result"), "{{result}}"),),
+            unit="reqps",
+            width=12,
+        ),
+        Panel(
+            "Fields of bid requests that could not be read",
+            "By place. What cannot be read counts as missing.",
+            (Query(faults("bid_fields_unread", "field"), "{{field}}"),),
+            unit="reqps",
+            width=12,
+        ),
+    ),
+)
+
 _FAULTS = Row(
     "Faults",
     (
@@ -239,6 +279,6 @@ SERVING = Dashboard(
     "adbeam-serving",
     "adbeam serving",
     "Load, beam widths, replicas and faults of the recommender.",
-    (_LOAD, _BEAMS, _REPLICAS, _FAULTS),
+    (_LOAD, _BEAMS, _REPLICAS, _FEATURES, _FAULTS),
     (APPLICATION,),
 )

@@ -12,7 +12,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from adbeam.catalogue.config import UpdatesConfig
+from adbeam.errors import nearest_name
 from adbeam.records import MOST_MONEY
+from adbeam.serving.bid_features import Place
 from adbeam.settings import Section
 from adbeam.targeting.features import FeaturesSection
 
@@ -107,6 +109,12 @@ class OpenRtbConfig(Section):
     )
     price_max_cpm: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Bids above it are bid at it; in the currency. Null: no ceiling."
+    )
+
+    features: dict[str, Place | tuple[Place, ...] | None] = Field(
+        default={},
+        description="{feature: its place in a bid request, such as user.ext.segment, or several of which the first "
+        "that says anything counts}, beside the default places (docs/targeting.md); null takes one of those out.",
     )
 
     @model_validator(mode="after")
@@ -228,6 +236,17 @@ class ServingConfig(Section):
     returned_money: ReturnedMoneyConfig = ReturnedMoneyConfig()
     updates: FollowConfig = FollowConfig()
     engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _places_of_declared_features(self) -> Self:
+        for name in self.openrtb.features:
+            if name not in self.features:
+                near = nearest_name(name, [*self.features]) if self.features else None
+                hint = f"did you mean {near!r}, or " if near else ""
+                raise ValueError(
+                    f"openrtb.features.{name} is the place of no declared feature: {hint}declare it under `features`"
+                )
+        return self
 
     @classmethod
     def resolve(cls, args: dict[str, Any], base: Path | None = None) -> Self:

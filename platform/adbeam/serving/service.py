@@ -35,7 +35,7 @@ from adbeam.serving.monitoring.replica_state import load_gauges, replica_state
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.queue.deadlines import AwaitedDecoding
 from adbeam.serving.queue.decode_loop import DecodeLoop
-from adbeam.serving.stores.profiles import of_users
+from adbeam.serving.stores.profiles import of_source
 from adbeam.serving.stores.store import HistoryStore, now_ms
 
 
@@ -54,9 +54,9 @@ class RecommenderService:
     ) -> None:
         self.config, self.model, self.policy, self.store, self.metrics = config, model, policy, store, metrics
         self.event_type = event_model(config.limits)
-        self.bid_type = bid_model(config.limits)
+        self.bid_type = bid_model(config.limits, config.features, config.openrtb.features)
         self.changes_type = changes_model(config.admin)
-        self.users_type = batch_model(of_users(config.features), config.limits.users_max)
+        self.users_type = batch_model(of_source(config.features, "user"), config.limits.users_max)
         self.request_type = self._request_type()
         self.cache = ResultCache(config.cache)
         self.recent = RecentAnswers()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def random_text(rng: np.random.Generator) -> str | None:
 
 
 def random_told(rng: np.random.Generator) -> Told:
-    """A request; every feature is missing or unread now and then, and some values are in no rule."""
+    """A request; every feature is missing now and then, and some values are in no rule."""
     given: dict[str, Value] = {
         "age": float(rng.integers(5, 90)),
         "country": str(rng.choice([*COUNTRIES, "us"])),
@@ -59,9 +60,14 @@ def random_told(rng: np.random.Generator) -> Told:
         "store": str(rng.integers(0, 500)),
     }
     context = tuple((name, value) for name, value in sorted(given.items()) if rng.random() < 0.8)
-    scene, now_ms = str(rng.choice(SCENES)), NOW_MS + int(rng.integers(-WEEK_MS, WEEK_MS))
-    unread = tuple(name for name in given if name not in dict(context) and rng.random() < 0.3)
-    return Told(context, scene, now_ms, unread)
+    return Told(context, str(rng.choice(SCENES)), NOW_MS + int(rng.integers(-WEEK_MS, WEEK_MS)))
+
+
+def random_unread(rng: np.random.Generator) -> Told:
+    """A request as `random_told` makes them; some of what it lacks was not read."""
+    told = random_told(rng)
+    lacking = [name for name in FEATURES if name not in told.features]
+    return replace(told, unread=tuple(name for name in lacking if rng.random() < 0.5))
 
 
 def _condition(rng: np.random.Generator, values: tuple[str, ...]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.support.targeting.random_rules import FEATURES, NOW_MS, random_text, random_told
+from tests.support.targeting.random_rules import FEATURES, NOW_MS, random_text, random_told, random_unread
 
 from adbeam.errors import UserError
 from adbeam.targeting.compiled.index import KEPT_MASKS, CompiledRules
@@ -25,7 +25,7 @@ def test_the_mask_is_that_of_brute_force(seed: int) -> None:
     rng = np.random.default_rng(seed)
     texts = [random_text(rng) for _ in range(int(rng.integers(1, 700)))]
     compiled = CompiledRules(pa.array(texts, pa.string()), FEATURES)
-    asked = [random_told(rng) for _ in range(40)]
+    asked = [random_told(rng) if place % 2 else random_unread(rng) for place in range(40)]
     for told in [*asked, *asked[:10]]:  # some again, from the kept masks
         assert compiled.allow(told).tolist() == _brute_force(texts, told)
 

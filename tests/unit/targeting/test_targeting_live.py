@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.support.targeting.random_rules import FEATURES, NOW_MS, random_text, random_told
+from tests.support.targeting.random_rules import FEATURES, NOW_MS, random_text, random_unread
 
 from adbeam.targeting.compiled.reading import UndeclaredFeatures
 from adbeam.targeting.live import NEVER, TAIL, LiveTargeting
@@ -42,7 +42,7 @@ def test_the_mask_is_that_of_the_rules_in_force_while_ads_change(seed: int) -> N
             live.put(row, _rules(text))
             texts[row] = text
         if rng.random() < 0.1:
-            told = random_told(rng)
+            told = random_unread(rng)
             wanted = [text is None or stored_rules(text).hold(told) for text in texts]
             assert _allowed(live, told, len(texts)) == wanted
             assert [live.text(row) for row in range(len(texts))] == texts

@@ -21,6 +21,7 @@ from adbeam.inference.recommender import Compute, FoundAd, Recommender
 from adbeam.recorder import Recorder
 from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine.contexts import ContextBuilder
+from adbeam.serving.engine.feature_counts import FeatureCounts
 from adbeam.serving.engine.known_users import KnownUsers
 from adbeam.serving.engine.prices import AnswerPrices
 from adbeam.serving.engine.request import Answer, Query
@@ -40,6 +41,7 @@ class ModelEngine:
         """Targeting rules are over `features`; raises UndeclaredFeatures for a bundle with rules over others."""
         self.bundle, self.config = bundle, config
         self._known = KnownUsers(store, features or {}, metrics)
+        self._feature_counts = FeatureCounts(features or {}, metrics)
         compute = Compute(config.device, config.precision, config.compiled, config.threads, config.cuda_graphs)
         self.recommender = Recommender.of(bundle, config.order_by, ecpm=True, compute=compute, features=features or {})
         self.catalogue, self.spec = self.recommender.catalogue, self.recommender.spec
@@ -63,6 +65,7 @@ class ModelEngine:
         """One answer a query."""
         histories, profiles = self._known.read(queries)
         queries = [query.knowing(profile) for query, profile in zip(queries, profiles, strict=True)]
+        self._feature_counts.count(queries)
         context = self._contexts.build(queries, histories)
         filters = [self._filter(query, history) for query, history in zip(queries, histories, strict=True)]
         results = self.recommender.decoder.decode(context, list(schedules), filters, [query.count for query in queries])

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from adbeam.recorder import Recorder
 from adbeam.records import ACTIONS, ITEM_KINDS
 from adbeam.serving.engine.request import Query
-from adbeam.serving.stores.profiles import of_users, read_profile
+from adbeam.serving.stores.profiles import of_source, read_profile
 from adbeam.serving.stores.store import EMPTY, HistoryStore, Known, UserHistory, user_history
 from adbeam.targeting.features import Features
 from adbeam.targeting.told import Context
@@ -23,7 +23,7 @@ class KnownUsers:
     """Reads the users of queries from one store."""
 
     def __init__(self, store: HistoryStore, features: Features, metrics: Recorder) -> None:
-        self._store, self._features, self._metrics = store, of_users(features), metrics
+        self._store, self._features, self._metrics = store, of_source(features, "user"), metrics
 
     def read(self, queries: Sequence[Query]) -> tuple[list[UserHistory], list[Context | None]]:
         """The history and the profile of each query: inline histories as they are, no profile (None) where it is not

@@ -84,7 +84,7 @@ class Profiles:
     async def _written(self, operation: str, write: Callable[[], Done]) -> Done | None:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._writer, write)
-        except Exception:
-            logger.exception("the history store refused to change profiles (%s)", operation)
+        except Exception as error:  # not its text: Redis repeats the command there, user and values and all
+            logger.error("the history store refused to change profiles (%s): %s", operation, type(error).__name__)
             self._metrics.add("adbeam_store_failures", operation=operation)
             return None

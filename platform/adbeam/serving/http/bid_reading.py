@@ -69,7 +69,8 @@ def _read_again(raw: dict[str, Any], model: type[BidRequest], limits: LimitsConf
         raw, {**REQUEST, **lists, "cur": _texts("cur", CURRENCY_LENGTH, unread, CURRENCY_LENGTH)}, "", unread
     )
     if isinstance(raw.get("user"), dict):
-        fields["user"] = _fields(raw["user"], USER, "user.", unread)
+        others = {name: value for name, value in raw["user"].items() if name not in USER}
+        fields["user"] = {**others, **_fields(raw["user"], USER, "user.", unread)}
     elif raw.get("user") is not None:
         unread.append("user")
     fields["imp"] = _impressions(raw.get("imp"), limits.impressions_max, unread)
@@ -166,7 +167,7 @@ def _milliseconds(value: Any) -> int | None:
 REQUEST: dict[str, Reader] = {
     "id": _text(NAME_LENGTH),
     "tmax": _milliseconds,
-    "device": lambda value: value,
+    **dict.fromkeys(("device", "regs", "site", "app"), lambda value: value),
     "test": lambda value: 1 if value is True else int(_number(value)),
 }
 USER: dict[str, Reader] = {"id": _text(USER_ID_READ, least=0), "buyeruid": _text(USER_ID_READ, least=0)}

@@ -1,5 +1,5 @@
-"""Declared features as they cross the border: `context` and `user` of a request, profiles that are posted, and what a
-bid request tells. Each value is checked on its own."""
+"""Declared features as they cross the border: `context` and `user` of a request, and profiles that are posted. Each
+value is checked on its own."""
 
 from __future__ import annotations
 
@@ -19,18 +19,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from adbeam.identity.people import USER_ID_READ
-from adbeam.recorder import Recorder
-from adbeam.targeting.features import LIST_VALUES, MOST_NUMBER, FeatureConfig, Features, category
+from adbeam.targeting.features import LIST_VALUES, MOST_NUMBER, Features, category
 from adbeam.targeting.told import Context, Value
-
-OF_DEVICE: Mapping[str, tuple[str, ...]] = {
-    "os": ("os",),
-    "devicetype": ("devicetype",),
-    "language": ("language",),
-    "country": ("geo", "country"),
-    "region": ("geo", "region"),
-}
-"""Features that are read from `device` of a bid request where they are declared under these names."""
 
 
 def _category(value: Any) -> str:
@@ -103,8 +93,17 @@ class UserBatch(BaseModel):
     users: list[PostedUser] = Field(min_length=1)
 
 
-def told_model(base: type[Model], features: Features) -> type[Model]:
-    """`base` with these features."""
+def context_model(features: Features) -> type[RequestContext]:
+    """RequestContext with these features."""
+    return _with(RequestContext, features)
+
+
+def profile_model(features: Features) -> type[UserProfile]:
+    """UserProfile with these features."""
+    return _with(UserProfile, features)
+
+
+def _with(base: type[Model], features: Features) -> type[Model]:
     fields: dict[str, Any] = {
         _FIELD.format(name): (KINDS[feature.kind] | None, Field(None, alias=name, description=f"A {feature.kind}."))
         for name, feature in features.items()
@@ -112,48 +111,17 @@ def told_model(base: type[Model], features: Features) -> type[Model]:
     return create_model(base.__name__, __base__=base, **fields) if fields else base
 
 
-def told_field(base: type[_Told], features: Features, description: str) -> tuple[Any, Any]:
+def told_field(model: type[_Told], description: str) -> tuple[Any, Any]:
     """Type and field of `context` or `user` in a request model; nothing told by default."""
-    model = told_model(base, features)
     nothing = model()
     return model, Field(default_factory=partial(same, nothing), description=description)
 
 
 def batch_model(features: Features, most: int) -> type[UserBatch]:
     """UserBatch of at most so many users, whose profiles hold these features."""
-    profile = (told_model(UserProfile, features), Field(description=PostedUser.model_fields["profile"].description))
+    profile = (profile_model(features), Field(description=PostedUser.model_fields["profile"].description))
     posted: Any = create_model("PostedUser", __base__=PostedUser, profile=profile)
     return create_model("UserBatch", __base__=UserBatch, users=(list[posted], Field(min_length=1, max_length=most)))
-
-
-def context_of_device(device: Any, features: Features, metrics: Recorder) -> dict[str, Any]:
-    """What `device` of a bid request tells of the declared features; what cannot be read is missing, and counted."""
-    found = {}
-    for name, path in OF_DEVICE.items():
-        value = _inside(device, path) if name in features else None
-        if value in (None, ""):
-            continue
-        try:
-            found[name] = _read(value, features[name])
-        except (TypeError, ValueError, OverflowError):
-            metrics.add("adbeam_bid_fields_unread", field=".".join(("device", *path)))
-    return found
-
-
-def _read(value: Any, feature: FeatureConfig) -> Any:
-    if feature.kind != "number":
-        word = category(value)
-        return word if feature.kind == "category" else [word]
-    number = float(value)
-    if isinstance(value, bool) or not abs(number) <= MOST_NUMBER:
-        raise ValueError(value)
-    return number
-
-
-def _inside(value: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def _value(value: Any) -> Value:

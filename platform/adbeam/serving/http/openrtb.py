@@ -12,15 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
 from adbeam.identity.people import USER_ID_READ, known_user
 from adbeam.recorder import Recorder
+from adbeam.serving.bid_features import GivenPlaces, features_of_bid, is_private, parts_of, places_of
 from adbeam.serving.config import LimitsConfig, OpenRtbConfig, ServingConfig
 from adbeam.serving.http.bodies import Body
-from adbeam.serving.http.context import context_of_device
+from adbeam.targeting.features import Features
 
 VERSION = "2.6"
 TECHNICAL_ERROR, INVALID_REQUEST, INSUFFICIENT_TIME = 1, 2, 15
@@ -59,8 +61,8 @@ class BidRequest(_Tolerant):
     id: Name
     imp: list[Impression] = Field(min_length=1)
     user: RtbUser | None = None
-    device: Any = Field(None, description="Where features of these names are declared: os, devicetype, language, "
-                        "and country and region of its geo.")  # fmt: skip
+    device: Any = Field(None, description="`lmt` or `dnt` of 1: the user is not looked up. Declared features of it.")
+    regs: Any = Field(None, description="`coppa` of 1: the user is not looked up.")
     tmax: int | None = Field(None, ge=1, description="Time for the answer in ms, the way through the network included.")
     cur: list[Annotated[str, StringConstraints(min_length=CURRENCY_LENGTH, max_length=CURRENCY_LENGTH)]] = []
     bcat: list[Annotated[str, StringConstraints(min_length=1, max_length=CATEGORY_LENGTH)]] = []
@@ -104,12 +106,24 @@ class Slots:
     fields: dict[str, Any]
 
 
-def bid_model(limits: LimitsConfig) -> type[BidRequest]:
-    """BidRequest with this replica's bounds."""
+class _OpenUser(RtbUser):
+    """With all that the exchange sends, for the features that lie in it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+
+def bid_model(
+    limits: LimitsConfig, features: Features | None = None, places: GivenPlaces = MappingProxyType({})
+) -> type[BidRequest]:
+    """BidRequest with this replica's bounds, and the parts in which the declared features lie."""
     bounded: dict[str, Any] = {
         name: (BidRequest.model_fields[name].annotation, Field([], max_length=limits.filter_max))
         for name in ("bcat", "badv")
     }
+    parts = parts_of(places_of(features or {}, places))
+    if "user" in parts:
+        bounded["user"] = (_OpenUser | None, None)
+    bounded |= {name: (Any, Field(None, description="Declared features.")) for name in ("site", "app") if name in parts}
     imp = (list[Impression], Field(min_length=1, max_length=limits.impressions_max))
     return create_model("BidRequest", __base__=BidRequest, imp=imp, **bounded)
 
@@ -151,13 +165,14 @@ def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: R
         if impression.bidfloor == 0 or impression.bidfloorcur.upper() == config.currency:
             scene = impression.tagid if impression.tagid is not None and impression.tagid in scenes else scenes[0]
             by_scene.setdefault(scene, []).append(impression)
-    user = request.user or RtbUser()
+    user = RtbUser() if request.user is None or is_private(request) else request.user
     common: dict[str, Any] = {
         "user_id": known_user(user.buyeruid, model.nobody_words) or known_user(user.id, model.nobody_words),
         "filters": {"blocked_advertisers": request.badv, "blocked_categories": request.bcat},
     }
     if serving.features:
-        common["context"] = context_of_device(request.device, serving.features, metrics)
+        places = places_of(serving.features, config.features)
+        common |= features_of_bid(request, serving.features, places, metrics)
     return [
         Slots(tuple(imps), {**common, "scene": scene, "count": min(SPARE * len(imps), serving.limits.count_max)})
         for scene, imps in by_scene.items()

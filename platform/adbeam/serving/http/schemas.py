@@ -24,10 +24,12 @@ from adbeam.serving.http.context import (
     RequestContext,
     UserId,
     UserProfile,
+    context_model,
+    profile_model,
     same,
     told_field,
 )
-from adbeam.serving.stores.profiles import of_users
+from adbeam.serving.stores.profiles import of_source
 from adbeam.targeting.features import Features
 from adbeam.targeting.told import Context
 
@@ -261,10 +263,8 @@ def request_model(
         scene=(Literal[scenes] | None, Field(None, description="Where the ads appear.")),  # type: ignore[arg-type]
         deadline_ms=(float | None, Field(None, ge=deadline.min_ms, le=deadline.max_ms, allow_inf_nan=False)),
         filters=(filters, Field(default_factory=partial(same, filters()))),  # as a default it is copied each time
-        context=told_field(
-            RequestContext, {name: f for name, f in features.items() if f.source == "request"}, DESCRIPTION
-        ),
-        user=told_field(UserProfile, of_users(features), USER_DESCRIPTION),
+        context=told_field(context_model(of_source(features, "request")), DESCRIPTION),
+        user=told_field(profile_model(of_source(features, "user")), USER_DESCRIPTION),
         **widths,
     )
 

@@ -13,9 +13,9 @@ from adbeam.targeting.features import FeatureConfig, Features, category
 from adbeam.targeting.told import Context, Value
 
 
-def of_users(features: Features) -> dict[str, FeatureConfig]:
-    """The features that are kept of users."""
-    return {name: feature for name, feature in features.items() if feature.source == "user"}
+def of_source(features: Features, source: str) -> dict[str, FeatureConfig]:
+    """The features of one source: those of `user` are kept of users."""
+    return {name: feature for name, feature in features.items() if feature.source == source}
 
 
 def profile_text(profile: Context) -> str:

@@ -26,10 +26,16 @@ async def test_with_auth_on_only_a_known_key_comes_in(
 ) -> None:
     monkeypatch.setenv("ADBEAM_API_KEYS", "first, second")
     api = build_api(EchoService(auth=auth))
-    for path, body in (("/v1/ads", {}), ("/v1/events", {"events": [EVENT]})):
-        assert (await call(api, "POST", path, body, right)).status in (200, 202)
+    users = {"users": [{"user_id": "u", "profile": {}}]}
+    for method, path, body in (
+        ("POST", "/v1/ads", {}),
+        ("POST", "/v1/events", {"events": [EVENT]}),
+        ("POST", "/v1/users", users),
+        ("DELETE", "/v1/users/u", None),
+    ):
+        assert (await call(api, method, path, body, right)).status in (200, 202)
         for wrong in ({}, {"Authorization": "Bearer third"}, {"Authorization": "second"}, {"x-key": "firs"}):
-            reply = await call(api, "POST", path, body, wrong)
+            reply = await call(api, method, path, body, wrong)
             assert reply.status == 401 and "www-authenticate" in reply.headers
     assert (await call(api, "GET", "/healthz")).status == 200
     assert (await call(api, "GET", "/v1/status")).status == 401

@@ -11,12 +11,12 @@ from tests.support.echo_service import EchoService
 
 from adbeam.serving.http.app import build_api
 
-API = build_api(EchoService(fallback={"size": 0}))
+API = build_api(EchoService(fallback={"size": 0}, limits={"users_max": 20}))
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", API)
 EXAMPLES = 60
 
 
-@SCHEMA.include(path=["/v1/ads", "/v1/openrtb", "/v1/events"]).parametrize()
+@SCHEMA.include(path=["/v1/ads", "/v1/openrtb", "/v1/events", "/v1/users", "/v1/users/{user_id}"]).parametrize()
 @settings(
     max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
     phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),

@@ -1,4 +1,4 @@
-"""The context of a request: what is told, how what is wrong is named, and what is read of a bid request."""
+"""The context and the user of a request: what is told, and how what is wrong is named."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from adbeam.identity.people import NOBODY_WORDS
 from adbeam.serving.config import DeadlineConfig, LimitsConfig, ServingConfig
-from adbeam.serving.engine.channel import Gathered
-from adbeam.serving.http.bid_reading import read_bid_request
-from adbeam.serving.http.openrtb import bid_model, slots
 from adbeam.serving.http.problems import validation_problem
 from adbeam.serving.http.schemas import AdRequest, request_model
 from adbeam.targeting.told import Context
@@ -23,10 +19,6 @@ KINDS = {
 }  # fmt: skip
 CONFIG = ServingConfig.parse({"features": {name: {"kind": kind} for name, kind in KINDS.items()}})
 MODEL = request_model(LimitsConfig(), DeadlineConfig(), ("home",), features=CONFIG.features)
-
-
-class _Bidder:
-    scenes, may_bid, nobody_words = ("home",), True, NOBODY_WORDS
 
 
 def _told(model: type[AdRequest] = MODEL, **context: Any) -> Context | None:
@@ -112,36 +104,3 @@ def test_a_feature_in_the_wrong_place_is_named(body: dict[str, Any], field: str)
     with pytest.raises(ValidationError) as caught:
         USER_MODEL.model_validate_json(json.dumps(body))
     assert validation_problem(caught.value).errors[0]["field"] == field
-
-
-def _of_bid(config: ServingConfig = CONFIG, **fields: Any) -> tuple[dict[str, Any], list[str]]:
-    """(fields of the AdRequest, fields of the bid request that were not read)."""
-    metrics = Gathered()
-    body = json.dumps({"id": "r", "imp": [{"id": "1"}], **fields}).encode()
-    request = read_bid_request(body, bid_model(config.limits), config.limits, metrics)
-    (part,) = slots(request, _Bidder(), config, metrics)
-    return part.fields, [tags["field"] for _, _, _, tags in metrics.taken() if "field" in tags]
-
-
-DEVICE = {"os": "iOS", "devicetype": 4, "language": "de", "geo": {"country": "DEU", "region": "BE"}, "ua": "x"}
-
-
-def test_a_bid_request_tells_what_is_declared() -> None:
-    wanted = {"os": "iOS", "devicetype": 4.0, "language": ["de"], "country": "DEU"}
-    fields, unread = _of_bid(device=DEVICE)
-    assert fields["context"] == wanted and not unread
-    told = MODEL.model_validate(fields).query("home", 0).context
-    assert told == (("country", "DEU"), ("devicetype", 4.0), ("language", ("de",)), ("os", "iOS"))
-    again, unread = _of_bid(device=DEVICE, tmax="100")  # read field by field
-    assert again["context"] == wanted and not unread
-
-
-def test_what_cannot_be_read_of_a_device_is_missing_and_counted() -> None:
-    fields, unread = _of_bid(device={"os": {"name": "iOS"}, "devicetype": "phone", "geo": "DEU", "language": ""})
-    assert fields["context"] == {} and unread == ["device.os", "device.devicetype"]
-    assert _of_bid(device="phone") == _of_bid()
-
-
-def test_without_features_a_bid_request_asks_as_before() -> None:
-    fields, unread = _of_bid(ServingConfig(), device=DEVICE)
-    assert "context" not in fields and not unread
