@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 from adbeam.bundle import SID_COLUMN
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.index import Sid, SidIndex
+from adbeam.catalogue.owners import Owner
 from adbeam.catalogue.popular import PopularAds, PricesOfPopular
 from adbeam.decoding.masks.filters import ItemFilter
 from adbeam.errors import UserError
 from adbeam.features.sid_table import SidTable
-from adbeam.records import CatalogueItem, ItemKind, Status
+from adbeam.records import CAMPAIGN, CatalogueItem, ItemKind, Status
 from adbeam.targeting.features import Features
 from adbeam.targeting.live import LiveTargeting
 from adbeam.targeting.rules import TARGETING
@@ -59,8 +60,13 @@ class AdCatalogue:
         self._price = table.column("price").to_pylist()
         self._ecpm = table.column("ecpm").to_pylist()
         self._advertiser = table.column("advertiser").to_pylist()
+        self._campaign = _campaigns(table)
         self._category = table.column("category").to_pylist()
-        self._rows_by = {"advertiser": _rows_by_value(self._advertiser), "category": _rows_by_value(self._category)}
+        self._rows_by = {
+            "advertiser": _rows_by_value(self._advertiser),
+            CAMPAIGN: _rows_by_value(self._campaign),
+            "category": _rows_by_value(self._category),
+        }
         self.live_R = np.array(
             pc.and_(
                 pc.equal(table.column("kind"), ItemKind.AD.value), pc.equal(table.column("status"), Status.ACTIVE.value)
@@ -85,21 +91,42 @@ class AdCatalogue:
 
     def insert(self, item: CatalogueItem, sid: Sid) -> int:
         """A row for an ad that is new, or that has changed; returns its number. Nothing is served of it yet."""
-        row = len(self.item_ids)
         if self.targeting is not None:
-            self.targeting.put(row, item.targeting)
-        for name, value in (("advertiser", item.advertiser), ("category", item.category)):
+            self.targeting.put(len(self.item_ids), item.targeting)
+        owner = Owner(item.advertiser, item.campaign or None)
+        self.sids.put(item.item_id, sid)
+        return self._put(item.item_id, sid, item.title, item.price, item.ecpm, owner, item.category)
+
+    def given_to(self, row: int, advertiser: str | None, campaign: str | None) -> int:
+        """A row for an ad that changes hands, in all else like `row`; None leaves who it is of, empty is nobody."""
+        before = self._owner(row)
+        if self.targeting is not None:
+            self.targeting.copy(row, len(self.item_ids))
+        owner = Owner(
+            *(old if new is None else new or None for old, new in zip(before, (advertiser, campaign), strict=True))
+        )
+        return self._put(
+            self.item_ids[row], tuple(self._sid(row)), self._title[row], self._price[row], self._ecpm[row], owner,
+            self._category[row],
+        )  # fmt: skip
+
+    def _put(
+        self, item_id: str, sid: Sid, title: str, price: float | None, ecpm: float | None, owner: Owner,
+        category: str | None,
+    ) -> int:  # fmt: skip
+        row = len(self.item_ids)
+        for name, value in (("advertiser", owner.advertiser), (CAMPAIGN, owner.campaign), ("category", category)):
             if value is not None:
                 self._rows_by[name][value] = np.append(self._rows_by[name].get(value, _NONE), row)
-        self._title.append(item.title)
-        self._price.append(item.price)
-        self._ecpm.append(item.ecpm)
-        self._advertiser.append(item.advertiser)
-        self._category.append(item.category)
+        self._title.append(title)
+        self._price.append(price)
+        self._ecpm.append(ecpm)
+        self._advertiser.append(owner.advertiser)
+        self._campaign.append(owner.campaign)
+        self._category.append(category)
         self._inserted_sids.append(sid)
-        self.item_ids.append(item.item_id)  # from here on the row exists
-        self.sids.put(item.item_id, sid)
-        self.row_of[item.item_id] = row
+        self.item_ids.append(item_id)  # from here on the row exists
+        self.row_of[item_id] = row
         return row
 
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
@@ -141,6 +168,14 @@ class AdCatalogue:
         row = self.row_of.get(item_id)
         return otherwise if row is None else self._text(row)
 
+    def owner(self, item_id: str, otherwise: Owner = Owner()) -> Owner:
+        """Whose an ad is now; `otherwise` for one that is unknown."""
+        row = self.row_of.get(item_id)
+        return otherwise if row is None else self._owner(row)
+
+    def _owner(self, row: int) -> Owner:
+        return Owner(self._advertiser[row], self._campaign[row])
+
     def _text(self, row: int) -> str | None:
         return None if self.targeting is None else self.targeting.text(row)
 
@@ -155,6 +190,7 @@ class AdCatalogue:
             "item_id": self.item_ids[row],
             "title": self._title[row],
             "price": self._price[row],
+            **self._owner(row).named(),
             "sid": self._sid(row),
             "score": score,
             "probability": probability,
@@ -219,6 +255,13 @@ def _rows_by_value(values: Sequence[str | None]) -> dict[str, np.ndarray]:
         if value is not None:
             rows.setdefault(value, []).append(row)
     return {value: np.array(held, np.int64) for value, held in rows.items()}
+
+
+def _campaigns(table: pa.Table) -> list[str | None]:
+    """The campaign of each row; a number, of a column that was declared as a feature, as its digits."""
+    if CAMPAIGN not in table.column_names:
+        return [None] * len(table)
+    return [value or None for value in table.column(CAMPAIGN).cast(pa.string()).to_pylist()]
 
 
 def _valued_by(table: pa.Table, popularity: Mapping[str, float]) -> pa.Table:

@@ -59,7 +59,9 @@ def load_model(
     live = follow(engine, config, metrics)
     nobody = words_of(bundle.settings.nobody_words)
     facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes, engine.prices.unit, nobody)
-    return LoadedModel(engine, facts, popular, time.monotonic(), live, engine.catalogue.index, engine.catalogue)
+    return LoadedModel(
+        engine, facts, popular, time.monotonic(), live, engine.catalogue.index, engine.catalogue, engine.catalogue
+    )
 
 
 def follow(engine: ModelEngine, config: ServingConfig, metrics: Recorder) -> LiveAds | None:

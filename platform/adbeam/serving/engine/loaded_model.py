@@ -12,6 +12,7 @@ from adbeam.beams.ladder import Ladder, Widths
 from adbeam.bundle_settings import BundleSettings
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.live import HeardEcpm, Live, LiveEcpm
+from adbeam.catalogue.owners import HeardOwners, KnownOwners, Owner
 from adbeam.catalogue.popular import PopularAds
 from adbeam.decoding.trie.paths import Step
 from adbeam.errors import UserError
@@ -75,6 +76,8 @@ class LoadedModel:
     live_ecpm: LiveEcpm = field(default_factory=HeardEcpm)
     rules: KnownRules = field(default_factory=HeardRules)
     """Targeting rules of ads as they are now."""
+    owners: KnownOwners = field(default_factory=HeardOwners)
+    """Whose ads are now."""
 
     @property
     def version(self) -> str:
@@ -98,11 +101,18 @@ class LoadedModel:
         return ads if self.live is None else [ad for ad in ads if self.live.is_live(ad["item_id"])]
 
     def still_shown(self, answer: Answer, told: Told | None) -> list[dict[str, Any]]:
-        """The ads of an earlier answer that may still be shown, to a request that has `told` this."""
+        """The ads of an earlier answer that may still be shown, to a request that has `told` this; not those that
+        are of somebody else now."""
         before, now = answer.rules, self.rules.rules
         return [
-            ad for ad in self.without_dead(answer.ads) if is_for(now(ad["item_id"], before.get(ad["item_id"])), told)
+            ad
+            for ad in self.without_dead(answer.ads)
+            if is_for(now(ad["item_id"], before.get(ad["item_id"])), told) and self._is_still_of(ad)
         ]
+
+    def _is_still_of(self, ad: dict[str, Any]) -> bool:
+        owner = Owner.of(ad)
+        return Owner.of(self.owners.owner(ad["item_id"], owner).named()) == owner
 
 
 class OtherCurrency(UserError):

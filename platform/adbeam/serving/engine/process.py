@@ -145,7 +145,7 @@ def load_in_process(
     popular = PopularAds(
         loaded.popular_ads, live.is_unchanged, live_ecpm, loaded.prices, loaded.popular_rules, live.rules
     )
-    return LoadedModel(engine, loaded.facts, popular, time.monotonic(), live, live_ecpm, live.rules)
+    return LoadedModel(engine, loaded.facts, popular, time.monotonic(), live, live_ecpm, live.rules, live.owners)
 
 
 class _Child:

@@ -122,6 +122,8 @@ class Ad(BaseModel):
     item_id: str
     title: str
     price: float | None = Field(description="Typical value of a conversion.")
+    advertiser: str | None = Field(None, description="Whose it is; absent where nobody said.")
+    campaign: str | None = Field(None, description="Of which campaign it is; absent where nobody said.")
     sid: list[int] = Field(description="Semantic id, one code a level; empty for a popular ad that has none.")
     score: float = Field(description="What the answer is ordered by, falling.")
     probability: float | None = Field(description="Probability of the semantic id under the model; null in a fallback.")
