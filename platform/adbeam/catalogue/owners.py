@@ -1,4 +1,4 @@
-"""Whose an ad is: its advertiser and its campaign, and what a replica hears of ads that change hands."""
+"""Whose an ad is and of what kind, and what a replica hears of ads that change hands."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Owner(NamedTuple):
-    """Advertiser and campaign of an ad; None where nobody said."""
+    """Advertiser, campaign and category of an ad; None where nobody said."""
 
     advertiser: str | None = None
     campaign: str | None = None
+    category: str | None = None
 
     @classmethod
     def of(cls, ad: dict[str, Any]) -> Owner:
-        """Of an ad as the response carries it."""
+        """Of an ad as the response carries it, which does not name the category."""
         return cls(ad.get("advertiser"), ad.get("campaign"))
 
     def named(self) -> dict[str, str]:
-        """What is known, as the response carries it."""
-        return {name: value for name, value in zip(self._fields, self, strict=True) if value}
+        """What the response names, where it is known."""
+        return {name: value for name in ("advertiser", "campaign") if (value := getattr(self, name))}
 
 
 class KnownOwners(Protocol):

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from adbeam.catalogue.config import UpdatesConfig
+from adbeam.list_rules.config import ListRulesConfig
 from adbeam.records import MOST_MONEY
 from adbeam.settings import Section
 from adbeam.targeting.features import FeaturesSection
@@ -209,6 +210,7 @@ class ServingConfig(Section):
         "deadline", description="Beam policy: a name, a YAML file, or the mapping itself."
     )
     features: FeaturesSection = Field(default={})
+    list_rules: ListRulesConfig = ListRulesConfig()
     deadline: DeadlineConfig = DeadlineConfig()
     admission: AdmissionConfig = AdmissionConfig()
     cache: CacheConfig = CacheConfig()

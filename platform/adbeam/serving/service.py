@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -21,7 +20,7 @@ from adbeam.errors import UserError
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.loaded_model import LoadedModel
-from adbeam.serving.engine.request import Decoded, Query, Refusal
+from adbeam.serving.engine.request import Query, Refusal
 from adbeam.serving.events.event_log import EventLog, RequestLog
 from adbeam.serving.events.feedback import Feedback
 from adbeam.serving.http.bodies import Body, decoded_body, fallback_body, receipt_body
@@ -32,6 +31,7 @@ from adbeam.serving.monitoring.recent_answers import RecentAnswers
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.queue.deadlines import AwaitedDecoding
 from adbeam.serving.queue.decode_loop import DecodeLoop
+from adbeam.serving.queue.stand_ins import StandIns
 from adbeam.serving.stores.store import HistoryStore, now_ms
 
 
@@ -54,6 +54,7 @@ class RecommenderService:
         self.changes_type = changes_model(config.admin)
         self.request_type = self._request_type()
         self.cache = ResultCache(config.cache)
+        self._stand_ins = StandIns(config, self.cache, metrics)
         self.recent = RecentAnswers()
         self.fleet: Callable[[], dict[str, Any]] = dict
         self._id_prefix, self._ids = uuid.uuid4().hex[:16], count()
@@ -245,7 +246,7 @@ class RecommenderService:
 
     async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
         request_id = request.request_id or self._next_id()
-        if self.config.cache.answer_repeats and (found := self._cached(query)) is not None:
+        if self.config.cache.answer_repeats and (found := self._stand_ins.cached(query, self.model)) is not None:
             return decoded_body(request_id, found, source="cache", degraded=False)
         outcome = await self._awaited.decoded(query, request.value, deadline_ms, arrived_s)
         if isinstance(outcome, str):
@@ -261,28 +262,16 @@ class RecommenderService:
             self.metrics.add("adbeam_deadline_misses")
         if reason == "queue_full" and not self.policy.answer_late_early:
             raise self._overloaded(reason)
-        found = self._cached(query)
+        found = self._stand_ins.cached(query, self.model)
         if found is not None:
             self.metrics.add("adbeam_degraded", reason=reason)
             return decoded_body(request_id, found, source="cache", degraded=True)
-        ads = self.model.popular(query.blocked, query.count, query.scene, query.told)
+        ads = self._stand_ins.popular(query, self.model)
         if not ads:
             raise self._overloaded(reason)
         self.metrics.add("adbeam_degraded", reason=reason)
         waited_ms = (time.monotonic() - arrived_s) * 1000
         return fallback_body(request_id, ads, self.model.version, self.model.facts.full_widths, waited_ms)
-
-    def _cached(self, query: Query) -> Decoded | None:
-        if not query.cacheable:
-            return None
-        found: Decoded | None = self.cache.get(query.cache_key(self.model.version))
-        if found is None:
-            return None
-        ads = self.model.still_shown(found.answer, query.told)
-        if not ads:
-            return None
-        self.metrics.add("adbeam_cache_hits")
-        return replace(found, answer=replace(found.answer, ads=ads))
 
     def _request_type(self) -> type[AdRequest]:
         config, facts = self.config, self.model.facts

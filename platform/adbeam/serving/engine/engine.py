@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from adbeam.recorder import Recorder
 from adbeam.records import ACTIONS, ITEM_KINDS
 from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine.contexts import ContextBuilder
+from adbeam.serving.engine.lists import Ad, AnswerLists
 from adbeam.serving.engine.prices import AnswerPrices
 from adbeam.serving.engine.request import Answer, Query
 from adbeam.serving.stores.store import EMPTY, HistoryStore, UserHistory, user_history
@@ -37,9 +38,10 @@ class ModelEngine:
 
     def __init__(
         self, bundle: Bundle, config: EngineConfig, store: HistoryStore, metrics: Recorder,
-        features: Features | None = None,
+        features: Features | None = None, most: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
-        """Targeting rules are over `features`; raises UndeclaredFeatures for a bundle with rules over others."""
+        """Targeting rules are over `features`; raises UndeclaredFeatures for a bundle with rules over others. `most`
+        ads of one kind are in an answer."""
         self.bundle, self.config, self._store, self._metrics = bundle, config, store, metrics
         compute = Compute(config.device, config.precision, config.compiled, config.threads, config.cuda_graphs)
         self.recommender = Recommender.of(bundle, config.order_by, ecpm=True, compute=compute, features=features or {})
@@ -50,6 +52,7 @@ class ModelEngine:
         self.full_widths = full_widths(bundle, config)
         self._priced = bundle.settings.priced  # asked for every ad of every answer
         self.prices = AnswerPrices(bundle, self.catalogue, config.ecpm_scale)
+        self._lists = AnswerLists(self.catalogue, self.prices, most or {}, False, metrics)
 
     @property
     def version(self) -> str:
@@ -65,10 +68,14 @@ class ModelEngine:
         histories = self._histories(queries)
         context = self._contexts.build(queries, histories)
         filters = [self._filter(query, history) for query, history in zip(queries, histories, strict=True)]
-        results = self.recommender.decoder.decode(context, list(schedules), filters, [query.count for query in queries])
+        counts, kept = [query.count for query in queries], self._lists.kept(queries)
+        results = self.recommender.decoder.decode(context, list(schedules), filters, counts, kept)
         found = [self._found(*each) for each in zip(queries, histories, filters, results, strict=True)]
+        filled: list[list[Ad]] = [[] for _ in queries]
+        if any(map(self._lists.fills, queries)):
+            found, filled = self._lists.chosen(queries, found, filters)
         priced = self.prices.price(found, [query.scene for query in queries])
-        return [self._answer(*each) for each in zip(histories, filters, found, priced, strict=True)]
+        return [self._answer(*each) for each in zip(histories, filters, found, priced, filled, strict=True)]
 
     def close(self) -> None:
         """Nothing to release: the history store belongs to the replica or, in the decode process, to the process."""
@@ -100,7 +107,7 @@ class ModelEngine:
             return [None] * len(users)
 
     def _filter(self, query: Query, history: UserHistory) -> ItemFilter | None:
-        return self.catalogue.item_filter(query.blocked, history.item_ids, query.told)
+        return self.catalogue.item_filter(query.blocked, history.item_ids, query.told, query.allowed)
 
     def _found(
         self, query: Query, history: UserHistory, item_filter: ItemFilter | None, result: DecodeResult
@@ -108,19 +115,23 @@ class ModelEngine:
         """The ads of the found SIDs that the query may show, in the order of the search."""
         allow_R = item_filter.allow if item_filter is not None else None
         hidden = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
-        return self.recommender.expand(result, query.count, hidden, allow_R)
+        return self.recommender.expand(result, self._lists.candidates(query), hidden, allow_R)
 
     def _answer(
-        self, history: UserHistory, item_filter: ItemFilter | None, found: Sequence[FoundAd], priced: Sequence[float]
-    ) -> Answer:
+        self, history: UserHistory, item_filter: ItemFilter | None, found: Sequence[FoundAd], priced: Sequence[float],
+        filled: Sequence[Ad],
+    ) -> Answer:  # fmt: skip
         """The ads as the response carries them, in falling order of score."""
         ads = [self._ad(ad, price) for ad, price in zip(found, priced, strict=True)]
         if not self._priced:  # the search could not order by money: ads know theirs, buckets do not
             ads.sort(key=lambda ad: -ad["score"])
+        ads += filled
         is_filtered = item_filter is not None and item_filter.allow is not None
         texts = {ad["item_id"]: self.catalogue.rules(ad["item_id"]) for ad in ads} if is_filtered else {}
         rules = {item_id: text for item_id, text in texts.items() if text is not None}
-        return Answer(ads, len(history) == 0, sum(priced), rules)
+        worth = sum(priced) + sum(ad["expected_ecpm"] or 0.0 for ad in filled)
+        categories = self._lists.categories(ads)
+        return Answer(ads, len(history) == 0, worth, rules, categories)
 
     def _ad(self, found: FoundAd, price: float) -> dict[str, Any]:
         """The search's order is that of the model's own number, and so is the score; the price says what it is worth

@@ -40,7 +40,7 @@ def load_model(
     """
     bundle = load_bundle(path)
     check_currency(bundle.settings, bundle.version, config.openrtb.currency)
-    engine = ModelEngine(bundle, config.engine, store, metrics, config.features)
+    engine = ModelEngine(bundle, config.engine, store, metrics, config.features, config.list_rules.most)
     engine.prepare_thread()
     check(engine)
     quality = quality_by_widths(engine.bundle.ladder_quality)

@@ -107,12 +107,13 @@ class LoadedModel:
         return [
             ad
             for ad in self.without_dead(answer.ads)
-            if is_for(now(ad["item_id"], before.get(ad["item_id"])), told) and self._is_still_of(ad)
+            if is_for(now(ad["item_id"], before.get(ad["item_id"])), told) and self._is_still_of(ad, answer)
         ]
 
-    def _is_still_of(self, ad: dict[str, Any]) -> bool:
-        owner = Owner.of(ad)
-        return Owner.of(self.owners.owner(ad["item_id"], owner).named()) == owner
+    def _is_still_of(self, ad: dict[str, Any], answer: Answer) -> bool:
+        then = Owner(ad.get("advertiser"), ad.get("campaign"), answer.categories.get(ad["item_id"]))
+        owner = self.owners.owner(ad["item_id"], then)
+        return owner.named() == then.named() and (not answer.categories or owner.category == then.category)
 
 
 class OtherCurrency(UserError):
