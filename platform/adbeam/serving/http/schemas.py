@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, create_model, field_validator
 from pydantic_core import PydanticCustomError
 
-from adbeam.catalogue.blocked import Blocked
+from adbeam.catalogue.blocked import EVERYTHING, Allowed, Blocked
 from adbeam.catalogue.updates import AdChange
 from adbeam.identity.people import NOBODY_WORDS, USER_ID_READ, known_user
 from adbeam.records import MOST_MONEY, Event
@@ -22,20 +22,32 @@ from adbeam.serving.http.context import DESCRIPTION, RequestContext, context_fie
 from adbeam.targeting.features import Features
 
 _WIDTH = "beams of the last level to search with"
+_ALONE = "Only these {} may be in the answer; absent: any."
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 UserId = Annotated[str, StringConstraints(max_length=USER_ID_READ)]
 """A user id as clients send it; adbeam.identity.people.known_user says what is made of it."""
 
 
 class Filters(BaseModel):
-    """Ads the answer must not hold."""
+    """Ads the answer must not hold, and those that it may hold alone: every list that is given must name an ad."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     blocked_item_ids: list[Identifier] = []
     blocked_advertisers: list[Identifier] = []
-    blocked_categories: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = []
+    blocked_categories: list[Name] = []
+    allowed_item_ids: list[Identifier] | None = Field(None, min_length=1, description=_ALONE.format("ads"))
+    allowed_campaigns: list[Name] | None = Field(None, min_length=1, description=_ALONE.format("ads of campaigns"))
+    allowed_advertisers: list[Name] | None = Field(None, min_length=1, description=_ALONE.format("ads of advertisers"))
     exclude_seen: bool = Field(False, description="Leave out items of the user's history.")
+
+    def allowed(self) -> Allowed:
+        """What alone the answer may hold."""
+        lists = (self.allowed_item_ids, self.allowed_campaigns, self.allowed_advertisers)
+        if lists == (None, None, None):
+            return EVERYTHING
+        return Allowed(*(None if named is None else frozenset(named) for named in lists))
 
 
 class AdRequest(BaseModel):
@@ -60,6 +72,9 @@ class AdRequest(BaseModel):
         le=MOST_MONEY,
         allow_inf_nan=False,
         description="Expected worth of the slot: kept wide longest, shed last.",
+    )
+    floor_ecpm: float | None = Field(
+        None, ge=0, le=MOST_MONEY, allow_inf_nan=False, description="Least `expected_ecpm` of an ad of the answer."
     )
     beam_width_max: int | None = Field(None, ge=1, description=f"Most {_WIDTH}; at least the narrowest rung's are.")
     beam_width_min: int | None = Field(
@@ -94,6 +109,8 @@ class AdRequest(BaseModel):
             width_max=self.beam_width_max,
             width_min=self.beam_width_min,
             context=self.context.told(),
+            allowed=filters.allowed(),
+            floor_ecpm=self.floor_ecpm or 0.0,
         )
 
 
@@ -214,6 +231,9 @@ def request_model(
         name: (Filters.model_fields[name].annotation, Field([], max_length=limits.filter_max))
         for name in ("blocked_item_ids", "blocked_advertisers", "blocked_categories")
     }
+    for name in ("allowed_item_ids", "allowed_campaigns", "allowed_advertisers"):
+        field, bounds = Filters.model_fields[name], {"min_length": 1, "max_length": limits.filter_max}
+        bounded[name] = (field.annotation, Field(None, description=field.description, **bounds))
     filters = create_model("Filters", __base__=Filters, **bounded)
     widest = full_widths[-1] if full_widths else None
     widths: dict[str, Any] = {
