@@ -162,6 +162,12 @@ class AdCatalogue:
         row = self.row_of.get(item_id)
         return otherwise if row is None else self._text(row)
 
+    def rows_of(self, advertisers: Iterable[str], campaigns: Iterable[str]) -> np.ndarray:
+        """int64, the rows that are of one of these."""
+        rows = [self._rows_by["advertiser"].get(name, NO_ROWS) for name in advertisers]
+        rows += [self._rows_by[CAMPAIGN].get(name, NO_ROWS) for name in campaigns]
+        return np.concatenate([NO_ROWS, *rows])
+
     def owner(self, item_id: str, otherwise: Owner = Owner()) -> Owner:
         """Whose an ad is now; `otherwise` for one that is unknown."""
         row = self.row_of.get(item_id)

@@ -7,7 +7,7 @@ Shapes: B requests, H history events, T SID levels, R catalogue rows, n SIDs of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -161,7 +161,7 @@ class Recommender:
         return ranked
 
     def expand(
-        self, result: DecodeResult, count: int, hidden: Set[str] = frozenset(), allow_R: np.ndarray | None = None
+        self, result: DecodeResult, count: int, hidden: Container[str] = frozenset(), allow_R: np.ndarray | None = None
     ) -> list[FoundAd]:
         """The first `count` ads of the found SIDs, less those that a filter blocks beside an allowed one of
         the same SID."""

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from adbeam.catalogue.config import UpdatesConfig
-from adbeam.list_rules.config import ListRulesConfig
+from adbeam.list_rules.config import FrequencyCaps, ListRulesConfig
 from adbeam.records import MOST_MONEY
 from adbeam.settings import Section
 from adbeam.targeting.features import FeaturesSection
@@ -211,6 +211,7 @@ class ServingConfig(Section):
     )
     features: FeaturesSection = Field(default={})
     list_rules: ListRulesConfig = ListRulesConfig()
+    frequency_caps: FrequencyCaps = ()
     deadline: DeadlineConfig = DeadlineConfig()
     admission: AdmissionConfig = AdmissionConfig()
     cache: CacheConfig = CacheConfig()

@@ -17,6 +17,7 @@ from pydantic_core import to_json
 
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.errors import UserError
+from adbeam.list_rules.caps import NOTHING_WORN, Worn
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.loaded_model import LoadedModel
@@ -31,6 +32,7 @@ from adbeam.serving.monitoring.recent_answers import RecentAnswers
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.queue.deadlines import AwaitedDecoding
 from adbeam.serving.queue.decode_loop import DecodeLoop
+from adbeam.serving.queue.seen_enough import SeenEnough
 from adbeam.serving.queue.stand_ins import StandIns
 from adbeam.serving.stores.store import HistoryStore, now_ms
 
@@ -55,6 +57,7 @@ class RecommenderService:
         self.request_type = self._request_type()
         self.cache = ResultCache(config.cache)
         self._stand_ins = StandIns(config, self.cache, metrics)
+        self._seen = SeenEnough(bool(config.frequency_caps), metrics)
         self.recent = RecentAnswers()
         self.fleet: Callable[[], dict[str, Any]] = dict
         self._id_prefix, self._ids = uuid.uuid4().hex[:16], count()
@@ -72,6 +75,7 @@ class RecommenderService:
         """Stop the threads and release the files."""
         self.decoding.close()
         self._writer.shutdown(wait=True)
+        self._seen.close()
         if self.model.live is not None:
             self.model.live.stop()
         self._feedback.close()
@@ -246,27 +250,35 @@ class RecommenderService:
 
     async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
         request_id = request.request_id or self._next_id()
-        if self.config.cache.answer_repeats and (found := self._stand_ins.cached(query, self.model)) is not None:
-            return decoded_body(request_id, found, source="cache", degraded=False)
-        outcome = await self._awaited.decoded(query, request.value, deadline_ms, arrived_s)
+        until_s = arrived_s + deadline_ms / 1000
+        if self.config.cache.answer_repeats and self._stand_ins.has(query, self.model):
+            found = self._stand_ins.cached(query, self.model, await self._worn(query, until_s))
+            if found is not None:
+                return decoded_body(request_id, found, source="cache", degraded=False)
+        decode_ms = deadline_ms - self._seen.reserved_ms(query, deadline_ms)
+        outcome = await self._awaited.decoded(query, request.value, decode_ms, arrived_s)
         if isinstance(outcome, str):
-            return self._degraded(request_id, query, outcome, arrived_s)
+            return self._degraded(request_id, query, outcome, arrived_s, await self._worn(query, until_s))
         if query.cacheable:
             self.cache.put(query.user_id, query.cache_key(outcome.model_version), outcome)
         self.metrics.add("adbeam_expected_ecpm", outcome.answer.expected_ecpm)
         return decoded_body(request_id, outcome, source="model", degraded=False)
 
-    def _degraded(self, request_id: str, query: Query, reason: Refusal, arrived_s: float) -> Body:
+    async def _worn(self, query: Query, until_s: float) -> Worn:
+        ask = self.model.worn
+        return NOTHING_WORN if ask is None else await self._seen.worn(query, ask, until_s)
+
+    def _degraded(self, request_id: str, query: Query, reason: Refusal, arrived_s: float, worn: Worn) -> Body:
         """The cached or popular answer for a request that was not decoded; raises Problem 503 when there is neither."""
         if reason == "late":
             self.metrics.add("adbeam_deadline_misses")
         if reason == "queue_full" and not self.policy.answer_late_early:
             raise self._overloaded(reason)
-        found = self._stand_ins.cached(query, self.model)
+        found = self._stand_ins.cached(query, self.model, worn)
         if found is not None:
             self.metrics.add("adbeam_degraded", reason=reason)
             return decoded_body(request_id, found, source="cache", degraded=True)
-        ads = self._stand_ins.popular(query, self.model)
+        ads = self._stand_ins.popular(query, self.model, worn)
         if not ads:
             raise self._overloaded(reason)
         self.metrics.add("adbeam_degraded", reason=reason)

@@ -19,10 +19,13 @@ from adbeam.decoding.results import DecodeResult
 from adbeam.decoding.trie.paths import Step, steps
 from adbeam.errors import UserError
 from adbeam.inference.recommender import Compute, FoundAd, Recommender
+from adbeam.list_rules.caps import NOTHING_WORN, Worn
+from adbeam.list_rules.config import FrequencyCap
 from adbeam.recorder import Recorder
 from adbeam.records import ACTIONS, ITEM_KINDS
 from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine.contexts import ContextBuilder
+from adbeam.serving.engine.frequency import FrequencyCaps, Hidden
 from adbeam.serving.engine.lists import Ad, AnswerLists
 from adbeam.serving.engine.prices import AnswerPrices
 from adbeam.serving.engine.request import Answer, Query
@@ -39,9 +42,10 @@ class ModelEngine:
     def __init__(
         self, bundle: Bundle, config: EngineConfig, store: HistoryStore, metrics: Recorder,
         features: Features | None = None, most: Mapping[str, int] | None = None,
+        caps: Sequence[FrequencyCap] = (),
     ) -> None:  # fmt: skip
         """Targeting rules are over `features`; raises UndeclaredFeatures for a bundle with rules over others. `most`
-        ads of one kind are in an answer."""
+        ads of one kind are in an answer, and none that a user has seen enough of by `caps`."""
         self.bundle, self.config, self._store, self._metrics = bundle, config, store, metrics
         compute = Compute(config.device, config.precision, config.compiled, config.threads, config.cuda_graphs)
         self.recommender = Recommender.of(bundle, config.order_by, ecpm=True, compute=compute, features=features or {})
@@ -52,7 +56,8 @@ class ModelEngine:
         self.full_widths = full_widths(bundle, config)
         self._priced = bundle.settings.priced  # asked for every ad of every answer
         self.prices = AnswerPrices(bundle, self.catalogue, config.ecpm_scale)
-        self._lists = AnswerLists(self.catalogue, self.prices, most or {}, False, metrics)
+        self._lists = AnswerLists(self.catalogue, self.prices, most or {}, bool(caps), metrics)
+        self._frequency = FrequencyCaps(self.catalogue, caps, metrics) if caps else None
 
     @property
     def version(self) -> str:
@@ -67,10 +72,11 @@ class ModelEngine:
         """One answer a query."""
         histories = self._histories(queries)
         context = self._contexts.build(queries, histories)
-        filters = [self._filter(query, history) for query, history in zip(queries, histories, strict=True)]
+        worn = self._worn(queries, histories)
+        filters = [self._filter(*each) for each in zip(queries, histories, worn, strict=True)]
         counts, kept = [query.count for query in queries], self._lists.kept(queries)
         results = self.recommender.decoder.decode(context, list(schedules), filters, counts, kept)
-        found = [self._found(*each) for each in zip(queries, histories, filters, results, strict=True)]
+        found = [self._found(*each) for each in zip(queries, histories, worn, filters, results, strict=True)]
         filled: list[list[Ad]] = [[] for _ in queries]
         if any(map(self._lists.fills, queries)):
             found, filled = self._lists.chosen(queries, found, filters)
@@ -106,15 +112,26 @@ class ModelEngine:
             self._metrics.add("adbeam_store_failures", operation="recent")
             return [None] * len(users)
 
-    def _filter(self, query: Query, history: UserHistory) -> ItemFilter | None:
-        return self.catalogue.item_filter(query.blocked, history.item_ids, query.told, query.allowed)
+    def worn(self, queries: Sequence[Query]) -> list[Worn]:
+        """What the users of queries have seen enough of now; may be called from any thread."""
+        return self._worn(queries, self._histories(queries))
+
+    def _worn(self, queries: Sequence[Query], histories: Sequence[UserHistory]) -> list[Worn]:
+        if self._frequency is None:
+            return [NOTHING_WORN] * len(queries)
+        return [self._frequency.worn(*each) for each in zip(queries, histories, strict=True)]
+
+    def _filter(self, query: Query, history: UserHistory, worn: Worn) -> ItemFilter | None:
+        found = self.catalogue.item_filter(query.blocked, history.item_ids, query.told, query.allowed)
+        return found if self._frequency is None else self._frequency.without(found, worn)
 
     def _found(
-        self, query: Query, history: UserHistory, item_filter: ItemFilter | None, result: DecodeResult
+        self, query: Query, history: UserHistory, worn: Worn, item_filter: ItemFilter | None, result: DecodeResult
     ) -> list[FoundAd]:
         """The ads of the found SIDs that the query may show, in the order of the search."""
         allow_R = item_filter.allow if item_filter is not None else None
-        hidden = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
+        ids = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
+        hidden = Hidden(ids, worn, self.catalogue) if worn else ids
         return self.recommender.expand(result, self._lists.candidates(query), hidden, allow_R)
 
     def _answer(

@@ -133,7 +133,9 @@ class AnswerLists:
 
     def _open(self, listing: Listing, item_filter: ItemFilter | None) -> Iterator[NDArray[np.int64]]:
         """Rows that the filter leaves and whose kinds are not full, most popular first."""
-        deny = np.asarray(item_filter.deny, np.int64) if item_filter is not None else np.zeros(0, np.int64)
+        denied_R = np.zeros(len(self._catalogue), np.bool_)
+        if item_filter is not None:
+            denied_R[np.asarray(item_filter.deny, np.int64)] = True
         for row_R in self._catalogue.popular_rows():
             start, size = 0, FIRST_ROWS
             while start < len(row_R):
@@ -142,9 +144,8 @@ class AnswerLists:
                 if item_filter is not None and item_filter.allow is not None:
                     row_X = row_X[row_X < len(item_filter.allow)]
                     row_X = row_X[item_filter.allow[row_X]]
-                if len(deny):
-                    row_X = row_X[~np.isin(row_X, deny)]
-                yield self._not_full(row_X, listing)
+                row_X = row_X[row_X < len(denied_R)]  # rows come while this is asked
+                yield self._not_full(row_X[~denied_R[row_X]], listing)
 
     def _not_full(self, row_X: NDArray[np.int64], listing: Listing) -> NDArray[np.int64]:
         for place in range(listing.rules):

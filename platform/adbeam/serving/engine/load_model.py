@@ -40,7 +40,9 @@ def load_model(
     """
     bundle = load_bundle(path)
     check_currency(bundle.settings, bundle.version, config.openrtb.currency)
-    engine = ModelEngine(bundle, config.engine, store, metrics, config.features, config.list_rules.most)
+    engine = ModelEngine(
+        bundle, config.engine, store, metrics, config.features, config.list_rules.most, config.frequency_caps
+    )
     engine.prepare_thread()
     check(engine)
     quality = quality_by_widths(engine.bundle.ladder_quality)
@@ -59,8 +61,9 @@ def load_model(
     live = follow(engine, config, metrics)
     nobody = words_of(bundle.settings.nobody_words)
     facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes, engine.prices.unit, nobody)
+    catalogue = engine.catalogue
     return LoadedModel(
-        engine, facts, popular, time.monotonic(), live, engine.catalogue.index, engine.catalogue, engine.catalogue
+        engine, facts, popular, time.monotonic(), live, catalogue.index, catalogue, catalogue, worn=engine.worn
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from adbeam.catalogue.popular import PopularAds
 from adbeam.decoding.trie.paths import Step
 from adbeam.errors import UserError
 from adbeam.identity.people import NOBODY_WORDS
+from adbeam.list_rules.caps import Worn
 from adbeam.serving.engine.prices import MoneyUnit
 from adbeam.serving.engine.request import Answer, Query
 from adbeam.targeting.heard import HeardRules, KnownRules, is_for
@@ -78,6 +79,8 @@ class LoadedModel:
     """Targeting rules of ads as they are now."""
     owners: KnownOwners = field(default_factory=HeardOwners)
     """Whose ads are now."""
+    worn: Callable[[Sequence[Query]], list[Worn]] | None = None
+    """What the users of queries have seen enough of, by frequency caps; may be called from any thread."""
 
     @property
     def version(self) -> str:
