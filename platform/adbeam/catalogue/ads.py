@@ -100,8 +100,7 @@ class AdCatalogue:
         before = self.owner_of(row)
         if self.targeting is not None:
             self.targeting.copy(row, len(self.item_ids))
-        given = zip(before, (advertiser, campaign), strict=False)
-        owner = Owner(*(old if new is None else new or None for old, new in given), before.category)
+        owner = Owner(_other(before.advertiser, advertiser), _other(before.campaign, campaign), before.category)
         item_id, title, price, ecpm = self.item_ids[row], self._title[row], self._price[row], self._ecpm[row]
         return self._put(item_id, tuple(self.sid_of(row)), title, price, ecpm, owner)
 
@@ -246,6 +245,10 @@ def _rows_by_value(values: Sequence[str | None]) -> dict[str, np.ndarray]:
         if value is not None:
             rows.setdefault(value, []).append(row)
     return {value: np.array(held, np.int64) for value, held in rows.items()}
+
+
+def _other(before: str | None, given: str | None) -> str | None:
+    return before if given is None else given or None
 
 
 def _campaigns(table: pa.Table) -> list[str | None]:

@@ -51,10 +51,6 @@ class RowKinds:
         kinds_XG: NDArray[np.int32] = self._kinds_RG[row_X]
         return kinds_XG
 
-    def numbers(self, rule: str, value: str | None) -> int:
-        """The number of a value; NONE for one that no row has."""
-        return self._numbers[self._rules.index(rule)].get(value, NONE)
-
     def _catch_up(self) -> None:
         with self._catching_up:  # threads that decode and that explain may both ask
             first, size = self._known, len(self._rows)

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.errors import UserError
-from adbeam.list_rules.caps import NOTHING_WORN, Worn
+from adbeam.list_rules.caps import Worn
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.loaded_model import LoadedModel
@@ -32,7 +32,7 @@ from adbeam.serving.monitoring.recent_answers import RecentAnswers
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.queue.deadlines import AwaitedDecoding
 from adbeam.serving.queue.decode_loop import DecodeLoop
-from adbeam.serving.queue.seen_enough import SeenEnough
+from adbeam.serving.queue.explained import left_out
 from adbeam.serving.queue.stand_ins import StandIns
 from adbeam.serving.stores.store import HistoryStore, now_ms
 
@@ -57,7 +57,6 @@ class RecommenderService:
         self.request_type = self._request_type()
         self.cache = ResultCache(config.cache)
         self._stand_ins = StandIns(config, self.cache, metrics)
-        self._seen = SeenEnough(bool(config.frequency_caps), metrics)
         self.recent = RecentAnswers()
         self.fleet: Callable[[], dict[str, Any]] = dict
         self._id_prefix, self._ids = uuid.uuid4().hex[:16], count()
@@ -75,7 +74,7 @@ class RecommenderService:
         """Stop the threads and release the files."""
         self.decoding.close()
         self._writer.shutdown(wait=True)
-        self._seen.close()
+        self._stand_ins.seen.close()
         if self.model.live is not None:
             self.model.live.stop()
         self._feedback.close()
@@ -107,8 +106,11 @@ class RecommenderService:
 
     async def ads(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
         """The JSON of an AdResponse, None when no ad matches; raises Problem 503 when nothing can be answered."""
-        body = await self._answered(request, deadline_ms, arrived_s)
-        return to_json(body) if body["ads"] else None
+        body = await self._answered(request, deadline_ms, arrived_s, request.debug)
+        if request.debug:
+            query, awaited = self._query(request), self._awaited
+            body["debug"] = await left_out(query, body["ads"], self.model, awaited, self.config.list_rules, deadline_ms)
+        return to_json(body) if body["ads"] or request.debug else None
 
     async def bid(self, request: BidRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
         """The JSON of a BidResponse, None for no bid; raises Problem 503 when nothing can be answered."""
@@ -234,7 +236,7 @@ class RecommenderService:
             raise self._overloaded("in_flight")
         self.in_flight += 1
         try:
-            query = request.query(self.model.facts.scenes[0], now_ms(), self.model.facts.nobody_words)
+            query = self._query(request)
             body = await self._answer(query, request, deadline_ms, arrived_s)
         finally:
             self.in_flight -= 1
@@ -248,25 +250,23 @@ class RecommenderService:
                 self._feedback.answered(query, body, self.model.facts.may_bid)
         return body
 
+    def _query(self, request: AdRequest) -> Query:
+        return request.query(self.model.facts.scenes[0], now_ms(), self.model.facts.nobody_words)
+
     async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
         request_id = request.request_id or self._next_id()
         until_s = arrived_s + deadline_ms / 1000
-        if self.config.cache.answer_repeats and self._stand_ins.has(query, self.model):
-            found = self._stand_ins.cached(query, self.model, await self._worn(query, until_s))
-            if found is not None:
-                return decoded_body(request_id, found, source="cache", degraded=False)
-        decode_ms = deadline_ms - self._seen.reserved_ms(query, deadline_ms)
+        if (found := await self._stand_ins.repeated(query, self.model, until_s)) is not None:
+            return decoded_body(request_id, found, source="cache", degraded=False)
+        decode_ms = deadline_ms - self._stand_ins.seen.reserved_ms(query, deadline_ms)
         outcome = await self._awaited.decoded(query, request.value, decode_ms, arrived_s)
         if isinstance(outcome, str):
-            return self._degraded(request_id, query, outcome, arrived_s, await self._worn(query, until_s))
+            worn = await self._stand_ins.seen.worn(query, self.model, until_s)
+            return self._degraded(request_id, query, outcome, arrived_s, worn)
         if query.cacheable:
             self.cache.put(query.user_id, query.cache_key(outcome.model_version), outcome)
         self.metrics.add("adbeam_expected_ecpm", outcome.answer.expected_ecpm)
         return decoded_body(request_id, outcome, source="model", degraded=False)
-
-    async def _worn(self, query: Query, until_s: float) -> Worn:
-        ask = self.model.worn
-        return NOTHING_WORN if ask is None else await self._seen.worn(query, ask, until_s)
 
     def _degraded(self, request_id: str, query: Query, reason: Refusal, arrived_s: float, worn: Worn) -> Body:
         """The cached or popular answer for a request that was not decoded; raises Problem 503 when there is neither."""

@@ -45,7 +45,7 @@ def model(bundles: Path, tmp_path: Path) -> Iterator[LoadedModel]:
 
 
 def _query(**blocked: Any) -> Query:
-    sets = {name: frozenset(values) for name, values in blocked.items()}
+    sets: dict[str, Any] = {name: frozenset(values) for name, values in blocked.items()}
     return Query(None, None, "display", 100, NOW_MS, Blocked(**sets))
 
 

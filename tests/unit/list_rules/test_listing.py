@@ -71,14 +71,9 @@ def test_rows_have_equal_numbers_where_they_are_of_one_kind_also_those_that_come
     for size in (5, 6, 40):
         rows.rows = _Rows(size).rows
         found = kinds.kinds(np.arange(size))
-        for place, values in enumerate(
-            (
-                [rows.owner_of(row).advertiser for row in range(size)],
-                ["tea"] * size,
-                [rows.sid_of(row) for row in range(size)],
-            )
-        ):
+        advertisers = [rows.owner_of(row).advertiser for row in range(size)]
+        columns: list[list[Any]] = [advertisers, ["tea"] * size, [rows.sid_of(row) for row in range(size)]]
+        for place, values in enumerate(columns):
             numbers = found[:, place].tolist()
             assert [number == NONE for number in numbers] == [value is None for value in values]
             assert len(set(zip(values, numbers, strict=True))) == len(set(numbers)) == len(set(values))
-    assert kinds.numbers("advertiser", "a1") == found[1, 0] and kinds.numbers("advertiser", "nobody") == NONE

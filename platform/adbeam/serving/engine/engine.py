@@ -26,6 +26,7 @@ from adbeam.records import ACTIONS, ITEM_KINDS
 from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine.contexts import ContextBuilder
 from adbeam.serving.engine.frequency import FrequencyCaps, Hidden
+from adbeam.serving.engine.left_out import reasons
 from adbeam.serving.engine.lists import Ad, AnswerLists
 from adbeam.serving.engine.prices import AnswerPrices
 from adbeam.serving.engine.request import Answer, Query
@@ -115,6 +116,12 @@ class ModelEngine:
     def worn(self, queries: Sequence[Query]) -> list[Worn]:
         """What the users of queries have seen enough of now; may be called from any thread."""
         return self._worn(queries, self._histories(queries))
+
+    def why(self, query: Query, item_ids: Sequence[str]) -> list[list[str]]:
+        """The rules that keep each of these ads from a query; may be called from any thread."""
+        (history,) = self._histories([query])
+        (worn,) = self._worn([query], [history])
+        return reasons(query, history, worn, self.catalogue, item_ids)
 
     def _worn(self, queries: Sequence[Query], histories: Sequence[UserHistory]) -> list[Worn]:
         if self._frequency is None:

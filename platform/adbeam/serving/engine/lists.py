@@ -41,7 +41,7 @@ class AnswerLists:
         """`most` ads of one kind by rule; `has_caps` where users have seen enough of some ads."""
         self._catalogue, self._prices, self._metrics = catalogue, prices, metrics
         self._most, self._has_caps = dict(most), has_caps
-        self._kinds = RowKinds(catalogue, self._most)
+        self._kinds = RowKinds(catalogue, tuple(self._most))
 
     def categories(self, ads: Sequence[Ad]) -> dict[str, str | None]:
         """The categories of the ads of an answer, where a rule counts them."""

@@ -81,6 +81,8 @@ class LoadedModel:
     """Whose ads are now."""
     worn: Callable[[Sequence[Query]], list[Worn]] | None = None
     """What the users of queries have seen enough of, by frequency caps; may be called from any thread."""
+    why: Callable[[Query, Sequence[str]], list[list[str]]] | None = None
+    """The rules that keep each of these ads from a query; may be called from any thread."""
 
     @property
     def version(self) -> str:

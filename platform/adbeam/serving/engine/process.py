@@ -115,6 +115,11 @@ class ProcessEngine:
         worn: list[Worn] = self._control.call("worn", list(queries))
         return worn
 
+    def why(self, query: Query, item_ids: Sequence[str]) -> list[list[str]]:
+        """The rules that keep each of these ads from a query."""
+        rules: list[list[str]] = self._control.call("why", query, list(item_ids))
+        return rules
+
     def close(self) -> None:
         """End the child, hung or not."""
         with contextlib.suppress(OSError):
@@ -146,13 +151,25 @@ def load_in_process(
     live_ecpm = HeardEcpm(loaded.worthless)
     if loaded.news is None:
         popular = PopularAds(loaded.popular_ads, prices=loaded.prices, rules=loaded.popular_rules)
-        return LoadedModel(engine, loaded.facts, popular, time.monotonic(), None, live_ecpm, worn=engine.worn)
+        return LoadedModel(
+            engine, loaded.facts, popular, time.monotonic(), None, live_ecpm, worn=engine.worn, why=engine.why
+        )
     live = engine.live(loaded.news, config.updates.poll_ms, metrics, live_ecpm)
     popular = PopularAds(
         loaded.popular_ads, live.is_unchanged, live_ecpm, loaded.prices, loaded.popular_rules, live.rules
     )
-    facts, owners = loaded.facts, live.owners
-    return LoadedModel(engine, facts, popular, time.monotonic(), live, live_ecpm, live.rules, owners, engine.worn)
+    return LoadedModel(
+        engine,
+        loaded.facts,
+        popular,
+        time.monotonic(),
+        live,
+        live_ecpm,
+        live.rules,
+        live.owners,
+        engine.worn,
+        engine.why,
+    )
 
 
 class _Child:
@@ -194,6 +211,10 @@ class _Child:
         assert self.model.worn is not None
         return self.model.worn(queries)
 
+    def why(self, query: Query, item_ids: list[str]) -> list[list[str]]:
+        assert self.model.why is not None
+        return self.model.why(query, item_ids)
+
     def change(self, changes: list[AdChange]) -> tuple[int, list[Sid | None]]:
         return self.live.change(changes)
 
@@ -224,7 +245,7 @@ def main(decode: int, control: int, lifeline: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the replica too, which ends this process in order
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     child = _Child()
-    side = {"path": child.path, "change": child.change, "news": child.news, "worn": child.worn}
+    side = {"path": child.path, "change": child.change, "news": child.news, "worn": child.worn, "why": child.why}
     threading.Thread(target=answer_calls, args=(Connection(control), side, child.metrics), daemon=True).start()
     answer_calls(Connection(decode), {"load": child.load, "answer": child.answer}, child.metrics)
 

@@ -73,6 +73,9 @@ class AdRequest(BaseModel):
         allow_inf_nan=False,
         description="Expected worth of the slot: kept wide longest, shed last.",
     )
+    debug: bool = Field(
+        False, description="Say which of the best ads were left out, and why: needs an admin key, and is not logged."
+    )
     floor_ecpm: float | None = Field(
         None, ge=0, le=MOST_MONEY, allow_inf_nan=False, description="Least `expected_ecpm` of an ad of the answer."
     )
@@ -164,12 +167,28 @@ class Served(BaseModel):
     decode_ms: float
 
 
+class LeftOut(BaseModel):
+    """One of the best ads that is not in the answer."""
+
+    item_id: str
+    score: float
+    rules: list[str] = Field(description="What kept it out: names of filters, caps and rules of the list, `targeting`.")
+
+
+class Debug(BaseModel):
+    """What a search without rules finds beside the ads of the answer."""
+
+    source: Literal["model", "fallback"] = Field(description="fallback: popular ads, that search was late.")
+    left_out: list[LeftOut]
+
+
 class AdResponse(BaseModel):
     """Ads in falling order of score."""
 
     request_id: str
     ads: list[Ad]
     served: Served
+    debug: Debug | None = Field(None, description="Where the request asked for it.")
 
 
 class EventReceipt(BaseModel):
@@ -232,8 +251,8 @@ def request_model(
         for name in ("blocked_item_ids", "blocked_advertisers", "blocked_categories")
     }
     for name in ("allowed_item_ids", "allowed_campaigns", "allowed_advertisers"):
-        field, bounds = Filters.model_fields[name], {"min_length": 1, "max_length": limits.filter_max}
-        bounded[name] = (field.annotation, Field(None, description=field.description, **bounds))
+        field, most = Filters.model_fields[name], limits.filter_max
+        bounded[name] = (field.annotation, Field(None, min_length=1, max_length=most, description=field.description))
     filters = create_model("Filters", __base__=Filters, **bounded)
     widest = full_widths[-1] if full_widths else None
     widths: dict[str, Any] = {

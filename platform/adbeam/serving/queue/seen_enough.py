@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from adbeam.list_rules.caps import NOTHING_WORN, Worn
 from adbeam.recorder import Recorder
+from adbeam.serving.engine.loaded_model import LoadedModel
 from adbeam.serving.engine.request import Query
 
 logger = logging.getLogger(__name__)
@@ -45,14 +46,14 @@ class SeenEnough:
         """Time that a decode of a query does not get."""
         return min(RESERVED_MS, RESERVED_SHARE * deadline_ms) if self.counts(query) else 0.0
 
-    async def worn(self, query: Query, ask: Ask, until_s: float) -> Worn:
+    async def worn(self, query: Query, model: LoadedModel, until_s: float) -> Worn:
         """What the user has seen enough of; where it is not known by `until_s` (monotonic), they count as unknown, as
         where the history cannot be read."""
-        if not self.counts(query):
+        if not self.counts(query) or model.worn is None:
             return NOTHING_WORN
         future: asyncio.Future[Worn] = asyncio.get_running_loop().create_future()
         self._waiting.append((query, future))
-        self._newest = ask  # a model that has come into force meanwhile is asked
+        self._newest = model.worn  # a model that has come into force meanwhile is asked
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
         try:

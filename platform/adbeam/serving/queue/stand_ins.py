@@ -14,6 +14,7 @@ from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.loaded_model import LoadedModel
 from adbeam.serving.engine.request import Decoded, Query
 from adbeam.serving.queue.cache import ResultCache
+from adbeam.serving.queue.seen_enough import SeenEnough
 
 Ad = dict[str, Any]
 
@@ -23,11 +24,15 @@ class StandIns:
 
     def __init__(self, config: ServingConfig, cache: ResultCache, metrics: Recorder) -> None:
         self._most, self._has_caps = config.list_rules.most, bool(config.frequency_caps)
-        self._cache, self._metrics = cache, metrics
+        self._cache, self._metrics, self._repeats = cache, metrics, config.cache.answer_repeats
+        self.seen = SeenEnough(self._has_caps, metrics)
+        """What users have seen enough of."""
 
-    def has(self, query: Query, model: LoadedModel) -> bool:
-        """Whether there is a kept answer to the same request."""
-        return query.cacheable and self._cache.get(query.cache_key(model.version)) is not None
+    async def repeated(self, query: Query, model: LoadedModel, until_s: float) -> Decoded | None:
+        """The kept answer, where one is sent even though there is time."""
+        if not self._repeats or not query.cacheable or self._cache.get(query.cache_key(model.version)) is None:
+            return None
+        return self.cached(query, model, await self.seen.worn(query, model, until_s))
 
     def cached(self, query: Query, model: LoadedModel, worn: Worn = NOTHING_WORN) -> Decoded | None:
         """The kept answer to the same request, of the ads that may still be shown; None where there is none."""
