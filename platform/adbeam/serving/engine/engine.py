@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -77,10 +78,12 @@ class ModelEngine:
         filters = [self._filter(*each) for each in zip(queries, histories, worn, strict=True)]
         counts, kept = [query.count for query in queries], self._lists.kept(queries)
         results = self.recommender.decoder.decode(context, list(schedules), filters, counts, kept)
-        found = [self._found(*each) for each in zip(queries, histories, worn, filters, results, strict=True)]
+        candidates = [self._found(*each) for each in zip(queries, histories, worn, filters, results, strict=True)]
         filled: list[list[Ad]] = [[] for _ in queries]
         if any(map(self._lists.fills, queries)):
-            found, filled = self._lists.chosen(queries, found, filters)
+            found, filled = self._lists.chosen(queries, candidates, filters)
+        else:
+            found = [list(ads) for ads in candidates]
         priced = self.prices.price(found, [query.scene for query in queries])
         return [self._answer(*each) for each in zip(histories, filters, found, priced, filled, strict=True)]
 
@@ -134,12 +137,12 @@ class ModelEngine:
 
     def _found(
         self, query: Query, history: UserHistory, worn: Worn, item_filter: ItemFilter | None, result: DecodeResult
-    ) -> list[FoundAd]:
-        """The ads of the found SIDs that the query may show, in the order of the search."""
+    ) -> Iterator[FoundAd]:
+        """The ads of the found SIDs that the query may show, in the order of the search; as many as may be needed."""
         allow_R = item_filter.allow if item_filter is not None else None
         ids = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
         hidden = Hidden(ids, worn, self.catalogue) if worn else ids
-        return self.recommender.expand(result, self._lists.candidates(query), hidden, allow_R)
+        return islice(self.recommender.found(result, hidden, allow_R), self._lists.candidates(query))
 
     def _answer(
         self, history: UserHistory, item_filter: ItemFilter | None, found: Sequence[FoundAd], priced: Sequence[float],

@@ -9,6 +9,7 @@ Shapes: R rows of the catalogue, X rows looked at, G rules.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,13 @@ from adbeam.recorder import Recorder
 from adbeam.serving.engine.prices import AnswerPrices
 from adbeam.serving.engine.request import Query
 
+AT_ONCE = 32
+"""Found ads whose kinds are looked up together."""
 CANDIDATES = 2000
 """Ads of the found semantic IDs that rules choose from, at most."""
-FIRST_ROWS, MOST_ROWS = 1024, 1 << 16
+FIRST_ROWS, MOST_ROWS = 128, 1 << 16
 """Rows looked at together when an answer is filled: few, then twice as many each time."""
-PRICED_ROWS = 4096
+PRICED_ROWS = 1024
 """Rows whose price is asked for when an answer is filled above a floor, at most: prices are made one by one."""
 Ad = dict[str, Any]
 
@@ -71,7 +74,7 @@ class AnswerLists:
     def chosen(
         self,
         queries: Sequence[Query],
-        found: Sequence[list[FoundAd]],
+        found: Sequence[Iterator[FoundAd]],
         filters: Sequence[ItemFilter | None],
     ) -> tuple[list[list[FoundAd]], list[list[Ad]]]:
         """The found ads that each answer holds, and the popular ones that fill it, as the response carries them."""
@@ -87,9 +90,12 @@ class AnswerLists:
                 self._metrics.add("adbeam_ads_left_out", count, rule=f"most_per_{rule}")
         return taken, fills
 
-    def _above_floor(self, queries: Sequence[Query], found: Sequence[list[FoundAd]]) -> Sequence[list[FoundAd]]:
+    def _above_floor(
+        self, queries: Sequence[Query], candidates: Sequence[Iterator[FoundAd]]
+    ) -> Sequence[Iterator[FoundAd]]:
         if not any(query.floor_ecpm > 0 for query in queries):
-            return found
+            return candidates
+        found = [list(ads) for ads in candidates]
         priced = self._prices.price(found, [query.scene for query in queries])
         above = [
             [ad for ad, price in zip(ads, prices, strict=True) if price >= query.floor_ecpm] if self.chooses(query)
@@ -98,15 +104,18 @@ class AnswerLists:
         ]  # fmt: skip
         below = sum(map(len, found)) - sum(map(len, above))
         self._metrics.add("adbeam_ads_left_out", below, rule="floor_ecpm")
-        return above
+        return [iter(ads) for ads in above]
 
-    def _taken(self, found: list[FoundAd], listing: Listing) -> list[FoundAd]:
+    def _taken(self, found: Iterator[FoundAd], listing: Listing) -> list[FoundAd]:
+        taken: list[FoundAd] = []
         if not listing.rules:
-            taken = found[: listing.left]
+            taken = list(islice(found, listing.left))
             listing.left -= len(taken)
             return taken
-        kinds_XG = self._kinds_of(np.array([ad.row for ad in found], np.int64), listing)
-        return [ad for ad, kinds in zip(found, kinds_XG, strict=True) if listing.left and listing.takes(kinds)]
+        while listing.left and (ads := list(islice(found, AT_ONCE))):
+            kinds_XG = self._kinds_of(np.array([ad.row for ad in ads], np.int64), listing)
+            taken += [ad for ad, kinds in zip(ads, kinds_XG, strict=True) if listing.left and listing.takes(kinds)]
+        return taken
 
     def _kinds_of(self, row_X: NDArray[np.int64], listing: Listing) -> list[list[int | None]]:
         if not listing.rules:
