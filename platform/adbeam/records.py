@@ -86,6 +86,9 @@ CATALOGUE_SCHEMA = pa.schema(
 )
 """One ad or organic item. `price` is the typical value of a conversion, `ecpm` that of 1000 impressions."""
 
+CAMPAIGN = "campaign"
+"""Column of catalogues behind CATALOGUE_SCHEMA where any ad is of a campaign: text."""
+
 SEQUENCE_SCHEMA = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
@@ -232,6 +235,7 @@ class CatalogueItem(BaseModel):
     category: str | None = Field(default=None, max_length=256)
     brand: str | None = Field(default=None, max_length=256)
     advertiser: str | None = Field(default=None, max_length=256)
+    campaign: str | None = Field(default=None, max_length=256)
     price: float | None = Field(default=None, ge=0, le=MOST_MONEY, allow_inf_nan=False)
     ecpm: float | None = Field(default=None, ge=0, le=MOST_MONEY, allow_inf_nan=False)
     status: Status = Status.ACTIVE

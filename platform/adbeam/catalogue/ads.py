@@ -6,7 +6,6 @@ the replica serves; a row never changes, so that readers need no lock. One threa
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
@@ -16,13 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adbeam.bundle import SID_COLUMN
-from adbeam.catalogue.blocked import Blocked
+from adbeam.catalogue.blocked import EVERYTHING, NO_ROWS, Allowed, Blocked, RequestMasks
 from adbeam.catalogue.index import Sid, SidIndex
+from adbeam.catalogue.owners import Owner
 from adbeam.catalogue.popular import PopularAds, PricesOfPopular
 from adbeam.decoding.masks.filters import ItemFilter
 from adbeam.errors import UserError
 from adbeam.features.sid_table import SidTable
-from adbeam.records import CatalogueItem, ItemKind, Status
+from adbeam.records import CAMPAIGN, CatalogueItem, ItemKind, Status
 from adbeam.targeting.features import Features
 from adbeam.targeting.live import LiveTargeting
 from adbeam.targeting.rules import TARGETING
@@ -30,8 +30,6 @@ from adbeam.targeting.told import Told
 
 POPULARITY_COLUMNS = ("popularity", "ecpm")
 """What orders the fallback list: the first of these columns that the catalogue has."""
-KEPT_MASKS = 256
-"""Targeting masks kept; the least recently used go first."""
 
 
 class AdCatalogue:
@@ -59,8 +57,13 @@ class AdCatalogue:
         self._price = table.column("price").to_pylist()
         self._ecpm = table.column("ecpm").to_pylist()
         self._advertiser = table.column("advertiser").to_pylist()
+        self._campaign = _campaigns(table)
         self._category = table.column("category").to_pylist()
-        self._rows_by = {"advertiser": _rows_by_value(self._advertiser), "category": _rows_by_value(self._category)}
+        self._rows_by = {
+            "advertiser": _rows_by_value(self._advertiser),
+            CAMPAIGN: _rows_by_value(self._campaign),
+            "category": _rows_by_value(self._category),
+        }
         self.live_R = np.array(
             pc.and_(
                 pc.equal(table.column("kind"), ItemKind.AD.value), pc.equal(table.column("status"), Status.ACTIVE.value)
@@ -74,7 +77,7 @@ class AdCatalogue:
         self.sids = SidTable.of_catalogue(table, levels)
         self.sids_RT = self.sids.lookup(self.item_ids)[0]
         self._inserted_sids: list[Sid] = []
-        self._masks: OrderedDict[tuple[frozenset[str], frozenset[str]], np.ndarray] = OrderedDict()
+        self._masks = RequestMasks(self._rows_by, self.known_rows)
         self._popular_rows = _popular_rows(table, self.live_R)
         has_rules = TARGETING in table.column_names and pa.types.is_string(table.schema.field(TARGETING).type)
         rules = table.column(TARGETING) if has_rules else None
@@ -85,21 +88,36 @@ class AdCatalogue:
 
     def insert(self, item: CatalogueItem, sid: Sid) -> int:
         """A row for an ad that is new, or that has changed; returns its number. Nothing is served of it yet."""
-        row = len(self.item_ids)
         if self.targeting is not None:
-            self.targeting.put(row, item.targeting)
-        for name, value in (("advertiser", item.advertiser), ("category", item.category)):
-            if value is not None:
-                self._rows_by[name][value] = np.append(self._rows_by[name].get(value, _NONE), row)
-        self._title.append(item.title)
-        self._price.append(item.price)
-        self._ecpm.append(item.ecpm)
-        self._advertiser.append(item.advertiser)
-        self._category.append(item.category)
-        self._inserted_sids.append(sid)
-        self.item_ids.append(item.item_id)  # from here on the row exists
+            self.targeting.put(len(self.item_ids), item.targeting)
+        owner = Owner(item.advertiser, item.campaign or None, item.category)
+        row = self._put(item.item_id, sid, item.title, item.price, item.ecpm, owner)
         self.sids.put(item.item_id, sid)
-        self.row_of[item.item_id] = row
+        return row
+
+    def given_to(self, row: int, advertiser: str | None, campaign: str | None) -> int:
+        """A row for an ad that changes hands, in all else like `row`; None leaves who it is of, empty is nobody."""
+        before = self.owner_of(row)
+        if self.targeting is not None:
+            self.targeting.copy(row, len(self.item_ids))
+        owner = Owner(_other(before.advertiser, advertiser), _other(before.campaign, campaign), before.category)
+        item_id, title, price, ecpm = self.item_ids[row], self._title[row], self._price[row], self._ecpm[row]
+        return self._put(item_id, tuple(self.sid_of(row)), title, price, ecpm, owner)
+
+    def _put(self, item_id: str, sid: Sid, title: str, price: float | None, ecpm: float | None, owner: Owner) -> int:
+        row = len(self.item_ids)
+        for name, value in owner._asdict().items():
+            if value is not None:
+                self._rows_by[name][value] = np.append(self._rows_by[name].get(value, NO_ROWS), row)
+        self._title.append(title)
+        self._price.append(price)
+        self._ecpm.append(ecpm)
+        self._advertiser.append(owner.advertiser)
+        self._campaign.append(owner.campaign)
+        self._category.append(owner.category)
+        self._inserted_sids.append(sid)
+        self.item_ids.append(item_id)  # from here on the row exists
+        self.row_of[item_id] = row
         return row
 
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
@@ -123,14 +141,16 @@ class AdCatalogue:
             code_HT[place] = self._inserted_sids[int(row_H[place]) - bundled]
         return code_HT
 
-    def item_filter(self, blocked: Blocked, seen: Iterable[str], told: Told | None = None) -> ItemFilter | None:
-        """A request's filter as the search takes it: ids one by one, advertisers, categories and what targeting rules
-        leave to a request that has `told` this as a mask. None where nothing is left out."""
+    def item_filter(
+        self, blocked: Blocked, seen: Iterable[str], told: Told | None = None, allowed: Allowed = EVERYTHING
+    ) -> ItemFilter | None:
+        """A request's filter as the search takes it: ids one by one; advertisers, categories, what alone is allowed and
+        what targeting rules leave to a request that has `told` this as a mask. None where nothing is left out."""
         allow_R = None if told is None or self.targeting is None else self.targeting.allow(told, len(self))
-        if not blocked:
+        if not blocked and not allowed:
             return None if allow_R is None else ItemFilter(allow_R)
         deny = self.known_rows(blocked.item_ids | frozenset(seen) if blocked.seen else blocked.item_ids)
-        unblocked_R = self._allowed(blocked.advertisers, blocked.categories)
+        unblocked_R = self._masks.allow(blocked, allowed, len(self))
         if allow_R is None or unblocked_R is None:
             return ItemFilter(unblocked_R if allow_R is None else allow_R, deny)
         shared = min(len(allow_R), len(unblocked_R))  # rows come while this is asked
@@ -140,6 +160,21 @@ class AdCatalogue:
         """The targeting rules of an ad now, as text; `otherwise` for one that is unknown."""
         row = self.row_of.get(item_id)
         return otherwise if row is None else self._text(row)
+
+    def rows_of(self, advertisers: Iterable[str], campaigns: Iterable[str]) -> np.ndarray:
+        """int64, the rows that are of one of these."""
+        rows = [self._rows_by["advertiser"].get(name, NO_ROWS) for name in advertisers]
+        rows += [self._rows_by[CAMPAIGN].get(name, NO_ROWS) for name in campaigns]
+        return np.concatenate([NO_ROWS, *rows])
+
+    def owner(self, item_id: str, otherwise: Owner = Owner()) -> Owner:
+        """Whose an ad is now; `otherwise` for one that is unknown."""
+        row = self.row_of.get(item_id)
+        return otherwise if row is None else self.owner_of(row)
+
+    def owner_of(self, row: int) -> Owner:
+        """Whose the ad of a row is, and of what category."""
+        return Owner(self._advertiser[row], self._campaign[row], self._category[row])
 
     def _text(self, row: int) -> str | None:
         return None if self.targeting is None else self.targeting.text(row)
@@ -155,7 +190,8 @@ class AdCatalogue:
             "item_id": self.item_ids[row],
             "title": self._title[row],
             "price": self._price[row],
-            "sid": self._sid(row),
+            **self.owner_of(row).named(),
+            "sid": self.sid_of(row),
             "score": score,
             "probability": probability,
             "expected_ecpm": ecpm,
@@ -181,35 +217,25 @@ class AdCatalogue:
             self,
         )
 
+    def popular_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """int64, the rows that were live in the bundle, most popular first; and the others, newest first."""
+        since = np.arange(len(self.item_ids) - 1, len(self.sids_RT) - 1, -1)
+        return self._popular_rows, np.concatenate([since, (~self.live_R).nonzero()[0]])
+
+    def is_current(self, row: int) -> bool:
+        """Whether a row is that of its ad now, and the ad may be shown."""
+        item_id = self.item_ids[row]
+        return self.row_of.get(item_id) == row and self.index.is_live(item_id)
+
     def is_unchanged(self, item_id: str) -> bool:
         """Whether an ad of the bundle is live and still what the bundle says, its eCPM aside."""
         return self.index.is_live(item_id) and self.row_of[item_id] < len(self.sids_RT)
 
-    def _sid(self, row: int) -> list[int]:
+    def sid_of(self, row: int) -> list[int]:
+        """The semantic ID of a row; empty for one that has none."""
         bundled = len(self.sids_RT)
         sid: list[int] = self.sids_RT[row].tolist() if row < bundled else list(self._inserted_sids[row - bundled])
         return sid
-
-    def _allowed(self, advertisers: frozenset[str], categories: frozenset[str]) -> np.ndarray | None:
-        """bool [R], kept so that requests with the same targeting share one compiled mask; None blocks nothing."""
-        if not advertisers and not categories:
-            return None
-        key, rows = (advertisers, categories), len(self)
-        allow_R = self._masks.get(key)
-        if allow_R is None or len(allow_R) < rows:  # a mask blocks the rows that are newer than it
-            allow_R = np.ones(rows, dtype=bool)
-            for name, values in (("advertiser", advertisers), ("category", categories)):
-                for value in values:
-                    blocked = self._rows_by[name].get(value, _NONE)
-                    allow_R[blocked[blocked < rows]] = False
-            self._masks[key] = allow_R
-        self._masks.move_to_end(key)
-        if len(self._masks) > KEPT_MASKS:
-            self._masks.popitem(last=False)
-        return allow_R
-
-
-_NONE = np.zeros(0, np.int64)
 
 
 def _rows_by_value(values: Sequence[str | None]) -> dict[str, np.ndarray]:
@@ -218,6 +244,17 @@ def _rows_by_value(values: Sequence[str | None]) -> dict[str, np.ndarray]:
         if value is not None:
             rows.setdefault(value, []).append(row)
     return {value: np.array(held, np.int64) for value, held in rows.items()}
+
+
+def _other(before: str | None, given: str | None) -> str | None:
+    return before if given is None else given or None
+
+
+def _campaigns(table: pa.Table) -> list[str | None]:
+    """The campaign of each row; a number, of a column that was declared as a feature, as its digits."""
+    if CAMPAIGN not in table.column_names:
+        return [None] * len(table)
+    return [value or None for value in table.column(CAMPAIGN).cast(pa.string()).to_pylist()]
 
 
 def _valued_by(table: pa.Table, popularity: Mapping[str, float]) -> pa.Table:

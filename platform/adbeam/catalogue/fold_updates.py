@@ -12,7 +12,7 @@ from adbeam.bundle import SID_COLUMN
 from adbeam.catalogue.follower import AdEncoder, encode_ad
 from adbeam.catalogue.updates import AdUpdate, UpdateLog
 from adbeam.errors import UserError
-from adbeam.records import Status
+from adbeam.records import CAMPAIGN, Status
 from adbeam.targeting.rules import TARGETING, read_rules
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,10 @@ def _changed(row: dict[str, Any] | None, update: AdUpdate) -> dict[str, Any]:
     if row is None:
         raise KeyError(update.item_id)
     if update.operation == "update":
-        changes = {} if update.ecpm is None else {"ecpm": update.ecpm}
+        changes: dict[str, Any] = {} if update.ecpm is None else {"ecpm": update.ecpm}
+        changes |= {
+            name: value or None for name in ("advertiser", CAMPAIGN) if (value := getattr(update, name)) is not None
+        }
         return {**row, **changes, **({} if update.targeting is None else {TARGETING: _text(update.targeting)})}
     active = update.operation == "resume"
     return {**row, "status": (Status.ACTIVE if active else Status.PAUSED).value}
@@ -83,9 +86,10 @@ class _Rows:
         if not changed:
             return self.table
         table = self.table
-        if TARGETING not in table.column_names and any(row.get(TARGETING) for row in changed.values()):
-            place = table.column_names.index(SID_COLUMN)
-            table = table.add_column(place, TARGETING, pa.nulls(table.num_rows, pa.string()))
+        for name in (CAMPAIGN, TARGETING):
+            if name not in table.column_names and any(row.get(name) for row in changed.values()):
+                place = table.column_names.index(SID_COLUMN)
+                table = table.add_column(place, name, pa.nulls(table.num_rows, pa.string()))
         names = table.column_names
         rows = [{name: row.get(name) for name in names} for row in changed.values()]
         if "popularity" in names:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from adbeam.catalogue.index import Sid, SidIndex
 from adbeam.catalogue.updates import AdUpdate, UpdateLog
 from adbeam.errors import UserError
-from adbeam.records import CATALOGUE_SCHEMA, CatalogueItem, Status
+from adbeam.records import CAMPAIGN, CATALOGUE_SCHEMA, CatalogueItem, Status
 from adbeam.tokens.tokenizer import Encoded
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def encode_ad(tokenizer: AdEncoder, item: CatalogueItem) -> Sid:
 
 def catalogue_row(item: CatalogueItem) -> pa.Table:
     """A catalogue of one row, with the item's features as columns."""
-    row = item.model_dump(mode="json", exclude={"targeting"})
+    row = item.model_dump(mode="json", exclude={"targeting", CAMPAIGN})
     features = row.pop("features")
     added = {name: value for name, value in features.items() if name not in CATALOGUE_SCHEMA.names}
     kinds = [(name, pa.string() if isinstance(value, str) else pa.float64()) for name, value in added.items()]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from adbeam.catalogue.index import Sid
+from adbeam.catalogue.owners import Owner
 from adbeam.catalogue.updates import AdChange
 from adbeam.errors import UserError
 from adbeam.recorder import Recorder
@@ -68,13 +69,13 @@ class Live(Protocol):
 @dataclass(frozen=True)
 class LiveNews:
     """What has changed since index version `since`: every ad named, whether it is live, whether still as in the
-    bundle, its live eCPM, and its targeting rules as text."""
+    bundle, its live eCPM, its targeting rules as text, and whose it is."""
 
     version: int
     watermark: int
     skipped: int
     age_seconds: float
-    ads: list[tuple[str, bool, bool, float | None, str | None]]
+    ads: list[tuple[str, bool, bool, float | None, str | None, Owner]]
 
 
 def publish(metrics: Recorder, news: LiveNews, heard_seconds_ago: float = 0.0) -> None:

@@ -102,6 +102,7 @@ class LiveAds:
                 self._catalogue.is_unchanged(item),
                 index.ecpm(item),
                 self._catalogue.rules(item),
+                self._catalogue.owner(item),
             )
             for item in dict.fromkeys(named)
         ]
@@ -126,7 +127,7 @@ class LiveAds:
                 "Input should be the id of a known ad", field=f"changes.{place}.item_id", value=change.item_id
             )
         return AdUpdate(
-            operation=change.operation, item_id=change.item_id, ecpm=change.ecpm, targeting=change.targeting
+            **change.model_dump(include={"operation", "item_id", "ecpm", "targeting", "advertiser", "campaign"})
         )
 
     def _check_rules(self, change: AdChange, place: str) -> None:
@@ -150,6 +151,11 @@ class LiveAds:
         live_sid = catalogue.index.sid(update.item_id) if catalogue.index.is_live(update.item_id) else None
         if row is None:
             return
+        if update.operation == "update" and not (update.advertiser is None and update.campaign is None):
+            self._trie.remove(row)
+            row = catalogue.given_to(row, update.advertiser, update.campaign)
+            if live_sid is not None:
+                self._trie.insert(row, live_sid)
         if update.operation == "update" and update.targeting is not None:
             catalogue.target(row, update.targeting)
         if live_sid is None:

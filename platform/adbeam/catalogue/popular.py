@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Protocol
 
-from adbeam.catalogue.blocked import Blocked
+from adbeam.catalogue.blocked import EVERYTHING, Allowed, Blocked
 from adbeam.catalogue.live import HeardEcpm, LiveEcpm
+from adbeam.catalogue.owners import Owner
 from adbeam.targeting.heard import HeardRules, KnownRules, is_for
 from adbeam.targeting.told import Told
 
@@ -43,16 +44,22 @@ class PopularAds:
 
     def pick(self, blocked: Blocked, count: int, scene: str = "", told: Told | None = None) -> list[dict[str, Any]]:
         """Up to `count` of the ads that the filters leave, and that are for a request which has `told` this."""
-        left = (
-            ad
-            for ad, advertiser, category in self.ads
-            if ad["item_id"] not in blocked.item_ids
-            and advertiser not in blocked.advertisers
-            and category not in blocked.categories
-            and self._is_live(ad["item_id"])
-            and is_for(self._known_rules.rules(ad["item_id"], self.rules.get(ad["item_id"])), told)
-        )
-        return [self._now(ad, scene) for ad in islice(left, count)]
+        return [ad for ad, _ in islice(self.left(blocked, scene, told), count)]
+
+    def left(
+        self, blocked: Blocked, scene: str = "", told: Told | None = None, allowed: Allowed = EVERYTHING
+    ) -> Iterator[tuple[dict[str, Any], str | None]]:
+        """All ads that the filters leave, each with its category, most popular first."""
+        for ad, advertiser, category in self.ads:
+            if (
+                ad["item_id"] not in blocked.item_ids
+                and advertiser not in blocked.advertisers
+                and category not in blocked.categories
+                and self._is_live(ad["item_id"])
+                and is_for(self._known_rules.rules(ad["item_id"], self.rules.get(ad["item_id"])), told)
+                and (not allowed or allowed.refuses(ad["item_id"], Owner.of(ad)) is None)
+            ):
+                yield self._now(ad, scene), category
 
     def _now(self, ad: dict[str, Any], scene: str) -> dict[str, Any]:
         """The ad with what it is worth now."""

@@ -38,7 +38,8 @@ class AdChange(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     operation: Literal["insert", "update", "pause", "resume", "remove"] = Field(
-        description="insert adds an ad or replaces a known one; update sets its live eCPM, its targeting, or both."
+        description="insert adds an ad or replaces a known one; update sets its live eCPM, its targeting, "
+        "its advertiser, its campaign, or several of them."
     )
     item_id: str = Field(min_length=1, max_length=128)
     ecpm: float | None = Field(default=None, ge=0, le=MOST_MONEY, allow_inf_nan=False, description="Of an update.")
@@ -46,6 +47,8 @@ class AdChange(BaseModel):
     targeting: TargetingRules | None = Field(
         default=None, description="Of an update: whom the ad is for from now on; {}: everybody."
     )
+    advertiser: str | None = Field(default=None, max_length=256, description="Of an update; empty: of none.")
+    campaign: str | None = Field(default=None, max_length=256, description="Of an update; empty: of none.")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -53,10 +56,11 @@ class AdChange(BaseModel):
             raise ValueError("an insert needs the item, with the same item_id")
         if self.item is not None and self.item.kind != ItemKind.AD:
             raise ValueError("only ads are inserted: the item's kind is not ad")
-        if self.operation == "update" and self.ecpm is None and self.targeting is None:
-            raise ValueError("an update needs ecpm or targeting")
-        if self.operation != "update" and self.targeting is not None:
-            raise ValueError("targeting is of an update; that of an insert stands in its item")
+        given = [name for name in ("targeting", "advertiser", "campaign") if getattr(self, name) is not None]
+        if self.operation == "update" and self.ecpm is None and not given:
+            raise ValueError("an update needs ecpm, targeting, advertiser or campaign")
+        if self.operation != "update" and given:
+            raise ValueError(f"{given[0]} is of an update; that of an insert stands in its item")
         return self
 
 

@@ -37,6 +37,7 @@ def add(
     category: Annotated[str | None, typer.Option()] = None,
     brand: Annotated[str | None, typer.Option()] = None,
     advertiser: Annotated[str | None, typer.Option()] = None,
+    campaign: Annotated[str | None, typer.Option()] = None,
     price: Annotated[float | None, typer.Option(help="Typical value of a conversion")] = None,
     ecpm: Annotated[float | None, typer.Option(help="Live eCPM: orders ads that share a semantic ID")] = None,
     feature: Annotated[list[str] | None, typer.Option(help="name=value of a declared feature (repeatable)")] = None,
@@ -54,7 +55,7 @@ def add(
         raise UserError("give the id of one ad, or --file with many", remedy="see `adbeam ads add --help`")
     given: dict[str, Any] = {"item_id": item_id, "title": title, "category": category, "brand": brand,
                              "advertiser": advertiser, "price": price, "ecpm": ecpm,
-                             "features": _pairs(feature or []),
+                             "features": _pairs(feature or []), **_given(campaign=campaign),
                              **_rules(targeting)}  # fmt: skip
     items = [given] if file is None else _read_lines(file)
     _change([{"operation": "insert", "item_id": item.get("item_id"), "item": item} for item in items], url, token,
@@ -66,16 +67,19 @@ def update(
     item_ids: Ids,
     ecpm: Annotated[float | None, typer.Option(help="The new live eCPM; an ad of 0 is not bid")] = None,
     targeting: Targeting = None,
+    advertiser: Annotated[str | None, typer.Option(help="Whose they are from now on; empty: of none")] = None,
+    campaign: Annotated[str | None, typer.Option(help="Of which campaign from now on; empty: of none")] = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
     log: Log = None,
 ) -> None:
-    """Set the live eCPM of ads, whom they are for, or both."""
+    """Set the live eCPM of ads, whom they are for, whose they are, or several of these."""
     from adbeam.errors import UserError
 
-    given = {**({} if ecpm is None else {"ecpm": ecpm}), **_rules(targeting)}
+    given = {**_given(ecpm=ecpm, advertiser=advertiser, campaign=campaign), **_rules(targeting)}
     if not given:
-        raise UserError("say what is new", field="--ecpm, --targeting", remedy="give one of them, or both")
+        options = "--ecpm, --targeting, --advertiser, --campaign"
+        raise UserError("say what is new", field=options, remedy="give one of them, or several")
     _change([{"operation": "update", "item_id": item_id, **given} for item_id in item_ids], url, token, log)
 
 
@@ -184,6 +188,10 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
             raise UserError(f"line {number} is no JSON object", field="--file", value=str(path))
         items += [item] if item is not None else []
     return items
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _rules(text: str | None) -> dict[str, Any]:

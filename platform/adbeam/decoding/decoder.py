@@ -105,6 +105,7 @@ class Decoder:
         schedules: Sequence[Schedule],
         filters: Sequence[ItemFilter | None] | None = None,
         count: int | Sequence[int | None] | None = None,
+        kept: Sequence[int | None] | None = None,
     ) -> list[DecodeResult]:
         """The best ads of each request, at most `count` and at most the last width of its schedule.
 
@@ -112,7 +113,8 @@ class Decoder:
         hold, as many more are kept as it takes, so an answer is short only where no more ads exist. A schedule wider
         than what is reachable is no error: the answer is then exhaustive. A filter that leaves nothing gives an empty
         result. Raises UserError for an impossible schedule, a context that does not fit the model, logits that are not
-        numbers, a broken catalogue.
+        numbers, a broken catalogue. `kept` gives back other numbers of ads than the search
+        aims at, None all that it found.
         """
         self._check(context, schedules, filters)
         B = context.size
@@ -131,7 +133,7 @@ class Decoder:
                     _rows(context, turn[part]),
                     [wanted[b] for b in turn[part]],
                     [filters[b] if filters else None for b in turn[part]],
-                    [counts[b] for b in turn[part]],
+                    [(counts if kept is None else kept)[b] for b in turn[part]],
                 )
                 for search, part in zip(searches, parts, strict=False)
             ]

@@ -7,8 +7,9 @@ Shapes: B requests, H history events, T SID levels, R catalogue rows, n SIDs of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -161,12 +162,17 @@ class Recommender:
         return ranked
 
     def expand(
-        self, result: DecodeResult, count: int, hidden: Set[str] = frozenset(), allow_R: np.ndarray | None = None
+        self, result: DecodeResult, count: int, hidden: Container[str] = frozenset(), allow_R: np.ndarray | None = None
     ) -> list[FoundAd]:
         """The first `count` ads of the found SIDs, less those that a filter blocks beside an allowed one of
         the same SID."""
+        return list(islice(self.found(result, hidden, allow_R), count))
+
+    def found(
+        self, result: DecodeResult, hidden: Container[str] = frozenset(), allow_R: np.ndarray | None = None
+    ) -> Iterator[FoundAd]:
+        """All ads of the found SIDs as in `expand`, one after the other."""
         index, row_of = self.catalogue.index, self.catalogue.row_of
-        ads: list[FoundAd] = []
         found = zip(
             result.sids_nT.tolist(), result.log_probability_n.tolist(), result.expected_ecpm_n.tolist(), strict=True
         )
@@ -175,10 +181,7 @@ class Recommender:
                 row = row_of.get(item_id)
                 if row is None or item_id in hidden or (allow_R is not None and not allow_R[row : row + 1].any()):
                     continue  # a row that came since the search is none yet, or none that the filter has seen
-                ads.append(FoundAd(row, log_probability, ecpm))
-            if len(ads) >= count:
-                break
-        return ads[:count]
+                yield FoundAd(row, log_probability, ecpm)
 
     def contexts(self, requests: Sequence[Request]) -> ContextBatch:
         """What the model is told about the requests."""

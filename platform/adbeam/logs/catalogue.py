@@ -34,13 +34,13 @@ from adbeam.logs.validate import (
     with_encoding,
 )
 from adbeam.ray_data import progress
-from adbeam.records import CATALOGUE_SCHEMA, ITEM_KINDS, Status
+from adbeam.records import CAMPAIGN, CATALOGUE_SCHEMA, ITEM_KINDS, Status
 from adbeam.targeting.features import Features
 from adbeam.targeting.rules import TARGETING
 from adbeam.workdir import QUARANTINE
 
 REQUIRED = ("item_id",)
-OPTIONAL = (*(name for name in CATALOGUE_SCHEMA.names if name not in REQUIRED), TARGETING, *ACTIVE_DATES)
+OPTIONAL = (*(name for name in CATALOGUE_SCHEMA.names if name not in REQUIRED), CAMPAIGN, TARGETING, *ACTIVE_DATES)
 TITLE_LENGTH = 2048
 QUARANTINE_FILE = f"{QUARANTINE}/catalogue.parquet"
 _ROW_GROUP = 65536
@@ -71,8 +71,8 @@ def read_catalogue(
 
     kind defaults to ad, status to active, title to the item's id. Of an item's versions the newest stays where
     `newest_by` tells it. The columns of targeting rules and of active dates are read where features are declared
-    (`features_told`) or they are mapped, and rules are kept where any ad has them. Raises UserError where no row is
-    left.
+    (`features_told`) or they are mapped; rules and campaigns are kept where any ad has one. Raises UserError where no
+    row is left.
     """
     features = feature_schema(config)
     of_ads = _OfAds(_targeted(config, field, features, features_told), _dates(config, field, features, features_told))
@@ -91,6 +91,7 @@ def read_catalogue(
         of_ads.dates.refuse_wrong_unit(field)
     schema = _schema(features, of_ads)
     items = pa.concat_tables(clean) if clean else schema.empty_table()
+    items = _without_empty(items, CAMPAIGN, features)
     quarantine = pa.concat_tables(bad) if bad else QUARANTINE_SCHEMA.empty_table()
     rows_in, read = items.num_rows + quarantine.num_rows, items.num_rows
     if config.newest_by is not None and read:
@@ -112,9 +113,16 @@ def read_catalogue(
         remedy = remedy_for_several(config.newest_by) if repeated.num_rows else "check the catalogue file"
         remedy = with_encoding(remedy, quarantine["reason"].to_pylist())
         raise UserError("the catalogue has no usable item", field=field, value=first, remedy=remedy)
-    kept = kept.cast(schema)
-    has_rules = of_ads.rules and kept[TARGETING].null_count < kept.num_rows
-    return kept if has_rules else kept.select([*CATALOGUE_SCHEMA.names, *features.names]), quarantine, account
+    kept = kept.cast(pa.schema([schema.field(name) for name in kept.column_names]))
+    for name in (CAMPAIGN, TARGETING):
+        kept = _without_empty(kept, name, features)
+    return kept, quarantine, account
+
+
+def _without_empty(items: pa.Table, name: str, features: pa.Schema) -> pa.Table:
+    """Without the column `name` where no item has it, unless it is a declared feature."""
+    is_there = name in items.column_names and name not in features.names
+    return items.drop_columns([name]) if is_there and items[name].null_count == items.num_rows else items
 
 
 def _targeted(config: TableConfig, field: str, features: pa.Schema, told: Features | None) -> Features | None:
@@ -144,7 +152,7 @@ def _refuse_as_feature(name: str, field: str, features: pa.Schema) -> None:
 def validate_items(raw: pa.Table, features: pa.Schema) -> tuple[pa.Table, pa.Table]:
     """(clean catalogue rows, quarantine) of one batch whose columns already have the contract's names."""
     table, reasons = _judged(raw, features, _OfAds())
-    return table.filter(pa.array(reasons.clean)), quarantine_rows(raw, reasons)
+    return _without_empty(table.filter(pa.array(reasons.clean)), CAMPAIGN, features), quarantine_rows(raw, reasons)
 
 
 def _judged(raw: pa.Table, features: pa.Schema, of_ads: _OfAds) -> tuple[pa.Table, Reasons]:
@@ -160,6 +168,7 @@ def _judged(raw: pa.Table, features: pa.Schema, of_ads: _OfAds) -> tuple[pa.Tabl
         columns[name] = _long_text(whole_column(raw, name), name, reasons)
     for name in ("price", "ecpm"):
         columns[name] = check_amount(whole_column(raw, name), name, reasons)
+    columns[CAMPAIGN] = _long_text(whole_column(raw, CAMPAIGN), CAMPAIGN, reasons)
     columns |= {feature.name: cast_feature(whole_column(raw, feature.name), feature, reasons) for feature in features}
     columns["kind"] = pc.fill_null(columns["kind"], "ad")
     columns["status"] = pc.fill_null(columns["status"], Status.ACTIVE.value)
@@ -173,9 +182,10 @@ def _judged(raw: pa.Table, features: pa.Schema, of_ads: _OfAds) -> tuple[pa.Tabl
 
 
 def _schema(features: pa.Schema, of_ads: _OfAds) -> pa.Schema:
-    """Catalogue rows: the contract, declared features, rules where they are read."""
-    rules = [] if not of_ads.rules else [pa.field(TARGETING, pa.string())]
-    return pa.schema([*CATALOGUE_SCHEMA, *features, *rules])
+    """Catalogue rows: the contract, declared features, campaigns, rules where they are read."""
+    behind = [CAMPAIGN] if CAMPAIGN not in features.names else []
+    behind += [TARGETING] if of_ads.rules else []
+    return pa.schema([*CATALOGUE_SCHEMA, *features, *(pa.field(name, pa.string()) for name in behind)])
 
 
 def write_catalogue(items: pa.Table, path: Path) -> None:

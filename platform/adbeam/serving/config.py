@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from adbeam.catalogue.config import UpdatesConfig
 from adbeam.errors import nearest_name
+from adbeam.list_rules.config import FrequencyCaps, ListRulesConfig
 from adbeam.records import MOST_MONEY
 from adbeam.serving.bid_features import Place
 from adbeam.settings import Section
@@ -222,6 +223,8 @@ class ServingConfig(Section):
         "deadline", description="Beam policy: a name, a YAML file, or the mapping itself."
     )
     features: FeaturesSection = Field(default={})
+    list_rules: ListRulesConfig = ListRulesConfig()
+    frequency_caps: FrequencyCaps = ()
     deadline: DeadlineConfig = DeadlineConfig()
     admission: AdmissionConfig = AdmissionConfig()
     cache: CacheConfig = CacheConfig()

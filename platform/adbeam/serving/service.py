@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -18,10 +17,11 @@ from pydantic_core import to_json
 
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.errors import UserError
+from adbeam.list_rules.caps import Worn
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.loaded_model import LoadedModel
-from adbeam.serving.engine.request import Decoded, Query, Refusal
+from adbeam.serving.engine.request import Query, Refusal
 from adbeam.serving.events.event_log import EventLog, RequestLog
 from adbeam.serving.events.feedback import Feedback
 from adbeam.serving.events.profiles import Profiles
@@ -35,6 +35,8 @@ from adbeam.serving.monitoring.replica_state import load_gauges, replica_state
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.queue.deadlines import AwaitedDecoding
 from adbeam.serving.queue.decode_loop import DecodeLoop
+from adbeam.serving.queue.explained import left_out
+from adbeam.serving.queue.stand_ins import StandIns
 from adbeam.serving.stores.profiles import of_source
 from adbeam.serving.stores.store import HistoryStore, now_ms
 
@@ -59,6 +61,7 @@ class RecommenderService:
         self.users_type = batch_model(of_source(config.features, "user"), config.limits.users_max)
         self.request_type = self._request_type()
         self.cache = ResultCache(config.cache)
+        self._stand_ins = StandIns(config, self.cache, metrics)
         self.recent = RecentAnswers()
         self.fleet: Callable[[], dict[str, Any]] = dict
         self._id_prefix, self._ids = uuid.uuid4().hex[:16], count()
@@ -77,6 +80,7 @@ class RecommenderService:
         """Stop the threads and release the files."""
         self.decoding.close()
         self._writer.shutdown(wait=True)
+        self._stand_ins.seen.close()
         if self.model.live is not None:
             self.model.live.stop()
         self._feedback.close()
@@ -108,8 +112,11 @@ class RecommenderService:
 
     async def ads(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
         """The JSON of an AdResponse, None when no ad matches; raises Problem 503 when nothing can be answered."""
-        body = await self._answered(request, deadline_ms, arrived_s)
-        return to_json(body) if body["ads"] else None
+        body = await self._answered(request, deadline_ms, arrived_s, request.debug)
+        if request.debug:
+            query, awaited = self._query(request), self._awaited
+            body["debug"] = await left_out(query, body["ads"], self.model, awaited, self.config.list_rules, deadline_ms)
+        return to_json(body) if body["ads"] or request.debug else None
 
     async def bid(self, request: BidRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
         """The JSON of a BidResponse, None for no bid; raises Problem 503 when nothing can be answered."""
@@ -218,7 +225,7 @@ class RecommenderService:
             raise self._overloaded("in_flight")
         self.in_flight += 1
         try:
-            query = request.query(self.model.facts.scenes[0], now_ms(), self.model.facts.nobody_words)
+            query = self._query(request)
             body = await self._answer(query, request, deadline_ms, arrived_s)
         finally:
             self.in_flight -= 1
@@ -232,46 +239,40 @@ class RecommenderService:
                 self._feedback.answered(query, body, self.model.facts.may_bid)
         return body
 
+    def _query(self, request: AdRequest) -> Query:
+        return request.query(self.model.facts.scenes[0], now_ms(), self.model.facts.nobody_words)
+
     async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
         request_id = request.request_id or self._next_id()
-        if self.config.cache.answer_repeats and (found := self._cached(query)) is not None:
+        until_s = arrived_s + deadline_ms / 1000
+        if (found := await self._stand_ins.repeated(query, self.model, until_s)) is not None:
             return decoded_body(request_id, found, source="cache", degraded=False)
-        outcome = await self._awaited.decoded(query, request.value, deadline_ms, arrived_s)
+        decode_ms = deadline_ms - self._stand_ins.seen.reserved_ms(query, deadline_ms)
+        outcome = await self._awaited.decoded(query, request.value, decode_ms, arrived_s)
         if isinstance(outcome, str):
-            return self._degraded(request_id, query, outcome, arrived_s)
+            worn = await self._stand_ins.seen.worn(query, self.model, until_s)
+            return self._degraded(request_id, query, outcome, arrived_s, worn)
         if query.cacheable:
             self.cache.put(query.user_id, query.cache_key(outcome.model_version), outcome)
         self.metrics.add("adbeam_expected_ecpm", outcome.answer.expected_ecpm)
         return decoded_body(request_id, outcome, source="model", degraded=False)
 
-    def _degraded(self, request_id: str, query: Query, reason: Refusal, arrived_s: float) -> Body:
+    def _degraded(self, request_id: str, query: Query, reason: Refusal, arrived_s: float, worn: Worn) -> Body:
         """The cached or popular answer for a request that was not decoded; raises Problem 503 when there is neither."""
         if reason == "late":
             self.metrics.add("adbeam_deadline_misses")
         if reason == "queue_full" and not self.policy.answer_late_early:
             raise self._overloaded(reason)
-        found = self._cached(query)
+        found = self._stand_ins.cached(query, self.model, worn)
         if found is not None:
             self.metrics.add("adbeam_degraded", reason=reason)
             return decoded_body(request_id, found, source="cache", degraded=True)
-        ads = self.model.popular(query.blocked, query.count, query.scene, query.told)
+        ads = self._stand_ins.popular(query, self.model, worn)
         if not ads:
             raise self._overloaded(reason)
         self.metrics.add("adbeam_degraded", reason=reason)
         waited_ms = (time.monotonic() - arrived_s) * 1000
         return fallback_body(request_id, ads, self.model.version, self.model.facts.full_widths, waited_ms)
-
-    def _cached(self, query: Query) -> Decoded | None:
-        if not query.cacheable:
-            return None
-        found: Decoded | None = self.cache.get(query.cache_key(self.model.version))
-        if found is None:
-            return None
-        ads = self.model.still_shown(found.answer, query.knowing(found.answer.profile).told)
-        if not ads:
-            return None
-        self.metrics.add("adbeam_cache_hits")
-        return replace(found, answer=replace(found.answer, ads=ads))
 
     def _request_type(self) -> type[AdRequest]:
         config, facts = self.config, self.model.facts

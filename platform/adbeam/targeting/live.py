@@ -91,13 +91,21 @@ class LiveTargeting:
     def put(self, row: int, rules: Mapping[str, Any] | None) -> None:
         """The rules of a row that comes, before it exists, or that has changed."""
         text = None if rules is None else self._understood(row, rules)
-        if text is None and self.text(row) is None:
-            return
+        if text is not None or self.text(row) is not None:
+            self._put_text(row, text)
+
+    def _put_text(self, row: int, text: str | None) -> None:
         self._changed[row] = text
         segments, tail = self._put.segments, (*self._put.tail, (row, text))
         if len(tail) >= TAIL:
             segments, tail = self._grown((*segments, _Segment.of(dict(tail), self._features))), ()
         self._put = _Put(segments, tail)
+
+    def copy(self, row: int, to: int) -> None:
+        """Give a row that comes, before it exists, the rules of another."""
+        text = self.text(row)
+        if text is not None:
+            self._put_text(to, text)
 
     def allow(self, told: Told, rows: int) -> NDArray[np.bool_] | None:
         """bool [R] of the first `rows` rows, a new array; None while no ad has rules."""

@@ -181,7 +181,7 @@ def test_wrong_rules_are_refused_by_name(model: LoadedModel) -> None:
         {},
     )
     for fields in bad:
-        with pytest.raises(ValueError, match=r"is empty|is of an update|needs ecpm or targeting"):
+        with pytest.raises(ValueError, match=r"is empty|is of an update|needs ecpm, targeting"):
             AdChange.model_validate({"operation": "update", "item_id": "ad1", **fields})
 
 

@@ -30,6 +30,8 @@ RUN = {
     "--bundle runs/quickstart/bundles": "insert\tad-42\t",
     'adbeam ads add ad-42 --title "dark coffee" --targeting \'{"country": {"in": ["de"]}}\' '
     "--log runs/quickstart/serving/ads.sqlite --bundle runs/quickstart/bundles": "insert\tad-42\t",
+    'adbeam ads add ad-42 --title "dark coffee" --advertiser roastery --campaign spring '
+    "--log runs/quickstart/serving/ads.sqlite --bundle runs/quickstart/bundles": "insert\tad-42\t",
     "adbeam ads add --file ads.jsonl --log runs/default/serving/ads.sqlite --bundle runs/default/bundles": (
         "insert\tfrom-file\t"
     ),

@@ -6,7 +6,8 @@ Shapes: B requests, H history events, T SID levels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,11 +19,16 @@ from adbeam.decoding.results import DecodeResult
 from adbeam.decoding.trie.paths import Step, steps
 from adbeam.errors import UserError
 from adbeam.inference.recommender import Compute, FoundAd, Recommender
+from adbeam.list_rules.caps import NOTHING_WORN, Worn
+from adbeam.list_rules.config import FrequencyCap
 from adbeam.recorder import Recorder
 from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine.contexts import ContextBuilder
 from adbeam.serving.engine.feature_counts import FeatureCounts
+from adbeam.serving.engine.frequency import FrequencyCaps, Hidden
 from adbeam.serving.engine.known_users import KnownUsers
+from adbeam.serving.engine.left_out import reasons
+from adbeam.serving.engine.lists import Ad, AnswerLists
 from adbeam.serving.engine.prices import AnswerPrices
 from adbeam.serving.engine.request import Answer, Query
 from adbeam.serving.stores.store import HistoryStore, UserHistory
@@ -36,9 +42,11 @@ class ModelEngine:
 
     def __init__(
         self, bundle: Bundle, config: EngineConfig, store: HistoryStore, metrics: Recorder,
-        features: Features | None = None,
+        features: Features | None = None, most: Mapping[str, int] | None = None,
+        caps: Sequence[FrequencyCap] = (),
     ) -> None:  # fmt: skip
-        """Targeting rules are over `features`; raises UndeclaredFeatures for a bundle with rules over others."""
+        """Targeting rules are over `features`; raises UndeclaredFeatures for a bundle with rules over others. `most`
+        ads of one kind are in an answer, and none that a user has seen enough of by `caps`."""
         self.bundle, self.config = bundle, config
         self._known = KnownUsers(store, features or {}, metrics)
         self._feature_counts = FeatureCounts(features or {}, metrics)
@@ -51,6 +59,8 @@ class ModelEngine:
         self.full_widths = full_widths(bundle, config)
         self._priced = bundle.settings.priced  # asked for every ad of every answer
         self.prices = AnswerPrices(bundle, self.catalogue, config.ecpm_scale)
+        self._lists = AnswerLists(self.catalogue, self.prices, most or {}, bool(caps), metrics)
+        self._frequency = FrequencyCaps(self.catalogue, caps, metrics) if caps else None
 
     @property
     def version(self) -> str:
@@ -67,11 +77,18 @@ class ModelEngine:
         queries = [query.knowing(profile) for query, profile in zip(queries, profiles, strict=True)]
         self._feature_counts.count(queries)
         context = self._contexts.build(queries, histories)
-        filters = [self._filter(query, history) for query, history in zip(queries, histories, strict=True)]
-        results = self.recommender.decoder.decode(context, list(schedules), filters, [query.count for query in queries])
-        found = [self._found(*each) for each in zip(queries, histories, filters, results, strict=True)]
+        worn = self._worn(queries, histories)
+        filters = [self._filter(*each) for each in zip(queries, histories, worn, strict=True)]
+        counts, kept = [query.count for query in queries], self._lists.kept(queries)
+        results = self.recommender.decoder.decode(context, list(schedules), filters, counts, kept)
+        candidates = [self._found(*each) for each in zip(queries, histories, worn, filters, results, strict=True)]
+        filled: list[list[Ad]] = [[] for _ in queries]
+        if any(map(self._lists.fills, queries)):
+            found, filled = self._lists.chosen(queries, candidates, filters)
+        else:
+            found = [list(ads) for ads in candidates]
         priced = self.prices.price(found, [query.scene for query in queries])
-        return [self._answer(*each) for each in zip(histories, filters, found, priced, profiles, strict=True)]
+        return [self._answer(*each) for each in zip(histories, filters, found, priced, filled, profiles, strict=True)]
 
     def close(self) -> None:
         """Nothing to release: the history store belongs to the replica or, in the decode process, to the process."""
@@ -80,29 +97,49 @@ class ModelEngine:
         """How the live catalogue narrows along a semantic ID; raises UserError when it does not fit the codebooks."""
         return steps(self.recommender.trie, sid)
 
-    def _filter(self, query: Query, history: UserHistory) -> ItemFilter | None:
-        return self.catalogue.item_filter(query.blocked, history.item_ids, query.told)
+    def worn(self, queries: Sequence[Query]) -> list[Worn]:
+        """What the users of queries have seen enough of now; may be called from any thread."""
+        return self._worn(queries, self._known.read(queries)[0])
+
+    def why(self, query: Query, item_ids: Sequence[str]) -> list[list[str]]:
+        """The rules that keep each of these ads from a query; may be called from any thread."""
+        (history,), (profile,) = self._known.read([query])
+        (worn,) = self._worn([query], [history])
+        return reasons(query.knowing(profile), history, worn, self.catalogue, item_ids)
+
+    def _worn(self, queries: Sequence[Query], histories: Sequence[UserHistory]) -> list[Worn]:
+        if self._frequency is None:
+            return [NOTHING_WORN] * len(queries)
+        return [self._frequency.worn(*each) for each in zip(queries, histories, strict=True)]
+
+    def _filter(self, query: Query, history: UserHistory, worn: Worn) -> ItemFilter | None:
+        found = self.catalogue.item_filter(query.blocked, history.item_ids, query.told, query.allowed)
+        return found if self._frequency is None else self._frequency.without(found, worn)
 
     def _found(
-        self, query: Query, history: UserHistory, item_filter: ItemFilter | None, result: DecodeResult
-    ) -> list[FoundAd]:
-        """The ads of the found SIDs that the query may show, in the order of the search."""
+        self, query: Query, history: UserHistory, worn: Worn, item_filter: ItemFilter | None, result: DecodeResult
+    ) -> Iterator[FoundAd]:
+        """The ads of the found SIDs that the query may show, in the order of the search; as many as may be needed."""
         allow_R = item_filter.allow if item_filter is not None else None
-        hidden = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
-        return self.recommender.expand(result, query.count, hidden, allow_R)
+        ids = query.blocked.item_ids | frozenset(history.item_ids if query.blocked.seen else ())
+        hidden = Hidden(ids, worn, self.catalogue) if worn else ids
+        return islice(self.recommender.found(result, hidden, allow_R), self._lists.candidates(query))
 
     def _answer(
         self, history: UserHistory, item_filter: ItemFilter | None, found: Sequence[FoundAd], priced: Sequence[float],
-        profile: Context | None,
+        filled: Sequence[Ad], profile: Context | None,
     ) -> Answer:  # fmt: skip
         """The ads as the response carries them, in falling order of score."""
         ads = [self._ad(ad, price) for ad, price in zip(found, priced, strict=True)]
         if not self._priced:  # the search could not order by money: ads know theirs, buckets do not
             ads.sort(key=lambda ad: -ad["score"])
+        ads += filled
         is_filtered = item_filter is not None and item_filter.allow is not None
         texts = {ad["item_id"]: self.catalogue.rules(ad["item_id"]) for ad in ads} if is_filtered else {}
         rules = {item_id: text for item_id, text in texts.items() if text is not None}
-        return Answer(ads, len(history) == 0, sum(priced), rules, profile)
+        worth = sum(priced) + sum(ad["expected_ecpm"] or 0.0 for ad in filled)
+        categories = self._lists.categories(ads)
+        return Answer(ads, len(history) == 0, worth, rules, profile, categories)
 
     def _ad(self, found: FoundAd, price: float) -> dict[str, Any]:
         """The search's order is that of the model's own number, and so is the score; the price says what it is worth

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from adbeam.catalogue.index import Sid
 from adbeam.catalogue.live import HeardEcpm, LiveNews, publish
+from adbeam.catalogue.owners import HeardOwners
 from adbeam.catalogue.updates import AdChange
 from adbeam.recorder import Recorder
 from adbeam.serving.engine.channel import Caller, EngineGone
@@ -27,6 +28,8 @@ class ProcessLive:
         self._live_ecpm = live_ecpm
         self.rules = HeardRules()
         """Targeting rules of the ads that have changed."""
+        self.owners = HeardOwners()
+        """Whose the ads that have changed are."""
         self._control, self._metrics, self._poll_s = control, metrics, poll_ms / 1000
         self._dead: set[str] = set()
         self._changed: set[str] = set()
@@ -80,9 +83,10 @@ class ProcessLive:
 
     def _take(self, news: LiveNews) -> None:
         self._news, self._heard_s = news, time.monotonic()
-        for item_id, live, unchanged, ecpm, rules in news.ads:
+        for item_id, live, unchanged, ecpm, rules, owner in news.ads:
             self._live_ecpm.hear(item_id, ecpm)
             self.rules.hear(item_id, rules)
+            self.owners.hear(item_id, owner)
             (self._dead.discard if live else self._dead.add)(item_id)
             if live and not unchanged:
                 self._changed.add(item_id)

@@ -40,7 +40,9 @@ def load_model(
     """
     bundle = load_bundle(path)
     check_currency(bundle.settings, bundle.version, config.openrtb.currency)
-    engine = ModelEngine(bundle, config.engine, store, metrics, config.features)
+    engine = ModelEngine(
+        bundle, config.engine, store, metrics, config.features, config.list_rules.most, config.frequency_caps
+    )
     engine.prepare_thread()
     check(engine)
     quality = quality_by_widths(engine.bundle.ladder_quality)
@@ -59,7 +61,10 @@ def load_model(
     live = follow(engine, config, metrics)
     nobody = words_of(bundle.settings.nobody_words)
     facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes, engine.prices.unit, nobody)
-    return LoadedModel(engine, facts, popular, time.monotonic(), live, engine.catalogue.index, engine.catalogue)
+    catalogue = engine.catalogue
+    return LoadedModel(
+        engine, facts, popular, time.monotonic(), live, catalogue.index, catalogue, catalogue, engine.worn, engine.why
+    )
 
 
 def follow(engine: ModelEngine, config: ServingConfig, metrics: Recorder) -> LiveAds | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,10 +12,12 @@ from adbeam.beams.ladder import Ladder, Widths
 from adbeam.bundle_settings import BundleSettings
 from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.live import HeardEcpm, Live, LiveEcpm
+from adbeam.catalogue.owners import HeardOwners, KnownOwners, Owner
 from adbeam.catalogue.popular import PopularAds
 from adbeam.decoding.trie.paths import Step
 from adbeam.errors import UserError
 from adbeam.identity.people import NOBODY_WORDS
+from adbeam.list_rules.caps import Worn
 from adbeam.serving.engine.prices import MoneyUnit
 from adbeam.serving.engine.request import Answer, Query
 from adbeam.targeting.heard import HeardRules, KnownRules, is_for
@@ -75,6 +77,12 @@ class LoadedModel:
     live_ecpm: LiveEcpm = field(default_factory=HeardEcpm)
     rules: KnownRules = field(default_factory=HeardRules)
     """Targeting rules of ads as they are now."""
+    owners: KnownOwners = field(default_factory=HeardOwners)
+    """Whose ads are now."""
+    worn: Callable[[Sequence[Query]], list[Worn]] | None = None
+    """What the users of queries have seen enough of, by frequency caps; may be called from any thread."""
+    why: Callable[[Query, Sequence[str]], list[list[str]]] | None = None
+    """The rules that keep each of these ads from a query; may be called from any thread."""
 
     @property
     def version(self) -> str:
@@ -98,11 +106,19 @@ class LoadedModel:
         return ads if self.live is None else [ad for ad in ads if self.live.is_live(ad["item_id"])]
 
     def still_shown(self, answer: Answer, told: Told | None) -> list[dict[str, Any]]:
-        """The ads of an earlier answer that may still be shown, to a request that has `told` this."""
+        """The ads of an earlier answer that may still be shown, to a request that has `told` this; not those that
+        are of somebody else now."""
         before, now = answer.rules, self.rules.rules
         return [
-            ad for ad in self.without_dead(answer.ads) if is_for(now(ad["item_id"], before.get(ad["item_id"])), told)
+            ad
+            for ad in self.without_dead(answer.ads)
+            if is_for(now(ad["item_id"], before.get(ad["item_id"])), told) and self._is_still_of(ad, answer)
         ]
+
+    def _is_still_of(self, ad: dict[str, Any], answer: Answer) -> bool:
+        then = Owner(ad.get("advertiser"), ad.get("campaign"), answer.categories.get(ad["item_id"]))
+        owner = self.owners.owner(ad["item_id"], then)
+        return owner.named() == then.named() and (not answer.categories or owner.category == then.category)
 
 
 class OtherCurrency(UserError):

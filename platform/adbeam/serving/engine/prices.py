@@ -91,6 +91,18 @@ class AnswerPrices:
         stored = dict(zip([item for item, _ in known], self._catalogue.stored_ecpms(rows), strict=True))
         return FallbackPrices(plain, stored, dict(self._prices.scale.scenes))
 
+    def plain(self, row: int, scene: str) -> float | None:
+        """What an ad that no search found is worth to anybody, as `fallback` has it."""
+        live, item_id = self._live(row), self._catalogue.item_ids[row]
+        plain = None if self._prices is None else self._prices.plain(item_id)
+        if self._prices is None or plain is None:
+            return live
+        return (
+            plain
+            * self._prices.scale.scenes.get(scene, 1.0)
+            * live_factor(live, self._catalogue.stored_ecpms([row])[0])
+        )
+
     def _live(self, row: int) -> float | None:
         return self._catalogue.index.ecpm(self._catalogue.item_ids[row])
 

@@ -33,6 +33,7 @@ from adbeam.catalogue.live_ads import LiveAds
 from adbeam.catalogue.popular import PopularAd, PopularAds, PricesOfPopular
 from adbeam.catalogue.updates import AdChange
 from adbeam.decoding.trie.paths import Step
+from adbeam.list_rules.caps import Worn
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.channel import Caller, Gathered, answer_calls
@@ -109,6 +110,16 @@ class ProcessEngine:
         steps: list[Step] = self._control.call("path", list(sid))
         return steps
 
+    def worn(self, queries: Sequence[Query]) -> list[Worn]:
+        """What the users of queries have seen enough of."""
+        worn: list[Worn] = self._control.call("worn", list(queries))
+        return worn
+
+    def why(self, query: Query, item_ids: Sequence[str]) -> list[list[str]]:
+        """The rules that keep each of these ads from a query."""
+        rules: list[list[str]] = self._control.call("why", query, list(item_ids))
+        return rules
+
     def close(self) -> None:
         """End the child, hung or not."""
         with contextlib.suppress(OSError):
@@ -140,12 +151,25 @@ def load_in_process(
     live_ecpm = HeardEcpm(loaded.worthless)
     if loaded.news is None:
         popular = PopularAds(loaded.popular_ads, prices=loaded.prices, rules=loaded.popular_rules)
-        return LoadedModel(engine, loaded.facts, popular, time.monotonic(), None, live_ecpm)
+        return LoadedModel(
+            engine, loaded.facts, popular, time.monotonic(), None, live_ecpm, worn=engine.worn, why=engine.why
+        )
     live = engine.live(loaded.news, config.updates.poll_ms, metrics, live_ecpm)
     popular = PopularAds(
         loaded.popular_ads, live.is_unchanged, live_ecpm, loaded.prices, loaded.popular_rules, live.rules
     )
-    return LoadedModel(engine, loaded.facts, popular, time.monotonic(), live, live_ecpm, live.rules)
+    return LoadedModel(
+        engine,
+        loaded.facts,
+        popular,
+        time.monotonic(),
+        live,
+        live_ecpm,
+        live.rules,
+        live.owners,
+        engine.worn,
+        engine.why,
+    )
 
 
 class _Child:
@@ -183,6 +207,14 @@ class _Child:
     def path(self, sid: list[int]) -> list[Step]:
         return self.model.engine.path(sid)
 
+    def worn(self, queries: list[Query]) -> list[Worn]:
+        assert self.model.worn is not None
+        return self.model.worn(queries)
+
+    def why(self, query: Query, item_ids: list[str]) -> list[list[str]]:
+        assert self.model.why is not None
+        return self.model.why(query, item_ids)
+
     def change(self, changes: list[AdChange]) -> tuple[int, list[Sid | None]]:
         return self.live.change(changes)
 
@@ -213,7 +245,7 @@ def main(decode: int, control: int, lifeline: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the replica too, which ends this process in order
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     child = _Child()
-    side = {"path": child.path, "change": child.change, "news": child.news}
+    side = {"path": child.path, "change": child.change, "news": child.news, "worn": child.worn, "why": child.why}
     threading.Thread(target=answer_calls, args=(Connection(control), side, child.metrics), daemon=True).start()
     answer_calls(Connection(decode), {"load": child.load, "answer": child.answer}, child.metrics)
 

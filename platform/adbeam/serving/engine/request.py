@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from adbeam.beams.backlog import QueuedRequest
-from adbeam.catalogue.blocked import Blocked
+from adbeam.catalogue.blocked import EVERYTHING, Allowed, Blocked
 from adbeam.records import MOST_MONEY, Action, ItemKind
 from adbeam.targeting.told import Context, Told
 
@@ -47,11 +47,16 @@ class Query:
     count, as for a probe."""
     unread: tuple[str, ...] = ()
     """Features that may be kept of the user and that the request does not tell; none once they are read."""
+    allowed: Allowed = EVERYTHING
+    floor_ecpm: float = 0.0
+    """Least expected money of a thousand impressions; 0 asks for no price."""
+    is_free: bool = False
+    """Whether rules of lists and caps do not count: what would be shown without them."""
 
     def cache_key(self, model_version: str) -> Hashable:
         """Requests with this key may get the same answer for a while."""
         return (self.user_id, self.scene, self.count, self.blocked, self.width_max, self.width_min, model_version,
-                self.context)  # fmt: skip
+                self.context, self.allowed, self.floor_ecpm)  # fmt: skip
 
     @property
     def told(self) -> Told | None:
@@ -82,6 +87,8 @@ class Answer:
     """Targeting rules, as text, of those ads that have any."""
     profile: Context | None = None
     """What is kept of the user; None where it was not asked for, or could not be read."""
+    categories: dict[str, str | None] = field(default_factory=dict)
+    """Categories of the ads, where a rule of the list asks for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,8 @@ class Border:
         arrived_s = time.monotonic()
         body = await self._admit(request)
         asked = _validated(self.service.request_type, body)
+        if asked.debug:
+            self._check_admin(request, "nothing is explained here")
         answer = await self.service.ads(asked, self._deadline_ms(request, asked), arrived_s)
         return Response(status_code=204) if answer is None else Response(answer, media_type="application/json")
 
@@ -165,12 +167,15 @@ class Border:
 
     async def change_ads(self, request: Request) -> Response:
         """POST /v1/admin/ads: with keys of its own, never open."""
-        if self.admin.mode == "none":
-            raise Problem(403, "ads cannot be changed here: set `admin.mode: bearer` and give it keys")
-        if self.admin.caller(request.headers) is None:
-            raise Problem(401, "admin credentials are missing or wrong", headers=self.admin.challenge)
+        self._check_admin(request, "ads cannot be changed here")
         changes = _validated(self.service.changes_type, await read_body(request, self.limits.body_bytes))
         return Response(await self.service.change_ads(changes), media_type="application/json")
+
+    def _check_admin(self, request: Request, otherwise: str) -> None:
+        if self.admin.mode == "none":
+            raise Problem(403, f"{otherwise}: set `admin.mode: bearer` and give it keys")
+        if self.admin.caller(request.headers) is None:
+            raise Problem(401, "admin credentials are missing or wrong", headers=self.admin.challenge)
 
     async def _admit(self, request: Request) -> bytes:
         """The body of a request that may come in; raises Problem 400, 401, 413, 415 or 429."""

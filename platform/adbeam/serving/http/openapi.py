@@ -83,6 +83,7 @@ def _ads(request: str) -> dict[str, Any]:
             "200": {"description": "Ads in falling order of score", **_json("AdResponse")},
             "204": {"description": "No ad matches"},
             **_problems(),
+            "403": {"description": "`debug` is asked for, and there are no admin keys", **_problem_content()},
         },
     }
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, create_model, field_validator
 from pydantic_core import PydanticCustomError
 
-from adbeam.catalogue.blocked import Blocked
+from adbeam.catalogue.blocked import EVERYTHING, Allowed, Blocked
 from adbeam.catalogue.updates import AdChange
 from adbeam.identity.people import NOBODY_WORDS, known_user
 from adbeam.records import MOST_MONEY, Event
@@ -34,17 +34,29 @@ from adbeam.targeting.features import Features
 from adbeam.targeting.told import Context
 
 _WIDTH = "beams of the last level to search with"
+_ALONE = "Only these {} may be in the answer; absent: any."
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class Filters(BaseModel):
-    """Ads the answer must not hold."""
+    """Ads the answer must not hold, and those that it may hold alone: every list that is given must name an ad."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     blocked_item_ids: list[Identifier] = []
     blocked_advertisers: list[Identifier] = []
-    blocked_categories: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = []
+    blocked_categories: list[Name] = []
+    allowed_item_ids: list[Identifier] | None = Field(None, min_length=1, description=_ALONE.format("ads"))
+    allowed_campaigns: list[Name] | None = Field(None, min_length=1, description=_ALONE.format("ads of campaigns"))
+    allowed_advertisers: list[Name] | None = Field(None, min_length=1, description=_ALONE.format("ads of advertisers"))
     exclude_seen: bool = Field(False, description="Leave out items of the user's history.")
+
+    def allowed(self) -> Allowed:
+        """What alone the answer may hold."""
+        lists = (self.allowed_item_ids, self.allowed_campaigns, self.allowed_advertisers)
+        if lists == (None, None, None):
+            return EVERYTHING
+        return Allowed(*(None if named is None else frozenset(named) for named in lists))
 
 
 class AdRequest(BaseModel):
@@ -70,6 +82,12 @@ class AdRequest(BaseModel):
         le=MOST_MONEY,
         allow_inf_nan=False,
         description="Expected worth of the slot: kept wide longest, shed last.",
+    )
+    debug: bool = Field(
+        False, description="Say which of the best ads were left out, and why: needs an admin key, and is not logged."
+    )
+    floor_ecpm: float | None = Field(
+        None, ge=0, le=MOST_MONEY, allow_inf_nan=False, description="Least `expected_ecpm` of an ad of the answer."
     )
     beam_width_max: int | None = Field(None, ge=1, description=f"Most {_WIDTH}; at least the narrowest rung's are.")
     beam_width_min: int | None = Field(
@@ -106,6 +124,8 @@ class AdRequest(BaseModel):
             width_min=self.beam_width_min,
             context=context,
             unread=unread,
+            allowed=filters.allowed(),
+            floor_ecpm=self.floor_ecpm or 0.0,
         )
 
     def _told(self, user_id: str | None) -> tuple[Context, tuple[str, ...]]:
@@ -143,6 +163,8 @@ class Ad(BaseModel):
     item_id: str
     title: str
     price: float | None = Field(description="Typical value of a conversion.")
+    advertiser: str | None = Field(None, description="Whose it is; absent where nobody said.")
+    campaign: str | None = Field(None, description="Of which campaign it is; absent where nobody said.")
     sid: list[int] = Field(description="Semantic id, one code a level; empty for a popular ad that has none.")
     score: float = Field(description="What the answer is ordered by, falling.")
     probability: float | None = Field(description="Probability of the semantic id under the model; null in a fallback.")
@@ -166,12 +188,28 @@ class Served(BaseModel):
     decode_ms: float
 
 
+class LeftOut(BaseModel):
+    """One of the best ads that is not in the answer."""
+
+    item_id: str
+    score: float
+    rules: list[str] = Field(description="What kept it out: names of filters, caps and rules of the list, `targeting`.")
+
+
+class Debug(BaseModel):
+    """What a search without rules finds beside the ads of the answer."""
+
+    source: Literal["model", "fallback"] = Field(description="fallback: popular ads, that search was late.")
+    left_out: list[LeftOut]
+
+
 class AdResponse(BaseModel):
     """Ads in falling order of score."""
 
     request_id: str
     ads: list[Ad]
     served: Served
+    debug: Debug | None = Field(None, description="Where the request asked for it.")
 
 
 class EventReceipt(BaseModel):
@@ -248,6 +286,9 @@ def request_model(
         name: (Filters.model_fields[name].annotation, Field([], max_length=limits.filter_max))
         for name in ("blocked_item_ids", "blocked_advertisers", "blocked_categories")
     }
+    for name in ("allowed_item_ids", "allowed_campaigns", "allowed_advertisers"):
+        field, most = Filters.model_fields[name], limits.filter_max
+        bounded[name] = (field.annotation, Field(None, min_length=1, max_length=most, description=field.description))
     filters = create_model("Filters", __base__=Filters, **bounded)
     features = features or {}
     widest = full_widths[-1] if full_widths else None

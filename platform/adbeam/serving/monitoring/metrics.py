@@ -36,6 +36,12 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
     "adbeam_shed": ("counter", "Requests refused with 503.", ("reason",), ()),
     "adbeam_cancelled": ("counter", "Requests whose client went away.", (), ()),
     "adbeam_cache_hits": ("counter", "Answers taken from the result cache.", (), ()),
+    "adbeam_ads_left_out": (
+        "counter",
+        "Ads that rules of lists, allow lists, floors and caps kept out of answers.",
+        ("rule",),
+        (),
+    ),
     "adbeam_expected_ecpm": ("counter", "Sum of the expected eCPM of the ads in answers of the model.", (), ()),
     "adbeam_money_expected": (
         "counter",

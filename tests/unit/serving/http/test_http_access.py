@@ -63,6 +63,17 @@ async def test_ads_are_changed_with_an_admin_key_only(monkeypatch: pytest.Monkey
         build_api(EchoService(admin={"mode": "bearer"}))
 
 
+async def test_a_debug_answer_needs_an_admin_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADBEAM_ADMIN_KEYS", "admin")
+    api = build_api(EchoService(admin={"mode": "bearer"}))
+    assert (await call(api, "POST", "/v1/ads", {"debug": True}, {"Authorization": "Bearer admin"})).json["debug"]
+    for wrong in ({}, {"Authorization": "Bearer caller"}):
+        assert (await call(api, "POST", "/v1/ads", {"debug": True}, wrong)).status == 401
+        assert (await call(api, "POST", "/v1/ads", {"debug": False}, wrong)).status == 200
+    reply = await call(build_api(EchoService()), "POST", "/v1/ads", {"debug": True})
+    assert reply.status == 403 and "admin.mode" in reply.json["detail"]
+
+
 def test_auth_without_keys_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.delenv("ADBEAM_API_KEYS", raising=False)
     with pytest.raises(UserError, match="ADBEAM_API_KEYS"):
