@@ -43,7 +43,7 @@ class Ask:
     @classmethod
     def of(cls, request: Request, *, exposed: bool = True) -> Self:
         """What a logged request asks."""
-        moment = Moment(request.now_ms, request.scene, request.sequence.user_id)
+        moment = Moment(request.now_ms, request.scene, request.sequence.user_id, request.told)
         return cls(request.request_id, moment, request.sequence, tuple(request.ad_targets()) if exposed else ())
 
 
