@@ -86,6 +86,7 @@ class FeatureEncoder:
     """All features that a model is told, in the order of their columns."""
 
     features: tuple[FittedFeature, ...]
+    """By name."""
 
     @cached_property
     def columns(self) -> int:

@@ -67,9 +67,10 @@ class FeatureSpec:
     @classmethod
     def of(cls, config: ModelShape) -> Self:
         """The features of a model of this shape."""
+        told = sorted(config.told.items())  # a shape that was stored has lost their order
         return cls(
             static={"scene": SCENES, "weekday": 7, "hour": 24, "user": config.user_buckets, "activity": ACTIVITY}
-            | {DECLARED + name: size for name, (size, _) in config.told.items()},
+            | {DECLARED + name: size for name, (size, _) in told},
             token={
                 "pathway": 3,
                 "action": 4,
@@ -85,7 +86,7 @@ class FeatureSpec:
             long_length=config.long_length,
             trending_length=config.trending_length,
             trend={"day": SHARE, "three_days": SHARE, "week": SHARE} if config.trending_length else {},
-            lists={DECLARED + name: columns for name, (_, columns) in config.told.items() if columns > 1},
+            lists={DECLARED + name: columns for name, (_, columns) in told if columns > 1},
         )
 
     @property

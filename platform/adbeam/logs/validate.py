@@ -31,10 +31,7 @@ NOT_IN_CATALOGUE = "item not in catalogue"
 PRICE_DROPPED = "prices off a conversion that are no number, left out"
 EVENT_ID_TAKEN = "event_id names another event of the user"
 NOT_TEXT = "is not text"
-_LIST = pa.list_(pa.string())
-FEATURE_TYPES = {
-    "string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_(), "list": _LIST
-}  # fmt: skip
+FEATURE_TYPES = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 
 
 @dataclass(frozen=True)

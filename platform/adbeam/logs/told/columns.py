@@ -15,15 +15,17 @@ from adbeam.logs.config import TableConfig
 from adbeam.targeting.features import LIST_VALUES, MOST_NUMBER, VALUE_BYTES, FeatureConfig, Features
 
 Problems = list[tuple[pa.Array | np.ndarray, str]]
-_TYPES = {"category": "string", "number": "number", "list": "list"}
-"""Kinds of features -> types of columns (validate.FEATURE_TYPES)."""
+_TYPES = {"category": "string", "number": "number", "list": "string"}
+"""Kinds of features -> types of columns (validate.FEATURE_TYPES); see WORD_END of lists."""
+WORD_END = "\x1f"
+"""Between the words of a list in a clean event: rows with lists could not be compared as a whole."""
 _FIT = {"category": ("string", "integer"), "number": ("number", "integer"), "list": ()}
 """Types under which the log may have declared the column itself."""
 
 
 def told(features: Features | None, source: str | None = None) -> dict[str, FeatureConfig]:
-    """The features that the model is told, in their order: all of them, or those of one source."""
-    given = (features or {}).items()
+    """The features that the model is told, by name: all of them, or those of one source."""
+    given = sorted((features or {}).items())
     return {name: one for name, one in given if one.model and source in (None, one.source)}
 
 
@@ -71,7 +73,7 @@ def check_known(features: Features | None, schema: pa.Schema, source: str) -> No
             )
         kind = schema.field(column).type
         number = pt.is_integer(kind) or pt.is_floating(kind)
-        fits = {"category": pt.is_string(kind) or pt.is_integer(kind), "number": number, "list": pt.is_list(kind)}
+        fits = {"category": pt.is_string(kind) or pt.is_integer(kind), "number": number, "list": pt.is_string(kind)}
         if not fits[feature.kind]:
             raise UserError(
                 f"the column {column!r} holds {kind}, which is no {feature.kind}",
@@ -98,11 +100,14 @@ def told_values(values: pa.Array, column: str, feature: FeatureConfig) -> tuple[
         return text, [(bad, f"{column} is not text"), (too_long, f"{column} is longer than {VALUE_BYTES} bytes")]
     lists, bad = _to_list(values, column, feature.separator)
     too_many = pc.greater(pc.list_value_length(lists), LIST_VALUES)
-    too_long = _any_of(lists, pc.greater(pc.binary_length(pc.list_flatten(lists)), VALUE_BYTES))
-    return lists, [
+    words = pc.list_flatten(lists)
+    too_long = _any_of(lists, pc.greater(pc.binary_length(words), VALUE_BYTES))
+    ended = _any_of(lists, pc.match_substring(words, WORD_END))
+    return pc.binary_join(lists, WORD_END), [
         (bad, f"{column} is not a list of text"),
         (too_many, f"{column} has more than {LIST_VALUES} values"),
         (too_long, f"{column} has a value longer than {VALUE_BYTES} bytes"),
+        (ended, f"{column} has a value with a control character"),
     ]
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from adbeam.declared.encoder import MISSING, UNKNOWN, FeatureEncoder, FittedFeature
 from adbeam.declared.fit import fit_numbers, fit_words, summary
-from adbeam.logs.told.columns import column_of, told
+from adbeam.logs.told.columns import WORD_END, column_of, told
 from adbeam.logs.told.requests import ShardRequests
 from adbeam.ray_data.runners import Runner, answered, succeeded
 from adbeam.records import TOLD
@@ -100,12 +100,11 @@ def encode_column(feature: FittedFeature, values: pa.Array) -> np.ndarray:
     if feature.kind == "number":
         return feature.encode(values.to_pylist())
     if feature.kind == "list":
-        lists = [None if words is None else tuple(words) for words in values.to_pylist()]
-        place_of = {words: place for place, words in enumerate(dict.fromkeys(lists))}
-        code_nF = feature.encode(list(place_of))
-        return code_nF[[place_of[words] for words in lists]]
-    coded = values.cast(pa.string()).dictionary_encode()
-    code_nF = feature.encode([*coded.dictionary.to_pylist(), None])
+        coded = values.dictionary_encode()
+        code_nF = feature.encode([*(tuple(text.split(WORD_END)) for text in coded.dictionary.to_pylist()), None])
+    else:
+        coded = values.cast(pa.string()).dictionary_encode()
+        code_nF = feature.encode([*coded.dictionary.to_pylist(), None])
     code_KF: np.ndarray = code_nF[pc.fill_null(coded.indices, len(coded.dictionary)).to_numpy()]
     return code_KF
 
@@ -122,7 +121,9 @@ def _counted(values: pa.Array, config: FeatureConfig) -> pa.Table:
         value_n, count_n = summary(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
         return pa.table({"value": pa.array(value_n, pa.float64()), "count": pa.array(count_n, pa.float64())})
     if config.kind == "list":
-        values = pa.array([word for words in values.to_pylist() for word in sorted(set(words))], pa.string())
+        values = pa.array(
+            [word for text in values.to_pylist() for word in sorted(set(text.split(WORD_END)))], pa.string()
+        )
     counts = pc.value_counts(values.cast(pa.string()))
     columns = {"value": counts.field("values"), "count": counts.field("counts").cast(pa.float64())}
     return pa.table(columns)

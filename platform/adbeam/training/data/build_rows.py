@@ -71,7 +71,8 @@ def model_of(settings: TrainSettings) -> ModelConfig:
     encoder = FeatureEncoder.read(folder)
     shapes = encoder.shapes if encoder else {}
     features: Features | None = getattr(settings, "features", None)  # settings of a caller's own need not have them
-    if features is not None and (declared := [name for name, one in features.items() if one.model]) != list(shapes):
+    declared = list(shapes) if features is None else sorted(name for name, one in features.items() if one.model)
+    if declared != list(shapes):
         raise UserError(
             f"{folder} was prepared for a model that is told {', '.join(shapes) or 'nothing'}",
             field="features",
