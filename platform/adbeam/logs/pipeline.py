@@ -78,7 +78,7 @@ def run(config: PrepareSettings, *, in_process: bool = False) -> PreparedLog:
     target = WorkDir.of(config.work_dir).prepared
     features: Features | None = getattr(config, "features", None)  # settings of a caller's own need not have them
     source = open_source(config.logs, features)
-    check_known(features, source.features, config.logs.source)
+    check_known(features, source.features, config.logs)
     if config.logs.value == "ecpm":
         check_impressions(source)
     inputs = source.check()
@@ -109,7 +109,7 @@ def _forget_defaults(settings: dict[str, Any]) -> None:
     """Take out what was no setting once: a log that leaves it at its default keeps the fingerprint it had."""
     if settings["value"] == LogsConfig.model_fields["value"].default:
         del settings["value"]
-    for name in ("impressions", "impression_weight", "nobody_words"):
+    for name in ("impressions", "impression_weight", "nobody_words", "users"):
         if settings["files"] and settings["files"][name] == FilesConfig.model_fields[name].default:
             del settings["files"][name]
 

@@ -37,7 +37,9 @@ class FeatureConfig(Section):
     kind: Literal["category", "number", "list"] = Field(
         description="category: one word or id; number; list: several categories at once."
     )
-    source: Literal["request"] = Field("request", description="request: sent in the `context` of a request.")
+    source: Literal["request", "user"] = Field(
+        "request", description="request: sent in the `context` of a request; user: known of its user."
+    )
     model: bool = Field(
         False, description="true: the model learns from it (docs/declared-features.md); false: only rules ask for it."
     )

@@ -66,7 +66,7 @@ def test_every_kind_of_feature_is_fitted_and_encoded(tmp_path: Path) -> None:
          for name, value in one.items()}
         for one in told
     ]  # fmt: skip
-    expected = dict(zip(pairs(events), encoder.codes(spelled), strict=True))  # type: ignore[arg-type]
+    expected = dict(zip(pairs(events), encoder.codes(spelled), strict=True))
     assert codes(prepared) == expected
     age, interest, os = encoder.features
     assert set(os.words or ()) == {"7", "8"} and len(age.edges or ()) == 3
@@ -193,7 +193,7 @@ def test_hashes_and_numbers_are_encoded_value_by_value_as_by_column() -> None:
     hashed = FittedFeature("h", "category", "request", buckets=16)
     number = FittedFeature("n", "number", "request", edges=(-1.0, 0.0, 1.0))
     for feature, column, values in ((hashed, pa.array(words), words), (number, pa.array(numbers), numbers)):
-        one_by_one = np.concatenate([feature.encode([value]) for value in values])  # type: ignore[list-item]
+        one_by_one = np.concatenate([feature.encode([value]) for value in values])
         np.testing.assert_array_equal(encode_column(feature, column), one_by_one)
         assert one_by_one.max() < feature.size and (one_by_one == 0).sum() > 50
     assert number.encode([-1.0, -1.5, 1.0, float("nan")]).ravel().tolist() == [3, 2, 5, 0]

@@ -17,6 +17,7 @@ from adbeam.logs.reading import Chunk, Listing, list_table, read_chunks
 from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.sources.from_log import items_of_log
 from adbeam.logs.told.columns import kinds_of, with_columns
+from adbeam.logs.users.table import UsersTable
 from adbeam.records import EVENT_SCHEMA
 from adbeam.targeting.features import Features
 
@@ -32,6 +33,7 @@ class FilesSource:
     def __init__(self, config: LogsConfig, features_told: Features | None = None) -> None:
         assert config.files is not None
         self._config, self._batch_rows, self._told = config.files, config.batch_rows, features_told
+        self._max_quarantined = config.max_quarantined
         self._table = with_columns(config.files.events, features_told, "request", EVENT_SCHEMA.names)
         self.features, self.told = feature_schema(self._table), kinds_of(features_told, "request")
         self.timestamp_unit: str = config.files.events.timestamp_unit
@@ -56,10 +58,24 @@ class FilesSource:
             return Listing((), ())
         return list_table(self._config.catalogue, "logs.files.catalogue", REQUIRED, OPTIONAL)
 
+    @cached_property
+    def _users(self) -> UsersTable | None:
+        table, most_bad = self._config.users, self._max_quarantined
+        if table is None:
+            return None
+        return UsersTable.of(table, self._told, self.nobody_words, self._batch_rows, most_bad)
+
     def check(self) -> list[Path]:
-        return [*self._events.files, *self._catalogue.files]
+        users = self._users.files() if self._users else []
+        return [*self._events.files, *self._catalogue.files, *users]
 
     def stage(self, folder: Path) -> dict[str, Any]:
+        staged = self._stage_items(folder)
+        if self._users:
+            staged["source"] |= self._users.stage(folder)
+        return staged
+
+    def _stage_items(self, folder: Path) -> dict[str, Any]:
         catalogue = self._config.catalogue
         if catalogue is None:
             return self._stage_own_items(folder)

@@ -11,7 +11,7 @@ import pyarrow.types as pt
 
 from adbeam.errors import UserError
 from adbeam.logs.casts import is_text, plain, to_number, to_text
-from adbeam.logs.config import TableConfig
+from adbeam.logs.config import LogsConfig, TableConfig
 from adbeam.targeting.features import LIST_VALUES, MOST_NUMBER, VALUE_BYTES, FeatureConfig, Features
 
 Problems = list[tuple[pa.Array | np.ndarray, str]]
@@ -60,13 +60,33 @@ def with_columns(table: TableConfig, features: Features | None, source: str, kno
     return table.model_copy(update={"features": types}) if types != table.features else table
 
 
-def check_known(features: Features | None, schema: pa.Schema, source: str) -> None:
-    """Raise UserError for a feature of requests whose column a log's source does not read, or as another kind."""
+def check_known(features: Features | None, schema: pa.Schema, logs: LogsConfig) -> None:
+    """Raise UserError for a feature of requests whose column a log's source does not read, or as another kind, and for
+    one of users where the log has no table of them."""
+    for source in ("request", "user"):
+        of_columns: dict[str, str] = {}
+        for name, feature in told(features, source).items():
+            other = of_columns.setdefault(column_of(name, feature), name)
+            if other != name:
+                raise UserError(
+                    f"reads the same column as {other}",
+                    field=f"features.{name}.column",
+                    value=column_of(name, feature),
+                    remedy="name another column, or keep one of the two",
+                )
+    if logs.files is None or logs.files.users is None or logs.source != "files":
+        for name in told(features, "user"):
+            raise UserError(
+                "the log has no table of users to learn it from",
+                field=f"features.{name}.source",
+                value="user",
+                remedy="name the table in logs.files.users, or set model: false",
+            )
     for name, feature in told(features, "request").items():
         column = column_of(name, feature)
         if column not in schema.names:
             raise UserError(
-                f"the log has no such column: source {source} reads {', '.join(schema.names) or 'none'}",
+                f"the log has no such column: source {logs.source} reads {', '.join(schema.names) or 'none'}",
                 field=f"features.{name}.column",
                 value=column,
                 remedy="name one of them, or set model: false",

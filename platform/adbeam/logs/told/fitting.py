@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from adbeam.declared.encoder import MISSING, UNKNOWN, FeatureEncoder, FittedFeature
 from adbeam.declared.fit import fit_numbers, fit_words, summary
-from adbeam.logs.told.columns import WORD_END, column_of, told
+from adbeam.logs.told.columns import WORD_END, column_of, kinds_of, told
+from adbeam.logs.told.profiles import known_at
 from adbeam.logs.told.requests import ShardRequests
 from adbeam.ray_data.runners import Runner, answered, succeeded
 from adbeam.records import TOLD
@@ -51,10 +52,10 @@ def fit_told(staging: Path, spill: Path, features: Features, runner: Runner) -> 
 
 def count_shard(staging: Path, spill: Path, features: Features, number: int) -> dict[str, Any]:
     """Leave beside the spill how many training requests of one shard brought each value."""
-    name, requests = _shard(staging, features, number)
+    name, requests, values_K = _shard(staging, features, number)
     trained = pa.array(requests.in_training_K)
     for place, (feature, config) in enumerate(told(features).items()):
-        values = requests.columns[column_of(feature, config)].filter(trained).drop_null()
+        values = values_K[feature].filter(trained).drop_null()
         pq.write_table(_counted(values, config), spill / f"told-{place:02d}-{name}")
     return {}
 
@@ -73,11 +74,10 @@ def fit_features(staging: Path, spill: Path, features: Features) -> dict[str, An
 
 def write_shard(staging: Path, features: Features, number: int) -> dict[str, Any]:
     """Add the codes to one shard's sequences; returns how many requests lack each feature, or bring unknown values."""
-    name, requests = _shard(staging, features, number)
+    name, requests, values_K = _shard(staging, features, number)
     encoder = FeatureEncoder.read(staging)
     assert encoder is not None
-    configs = told(features)
-    parts = [encode_column(one, requests.columns[column_of(one.name, configs[one.name])]) for one in encoder.features]
+    parts = [encode_column(one, values_K[one.name]) for one in encoder.features]
     code_EF = np.concatenate(parts, axis=1)[requests.request_E]
     path = staging / SEQUENCES / name
     table = pq.read_table(path)
@@ -109,10 +109,15 @@ def encode_column(feature: FittedFeature, values: pa.Array) -> np.ndarray:
     return code_KF
 
 
-def _shard(staging: Path, features: Features, number: int) -> tuple[str, ShardRequests]:
+def _shard(staging: Path, features: Features, number: int) -> tuple[str, ShardRequests, dict[str, pa.Array]]:
+    """(file name, requests, {feature: its value for each request}) of one shard."""
     name = sorted((staging / SEQUENCES).glob("*.parquet"))[number].name
-    columns = list(dict.fromkeys(column_of(feature, config) for feature, config in told(features).items()))
-    return name, ShardRequests.read(staging, name, columns)
+    requests = ShardRequests.read(staging, name, list(kinds_of(features, "request")))
+    of_source = {"request": requests.columns}
+    if columns := list(kinds_of(features, "user")):
+        of_source["user"] = known_at(staging, requests.user_K, requests.now_ms_K, columns)
+    values = {one: of_source[config.source][column_of(one, config)] for one, config in told(features).items()}
+    return name, requests, values
 
 
 def _counted(values: pa.Array, config: FeatureConfig) -> pa.Table:
