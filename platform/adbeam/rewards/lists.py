@@ -144,7 +144,9 @@ class ListMaker:
     def _question(self, ask: Ask, part: dict[Sid, str]) -> Question:
         items, now_ms = self.reward.items, ask.moment.now_ms
         past = Past.of(ask.events, items.rows(ask.events.item_H)).before(now_ms)
-        return Question(past, now_ms, ask.moment.scene, ask.moment.user_id, items.rows(list(part.values())))
+        return Question(
+            past, now_ms, ask.moment.scene, ask.moment.user_id, items.rows(list(part.values())), ask.moment.told
+        )
 
     def _row(
         self, ask: Ask, contexts: Contexts, b: int, part: dict[Sid, str], reward_n: np.ndarray, log_p_n: np.ndarray
