@@ -99,7 +99,8 @@ FeaturesSection = Annotated[
     Field(
         max_length=MOST_FEATURES,
         description="{name: {kind: category | number | list, source: request}}: what requests tell in `context` and "
-        "rules of ads may ask for (docs/targeting.md).",
+        "rules of ads may ask for (docs/targeting.md); with model: true also what the model is told "
+        "(docs/declared-features.md).",
     ),
 ]
 
