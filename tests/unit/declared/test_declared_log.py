@@ -206,3 +206,33 @@ def test_rows_with_lists_that_stand_twice_are_duplicates(tmp_path: Path) -> None
     pq.write_table(pa.concat_tables([table, table.slice(0, 7)]).drop_columns(["event_id"]), sample.events)
     prepared = run(told_config(tmp_path, sample, {"interests": FEATURES["interests"]}), in_process=True)
     assert prepared.account["duplicates"] == 7 and prepared.account["kept"] == len(events)
+
+
+def test_lines_of_json_tell_lists_as_parquet_does(tmp_path: Path) -> None:
+    events = events_of(tmp_path / "log", **SMALL)
+    interests = by_request(events, [["tea"], [7, 8], [], None, ["日本 📱", None, "tea"]], 2)
+    as_text = [words if words is None else [str(word) for word in words if word] for words in interests]
+    of_parquet = codes(
+        prepared_of(tmp_path / "parquet", {"interests": pa.array(as_text)}, {"interests": FEATURES["interests"]})
+    )
+    sample = write_told_log(tmp_path / "json" / "log", {}, **SMALL)
+    path = tmp_path / "events.jsonl"
+    bad = ['["tea"', '["x" "y"]', json.dumps([True]), json.dumps(["a" * 300]), "[" * 100_000 + "]" * 100_000]
+    with path.open("w", encoding="utf-8") as file:
+        for row, words in zip(pq.read_table(sample.events).to_pylist(), interests, strict=True):
+            told = {} if words is None else {"interests": words}
+            file.write(json.dumps({name: value for name, value in row.items() if value is not None} | told) + "\n")
+        for number, text in enumerate(bad):
+            file.write(json.dumps({**pq.read_table(sample.events).to_pylist()[0], "event_id": f"bad-{number}",
+                                   "request_id": f"bad-{number}", "interests": text}) + "\n")  # fmt: skip
+    settings = {"files": {"events": str(path), "catalogue": str(sample.catalogue)}, "max_quarantined": 0.5}
+    prepared = run(
+        told_config(tmp_path / "json", sample, {"interests": FEATURES["interests"]}, **settings), in_process=True
+    )
+    found = {pair: code for pair, code in codes(prepared).items() if not pair[1].startswith("bad")}
+    assert found == of_parquet and len(set(found.values())) == 4
+    assert prepared.account["reasons"] == {
+        "interests is not a list of text": 3,
+        "interests has a value longer than 256 bytes": 1,
+    }
+    assert prepared.account["kept"] == len(events) + 1  # what has no bracket at its end is a word like any other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from adbeam.errors import UserError
+from adbeam.identity.numbers import id_of_number
 from adbeam.logs.casts import is_text, plain, to_number, to_text
 from adbeam.logs.config import LogsConfig, TableConfig
 from adbeam.targeting.features import LIST_VALUES, MOST_NUMBER, VALUE_BYTES, FeatureConfig, Features
@@ -138,20 +140,49 @@ def _without_nan(values: pa.Array) -> pa.Array:
 
 
 def _to_list(values: pa.Array, column: str, separator: str) -> tuple[pa.Array, np.ndarray]:
-    """(lists of text, which values are none) of lists of text or whole numbers, or of text with a separator."""
+    """(lists of text, which values are none) of lists of text or whole numbers, of text with a separator, or of JSON
+    lists in text, which is what lines of JSON hold."""
     values = plain(values)
     kind = values.type
     if pt.is_null(kind):
         return pa.nulls(len(values), pa.list_(pa.string())), np.zeros(len(values), dtype=bool)
     if is_text(kind):
         text, bad = to_text(values, column)
-        return _words(pc.split_pattern(text, separator)), bad
+        is_json = pc.fill_null(pc.match_substring_regex(text, r"^\s*\[.*\]\s*$"), False)
+        if not pc.any(is_json).as_py():
+            return _words(pc.split_pattern(text, separator)), bad
+        lists, wrong = _of_json(pc.if_else(is_json, text, None))
+        apart = pc.split_pattern(text, separator)
+        return _words(pc.if_else(is_json, lists, apart)), bad | wrong
     if not (pt.is_list(kind) or pt.is_large_list(kind)):
         raise UserError("holds no lists", field=column, value=str(kind), remedy="map another column, or convert it")
     values = values.cast(pa.list_(kind.value_type)) if pt.is_large_list(kind) else values
     words, wrong = to_text(values.flatten(), column)
     bad = np.asarray(pc.fill_null(_any_of(values, pa.array(wrong)), False).to_numpy(zero_copy_only=False), dtype=bool)
     return _words(_rebuilt(values, words)), bad
+
+
+def _of_json(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """(lists of text, which values are none) of JSON lists; null in a list is left out, a null stays."""
+    coded = text.dictionary_encode()
+    lists: list[list[str] | None] = []
+    for one in coded.dictionary.to_pylist():
+        try:
+            lists.append([_word(value) for value in json.loads(one) if value is not None])
+        except (ValueError, RecursionError):
+            lists.append(None)
+    is_none = pa.array([words is None for words in lists], pa.bool_()).take(coded.indices)
+    wrong: np.ndarray = pc.fill_null(is_none, False).to_numpy(zero_copy_only=False)
+    return pa.array(lists, pa.list_(pa.string())).take(coded.indices), wrong
+
+
+def _word(value: object) -> str:
+    """A value of a JSON list as text; raises ValueError for what is neither text nor a whole number."""
+    text = id_of_number(value) or value
+    if not isinstance(text, str):
+        raise ValueError(f"{value!r} is no word")
+    text.encode("utf-8")  # half a surrogate pair is none either
+    return text
 
 
 def _rebuilt(lists: pa.Array, words: pa.Array) -> pa.Array:
