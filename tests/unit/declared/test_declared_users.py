@@ -141,3 +141,12 @@ def test_a_log_without_the_table_is_described_as_before() -> None:
     named = LogsConfig.parse({**values, "files": {**values["files"], "users": None}})
     other = LogsConfig.parse({**values, "files": {**values["files"], "users": "u"}})
     assert describe(logs, []) == describe(named, []) != describe(other, [])
+
+
+def test_a_table_of_a_header_alone_is_refused(tmp_path: Path) -> None:
+    sample = write_told_log(tmp_path / "log", {}, **SMALL)
+    path = tmp_path / "users.csv"
+    path.write_text("user_id,segment\n", encoding="utf-8")
+    files = {"events": str(sample.events), "catalogue": str(sample.catalogue), "users": str(path)}
+    with pytest.raises(UserError, match=r"logs\.files\.users"):
+        run(told_config(tmp_path, sample, SEGMENT, files=files), in_process=True)

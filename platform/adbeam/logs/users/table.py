@@ -97,6 +97,8 @@ class UsersTable:
                 table, reasons = self._judged(chunk.table)
                 clean.append(table.filter(pa.array(reasons.clean)))
                 bad += [quarantine_rows(chunk.table, reasons), malformed_rows(chunk.malformed)]
+        if not clean:
+            raise UserError("the table of users has no row", field=f"{FIELD}.path", remedy="fill it, or leave it out")
         return pa.concat_tables(clean), pa.concat_tables(bad)
 
     def _judged(self, raw: pa.Table) -> tuple[pa.Table, Reasons]:
