@@ -1,9 +1,10 @@
 """The bundle: what training hands to serving.
 
 A folder with `model.safetensors`, `config.json`, `codebooks.safetensors`, `ladder_quality.json`,
-`catalogue.parquet`, `money.json` and `money.parquet` where the log tells what impressions bring, `embedder/` where new
-ads need a pretrained model, and `manifest.json` (sha256 of each file, format version, metrics). It is written whole or
-not at all, and `CURRENT`, a file that names the bundle in force, is replaced last. Nothing in it is pickled.
+`catalogue.parquet`, `money.json` and `money.parquet` where the log tells what impressions bring, `features.json` where
+the model is told declared features, `embedder/` where new ads need a pretrained model, and `manifest.json` (sha256 of
+each file, format version, metrics). It is written whole or not at all, and `CURRENT`, a file that names the bundle in
+force, is replaced last. Nothing in it is pickled.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from safetensors import SafetensorError
 
 from adbeam import artifacts
 from adbeam.bundle_settings import BundleSettings
+from adbeam.declared.encoder import FeatureEncoder
 from adbeam.errors import UserError
 from adbeam.model.config import ModelConfig
 from adbeam.pricing.stored import BundleMoney
@@ -54,6 +56,8 @@ class Bundle:
     """The model folder of an embedder that has one."""
     money: BundleMoney | None = None
     """What turns the model's numbers into the money of a thousand impressions; None where the log does not say."""
+    told: FeatureEncoder | None = None
+    """The declared features that the model learned from; None where it is told none."""
 
 
 def write_bundle(
@@ -68,6 +72,7 @@ def write_bundle(
     details: dict[str, Any],
     embedder_files: Iterable[Path] = (),
     money: BundleMoney | None = None,
+    told: FeatureEncoder | None = None,
 ) -> Path:
     """Write a new bundle under `root` and point CURRENT at it; returns its folder.
 
@@ -89,6 +94,8 @@ def write_bundle(
         pq.write_table(catalogue, staging / "catalogue.parquet")
         if money is not None:
             money.write(staging)
+        if told is not None:
+            told.write(staging)
         for path in embedder_files:
             (staging / EMBEDDER).mkdir(exist_ok=True)
             shutil.copyfile(path, staging / EMBEDDER / path.name)
@@ -100,7 +107,7 @@ def write_again(root: str | Path, bundle: Bundle, details: dict[str, Any], **cha
     """Write `bundle` as a new one with some of its parts `changed`, and point CURRENT at it; returns its folder."""
     parts = {
         name: getattr(bundle, name)
-        for name in ("model_config", "settings", "weights", "codebooks", "ladder_quality", "catalogue", "money")
+        for name in ("model_config", "settings", "weights", "codebooks", "ladder_quality", "catalogue", "money", "told")
     }
     embedder = sorted(bundle.embedder_dir.glob("*")) if bundle.embedder_dir is not None else []
     return write_bundle(root, **{**parts, **changed}, details=details, embedder_files=embedder)
@@ -167,6 +174,7 @@ def load_bundle(path: str | Path) -> Bundle:
             manifest=manifest,
             embedder_dir=folder / EMBEDDER if (folder / EMBEDDER).is_dir() else None,
             money=BundleMoney.read(folder),
+            told=_read_told(folder, model_config),
         )
     except (SafetensorError, pa.ArrowException, KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(f"{folder} cannot be loaded: {error}", remedy="export the bundle again") from None
@@ -184,3 +192,10 @@ def _read_config(path: Path) -> tuple[ModelConfig, BundleSettings]:
             remedy="serve it with the version that exported it, or train and export again",
         )
     return model_config, settings
+
+
+def _read_told(folder: Path, model_config: ModelConfig) -> FeatureEncoder | None:
+    told = FeatureEncoder.read(folder)
+    if (told.shapes if told else {}) != model_config.told:
+        raise UserError(f"{folder}: features.json is not of this model", remedy="export the bundle again")
+    return told

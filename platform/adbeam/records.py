@@ -109,6 +109,10 @@ TARGET_VALUE = "target_value"
 """Column of sequences behind SEQUENCE_SCHEMA where a target is not worth its `value` (`logs.value`): lists of
 float32."""
 
+TOLD = "told"
+"""Column of sequences behind SEQUENCE_SCHEMA where features are declared for the model: the codes of what each event's
+request told, event by event, as lists of int32."""
+
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 
 REQUEST_SCHEMA = pa.schema(

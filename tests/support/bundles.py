@@ -12,6 +12,7 @@ import torch
 from adbeam.beams.ladder import generate_schedules, prior_quality
 from adbeam.bundle import write_bundle
 from adbeam.bundle_settings import BundleSettings
+from adbeam.declared.encoder import FeatureEncoder
 from adbeam.features.spec import FeatureSpec
 from adbeam.model.config import ModelConfig
 from adbeam.model.lazyar import LazyAR
@@ -64,10 +65,12 @@ def write_random_bundle(
     full_widths: tuple[int, ...] = FULL_WIDTHS,
     seed: int = 0,
     catalogue: pa.Table | None = None,
+    told: FeatureEncoder | None = None,
     **settings: Any,
 ) -> Path:
-    """Write a bundle under `folder`, point CURRENT at it, and return its own folder; `settings` replace its own."""
-    config = config or random_model_config()
+    """Write a bundle under `folder`, point CURRENT at it, and return its own folder; `settings` replace its own. Its
+    model is `told` declared features."""
+    config = config or random_model_config(**({"told": told.shapes} if told else {}))
     torch.manual_seed(seed)
     model = LazyAR(config)
     schedules = [
@@ -91,4 +94,5 @@ def write_random_bundle(
         ladder_quality={"metric": "prior", "full_widths": list(full_widths), "schedules": schedules},
         catalogue=random_catalogue(items, config, seed) if catalogue is None else catalogue,
         details={"metrics": {}},
+        told=told,
     )

@@ -126,6 +126,7 @@ def export(config: ExportSettings) -> Path:
         catalogue=catalogue,
         embedder_files=_embedder_files(config.tokens),
         money=money,
+        told=prepared.told(),
         details={
             **details,
             "adbeam": version("adbeam"),

@@ -13,10 +13,13 @@ from functools import lru_cache
 
 import numpy as np
 
+from adbeam.declared.encoder import Codes
 from adbeam.features.spec import ACTIVITY, COUNT, DUE, RECENCY, SCENES, SHARE, VALUE, FeatureSpec
 from adbeam.records import DAY_MS, HOUR_MS
 
 FIRST_SHARE = 2.0**-16
+OURS = 5
+"""Static features that every model has, before the declared ones."""
 
 
 def encode_trending(code_nT: np.ndarray, share_nW: np.ndarray, spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -40,16 +43,25 @@ def no_trending(spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
 
 
 def static_features(
-    now_ms_B: np.ndarray, scenes: Sequence[str], users: Sequence[str | None], events_B: np.ndarray, spec: FeatureSpec
+    now_ms_B: np.ndarray,
+    scenes: Sequence[str],
+    users: Sequence[str | None],
+    events_B: np.ndarray,
+    told: Sequence[Codes],
+    spec: FeatureSpec,
 ) -> np.ndarray:
-    """int32 [B, F]: scene, weekday, hour, user and activity buckets. Bucket 0 of the users is the unknown user."""
+    """int32 [B, F]: scene, weekday, hour, user and activity buckets, then the codes of declared features, all missing
+    where a request has `told` none. Bucket 0 of the users is the unknown user."""
     buckets = spec.static["user"] - 1
-    static_BF = np.empty((len(now_ms_B), len(spec.static)), dtype=np.int32)
+    static_BF = np.zeros((len(now_ms_B), len(spec.static_sizes)), dtype=np.int32)
     static_BF[:, 0] = [_bucket(scene, SCENES) for scene in scenes]
     static_BF[:, 1] = (now_ms_B // DAY_MS + 3) % 7
     static_BF[:, 2] = now_ms_B % DAY_MS // HOUR_MS
     static_BF[:, 3] = [0 if user is None or buckets < 1 else 1 + _bucket(user, buckets) for user in users]
     static_BF[:, 4] = np.minimum(ACTIVITY - 1, np.rint(np.log2(events_B + 1)))
+    for place, codes in enumerate(told):
+        if codes:
+            static_BF[place, OURS:] = codes
     return static_BF
 
 

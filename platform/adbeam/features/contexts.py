@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from adbeam.declared.encoder import Codes
 from adbeam.features.buckets import no_trending, static_features
 from adbeam.features.history import History
 from adbeam.features.spec import FeatureSpec
@@ -40,6 +41,8 @@ class Moment:
     now_ms: int
     scene: str
     user_id: str | None
+    told: Codes = ()
+    """Codes of the declared features (declared/encoder.py); empty where the model is told none."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ def build_contexts(
     now_ms_B = np.array([moment.now_ms for moment in moments], dtype=np.int64)
     tokens = HistoryTokens.of(histories, now_ms_B, spec)
     scenes, users = [moment.scene for moment in moments], [moment.user_id for moment in moments]
-    static_BF = static_features(now_ms_B, scenes, users, tokens.events_B, spec)
+    told = [moment.told for moment in moments]
+    static_BF = static_features(now_ms_B, scenes, users, tokens.events_B, told, spec)
     contexts = static_BF, tokens.code_BST, tokens.feature_BSC
     if not spec.trending_length:
         return Contexts(*contexts)

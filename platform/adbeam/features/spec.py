@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, Self
 
@@ -21,6 +22,8 @@ MATCH = 8
 """Buckets of how many history tokens lie under a prefix of an ad: 0, 1, 2, 3, 4, then one a factor of 2."""
 VALUE = 16
 """Buckets of the value, one a factor of 2 from 1/8 up; 0 is no value."""
+DECLARED = "told."
+"""How static features that the log's owner declared are named, so that none hides one of ours."""
 
 
 class ModelShape(Protocol):
@@ -40,6 +43,8 @@ class ModelShape(Protocol):
     def item_buckets(self) -> int: ...
     @property
     def prefix_buckets(self) -> int: ...
+    @property
+    def told(self) -> Mapping[str, tuple[int, int]]: ...
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,16 @@ class FeatureSpec:
     trending_length: int = 0
     trend: dict[str, int] = field(default_factory=dict)
     """Features of a trending ad."""
+    lists: dict[str, int] = field(default_factory=dict)
+    """How many columns each static feature has that is a list; in all but the first, 0 stands for nothing."""
 
     @classmethod
     def of(cls, config: ModelShape) -> Self:
         """The features of a model of this shape."""
+        told = sorted(config.told.items())  # a shape that was stored has lost their order
         return cls(
-            static={"scene": SCENES, "weekday": 7, "hour": 24, "user": config.user_buckets, "activity": ACTIVITY},
+            static={"scene": SCENES, "weekday": 7, "hour": 24, "user": config.user_buckets, "activity": ACTIVITY}
+            | {DECLARED + name: size for name, (size, _) in told},
             token={
                 "pathway": 3,
                 "action": 4,
@@ -77,12 +86,18 @@ class FeatureSpec:
             long_length=config.long_length,
             trending_length=config.trending_length,
             trend={"day": SHARE, "three_days": SHARE, "week": SHARE} if config.trending_length else {},
+            lists={DECLARED + name: columns for name, (_, columns) in told if columns > 1},
         )
 
     @property
     def context_length(self) -> int:
         """S: one static token, the short and the long pathway."""
         return 1 + self.short_length + self.long_length
+
+    @property
+    def static_sizes(self) -> list[int]:
+        """Vocabulary size of each column F of the static features."""
+        return [size for name, size in self.static.items() for _ in range(self.lists.get(name, 1))]
 
     @property
     def static_rows(self) -> int:
@@ -96,8 +111,14 @@ class FeatureSpec:
 
     @property
     def static_offsets(self) -> list[int]:
-        """First row of each static feature."""
-        return _starts(list(self.static.values()))
+        """First row of each column of the static features; columns of one list share their rows."""
+        starts = zip(self.static, _starts(list(self.static.values())), strict=True)
+        return [start for name, start in starts for _ in range(self.lists.get(name, 1))]
+
+    @property
+    def further_of_list(self) -> list[bool]:
+        """Of each column of the static features whether it is a further one of a list, where 0 stands for nothing."""
+        return [place > 0 for name in self.static for place in range(self.lists.get(name, 1))]
 
     @property
     def token_offsets(self) -> list[int]:
@@ -106,7 +127,8 @@ class FeatureSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """What a bundle stores; `from_dict` reads it."""
-        return asdict(self)
+        stored = asdict(self)
+        return stored if self.lists else {name: value for name, value in stored.items() if name != "lists"}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:

@@ -185,7 +185,9 @@ class Recommender:
 
     def contexts(self, requests: Sequence[Request]) -> ContextBatch:
         """What the model is told about the requests."""
-        moments = [Moment(request.now_ms, request.scene, request.sequence.user_id) for request in requests]
+        moments = [
+            Moment(request.now_ms, request.scene, request.sequence.user_id, request.told) for request in requests
+        ]
         return build_contexts([self.history(request) for request in requests], moments, self.spec, self.trends).batch()
 
     def history(self, request: Request) -> History:

@@ -6,6 +6,8 @@ numpy array of the values that could not be converted. Missing values are null i
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +18,23 @@ from adbeam.errors import UserError
 Marked = tuple[pa.Array, np.ndarray]
 NO_NUMBER = ("", "-", "\\n", "#n/a", "n/a", "na", "nan", "nil", "none", "null")
 """Words, in lower case, that writers put where a column of numbers has none."""
+
+
+def as_rows(raw: pa.Table) -> list[dict[str, Any]]:
+    """Rows of Python values; a moment or date that Python cannot hold (the year 10000) becomes its number."""
+    try:
+        rows: list[dict[str, Any]] = raw.to_pylist()
+        return rows
+    except (OverflowError, ValueError):
+        columns = [[_as_value(scalar) for scalar in column] for column in raw.columns]
+        return [dict(zip(raw.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _as_value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        return getattr(scalar, "value", f"a {scalar.type} that cannot be shown")
 
 
 def to_text(values: pa.Array, column: str) -> Marked:

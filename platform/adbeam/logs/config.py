@@ -171,6 +171,11 @@ class FilesConfig(Section):
 
     events: Table
     catalogue: Catalogue
+    users: Table | None = Field(
+        default=None,
+        description="What is known of users, for features of `source: user` (docs/declared-features.md): user_id, "
+        "their columns, and valid_from where a user has several rows, each from its moment on.",
+    )
     nobody_words: tuple[str, ...] | None = Field(
         default=None, description="User ids that mean nobody, in any case; default: the list of docs/ids.md."
     )
@@ -190,6 +195,9 @@ class FilesConfig(Section):
             raise ValueError("events.newest_by: only a catalogue holds versions; name it under catalogue, or remove it")
         if self.catalogue is not None and self.catalogue.actions:
             raise ValueError("catalogue.actions: only events carry actions; name them under events, or remove them")
+        for key in ("actions", "newest_by", "scale"):
+            if self.users is not None and getattr(self.users, key):
+                raise ValueError(f"users.{key}: rows of users have none; remove it")
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -33,6 +32,8 @@ from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL, Source
 from adbeam.logs.sources.registry import open_source
 from adbeam.logs.times.spans import refuse_empty_parts
 from adbeam.logs.times.units import plausible_unit, refuse_wrong_unit
+from adbeam.logs.told.columns import check_known, told
+from adbeam.logs.told.fitting import fit_told
 from adbeam.logs.trending import FILE as TRENDING_FILE
 from adbeam.logs.trending import write_trending
 from adbeam.logs.validate import (
@@ -46,7 +47,7 @@ from adbeam.logs.validate import (
     with_encoding,
 )
 from adbeam.logs.values.target_values import check_impressions, count_shard, fit_rates, write_shard
-from adbeam.ray_data.runners import InProcessRunner, Runner, ray_runner
+from adbeam.ray_data.runners import InProcessRunner, Runner, answered, ray_runner, succeeded
 from adbeam.targeting.features import Features
 from adbeam.workdir import EVENTS, QUARANTINE, SEQUENCES, WorkDir
 
@@ -77,6 +78,7 @@ def run(config: PrepareSettings, *, in_process: bool = False) -> PreparedLog:
     target = WorkDir.of(config.work_dir).prepared
     features: Features | None = getattr(config, "features", None)  # settings of a caller's own need not have them
     source = open_source(config.logs, features)
+    check_known(features, source.features, config.logs)
     if config.logs.value == "ecpm":
         check_impressions(source)
     inputs = source.check()
@@ -87,7 +89,7 @@ def run(config: PrepareSettings, *, in_process: bool = False) -> PreparedLog:
         return prepared
     runners: AbstractContextManager[Runner] = nullcontext(InProcessRunner()) if in_process else ray_runner()
     with runners as runner, artifacts.publish(target, details) as staging:
-        account = _prepare(config.logs, source, inputs, staging.resolve(), runner)
+        account = _prepare(config.logs, source, inputs, staging.resolve(), runner, features or {})
     prepared = PreparedLog.open(target, verify=False)
     print_account(account.to_dict(), f"prepared {config.logs.source} into {target}")
     return prepared
@@ -107,36 +109,38 @@ def _forget_defaults(settings: dict[str, Any]) -> None:
     """Take out what was no setting once: a log that leaves it at its default keeps the fingerprint it had."""
     if settings["value"] == LogsConfig.model_fields["value"].default:
         del settings["value"]
-    for name in ("impressions", "impression_weight", "nobody_words"):
+    for name in ("impressions", "impression_weight", "nobody_words", "users"):
         if settings["files"] and settings["files"][name] == FilesConfig.model_fields[name].default:
             del settings["files"][name]
 
 
-def _prepare(logs: LogsConfig, source: Source, inputs: list[Path], staging: Path, runner: Runner) -> Account:
+def _prepare(
+    logs: LogsConfig, source: Source, inputs: list[Path], staging: Path, runner: Runner, features: Features
+) -> Account:
     for name in (EVENTS, SEQUENCES, QUARANTINE, SPILL):
         (staging / name).mkdir()
     account = Account(tells_time=source.tells_time, files_read=len(inputs))
     account.bytes_read = sum(path.stat().st_size for path in inputs)
     latest_ms = time.time_ns() // 1_000_000
-    stage = _succeeded(runner.once(partial(_answer, partial(source.stage, staging))))
+    stage = succeeded(runner.once(partial(answered, partial(source.stage, staging))))
     account.catalogue = stage["catalogue"]
     account.add({"source": stage["source"]})
     refuse_bad_catalogue(account.catalogue, logs, staging)
-    account.add(_succeeded(runner.once(partial(_answer, partial(weigh_catalogue, staging)))))
-    read = partial(_answer, partial(read_share, source, logs, staging, latest_ms))
+    account.add(succeeded(runner.once(partial(answered, partial(weigh_catalogue, staging)))))
+    read = partial(answered, partial(read_share, source, logs, staging, latest_ms))
     for counts in runner.each(source.shares(), read, "read_validate_spill"):
-        account.add(_succeeded(counts))
+        account.add(succeeded(counts))
     if source.tells_time:
         refuse_wrong_unit(account.units, source.timestamp_unit, f"logs.{logs.source}.events.timestamp_unit", latest_ms)
     refuse_bad_log(account, logs, staging)
     schema = load_rules(source, staging, latest_ms).schema
     assemble = partial(_pieces, staging / SPILL, schema=schema, split=logs.effective_split, target=staging)
-    for answer in runner.each(logs.shards, partial(_answer, assemble), "order_deduplicate_split"):
-        for counts in _succeeded(answer)["pieces"]:
+    for answer in runner.each(logs.shards, partial(answered, assemble), "order_deduplicate_split"):
+        for counts in succeeded(answer)["pieces"]:
             account.add(counts)
     refuse_bad_log(account, logs, staging)  # again: an id met twice is seen only where a user's rows are together
     target = "click" if account.training["click"] and not account.training["conversion"] else "conversion"
-    _succeeded(runner.once(partial(_answer, partial(summarise_trends, staging, target))))
+    succeeded(runner.once(partial(answered, partial(summarise_trends, staging, target))))
     if account.actions["impression"]:
         account.impressions, account.impression_weight = source.impressions, source.impression_weight
     account.check()
@@ -144,6 +148,8 @@ def _prepare(logs: LogsConfig, source: Source, inputs: list[Path], staging: Path
         refuse_empty_parts(account.splits, logs.effective_split, account.span)
     if logs.value == "ecpm":
         account.value, account.ecpm_rates = "ecpm", _value_targets(account, source, staging, target, runner)
+    if told(features):
+        print(fit_told(staging, staging / SPILL, features, runner))
     shutil.rmtree(staging / SPILL)
     artifacts.write_json(staging / ACCOUNT, account.to_dict())
     return account
@@ -159,12 +165,12 @@ def _value_targets(account: Account, source: Source, staging: Path, target: str,
             remedy="map the log's word for them in logs.files.events.values.action, or set logs.value: price_or_bid",
         )
     parts = len(list((staging / SEQUENCES).glob("*.parquet")))
-    count = partial(_answer, partial(count_shard, staging, source.impression_weight, target))
+    count = partial(answered, partial(count_shard, staging, source.impression_weight, target))
     for counts in runner.each(parts, count, "count_impressions"):
-        _succeeded(counts)
-    fitted = _succeeded(runner.once(partial(_answer, partial(fit_rates, staging, target))))
-    for written in runner.each(parts, partial(_answer, partial(write_shard, staging)), "write_target_values"):
-        _succeeded(written)
+        succeeded(counts)
+    fitted = succeeded(runner.once(partial(answered, partial(fit_rates, staging, target))))
+    for written in runner.each(parts, partial(answered, partial(write_shard, staging)), "write_target_values"):
+        succeeded(written)
     return fitted
 
 
@@ -213,7 +219,8 @@ def load_rules(source: Source, staging: Path, latest_ms: int) -> EventRules:
     items = pq.read_table(staging / CATALOGUE_FILE, columns=["item_id", "kind"])
     ids, kinds = (items[name].combine_chunks() for name in ("item_id", "kind"))
     nobody = nobody_set(source.nobody_words)
-    return EventRules(source.timestamp_unit, latest_ms, ids, kinds, source.features, nobody, source.timezone)
+    of_times = source.timezone
+    return EventRules(source.timestamp_unit, latest_ms, ids, kinds, source.features, nobody, of_times, source.told)
 
 
 def refuse_bad_log(account: Account, logs: LogsConfig, staging: Path) -> None:
@@ -278,17 +285,3 @@ def _judge(chunk: Chunk, rules: EventRules, notes: Counter[str]) -> tuple[pa.Tab
         return rules.schema.empty_table(), malformed
     clean, bad = validate_events(chunk.table, rules, notes)
     return clean, pa.concat_tables([bad, malformed]).cast(QUARANTINE_SCHEMA)
-
-
-def _answer(task: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """The task's result, or {"problem": text} for a UserError, which needs no stack trace of a worker."""
-    try:
-        return task(*arguments)
-    except UserError as error:
-        return {"problem": str(error)}
-
-
-def _succeeded(answer: dict[str, Any]) -> dict[str, Any]:
-    if "problem" in answer:
-        raise UserError(answer["problem"])
-    return answer

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam import artifacts
+from adbeam.declared.encoder import FeatureEncoder
 from adbeam.errors import UserError
 from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.trending import TrendTable
@@ -124,6 +125,10 @@ class PreparedLog:
     def ecpm_rates(self) -> EcpmRates | None:
         """Rates and money that the targets' worth was made of; None where `value` is not ecpm."""
         return EcpmRates.read(self.folder / RATES) if self.value == "ecpm" else None
+
+    def told(self) -> FeatureEncoder | None:
+        """The declared features that a model of this log is told; None where it is told none."""
+        return FeatureEncoder.read(self.folder)
 
     @property
     def fingerprint(self) -> str:

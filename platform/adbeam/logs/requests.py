@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adbeam.logs.user_events import UserEvents
-from adbeam.records import ACTIONS, ITEM_KINDS, SPLITS, TARGET_VALUE
+from adbeam.records import ACTIONS, ITEM_KINDS, SPLITS, TARGET_VALUE, TOLD
 
 AD = ITEM_KINDS.index("ad")
 
@@ -35,6 +35,8 @@ class UserSequence(UserEvents):
     value_H: np.ndarray
     target_value_H: np.ndarray | None = None
     """float, what each event is worth as a target, where that is not its value (`logs.value: ecpm`)."""
+    told_HF: np.ndarray | None = None
+    """int32, codes of the declared features of each event's request, where the model is told any; F columns."""
 
     @property
     def worth_H(self) -> np.ndarray:
@@ -52,6 +54,12 @@ class Request:
     end: int
     scene: str
     target_positions: np.ndarray
+
+    @property
+    def told(self) -> tuple[int, ...]:
+        """Codes of the declared features that the request told; empty where the model is told none."""
+        told_HF = self.sequence.told_HF
+        return () if told_HF is None else tuple(told_HF[self.target_positions[0]].tolist())
 
     @property
     def targets(self) -> np.ndarray:
@@ -83,6 +91,9 @@ def read_sequences(shard: str | Path, batch_users: int = 256) -> Iterator[UserSe
         edges = pc.list_value_length(batch.column("split")).to_numpy().cumsum().tolist()
         names = [name for name in _LISTS if name in batch.schema.names]
         flat = {_LISTS[name]: pc.list_flatten(batch.column(name)).to_numpy(zero_copy_only=False) for name in names}
+        if TOLD in batch.schema.names:
+            codes = pc.list_flatten(batch.column(TOLD)).to_numpy()
+            flat["told_HF"] = codes.reshape(len(flat["split_H"]), -1) if len(codes) else codes.reshape(0, 0)
         for user, start, end in zip(users, [0, *edges[:-1]], edges, strict=True):
             yield UserSequence(user, **{name: values[start:end] for name, values in flat.items()})
 

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from adbeam.identity.people import USER_ID_READ
-from adbeam.logs.casts import to_boolean, to_number, to_text, to_whole, whole
+from adbeam.logs.casts import as_rows, to_boolean, to_number, to_text, to_whole, whole
 from adbeam.logs.events.content_ids import content_ids
 from adbeam.logs.ids.columns import ID_COLUMNS, id_texts, known_users, nobody_set
 from adbeam.logs.times.moments import to_milliseconds
+from adbeam.logs.told.columns import told_values
 from adbeam.records import ACTIONS, EVENT_SCHEMA, ITEM_KINDS, MOST_MONEY
+from adbeam.targeting.features import FeatureConfig
 
 ID_LENGTH = 128
 SCENE_LENGTH = 64
@@ -46,6 +47,8 @@ class EventRules:
     """User ids that mean nobody, in lower case."""
     timezone: str | None = None
     """Of times that name none; None is UTC."""
+    told: Mapping[str, FeatureConfig] = field(default_factory=dict)
+    """Columns that hold features which the model is told."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -90,7 +93,7 @@ def validate_events(raw: pa.Table, rules: EventRules, notes: Counter[str] | None
     columns = _text_columns(raw, rules.nobody, reasons)
     columns["timestamp"] = _timestamps(raw, rules, reasons)
     columns |= _numbers(raw, columns["action"], reasons, notes if notes is not None else Counter())
-    columns |= {field.name: cast_feature(whole_column(raw, field.name), field, reasons) for field in rules.features}
+    columns |= {field.name: _feature(raw, field, rules.told.get(field.name), reasons) for field in rules.features}
     _check_catalogue(columns, rules, reasons)
     _fill_defaults(columns)
     clean = pa.table([columns[name] for name in rules.schema.names], schema=_nullable(rules.schema))
@@ -101,26 +104,9 @@ def validate_events(raw: pa.Table, rules: EventRules, notes: Counter[str] | None
 def quarantine_rows(raw: pa.Table, reasons: Reasons) -> pa.Table:
     """The rows that have a reason, each as JSON of what was read."""
     texts = reasons.texts()
-    bad = _as_rows(raw.filter(pa.array(~reasons.clean))) if texts else []
+    bad = as_rows(raw.filter(pa.array(~reasons.clean))) if texts else []
     rows = [json.dumps(row, default=_as_text, ensure_ascii=False) for row in bad]
     return pa.table([texts, rows], schema=QUARANTINE_SCHEMA)
-
-
-def _as_rows(raw: pa.Table) -> list[dict[str, Any]]:
-    """Rows of Python values; a moment or date that Python cannot hold (the year 10000) becomes its number."""
-    try:
-        rows: list[dict[str, Any]] = raw.to_pylist()
-        return rows
-    except (OverflowError, ValueError):
-        columns = [[_as_value(scalar) for scalar in column] for column in raw.columns]
-        return [dict(zip(raw.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def _as_value(scalar: pa.Scalar) -> Any:
-    try:
-        return scalar.as_py()
-    except (OverflowError, ValueError):
-        return getattr(scalar, "value", f"a {scalar.type} that cannot be shown")
 
 
 def malformed_rows(lines: Iterable[tuple[str, str]]) -> pa.Table:
@@ -148,6 +134,16 @@ def cast_feature(values: pa.Array, field: pa.Field, reasons: Reasons) -> pa.Arra
         converted = converted.cast(field.type, safe=False)
     reasons.mark(bad, f"{field.name} is not a {field.type}")
     return converted
+
+
+def _feature(raw: pa.Table, field: pa.Field, told: FeatureConfig | None, reasons: Reasons) -> pa.Array:
+    values = whole_column(raw, field.name)
+    if told is None:
+        return cast_feature(values, field, reasons)
+    converted, problems = told_values(values, field.name, told)
+    for where, reason in problems:
+        reasons.mark(where, reason)
+    return converted.cast(field.type, safe=False)
 
 
 def check_text(values: pa.Array, column: str, limit: int, reasons: Reasons) -> pa.Array:

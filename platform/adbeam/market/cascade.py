@@ -124,7 +124,7 @@ class Cascade:
         score_BN = (user_BE @ self._ad_NE.T).masked_fill(~torch.from_numpy(live_N), float("-inf"))
         row_Bn = score_BN.topk(min(self.recalled, int(live_N.sum(-1).min())), dim=1).indices.numpy()
         questions = [
-            Question(past, request.now_ms, request.scene, request.sequence.user_id, row_n)
+            Question(past, request.now_ms, request.scene, request.sequence.user_id, row_n, request.told)
             for request, (_, past), row_n in zip(requests, pasts, row_Bn, strict=True)
         ]
         answers = zip(row_Bn, self.reward.judge(questions), strict=True)

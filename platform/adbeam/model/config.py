@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from adbeam.settings import Section
 
@@ -52,6 +52,17 @@ class ModelConfig(Section):
         True, description="Begin with weights that copy codes of the history; false for logs without repeats."
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Of residual branches and context tokens.")
+    told: dict[str, tuple[int, int]] = Field(
+        default={},
+        description="{declared feature: [codes, columns]}, written by train from what prepare fitted (see features); "
+        "leave it out.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_new_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A model that is told nothing is described as before features could be declared for it."""
+        values: dict[str, Any] = plain(self)
+        return values if self.told else {key: value for key, value in values.items() if key != "told"}
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:

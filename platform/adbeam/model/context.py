@@ -155,8 +155,16 @@ class ContextProcessor(nn.Module):
     def _static(self, context: ContextBatch) -> Tensor:
         """One token [B, 1, D] of all static features."""
         offset_F = torch.tensor(self.spec.static_offsets, device=context.static_BF.device)
-        token_B1D: Tensor = self.static_embedding(context.static_BF + offset_F)[:, None]
+        weight_BF = self.static_weights(context.static_BF)
+        token_B1D: Tensor = self.static_embedding(context.static_BF + offset_F, per_sample_weights=weight_BF)[:, None]
         return token_B1D
+
+    def static_weights(self, static_BF: Tensor) -> Tensor | None:
+        """float [B, F], 0 where a list of a request has no further value; None where no static feature is a list."""
+        if not self.spec.lists:
+            return None
+        further_F = torch.tensor(self.spec.further_of_list, device=static_BF.device)
+        return 1.0 - (further_F & (static_BF == 0)).to(self.static_embedding.weight.dtype)
 
     def _tokens(self, context: ContextBatch, codes: nn.ModuleList) -> Tensor:
         """History tokens [B, S - 1, D]: codes of all levels, hashed prefix and item, and their features."""

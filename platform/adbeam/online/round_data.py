@@ -26,7 +26,7 @@ from adbeam.pseudonyms import user_key
 from adbeam.rewards.lists import Ask
 from adbeam.tokens.encoder import version_in
 from adbeam.training.data.batches import BatchMaker
-from adbeam.training.data.build_rows import RowStore
+from adbeam.training.data.build_rows import RowStore, model_of
 from adbeam.training.data.list_rows import ListStore, build_list_rows
 from adbeam.training.data.order import RequestOrder, RowFiles
 from adbeam.training.data.stream import RequestStream
@@ -73,7 +73,7 @@ def row_maker(loop: Loop, base: RowStore, numbers: list[int]) -> RowMaker:
 
     A click that is trained on together with its conversion is learnt beside that conversion's difference.
     """
-    training, spec = loop.config.training, FeatureSpec.of(loop.config.model)
+    training, spec = loop.config.training, FeatureSpec.of(model_of(loop.config))
     sids = SidTable.of_catalogue(load_bundle(loop.bundles).catalogue, loop.config.model.levels)
     trends = None
     if spec.trending_length:
@@ -138,7 +138,7 @@ def training_job(
         )
         of_lists = RequestStream(candidates.files, list_order, 0, 1, **reading)
     job = TrainJob(
-        model=config.model,
+        model=model_of(config),
         objectives=config.objectives,
         training=training,
         maker=maker,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from adbeam.errors import UserError
 from adbeam.ray_data.progress import told
 
 Task = Callable[[int], dict[str, Any]]
@@ -54,6 +55,21 @@ class RayRunner:
         rows = numbers.map_batches(run_batch, batch_size=1).iter_rows()
         for row in told(rows, count, name.replace("_", " ")):
             yield json.loads(row["answer"])
+
+
+def answered(task: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """The task's result, or {"problem": text} for a UserError, which needs no stack trace of a worker."""
+    try:
+        return task(*arguments)
+    except UserError as error:
+        return {"problem": str(error)}
+
+
+def succeeded(answer: dict[str, Any]) -> dict[str, Any]:
+    """What `answered` brought; raises its UserError here."""
+    if "problem" in answer:
+        raise UserError(answer["problem"])
+    return answer
 
 
 def _call(task: Callable[[], dict[str, Any]]) -> dict[str, Any]:

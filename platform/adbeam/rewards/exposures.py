@@ -20,7 +20,7 @@ from adbeam.logs.requests import AD, UserSequence, read_sequences
 from adbeam.ray_data.runners import InProcessRunner, Runner
 from adbeam.records import ACTIONS
 from adbeam.rewards.config import RewardConfig
-from adbeam.rewards.features import CATEGORICAL, DENSE, ItemTable, Past, pair_features
+from adbeam.rewards.features import CATEGORICAL, DENSE, ItemTable, Past, pair_features, told_columns
 
 CLICK, CONVERSION = ACTIONS.index("click"), ACTIONS.index("conversion")
 LABELS = ("clicked", "converted")
@@ -28,7 +28,8 @@ COLUMNS = (*CATEGORICAL, *DENSE, *LABELS, "weight", "value", "split")
 
 
 def write_exposures(prepared: PreparedLog, config: RewardConfig, folder: Path, runner: Runner | None = None) -> int:
-    """Write `folder/exposures-*.parquet` with COLUMNS; returns how many exposures there are."""
+    """Write `folder/exposures-*.parquet` with COLUMNS, and those of declared features where there are any; returns how
+    many exposures there are."""
     folder.mkdir(parents=True, exist_ok=True)
     task = partial(_write_shard, str(prepared.folder.resolve()), config.model_dump(), str(folder.resolve()))
     shards = len(prepared.sequences())
@@ -101,8 +102,10 @@ def _request_part(
     # A conversion implies its exposure, so it was not sampled.
     weight_n = np.where(action_n == CONVERSION, 1.0, weight_n)
     scene = str(sequence.scene_H[place_e[0]])
-    categorical, dense = pair_features(past.before(now_ms), now_ms, scene, sequence.user_id, row_n, items, config)
-    columns: dict[str, Any] = {name: categorical[:, place] for place, name in enumerate(CATEGORICAL)}
+    told = () if sequence.told_HF is None else sequence.told_HF[place_e[0]].tolist()
+    categorical, dense = pair_features(past.before(now_ms), now_ms, scene, sequence.user_id, row_n, items, config, told)
+    names = (*CATEGORICAL, *told_columns(len(told)))
+    columns: dict[str, Any] = {name: categorical[:, place] for place, name in enumerate(names)}
     columns |= {name: dense[:, place] for place, name in enumerate(DENSE)}
     columns |= {
         "clicked": (action_n >= CLICK).astype(np.float32),
@@ -110,4 +113,4 @@ def _request_part(
     }
     columns |= {"weight": weight_n.astype(np.float32), "value": value_n.astype(np.float32)}
     columns["split"] = np.full(len(row_n), sequence.split_H[place_e[0]], dtype=np.int8)
-    return pa.table({name: columns[name] for name in COLUMNS})
+    return pa.table({name: columns[name] for name in (*COLUMNS, *told_columns(len(told)))})

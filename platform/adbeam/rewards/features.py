@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from adbeam.declared.encoder import FeatureEncoder
 from adbeam.logs.requests import UserSequence
 from adbeam.logs.user_events import EventColumns
 from adbeam.records import ACTIONS, DAY_MS, HOUR_MS
@@ -34,6 +35,8 @@ DENSE = (
 )
 SCENES = 256
 NEVER_DAYS = 365.0
+TOLD = "told_{:03d}"
+"""Columns of exposures that hold the codes of declared features."""
 _COLUMNS = {"item": "item_id", "category": "category", "brand": "brand", "advertiser": "advertiser"}
 
 
@@ -41,6 +44,18 @@ def vocabulary(config: RewardConfig) -> tuple[int, ...]:
     """Sizes of the categorical features, in the order of CATEGORICAL."""
     attributes = (config.attribute_buckets,) * 3
     return config.user_buckets, SCENES, 24, 7, config.item_buckets, *attributes
+
+
+def told_sizes(encoder: FeatureEncoder | None) -> tuple[int, ...]:
+    """Sizes of the declared features' columns, in their order; 0 for a further column of a list, which shares the codes
+    of the one before it."""
+    features = encoder.features if encoder else ()
+    return tuple(0 if place else one.size for one in features for place in range(one.columns))
+
+
+def told_columns(count: int) -> tuple[str, ...]:
+    """Names of that many columns."""
+    return tuple(TOLD.format(place) for place in range(count))
 
 
 @dataclass(frozen=True)
@@ -92,19 +107,28 @@ class Past(EventColumns):
 
 
 def pair_features(
-    past: Past, now_ms: int, scene: str, user_id: str | None, row_n: np.ndarray, items: ItemTable, config: RewardConfig
+    past: Past,
+    now_ms: int,
+    scene: str,
+    user_id: str | None,
+    row_n: np.ndarray,
+    items: ItemTable,
+    config: RewardConfig,
+    told: Sequence[int] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """(categorical int32 [n, C], dense float32 [n, D]) of showing items `row_n` at `now_ms`.
 
-    `past` must hold nothing from `now_ms` on (see `Past.before`). D is len(DENSE), in that order.
+    C is len(CATEGORICAL), in that order, and the codes that the request `told`. D is len(DENSE), in that order. `past`
+    must hold nothing from `now_ms` on (see `Past.before`).
     """
     n = len(row_n)
     sizes = vocabulary(config)
     user = 0 if user_id is None or sizes[0] < 2 else 1 + int(hash_buckets([user_id], sizes[0] - 1)[0])
     moment = [user, int(hash_buckets([scene], SCENES)[0]), now_ms % DAY_MS // HOUR_MS, (now_ms // DAY_MS + 3) % 7]
-    categorical = np.empty((n, len(CATEGORICAL)), dtype=np.int32)
+    categorical = np.empty((n, len(CATEGORICAL) + len(told)), dtype=np.int32)
     categorical[:, :4] = moment
-    categorical[:, 4:] = items.bucket_NK[row_n]
+    categorical[:, 4 : len(CATEGORICAL)] = items.bucket_NK[row_n]
+    categorical[:, len(CATEGORICAL) :] = told
     same_KHn = items.key_NK[past.row_H].T[:, :, None] == items.key_NK[row_n].T[:, None, :]
     same_KHn &= items.key_NK[row_n].T[:, None, :] >= 0
     age_days_H = (now_ms - past.timestamp_H) / DAY_MS

@@ -43,7 +43,7 @@ class Ask:
     @classmethod
     def of(cls, request: Request, *, exposed: bool = True) -> Self:
         """What a logged request asks."""
-        moment = Moment(request.now_ms, request.scene, request.sequence.user_id)
+        moment = Moment(request.now_ms, request.scene, request.sequence.user_id, request.told)
         return cls(request.request_id, moment, request.sequence, tuple(request.ad_targets()) if exposed else ())
 
 
@@ -144,7 +144,9 @@ class ListMaker:
     def _question(self, ask: Ask, part: dict[Sid, str]) -> Question:
         items, now_ms = self.reward.items, ask.moment.now_ms
         past = Past.of(ask.events, items.rows(ask.events.item_H)).before(now_ms)
-        return Question(past, now_ms, ask.moment.scene, ask.moment.user_id, items.rows(list(part.values())))
+        return Question(
+            past, now_ms, ask.moment.scene, ask.moment.user_id, items.rows(list(part.values())), ask.moment.told
+        )
 
     def _row(
         self, ask: Ask, contexts: Contexts, b: int, part: dict[Sid, str], reward_n: np.ndarray, log_p_n: np.ndarray

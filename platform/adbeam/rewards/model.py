@@ -28,9 +28,9 @@ class RewardNet(nn.Module):
     pair_2P: Tensor
 
     def __init__(self, vocabulary: Sequence[int], dense: int, width: int, hidden: Sequence[int]) -> None:
+        """`vocabulary` are the sizes of the categorical features; one of 0 has the embeddings of the one before it."""
         super().__init__()
-        starts = torch.tensor([sum(vocabulary[:place]) for place in range(len(vocabulary))])
-        self.register_buffer("start_C", starts, persistent=False)
+        self.register_buffer("start_C", torch.tensor(_starts(vocabulary)), persistent=False)
         self.embedding = nn.Embedding(sum(vocabulary), width)
         self.dense = nn.Sequential(nn.Linear(dense, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
         fields = len(vocabulary) + 1
@@ -49,6 +49,13 @@ class RewardNet(nn.Module):
         dots_BP = dots_BCC[:, self.pair_2P[0], self.pair_2P[1]]
         click, conversion = self.top(torch.cat([dense_BD, fields_BCW.flatten(1), dots_BP], dim=1)).unbind(1)
         return click, conversion
+
+
+def _starts(vocabulary: Sequence[int]) -> list[int]:
+    starts: list[int] = []
+    for place, size in enumerate(vocabulary):
+        starts.append(sum(vocabulary[:place]) if size else starts[-1])
+    return starts
 
 
 def reward_loss(click_B: Tensor, conversion_B: Tensor, clicked_B: Tensor, converted_B: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from adbeam import artifacts
+from adbeam.declared.encoder import MISSING, Codes
 from adbeam.rewards.calibration import apply_curve, fit_curve, fit_platt, logit, sigmoid
 from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.features import DENSE, ItemTable, Past, pair_features, vocabulary
@@ -25,9 +26,9 @@ from adbeam.rewards.model import PER_MILLE, RewardNet, probabilities
 WEIGHTS, SETTINGS, REPORT = "model.safetensors", "reward.json", "report.json"
 
 
-def build_net(config: RewardConfig) -> RewardNet:
-    """An untrained net of these settings."""
-    return RewardNet(vocabulary(config), len(DENSE), config.embedding_width, config.hidden)
+def build_net(config: RewardConfig, told: Sequence[int] = ()) -> RewardNet:
+    """An untrained net of these settings; `told` are `told_sizes` of the declared features."""
+    return RewardNet((*vocabulary(config), *told), len(DENSE), config.embedding_width, config.hidden)
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Question:
     user_id: str | None
     row_n: np.ndarray
     """Rows of the item table."""
+    told: Codes = ()
+    """Codes of the declared features; empty where nothing is told, or nothing is known of it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class RewardModel:
     """Of pCTCVR."""
     items: ItemTable
     version: str
+    told: tuple[int, ...] = ()
+    """`told_sizes` of the declared features that it learned from."""
 
     @classmethod
     def open(cls, folder: str | Path, catalogue: pa.Table) -> Self:
@@ -83,10 +88,11 @@ class RewardModel:
         manifest = artifacts.read_manifest(folder)
         stored: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         config = RewardConfig.parse(stored["config"], source=str(folder / SETTINGS))
-        net = build_net(config)
+        told = tuple(stored.get("told", ()))
+        net = build_net(config, told)
         net.load_state_dict(load_file(folder / WEIGHTS))
         calibration = Calibration(**stored["calibration"]["converted"])
-        return cls(net.eval(), config, calibration, ItemTable.of(catalogue, config), str(manifest["fingerprint"]))
+        return cls(net.eval(), config, calibration, ItemTable.of(catalogue, config), str(manifest["fingerprint"]), told)
 
     @torch.inference_mode()
     def judge(self, questions: Sequence[Question]) -> list[np.ndarray]:
@@ -94,7 +100,8 @@ class RewardModel:
         if not questions:
             return []
         parts = [
-            pair_features(q.past, q.now_ms, q.scene, q.user_id, q.row_n, self.items, self.config) for q in questions
+            pair_features(q.past, q.now_ms, q.scene, q.user_id, q.row_n, self.items, self.config, self._told(q))
+            for q in questions
         ]
         categorical = torch.from_numpy(np.concatenate([part[0] for part in parts]).astype(np.int64))
         dense = torch.from_numpy(np.concatenate([part[1] for part in parts]))
@@ -102,3 +109,6 @@ class RewardModel:
         rate = self.calibration.apply(both.double().numpy())
         money = PER_MILLE * rate * self.items.price_N[np.concatenate([q.row_n for q in questions])]
         return np.split(money, np.cumsum([len(q.row_n) for q in questions])[:-1])
+
+    def _told(self, question: Question) -> Codes:
+        return (question.told or (MISSING,) * len(self.told)) if self.told else ()

@@ -29,7 +29,7 @@ from adbeam.records import SPLITS
 from adbeam.rewards.calibration import report
 from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.exposures import LABELS, write_exposures
-from adbeam.rewards.features import CATEGORICAL, DENSE
+from adbeam.rewards.features import CATEGORICAL, DENSE, TOLD, told_columns, told_sizes
 from adbeam.rewards.model import RewardNet, probabilities, reward_loss
 from adbeam.rewards.scoring import REPORT, SETTINGS, WEIGHTS, Calibration, build_net
 from adbeam.workdir import WorkDir
@@ -61,6 +61,8 @@ class RewardJob:
     seed: int
     rows: int
     """Training exposures of one worker in one epoch, about."""
+    told: tuple[int, ...] = ()
+    """`told_sizes` of the declared features."""
 
 
 def reward(config: RewardSettings) -> Path:
@@ -83,12 +85,13 @@ def reward(config: RewardSettings) -> Path:
         exposures = Path(scratch) / DATASET
         with ray_runner() if config.rewards.workers else nullcontext() as runner:
             write_exposures(prepared, config.rewards, exposures, runner)
-            weights = _fit(config, exposures)
-        details |= _judge_and_write(config.rewards, weights, exposures, staging)
+            told = told_sizes(prepared.told())
+            weights = _fit(config, exposures, told)
+        details |= _judge_and_write(config.rewards, told, weights, exposures, staging)
     return folder
 
 
-def _fit(config: RewardSettings, exposures: Path) -> dict[str, torch.Tensor]:
+def _fit(config: RewardSettings, exposures: Path, told: tuple[int, ...]) -> dict[str, torch.Tensor]:
     train = ds.dataset(exposures).filter(pc.field("split") == SPLITS.index("train"))
     rows = train.count_rows() if any(exposures.iterdir()) else 0
     if not rows or not train.filter(pc.field("converted") > 0).count_rows():
@@ -98,8 +101,9 @@ def _fit(config: RewardSettings, exposures: Path) -> dict[str, torch.Tensor]:
             remedy="the reward model needs impressions and conversions of ads",
         )
     if not config.rewards.workers:
-        return train_on(RewardJob(config.rewards, config.seed, rows), lambda epoch: local_batches(train, config, epoch))
-    return _fit_on_ray(RewardJob(config.rewards, config.seed, rows // config.rewards.workers), exposures)
+        job = RewardJob(config.rewards, config.seed, rows, told)
+        return train_on(job, lambda epoch: local_batches(train, config, epoch))
+    return _fit_on_ray(RewardJob(config.rewards, config.seed, rows // config.rewards.workers, told), exposures)
 
 
 def local_batches(dataset: ds.Dataset, config: RewardSettings, epoch: int) -> Iterator[dict[str, np.ndarray]]:
@@ -109,7 +113,7 @@ def local_batches(dataset: ds.Dataset, config: RewardSettings, epoch: int) -> It
         order, size = rng.permutation(piece.num_rows), config.rewards.batch_exposures
         for start in range(0, piece.num_rows, size):
             part = piece.take(pa.array(order[start : start + size]))
-            yield {name: part.column(name).to_numpy() for name in (*CATEGORICAL, *DENSE, *LABELS)}
+            yield {name: part.column(name).to_numpy() for name in piece.schema.names}
 
 
 def _fit_on_ray(job: RewardJob, exposures: Path) -> dict[str, torch.Tensor]:
@@ -120,7 +124,7 @@ def _fit_on_ray(job: RewardJob, exposures: Path) -> dict[str, torch.Tensor]:
     from ray.data.expressions import col
 
     data: Any = read_parquet(str(exposures)).filter(expr=col("split") == SPLITS.index("train"))
-    data = data.select_columns([*CATEGORICAL, *DENSE, *LABELS])
+    data = data.select_columns([*CATEGORICAL, *told_columns(len(job.told)), *DENSE, *LABELS])
     with tempfile.TemporaryDirectory() as storage:
         trainer: Any = ray.train.torch.TorchTrainer(
             reward_worker,
@@ -164,7 +168,7 @@ def reward_worker(config: dict[str, Any]) -> None:
 def train_on(job: RewardJob, batches: Any) -> dict[str, torch.Tensor]:
     """The weights after `epochs` passes over `batches(epoch)`; the workers of a process group share gradients."""
     torch.manual_seed(job.seed)
-    net = build_net(job.config)
+    net = build_net(job.config, job.told)
     optimizer = torch.optim.AdamW(net.parameters(), lr=job.config.learning_rate, weight_decay=job.config.weight_decay)
     total = max(1, job.config.epochs * -(-job.rows // job.config.batch_exposures))
     step = 0
@@ -192,25 +196,24 @@ def _average_gradients(net: RewardNet) -> None:
 
 def tensors(batch: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     """(categorical int64 [B, C], dense float32 [B, D])."""
-    categorical = torch.from_numpy(np.stack([batch[name] for name in CATEGORICAL], 1).astype(np.int64))
+    told = sorted(name for name in batch if name.startswith(TOLD[:5]))
+    categorical = torch.from_numpy(np.stack([batch[name] for name in (*CATEGORICAL, *told)], 1).astype(np.int64))
     return categorical, torch.from_numpy(np.stack([batch[name] for name in DENSE], 1).astype(np.float32))
 
 
 def _judge_and_write(
-    config: RewardConfig, weights: dict[str, torch.Tensor], exposures: Path, staging: Path
+    config: RewardConfig, told: tuple[int, ...], weights: dict[str, torch.Tensor], exposures: Path, staging: Path
 ) -> dict[str, Any]:
     """Fit the calibration, write everything; returns what the manifest says of it."""
-    net = build_net(config)
+    net = build_net(config, told)
     net.load_state_dict(weights)
     fitted = _predict(net, exposures, "validation", config.reported_exposures)
     scales = {name: Calibration.fit(fitted[f"p_{name}"], fitted[name], fitted["weight"]) for name in LABELS}
     judged = _predict(net, exposures, "test", config.reported_exposures)
     found = {name: report(scales[name].apply(judged[f"p_{name}"]), judged[name], judged["weight"]) for name in LABELS}
     save_file(weights, staging / WEIGHTS)
-    artifacts.write_json(
-        staging / SETTINGS,
-        {"config": config.model_dump(), "calibration": {name: asdict(scale) for name, scale in scales.items()}},
-    )
+    stored = {"config": config.model_dump(), "calibration": {name: asdict(scale) for name, scale in scales.items()}}
+    artifacts.write_json(staging / SETTINGS, {**stored, **({"told": told} if told else {})})
     artifacts.write_json(staging / REPORT, {"split": "test", **found})
     metrics = {
         f"{name}_{key}": found[name][key] for name in LABELS for key in ("auc", "ece", "predicted_over_observed")

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from adbeam.identity.numbers import id_of_number
 from adbeam.settings import Section
@@ -19,6 +26,9 @@ LIST_VALUES = 100
 """Values of one list feature in one request."""
 OF_RULES = ("start", "end", "hours", "timezone", "scenes")
 """Keys of a rule that are no features."""
+_OF_MODEL = ("column", "buckets", "most_words", "least_requests", "longest", "separator")
+"""Keys that mean something only where the model is told."""
+_YOUNG = frozenset({"model", *_OF_MODEL})
 
 
 class FeatureConfig(Section):
@@ -32,6 +42,48 @@ class FeatureConfig(Section):
         description="request: sent in the `context` of a request; user: kept of the user by POST /v1/users, or sent in "
         "the `user` of a request.",
     )
+    model: bool = Field(
+        False, description="true: the model learns from it (docs/declared-features.md); false: only rules ask for it."
+    )
+    column: str | None = Field(
+        None, min_length=1, description="Of a feature that the model is told: its column of the log; default: its name."
+    )
+    buckets: int | None = Field(
+        None,
+        ge=2,
+        le=1_000_000,
+        description="Of a number: quantiles of the training split (default 16). Of a category or list: hash the values "
+        "into so many instead of keeping a vocabulary.",
+    )
+    most_words: int = Field(10_000, ge=1, le=1_000_000, description="Most frequent values that a vocabulary keeps.")
+    least_requests: int = Field(
+        2, ge=1, description="Training requests that a value must be in; rarer ones count as unknown, and teach it."
+    )
+    longest: int = Field(
+        8, ge=1, le=LIST_VALUES, description="Values of a list that the model hears, the most frequent ones first."
+    )
+    separator: str = Field(
+        "|", min_length=1, max_length=8, description="Between the values of a list where the log holds text."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_YOUNG_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys younger than prepared folders count only where they are set, so that those folders stay current."""
+        values: dict[str, Any] = plain(self)
+        fields = type(self).model_fields
+        return {key: value for key, value in values.items() if key not in _YOUNG or value != fields[key].default}
+
+    @model_validator(mode="after")
+    def _keys_have_a_use(self) -> Self:
+        set_here = self.model_fields_set
+        for key in _OF_MODEL:
+            if key in set_here and not self.model:
+                raise ValueError(f"{key} is for features that the model is told; set model: true, or remove it")
+        if self.kind == "number" and set_here & {"most_words", "least_requests"}:
+            raise ValueError("a number has no vocabulary; name its quantiles by buckets")
+        if self.kind != "list" and set_here & {"longest", "separator"}:
+            raise ValueError("longest and separator are for lists")
+        return self
 
 
 def _no_key_of_rules(name: str) -> str:
@@ -49,7 +101,8 @@ FeaturesSection = Annotated[
     Field(
         max_length=MOST_FEATURES,
         description="{name: {kind: category | number | list, source: request | user}}: what requests tell in "
-        "`context`, what is known of users, and what rules of ads may ask for (docs/targeting.md).",
+        "`context`, what is known of users, and what rules of ads may ask for (docs/targeting.md); with model: true "
+        "also what the model is told (docs/declared-features.md).",
     ),
 ]
 

@@ -24,7 +24,7 @@ from adbeam.objectives.ecpm import EcpmBuckets
 from adbeam.tokens.encoder import version_in
 from adbeam.training.config import TrainingConfig
 from adbeam.training.data.batches import BatchMaker
-from adbeam.training.data.build_rows import RowStore, TrainSettings, build_rows, training_of
+from adbeam.training.data.build_rows import RowStore, TrainSettings, build_rows, model_of, training_of
 from adbeam.training.data.list_rows import ListStore, build_list_rows
 from adbeam.training.data.order import RequestOrder
 from adbeam.training.data.stream import RequestStream
@@ -139,7 +139,7 @@ def build_job(
         lists=None if lists is None else lists.format,
     )
     job = TrainJob(
-        model=config.model,
+        model=model_of(config),
         objectives=config.objectives,
         training=with_deepspeed_file(training),
         maker=maker,
@@ -157,7 +157,7 @@ def build_job(
 
 def open_record(config: FitSettings, folder: Path) -> RunRecord:
     """The record of a run in its folder, and the trackers that the configuration names."""
-    sections = {"model": config.model, "objectives": config.objectives, "training": training_of(config)}
+    sections = {"model": model_of(config), "objectives": config.objectives, "training": training_of(config)}
     settings = {name: section.model_dump(mode="json") for name, section in sections.items()}
     trackers = driver_trackers(config.training.tracking, folder.name, {"seed": config.seed, **flat(settings)})
     return RunRecord(folder, settings, config.seed, trackers)
@@ -191,7 +191,7 @@ def run_name(config: FitSettings, store: RowStore, lists: ListStore | None = Non
     return artifacts.fingerprint(
         store.fingerprint,
         *([] if lists is None else [lists.fingerprint]),
-        config.model.model_dump(),
+        model_of(config).model_dump(),
         config.objectives.model_dump(exclude=unread),
         training_of(config).model_dump(exclude=LAYOUT_SETTINGS | unread | {"start_from"}),
         *begun,

@@ -59,9 +59,9 @@ class ContextReader:
             code_BST, feature_BSC, mask_BS = (x.index_select(1, place) for x in (code_BST, feature_BSC, mask_BS))
         joined_BSC = torch.empty(B, mask_BS.shape[1], len(self._static[1]), device=mask_BS.device)
         table, bias = self._static
-        torch.add(
-            F.embedding_bag(context.static_BF + self._static_start_F, table, mode="sum"), bias, out=joined_BSC[:, 0]
-        )
+        row_BF, weight_BF = context.static_BF + self._static_start_F, self.processor.static_weights(context.static_BF)
+        static_BC = F.embedding_bag(row_BF, table, mode="sum", per_sample_weights=weight_BF)
+        torch.add(static_BC, bias, out=joined_BSC[:, 0])
         pathways = (slice(1, split), slice(split, mask_BS.shape[1]))
         for (table, bias), places in zip(self._tables, pathways, strict=True):
             row_NC = self._rows(code_BST[:, places], feature_BSC[:, places])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
 from adbeam.logs.reading import Chunk
+from adbeam.targeting.features import FeatureConfig
 
 CATALOGUE_FILE = "catalogue.parquet"
 SPILL = "spill"
@@ -35,6 +36,8 @@ class Source(Protocol):
     """Of times that name none; None is UTC."""
     nobody_words: Collection[str]
     """User ids that mean nobody, beside blank ones."""
+    told: Mapping[str, FeatureConfig]
+    """Feature columns that hold what the model is told of requests."""
 
     def check(self) -> list[Path]:
         """The files read, after cheap checks of each; raises UserError. Runs on the driver."""

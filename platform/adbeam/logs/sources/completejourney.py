@@ -50,6 +50,7 @@ from adbeam.logs.sources.completejourney_places import (
     week_start_ms,
 )
 from adbeam.logs.sources.completejourney_views import sample_impressions
+from adbeam.logs.told.columns import kinds_of
 from adbeam.records import MOST_MONEY
 from adbeam.targeting.features import Features
 
@@ -100,6 +101,7 @@ class CompleteJourneySource:
 
     def __init__(self, config: LogsConfig, features_told: Features | None = None) -> None:
         self._config, self._seed = config.completejourney, config.seed
+        self.told = kinds_of(features_told, "request")
         self._train_until_ms = config.effective_split.validation_from or COMPLETEJOURNEY_SPLIT.validation_from or 0
 
     def check(self) -> list[Path]:

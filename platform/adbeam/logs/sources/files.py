@@ -16,6 +16,8 @@ from adbeam.logs.config import LogsConfig
 from adbeam.logs.reading import Chunk, Listing, list_table, read_chunks
 from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.sources.from_log import items_of_log
+from adbeam.logs.told.columns import kinds_of, with_columns
+from adbeam.logs.users.table import UsersTable
 from adbeam.records import EVENT_SCHEMA
 from adbeam.targeting.features import Features
 
@@ -31,7 +33,9 @@ class FilesSource:
     def __init__(self, config: LogsConfig, features_told: Features | None = None) -> None:
         assert config.files is not None
         self._config, self._batch_rows, self._told = config.files, config.batch_rows, features_told
-        self.features = feature_schema(config.files.events)
+        self._max_quarantined = config.max_quarantined
+        self._table = with_columns(config.files.events, features_told, "request", EVENT_SCHEMA.names)
+        self.features, self.told = feature_schema(self._table), kinds_of(features_told, "request")
         self.timestamp_unit: str = config.files.events.timestamp_unit
         self.impression_weight = config.files.impression_weight
         self.impressions: Impressions = "weighted" if self.impression_weight else config.files.impressions
@@ -46,7 +50,7 @@ class FilesSource:
         if self._config.events.actions:  # the row itself need be no event
             required = tuple(name for name in required if name != "action")
             optional = (*optional, "action")
-        return list_table(self._config.events, "logs.files.events", required, optional)
+        return list_table(self._table, "logs.files.events", required, optional)
 
     @cached_property
     def _catalogue(self) -> Listing:
@@ -54,10 +58,24 @@ class FilesSource:
             return Listing((), ())
         return list_table(self._config.catalogue, "logs.files.catalogue", REQUIRED, OPTIONAL)
 
+    @cached_property
+    def _users(self) -> UsersTable | None:
+        table, most_bad = self._config.users, self._max_quarantined
+        if table is None:
+            return None
+        return UsersTable.of(table, self._told, self.nobody_words, self._batch_rows, most_bad)
+
     def check(self) -> list[Path]:
-        return [*self._events.files, *self._catalogue.files]
+        users = self._users.files() if self._users else []
+        return [*self._events.files, *self._catalogue.files, *users]
 
     def stage(self, folder: Path) -> dict[str, Any]:
+        staged = self._stage_items(folder)
+        if self._users:
+            staged["source"] |= self._users.stage(folder)
+        return staged
+
+    def _stage_items(self, folder: Path) -> dict[str, Any]:
         catalogue = self._config.catalogue
         if catalogue is None:
             return self._stage_own_items(folder)
@@ -70,8 +88,8 @@ class FilesSource:
     def _stage_own_items(self, folder: Path) -> dict[str, Any]:
         """The catalogue of what the log itself names."""
         latest_ms = time.time_ns() // 1_000_000
-        events, fragments = self._config.events, self._events.fragments
-        items = items_of_log(fragments, events, self._batch_rows, latest_ms, self.nobody_words)
+        fragments = self._events.fragments
+        items = items_of_log(fragments, self._table, self._batch_rows, latest_ms, self.nobody_words, self.told)
         write_catalogue(items, folder / CATALOGUE_FILE)
         return {
             "catalogue": {"rows_in": items.num_rows, "kept": items.num_rows},
@@ -82,4 +100,4 @@ class FilesSource:
         return len(self._events.fragments)
 
     def read(self, share: int, folder: Path) -> Iterator[Chunk]:
-        return read_chunks(self._events.fragments[share], self._config.events, self._batch_rows, self.nobody_words)
+        return read_chunks(self._events.fragments[share], self._table, self._batch_rows, self.nobody_words)

@@ -23,6 +23,7 @@ from adbeam.logs.config import LogsConfig
 from adbeam.logs.reading import Chunk, list_fragments, unreadable
 from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.tables.discovery import list_files
+from adbeam.logs.told.columns import kinds_of
 from adbeam.targeting.features import Features
 
 _LINES = 8192
@@ -41,6 +42,7 @@ class SequenceFileSource:
 
     def __init__(self, config: LogsConfig, features_told: Features | None = None) -> None:
         assert config.sequences is not None
+        self.told = kinds_of(features_told, "request")
         self._config, self._batch_rows, self._told = config.sequences, config.batch_rows, features_told
 
     def check(self) -> list[Path]:

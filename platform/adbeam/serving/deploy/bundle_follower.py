@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.bundle import earlier, resolve
+from adbeam.declared.agreement import OtherFeatures
 from adbeam.errors import UserError
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
@@ -40,7 +41,7 @@ def first_model(
     """
     try:
         return loader(config.bundle, config, policy, store, metrics)
-    except (OtherCurrency, UndeclaredFeatures):
+    except (OtherCurrency, OtherFeatures, UndeclaredFeatures):
         raise
     except UserError as refusal:
         for folder in earlier(config.bundle):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from adbeam.catalogue.ads import AdCatalogue
+from adbeam.declared.encoder import Codes, FeatureEncoder
 from adbeam.features.batch import ContextBatch
 from adbeam.features.contexts import Moment, Trends, build_contexts
 from adbeam.features.history import History
@@ -23,28 +24,42 @@ from adbeam.serving.stores.store import UserHistory
 
 KEPT_USERS = 4096
 
-Codes = tuple[np.ndarray, np.ndarray | None]
+ItemCodes = tuple[np.ndarray, np.ndarray | None]
 """int32 [h, T] of the events that have a SID, and which these are; None where all have."""
 
 
 class ContextBuilder:
     """Makes the contexts of one model's requests. For one thread."""
 
-    def __init__(self, catalogue: AdCatalogue, spec: FeatureSpec, trends: Trends | None = None) -> None:
-        self._catalogue, self._spec, self._trends = catalogue, spec, trends
-        self._kept: OrderedDict[str, tuple[int, Codes]] = OrderedDict()
+    def __init__(
+        self,
+        catalogue: AdCatalogue,
+        spec: FeatureSpec,
+        trends: Trends | None = None,
+        told: FeatureEncoder | None = None,
+    ) -> None:
+        self._catalogue, self._spec, self._trends, self._told = catalogue, spec, trends, told
+        self._kept: OrderedDict[str, tuple[int, ItemCodes]] = OrderedDict()
 
     def build(self, queries: Sequence[Query], histories: Sequence[UserHistory]) -> ContextBatch:
         """The contexts of `queries`, whose users' histories are given; events whose item has no SID are left out."""
         encoded = [self._encoded(query.user_id, history) for query, history in zip(queries, histories, strict=True)]
-        moments = [Moment(query.now_ms, query.scene, query.user_id) for query in queries]
+        codes = self._codes_told(queries)
+        moments = [
+            Moment(query.now_ms, query.scene, query.user_id, told) for query, told in zip(queries, codes, strict=True)
+        ]
         return build_contexts(encoded, moments, self._spec, self._trends).batch()
+
+    def _codes_told(self, queries: Sequence[Query]) -> list[Codes]:
+        if self._told is None:
+            return [()] * len(queries)
+        return self._told.codes([query.told.features if query.told else {} for query in queries])
 
     def _encoded(self, user_id: str | None, history: UserHistory) -> History:
         code_HT, known_H = self._codes(user_id, history.item_ids)
         return History.of(history, code_HT, known_H)
 
-    def _codes(self, user_id: str | None, item_ids: list[str]) -> Codes:
+    def _codes(self, user_id: str | None, item_ids: list[str]) -> ItemCodes:
         if user_id is None or not item_ids:
             return self._looked_up(item_ids)
         content = hash((len(self._catalogue), *item_ids))  # an ad that changes gets a new row
@@ -56,7 +71,7 @@ class ContextBuilder:
             self._kept.popitem(last=False)
         return found[1]
 
-    def _looked_up(self, item_ids: list[str]) -> Codes:
+    def _looked_up(self, item_ids: list[str]) -> ItemCodes:
         row_H = self._catalogue.rows(item_ids)
         known_H = row_H >= 0
         if known_H.all():

@@ -15,6 +15,7 @@ from adbeam.beams.ladder import Ladder, quality_by_widths
 from adbeam.bundle import load_bundle
 from adbeam.catalogue.live_ads import LiveAds
 from adbeam.catalogue.open_updates import open_log
+from adbeam.declared.agreement import check_told
 from adbeam.identity.people import words_of
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
@@ -40,6 +41,7 @@ def load_model(
     """
     bundle = load_bundle(path)
     check_currency(bundle.settings, bundle.version, config.openrtb.currency)
+    check_told(bundle.told, bundle.version, config.features)
     engine = ModelEngine(
         bundle, config.engine, store, metrics, config.features, config.list_rules.most, config.frequency_caps
     )

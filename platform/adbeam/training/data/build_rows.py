@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from adbeam import artifacts
+from adbeam.declared.encoder import FeatureEncoder
 from adbeam.errors import UserError
 from adbeam.features.sid_table import SidTable
 from adbeam.features.spec import FeatureSpec
@@ -24,6 +25,7 @@ from adbeam.logs.requests import read_sequences
 from adbeam.logs.trending import FILE as TRENDS
 from adbeam.logs.trending import TrendTable
 from adbeam.model.config import ModelConfig
+from adbeam.targeting.features import Features
 from adbeam.training.config import BehaviorWeights, TrainingConfig
 from adbeam.training.data.order import RowFiles
 from adbeam.training.data.row_builder import RowBuilder
@@ -58,6 +60,26 @@ def training_of(settings: TrainSettings) -> TrainingConfig:
     training = settings.training
     action = resolve_target(training.target_action, WorkDir.of(settings.work_dir).prepared)
     return training.model_copy(update={"target_action": action})
+
+
+def model_of(settings: TrainSettings) -> ModelConfig:
+    """The model's settings with the declared features that the prepared log was fitted for.
+
+    Raises UserError where the log was prepared with other features than are declared now.
+    """
+    folder = WorkDir.of(settings.work_dir).prepared
+    encoder = FeatureEncoder.read(folder)
+    shapes = encoder.shapes if encoder else {}
+    features: Features | None = getattr(settings, "features", None)  # settings of a caller's own need not have them
+    declared = list(shapes) if features is None else sorted(name for name, one in features.items() if one.model)
+    if declared != list(shapes):
+        raise UserError(
+            f"{folder} was prepared for a model that is told {', '.join(shapes) or 'nothing'}",
+            field="features",
+            value=", ".join(declared) or "none with model: true",
+            remedy="run prepare again",
+        )
+    return settings.model.model_copy(update={"told": shapes})
 
 
 @dataclass(frozen=True)
@@ -99,7 +121,7 @@ def build_rows(settings: TrainSettings, *, use_ray: bool = True) -> RowStore:
     if artifacts.is_current(target, details):
         return RowStore.open(target)
     with artifacts.publish(target, details) as staging:
-        format = RowFormat.of(settings.model, settings.training.targets_per_request)
+        format = RowFormat.of(model_of(settings), settings.training.targets_per_request)
         shards = sorted(_build_shards(settings, format, staging, use_ray), key=lambda shard: shard["name"])
         total = sum(shard["rows"] for shard in shards)
         if not total:
@@ -124,7 +146,7 @@ def _build_shards(settings: TrainSettings, format: RowFormat, staging: Path, use
     work_dir = WorkDir.of(settings.work_dir)
     paths = sorted(work_dir.sequences.glob("*.parquet"))
     sids = SidTable.read(work_dir.sids, settings.model.levels)
-    spec = FeatureSpec.of(settings.model)
+    spec = FeatureSpec.of(model_of(settings))
     training = training_of(settings)
     rest = {
         "prepared": str(work_dir.resolve().prepared),
@@ -238,8 +260,8 @@ def _fingerprint(settings: TrainSettings) -> str:
         FORMAT,
         {name: value for name, value in prepared.items() if name.startswith(f"{SEQUENCES}/") or name == TRENDS},
         tokens[SIDS],
-        FeatureSpec.of(settings.model).as_dict(),
-        RowFormat.of(settings.model, training.targets_per_request).as_dict(),
+        FeatureSpec.of(model_of(settings)).as_dict(),
+        RowFormat.of(model_of(settings), training.targets_per_request).as_dict(),
         training.target_action,
         training.behavior_weights.model_dump(),
     )

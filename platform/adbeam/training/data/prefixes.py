@@ -40,7 +40,9 @@ def history_context(histories: Sequence[np.ndarray], spec: FeatureSpec, places: 
     feature_BSC[..., 0] = SHORT * mask_BS
     feature_BSC[..., 1] = ACTIONS.index("conversion") * mask_BS
     mask_BS[:, 0] = True
-    return ContextBatch(torch.zeros(len(histories), len(spec.static), dtype=torch.int64), code, feature_BSC, mask_BS)
+    return ContextBatch(
+        torch.zeros(len(histories), len(spec.static_sizes), dtype=torch.int64), code, feature_BSC, mask_BS
+    )
 
 
 def prefix_batch(histories: Sequence[np.ndarray], spec: FeatureSpec) -> TrainBatch:

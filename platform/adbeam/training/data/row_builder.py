@@ -73,8 +73,8 @@ class RowBuilder:
     ) -> None:
         users, now_ms = targets.user_K.tolist(), targets.now_ms_K.tolist()
         moments = [
-            Moment(moment, scene, sequences[user].user_id)
-            for moment, scene, user in zip(now_ms, targets.scene_K, users, strict=True)
+            Moment(moment, scene, sequences[user].user_id, told)
+            for moment, scene, user, told in zip(now_ms, targets.scene_K, users, targets.told_K, strict=True)
         ]
         for start in range(0, len(row_N), CHUNK):
             part = slice(start, start + CHUNK)

@@ -39,7 +39,7 @@ class RowFormat:
         """The rows of a model of this shape with up to `targets` targets."""
         spec = FeatureSpec.of(model)
         return cls(
-            static=len(spec.static),
+            static=len(spec.static_sizes),
             token=len(spec.token),
             context_length=spec.context_length,
             levels=model.levels,

@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
+from adbeam.declared.encoder import Codes
 from adbeam.features.sid_table import SidTable
 from adbeam.logs.requests import AD, UserSequence
 from adbeam.records import ACTIONS, SPLITS
@@ -36,6 +37,8 @@ class JoinedEvents:
     worth_E: np.ndarray
     """What each event is worth as a target: its value, unless `logs.value` says otherwise."""
     scene_E: np.ndarray
+    told_EF: np.ndarray | None
+    """Codes of the declared features of each event's request, where the model is told any."""
     code_ET: np.ndarray
     known_E: np.ndarray
     """Whether the item has a SID."""
@@ -60,6 +63,7 @@ class JoinedEvents:
             value_E=np.concatenate([sequence.value_H for sequence in sequences]),
             worth_E=np.concatenate([sequence.worth_H for sequence in sequences]),
             scene_E=np.concatenate([sequence.scene_H for sequence in sequences]),
+            told_EF=_told(sequences),
             code_ET=code_NT[item_E],
             known_E=known_N[item_E],
         )
@@ -81,6 +85,7 @@ class Targets:
     now_ms_K: np.ndarray
     """When the request began: its earliest event, target or not."""
     scene_K: list[str]
+    told_K: list[Codes]
     request_n: np.ndarray
     rank_n: np.ndarray
     event_n: np.ndarray
@@ -109,11 +114,21 @@ class Targets:
             user_K=events.owner_E[first_n[kept]],
             now_ms_K=now_ms[kept],
             scene_K=[scene_of[request] for request in kept.tolist()],
+            told_K=_codes_at(events.told_EF, first_n[kept]),
             request_n=row_n[fits_n],
             rank_n=rank_n[fits_n],
             event_n=target_n[fits_n],
             scenes=set(scene_of),
         )
+
+
+def _told(sequences: Sequence[UserSequence]) -> np.ndarray | None:
+    parts = [sequence.told_HF for sequence in sequences if sequence.told_HF is not None]
+    return np.concatenate(parts) if parts else None
+
+
+def _codes_at(told_EF: np.ndarray | None, event_K: np.ndarray) -> list[Codes]:
+    return [()] * len(event_K) if told_EF is None else [tuple(row) for row in told_EF[event_K].tolist()]
 
 
 def _first_places(group_n: np.ndarray, groups: int | None = None) -> np.ndarray:

@@ -1,0 +1,152 @@
+"""Declared features as codes: the one function of training, evaluation, rewards, online learning and serving.
+
+Of every feature code 0 means that its value is missing, code 1 that it is not known. Numpy only.
+
+Shapes: B requests, n values, F columns of codes (a list has several), E edges.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from adbeam.errors import UserError
+from adbeam.targeting.told import Value, words
+
+FILE = "features.json"
+"""Of a prepared log and of a bundle: the features as they were fitted."""
+FORMAT = 1
+MISSING, UNKNOWN, FIRST = 0, 1, 2
+"""Codes of no value and of a value that nobody knows; the first code of a value."""
+
+Kind = Literal["category", "number", "list"]
+Codes = tuple[int, ...]
+"""The codes of one request, all features' columns behind each other."""
+
+
+@dataclass(frozen=True)
+class FittedFeature:
+    """One feature as the training split made it. One of `words`, `buckets` and `edges` is given."""
+
+    name: str
+    kind: Kind
+    source: str
+    words: tuple[str, ...] | None = None
+    """The vocabulary, the most frequent word first."""
+    buckets: int | None = None
+    """Into how many codes words are hashed, where there is no vocabulary."""
+    edges: tuple[float, ...] | None = None
+    """Where the quantiles of a number begin, rising; the first and the last are open."""
+    columns: int = 1
+    """Codes of one value: 1, or of a list as many words as the model hears."""
+
+    @property
+    def size(self) -> int:
+        """How many codes there are."""
+        if self.edges is not None:
+            return FIRST + len(self.edges) + 1
+        return FIRST + (self.buckets if self.words is None else len(self.words))  # type: ignore[operator]
+
+    def encode(self, values: Sequence[Value | None]) -> np.ndarray:
+        """int32 [n, columns]; None is missing. Where a list has fewer words than columns the rest is 0."""
+        code_nF = np.zeros((len(values), self.columns), dtype=np.int32)
+        if self.edges is not None:
+            number_n = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+            code_nF[:, 0] = np.searchsorted(self._edge_E, number_n, side="right") + FIRST
+            code_nF[np.isnan(number_n), 0] = MISSING
+            return code_nF
+        for place, value in enumerate(values):
+            codes = sorted({self._code(word) for word in words(value)}, key=_unknown_last)[: self.columns]
+            code_nF[place, : len(codes)] = codes
+        return code_nF
+
+    def _code(self, word: str) -> int:
+        if self.words is None:
+            return FIRST + zlib.crc32(word.encode()) % (self.buckets or 1)
+        return self._code_of.get(word, UNKNOWN)
+
+    @cached_property
+    def _code_of(self) -> dict[str, int]:
+        return {word: FIRST + place for place, word in enumerate(self.words or ())}
+
+    @cached_property
+    def _edge_E(self) -> np.ndarray:
+        return np.array(self.edges, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class FeatureEncoder:
+    """All features that a model is told, in the order of their columns."""
+
+    features: tuple[FittedFeature, ...]
+    """By name."""
+
+    @cached_property
+    def columns(self) -> int:
+        """F."""
+        return sum(feature.columns for feature in self.features)
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """{name: (codes, columns)}: what a model must know to read the codes."""
+        return {feature.name: (feature.size, feature.columns) for feature in self.features}
+
+    def encode(self, told: Sequence[Mapping[str, Value]]) -> np.ndarray:
+        """int32 [B, F] of what B requests told."""
+        parts = [feature.encode([values.get(feature.name) for values in told]) for feature in self.features]
+        code_BF: np.ndarray = np.concatenate(parts, axis=1) if parts else np.zeros((len(told), 0), np.int32)
+        return code_BF
+
+    def codes(self, told: Sequence[Mapping[str, Value]]) -> list[Codes]:
+        """The same, one tuple a request."""
+        return [tuple(row) for row in self.encode(told).tolist()]
+
+    def write(self, folder: Path) -> None:
+        """Write `features.json` into a folder."""
+        stored = [_stored(feature) for feature in self.features]
+        text = json.dumps({"format": FORMAT, "features": stored}, ensure_ascii=False, indent=1)
+        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self | None:
+        """What `write` wrote; None where a model is told nothing. Raises UserError for another format."""
+        path = Path(folder) / FILE
+        if not path.is_file():
+            return None
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["format"] != FORMAT:
+                raise UserError(
+                    f"{path} has format {stored['format']!r}, this version reads {FORMAT}",
+                    remedy="prepare, train and export with this version",
+                )
+            return cls(tuple(_feature(one) for one in stored["features"]))
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{path} cannot be read: {error}", remedy="prepare or export again") from None
+
+
+def _stored(feature: FittedFeature) -> dict[str, Any]:
+    given: dict[str, Any] = {field.name: getattr(feature, field.name) for field in fields(feature)}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _feature(stored: dict[str, Any]) -> FittedFeature:
+    values: dict[str, Any] = dict(stored)
+    values |= {key: tuple(stored[key]) for key in ("words", "edges") if key in stored}
+    feature = FittedFeature(**values)
+    if sum(given is not None for given in (feature.words, feature.buckets, feature.edges)) != 1:
+        raise ValueError(f"{feature.name} needs one of words, buckets and edges")
+    return feature
+
+
+def _unknown_last(code: int) -> tuple[bool, int]:
+    return code == UNKNOWN, code

@@ -1,0 +1,1 @@
+"""The table of users: what is known of them, and from when on."""
