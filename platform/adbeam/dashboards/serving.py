@@ -216,6 +216,14 @@ _FEATURES = Row(
             width=12,
         ),
         Panel(
+            "Features whose words the model does not know",
+            "Share of decoded requests with a word that the training split lacked. A rising share says that what is "
+            "told has drifted from training.",
+            (Query(by_feature("feature_unknown"), "{{feature}}"),),
+            unit="percentunit",
+            width=12,
+        ),
+        Panel(
             "Profiles posted",
             "stored, removed (an empty one), nobody (not kept), forgotten (deleted with the history).",
             (Query(faults("profiles", "result"), "{{result}}"),),

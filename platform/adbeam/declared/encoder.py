@@ -108,6 +108,15 @@ class FeatureEncoder:
         """The same, one tuple a request."""
         return [tuple(row) for row in self.encode(told).tolist()]
 
+    def unknown(self, codes: Sequence[Codes]) -> dict[str, int]:
+        """{feature: how many of these requests tell a word of it that is not known}."""
+        found, first = {}, 0
+        for feature in self.features:
+            last = first + feature.columns
+            found[feature.name] = sum(UNKNOWN in row[first:last] for row in codes)
+            first = last
+        return found
+
     def write(self, folder: Path) -> None:
         """Write `features.json` into a folder."""
         stored = [_stored(feature) for feature in self.features]

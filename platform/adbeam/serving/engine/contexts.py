@@ -19,6 +19,7 @@ from adbeam.features.batch import ContextBatch
 from adbeam.features.contexts import Moment, Trends, build_contexts
 from adbeam.features.history import History
 from adbeam.features.spec import FeatureSpec
+from adbeam.serving.engine.feature_counts import FeatureCounts
 from adbeam.serving.engine.request import Query
 from adbeam.serving.stores.store import UserHistory
 
@@ -37,8 +38,10 @@ class ContextBuilder:
         spec: FeatureSpec,
         trends: Trends | None = None,
         told: FeatureEncoder | None = None,
+        counts: FeatureCounts | None = None,
     ) -> None:
         self._catalogue, self._spec, self._trends, self._told = catalogue, spec, trends, told
+        self._counts = counts
         self._kept: OrderedDict[str, tuple[int, ItemCodes]] = OrderedDict()
 
     def build(self, queries: Sequence[Query], histories: Sequence[UserHistory]) -> ContextBatch:
@@ -53,7 +56,10 @@ class ContextBuilder:
     def _codes_told(self, queries: Sequence[Query]) -> list[Codes]:
         if self._told is None:
             return [()] * len(queries)
-        return self._told.codes([query.told.features if query.told else {} for query in queries])
+        codes = self._told.codes([query.told.features if query.told else {} for query in queries])
+        if self._counts is not None:
+            self._counts.unknown(self._told.unknown(codes))
+        return codes
 
     def _encoded(self, user_id: str | None, history: UserHistory) -> History:
         code_HT, known_H = self._codes(user_id, history.item_ids)

@@ -54,7 +54,7 @@ class ModelEngine:
         self.recommender = Recommender.of(bundle, config.order_by, ecpm=True, compute=compute, features=features or {})
         self.catalogue, self.spec = self.recommender.catalogue, self.recommender.spec
         trends = StoreTrends(store, self.catalogue.sids, self.spec) if self.spec.trending_length else None
-        self._contexts = ContextBuilder(self.catalogue, self.spec, trends, bundle.told)
+        self._contexts = ContextBuilder(self.catalogue, self.spec, trends, bundle.told, self._feature_counts)
         self.scenes = bundle.settings.scene_names
         self.full_widths = full_widths(bundle, config)
         self._priced = bundle.settings.priced  # asked for every ad of every answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from adbeam.recorder import Recorder
 from adbeam.serving.engine.request import Query
@@ -31,6 +31,11 @@ class FeatureCounts:
             self._add("adbeam_feature_requests", len(asked), name)
             self._add("adbeam_feature_missing", len(asked) - told[name] - unread[name], name)
             self._add("adbeam_feature_unread", unread[name], name)
+
+    def unknown(self, found: Mapping[str, int]) -> None:
+        """Count requests that tell a word which the model does not know, by feature."""
+        for name, count in found.items():
+            self._add("adbeam_feature_unknown", count, name)
 
     def _add(self, metric: str, count: int, feature: str) -> None:
         if count:

@@ -70,6 +70,7 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
     "adbeam_bid_fields_unread": ("counter", "Fields of bid requests that could not be read.", ("field",), ()),
     "adbeam_feature_requests": ("counter", "Decoded requests, by declared feature they might tell.", ("feature",), ()),
     "adbeam_feature_missing": ("counter", "Those without a value, told or kept.", ("feature",), ()),
+    "adbeam_feature_unknown": ("counter", "Those that tell a word which the model does not know.", ("feature",), ()),
     "adbeam_feature_unread": ("counter", "Those whose user's profile could not be read.", ("feature",), ()),
     "adbeam_events": ("counter", "Posted events.", ("result",), ()),
     "adbeam_profiles": ("counter", "Profiles of users stored, removed, of nobody, or forgotten.", ("result",), ()),

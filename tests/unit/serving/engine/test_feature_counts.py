@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from adbeam.catalogue.blocked import Blocked
+from adbeam.declared.encoder import FeatureEncoder, FittedFeature
 from adbeam.serving.engine.channel import Gathered
 from adbeam.serving.engine.feature_counts import FeatureCounts
 from adbeam.serving.engine.request import Query
@@ -45,3 +46,13 @@ def test_what_is_missing_and_what_was_not_read_are_told_apart() -> None:
 def test_nothing_is_counted_without_features_or_of_probes_alone() -> None:
     assert _counted({}, _query(())) == {}
     assert _counted(FEATURES, _query(None)) == {}
+
+
+def test_words_that_the_model_does_not_know_are_counted_by_feature() -> None:
+    country = FittedFeature("country", "category", "request", words=("de", "at"))
+    likes = FittedFeature("likes", "list", "user", words=("tea",), columns=2)
+    encoder, metrics = FeatureEncoder((country, likes)), Gathered()
+    codes = encoder.codes([{"country": "de", "likes": ("secret", "tea")}, {"country": "secret"}, {}])
+    assert encoder.unknown(codes) == {"country": 1, "likes": 1}
+    FeatureCounts(FEATURES, metrics).unknown({"country": 1, "likes": 0})
+    assert metrics.taken() == [("add", "adbeam_feature_unknown", 1, {"feature": "country"})]
