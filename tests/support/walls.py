@@ -18,9 +18,9 @@ ORDER = (
     "errors", "imports", "settings", "identity", "targeting", "records", "recorder", "workdir", "artifacts", "signals",
     "pseudonyms", "sqlite_wal", "ray_data", "logs", "features", "tokens", "model", "bundle_settings", "pricing",
     "bundle", "objectives",
-    "decoding", "beams", "catalogue", "list_rules", "inference", "training", "evaluation", "rewards", "export",
-    "serving", "loadtest", "online", "market", "config", "sweep", "dashboards", "jobs", "cluster", "operations",
-    "reference", "quickstart", "cli",
+    "decoding", "beams", "catalogue", "list_rules", "budgets", "inference", "training", "evaluation", "rewards",
+    "export", "serving", "loadtest", "online", "market", "config", "sweep", "dashboards", "jobs", "cluster",
+    "operations", "reference", "quickstart", "cli",
 )  # fmt: skip
 """The rooms from the ground up."""
 

@@ -9,6 +9,7 @@ import typer
 
 from adbeam.cli import operations, serving, steps
 from adbeam.cli.ads import ads_app
+from adbeam.cli.campaigns import campaigns_app
 from adbeam.cli.cluster import cluster_app
 from adbeam.cli.dashboards import dashboards_app
 from adbeam.cli.docs import docs_app
@@ -38,6 +39,7 @@ VERBS = (
 GROUPS = {
     "config": config_app,
     "ads": ads_app,
+    "campaigns": campaigns_app,
     "jobs": jobs_app,
     "cluster": cluster_app,
     "dashboards": dashboards_app,

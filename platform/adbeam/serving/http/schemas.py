@@ -93,9 +93,11 @@ class AdRequest(BaseModel):
             raise PydanticCustomError("beam_width", f"Input should be at most beam_width_max, {most}: {remedy}")
         return least
 
-    def query(self, scene: str, now_ms: int, nobody_words: frozenset[str] = NOBODY_WORDS) -> Query:
+    def query(
+        self, scene: str, now_ms: int, nobody_words: frozenset[str] = NOBODY_WORDS, spent: frozenset[str] = frozenset()
+    ) -> Query:
         """What the engine is asked; `scene` and `now_ms` stand in where the request names none. A user among
-        `nobody_words` is nobody."""
+        `nobody_words` is nobody; `spent` are campaigns without money."""
         filters = self.filters
         return Query(
             user_id=known_user(self.user_id, nobody_words),
@@ -114,6 +116,7 @@ class AdRequest(BaseModel):
             context=self.context.told(),
             allowed=filters.allowed(),
             floor_ecpm=self.floor_ecpm or 0.0,
+            spent=spent,
         )
 
 
