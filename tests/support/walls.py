@@ -18,7 +18,8 @@ ORDER = (
     "errors", "imports", "settings", "identity", "targeting", "records", "recorder", "workdir", "artifacts", "signals",
     "pseudonyms", "sqlite_wal", "declared", "ray_data", "logs", "features", "tokens", "model", "bundle_settings",
     "pricing", "bundle", "objectives",
-    "decoding", "beams", "catalogue", "list_rules", "inference", "training", "evaluation", "rewards", "export",
+    "decoding", "beams", "catalogue", "list_rules", "budgets", "inference", "training", "evaluation", "rewards",
+    "export",
     "serving", "loadtest", "online", "market", "config", "sweep", "dashboards", "jobs", "cluster", "operations",
     "reference", "quickstart", "cli",
 )  # fmt: skip

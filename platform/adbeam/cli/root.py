@@ -8,14 +8,15 @@ import sys
 import typer
 
 from adbeam.cli import operations, serving, steps
-from adbeam.cli.ads import ads_app
 from adbeam.cli.cluster import cluster_app
 from adbeam.cli.dashboards import dashboards_app
 from adbeam.cli.docs import docs_app
 from adbeam.cli.jobs import jobs_app
+from adbeam.cli.live.ads import ads_app
+from adbeam.cli.live.campaigns import campaigns_app
+from adbeam.cli.live.users import users_app
 from adbeam.cli.market import market_app
 from adbeam.cli.options import ConfigPath, Overrides, load
-from adbeam.cli.users import users_app
 from adbeam.errors import UserError
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ GROUPS = {
     "config": config_app,
     "ads": ads_app,
     "users": users_app,
+    "campaigns": campaigns_app,
     "jobs": jobs_app,
     "cluster": cluster_app,
     "dashboards": dashboards_app,

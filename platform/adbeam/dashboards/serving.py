@@ -283,10 +283,26 @@ _FAULTS = Row(
     ),
 )
 
+_RULES = Row(
+    "Rules of answers",
+    (
+        Panel(
+            "Ads left out, by rule",
+            "Found ads that rules of lists or a floor passed over, and ads that caps and budgets closed for a search.",
+            (Query(faults("ads_left_out", "rule"), "{{rule}}"),),
+        ),
+        Panel(
+            "Paused campaigns",
+            "Campaigns whose budget is spent for now, by the replica that knows of most.",
+            (Query(f"{gauge('max', 'campaigns_paused')} or vector(0)", "paused"),),
+        ),
+    ),
+)
+
 SERVING = Dashboard(
     "adbeam-serving",
     "adbeam serving",
     "Load, beam widths, replicas and faults of the recommender.",
-    (_LOAD, _BEAMS, _REPLICAS, _FEATURES, _FAULTS),
+    (_LOAD, _BEAMS, _REPLICAS, _FEATURES, _FAULTS, _RULES),
     (APPLICATION,),
 )

@@ -75,7 +75,7 @@ MOVED = {
     "serving.calibrate": "serving.engine.calibrate",
     "serving.capacity": "loadtest.capacity",
     "serving.catalogue": "catalogue.ads",
-    "serving.commands": "cli.ads",
+    "serving.commands": "cli.live.ads",
     "serving.console": "serving.http.console",
     "serving.decode_loop": "serving.queue.decode_loop",
     "serving.engine_channel": "serving.engine.channel",

@@ -24,19 +24,23 @@ AHEAD_MS = 5 * 60_000
 
 @dataclass(frozen=True, slots=True)
 class Worn:
-    """What a user has seen enough of for now."""
+    """What a user has seen enough of for now, and what nobody is shown for now."""
 
     ads: frozenset[str] = frozenset()
     campaigns: frozenset[str] = frozenset()
     advertisers: frozenset[str] = frozenset()
+    spent: frozenset[str] = frozenset()
+    """Campaigns whose budget is spent, for everybody."""
 
     def __bool__(self) -> bool:
-        return bool(self.ads or self.campaigns or self.advertisers)
+        return bool(self.ads or self.campaigns or self.advertisers or self.spent)
 
     def refuses(self, item_id: str, owner: Owner) -> str | None:
         """The first cap that keeps an ad out; None where none does."""
         if item_id in self.ads:
             return "frequency_cap_ad"
+        if owner.campaign in self.spent:
+            return "budget"
         if owner.campaign in self.campaigns:
             return "frequency_cap_campaign"
         return "frequency_cap_advertiser" if owner.advertiser in self.advertisers else None

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from adbeam.budgets.config import BudgetsConfig
 from adbeam.catalogue.config import UpdatesConfig
 from adbeam.errors import nearest_name
 from adbeam.list_rules.config import FrequencyCaps, ListRulesConfig
@@ -225,6 +226,7 @@ class ServingConfig(Section):
     features: FeaturesSection = Field(default={})
     list_rules: ListRulesConfig = ListRulesConfig()
     frequency_caps: FrequencyCaps = ()
+    budgets: BudgetsConfig = BudgetsConfig()
     deadline: DeadlineConfig = DeadlineConfig()
     admission: AdmissionConfig = AdmissionConfig()
     cache: CacheConfig = CacheConfig()

@@ -136,7 +136,7 @@ class RecommenderService:
 
     async def events(self, batch: EventBatch) -> bytes:
         """The JSON of an EventReceipt; raises Problem 422 for a time in the future, 503 when the store refuses."""
-        counted = await self._feedback.take(batch, self.model.facts.nobody_words)
+        counted = await self._feedback.take(batch, self.model.facts.nobody_words, self.model.campaigns)
         if counted is None:
             raise self._unavailable("the history store cannot be written; send the events again")
         return to_json(counted)
@@ -240,7 +240,8 @@ class RecommenderService:
         return body
 
     def _query(self, request: AdRequest) -> Query:
-        return request.query(self.model.facts.scenes[0], now_ms(), self.model.facts.nobody_words)
+        facts = self.model.facts
+        return request.query(facts.scenes[0], now_ms(), facts.nobody_words, self._feedback.spent)
 
     async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
         request_id = request.request_id or self._next_id()

@@ -22,8 +22,7 @@ from adbeam.loadtest.arrivals import constant
 from adbeam.loadtest.runner import LoadTarget, bodies, run_load
 from adbeam.serving.client import call
 from adbeam.serving.deploy.local import Endpoint, start
-from adbeam.serving.http.schemas import AdResponse
-from adbeam.serving.http.status_schemas import ReplicaStatus
+from adbeam.serving.http.answer_schemas import AdResponse, ReplicaStatus
 from adbeam.serving.stores.store import now_ms
 
 PORT = 18100

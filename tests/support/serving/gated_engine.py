@@ -18,7 +18,7 @@ from adbeam.serving.config import ServingConfig
 from adbeam.serving.deploy.policy import read_policy
 from adbeam.serving.engine.loaded_model import LoadedModel, ModelFacts
 from adbeam.serving.engine.request import Answer, Query
-from adbeam.serving.http.schemas import AdResponse
+from adbeam.serving.http.answer_schemas import AdResponse
 from adbeam.serving.monitoring.metrics import Metrics
 from adbeam.serving.service import RecommenderService
 from adbeam.serving.stores.sqlite import SqliteStore

@@ -18,7 +18,7 @@ from adbeam.records import Event
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.deploy.policy import read_policy
 from adbeam.serving.engine.load_model import load_model
-from adbeam.serving.http.schemas import AdResponse
+from adbeam.serving.http.answer_schemas import AdResponse
 from adbeam.serving.monitoring.metrics import Metrics
 from adbeam.serving.service import RecommenderService
 from adbeam.serving.stores.sqlite import SqliteStore

@@ -60,7 +60,8 @@ class ModelEngine:
         self._priced = bundle.settings.priced  # asked for every ad of every answer
         self.prices = AnswerPrices(bundle, self.catalogue, config.ecpm_scale)
         self._lists = AnswerLists(self.catalogue, self.prices, most or {}, bool(caps), metrics)
-        self._frequency = FrequencyCaps(self.catalogue, caps, metrics) if caps else None
+        self._frequency = FrequencyCaps(self.catalogue, caps, metrics)
+        self._has_caps = bool(caps)
 
     @property
     def version(self) -> str:
@@ -101,6 +102,10 @@ class ModelEngine:
         """What the users of queries have seen enough of now; may be called from any thread."""
         return self._worn(queries, self._known.read(queries)[0])
 
+    def campaigns(self, item_ids: Sequence[str]) -> list[str | None]:
+        """The campaign of each ad now; may be called from any thread."""
+        return [self.catalogue.owner(item_id).campaign for item_id in item_ids]
+
     def why(self, query: Query, item_ids: Sequence[str]) -> list[list[str]]:
         """The rules that keep each of these ads from a query; may be called from any thread."""
         (history,), (profile,) = self._known.read([query])
@@ -108,13 +113,13 @@ class ModelEngine:
         return reasons(query.knowing(profile), history, worn, self.catalogue, item_ids)
 
     def _worn(self, queries: Sequence[Query], histories: Sequence[UserHistory]) -> list[Worn]:
-        if self._frequency is None:
+        if not self._has_caps and not any(query.spent for query in queries):
             return [NOTHING_WORN] * len(queries)
         return [self._frequency.worn(*each) for each in zip(queries, histories, strict=True)]
 
     def _filter(self, query: Query, history: UserHistory, worn: Worn) -> ItemFilter | None:
         found = self.catalogue.item_filter(query.blocked, history.item_ids, query.told, query.allowed)
-        return found if self._frequency is None else self._frequency.without(found, worn)
+        return self._frequency.without(found, worn) if worn else found
 
     def _found(
         self, query: Query, history: UserHistory, worn: Worn, item_filter: ItemFilter | None, result: DecodeResult

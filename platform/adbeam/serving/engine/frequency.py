@@ -24,9 +24,10 @@ class FrequencyCaps:
 
     def worn(self, query: Query, history: UserHistory) -> Worn:
         """What the user of a query has seen enough of, by the history that it is answered with."""
-        if query.is_free or not len(history):
+        if query.is_free:
             return NOTHING_WORN
-        return worn_by(history, self._caps, query.now_ms, self._catalogue.owner)
+        worn = worn_by(history, self._caps, query.now_ms, self._catalogue.owner) if self._caps else NOTHING_WORN
+        return replace(worn, spent=query.spent) if query.spent else worn
 
     def without(self, item_filter: ItemFilter | None, worn: Worn) -> ItemFilter | None:
         """The filter of a query, closed for what is worn."""
@@ -39,6 +40,8 @@ class FrequencyCaps:
         }
         for name, rows in parts.items():
             self._metrics.add("adbeam_ads_left_out", len(rows), rule=f"frequency_cap_{name}")
+        parts["spent"] = self._catalogue.rows_of((), worn.spent)
+        self._metrics.add("adbeam_ads_left_out", len(parts["spent"]), rule="budget")
         found = item_filter or ItemFilter()
         return replace(found, deny=np.concatenate([np.asarray(found.deny, np.int64), *parts.values()]))
 

@@ -65,7 +65,17 @@ def load_model(
     facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes, engine.prices.unit, nobody)
     catalogue = engine.catalogue
     return LoadedModel(
-        engine, facts, popular, time.monotonic(), live, catalogue.index, catalogue, catalogue, engine.worn, engine.why
+        engine,
+        facts,
+        popular,
+        time.monotonic(),
+        live,
+        catalogue.index,
+        catalogue,
+        catalogue,
+        engine.worn,
+        engine.why,
+        engine.campaigns,
     )
 
 

@@ -83,6 +83,8 @@ class LoadedModel:
     """What the users of queries have seen enough of, by frequency caps; may be called from any thread."""
     why: Callable[[Query, Sequence[str]], list[list[str]]] | None = None
     """The rules that keep each of these ads from a query; may be called from any thread."""
+    campaigns: Callable[[Sequence[str]], list[str | None]] | None = None
+    """The campaign of each ad now; may be called from any thread."""
 
     @property
     def version(self) -> str:

@@ -120,6 +120,11 @@ class ProcessEngine:
         rules: list[list[str]] = self._control.call("why", query, list(item_ids))
         return rules
 
+    def campaigns(self, item_ids: Sequence[str]) -> list[str | None]:
+        """The campaign of each ad now."""
+        campaigns: list[str | None] = self._control.call("campaigns", list(item_ids))
+        return campaigns
+
     def close(self) -> None:
         """End the child, hung or not."""
         with contextlib.suppress(OSError):
@@ -152,7 +157,15 @@ def load_in_process(
     if loaded.news is None:
         popular = PopularAds(loaded.popular_ads, prices=loaded.prices, rules=loaded.popular_rules)
         return LoadedModel(
-            engine, loaded.facts, popular, time.monotonic(), None, live_ecpm, worn=engine.worn, why=engine.why
+            engine,
+            loaded.facts,
+            popular,
+            time.monotonic(),
+            None,
+            live_ecpm,
+            worn=engine.worn,
+            why=engine.why,
+            campaigns=engine.campaigns,
         )
     live = engine.live(loaded.news, config.updates.poll_ms, metrics, live_ecpm)
     popular = PopularAds(
@@ -169,6 +182,7 @@ def load_in_process(
         live.owners,
         engine.worn,
         engine.why,
+        engine.campaigns,
     )
 
 
@@ -211,6 +225,10 @@ class _Child:
         assert self.model.worn is not None
         return self.model.worn(queries)
 
+    def campaigns(self, item_ids: list[str]) -> list[str | None]:
+        assert self.model.campaigns is not None
+        return self.model.campaigns(item_ids)
+
     def why(self, query: Query, item_ids: list[str]) -> list[list[str]]:
         assert self.model.why is not None
         return self.model.why(query, item_ids)
@@ -245,7 +263,14 @@ def main(decode: int, control: int, lifeline: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the replica too, which ends this process in order
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     child = _Child()
-    side = {"path": child.path, "change": child.change, "news": child.news, "worn": child.worn, "why": child.why}
+    side = {
+        "path": child.path,
+        "change": child.change,
+        "news": child.news,
+        "worn": child.worn,
+        "why": child.why,
+        "campaigns": child.campaigns,
+    }
     threading.Thread(target=answer_calls, args=(Connection(control), side, child.metrics), daemon=True).start()
     answer_calls(Connection(decode), {"load": child.load, "answer": child.answer}, child.metrics)
 

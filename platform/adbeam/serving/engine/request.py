@@ -50,6 +50,8 @@ class Query:
     allowed: Allowed = EVERYTHING
     floor_ecpm: float = 0.0
     """Least expected money of a thousand impressions; 0 asks for no price."""
+    spent: frozenset[str] = frozenset()
+    """Campaigns whose budget is spent."""
     is_free: bool = False
     """Whether rules of lists and caps do not count: what would be shown without them."""
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from adbeam.budgets.campaigns import NOBODY, CampaignBudgets, Campaigns
+from adbeam.budgets.open_ledger import open_ledger
 from adbeam.identity.people import known_user
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
@@ -43,15 +45,26 @@ class Feedback:
         self._store, self._cache, self._log, self._writer, self._metrics = store, cache, log, writer, metrics
         self._request_log = request_log
         self._money = ReturnedMoney(config.returned_money, metrics)
+        ledger = open_ledger(config.budgets)
+        self._budgets = None if ledger is None else CampaignBudgets(ledger, config.budgets, metrics, now_ms)
+
+    @property
+    def spent(self) -> frozenset[str]:
+        """Campaigns whose budget is spent now."""
+        return NOBODY if self._budgets is None else self._budgets.paused
 
     def answered(self, query: Query, body: Mapping[str, Any], is_cpm: bool) -> None:
         """Write down an answer, as its body tells it; only prices that are CPM are held against what came back."""
         if is_cpm:
             self._money.answered(query.scene, body)
+            if self._budgets is not None:
+                self._budgets.answered(body["request_id"], body["ads"])
         if self._request_log is not None:
             self._request_log.append(query.user_id, query.now_ms, query.scene, body)
 
-    async def take(self, batch: EventBatch, nobody_words: frozenset[str]) -> dict[str, int] | None:
+    async def take(
+        self, batch: EventBatch, nobody_words: frozenset[str], campaigns: Campaigns | None = None
+    ) -> dict[str, int] | None:
         """Events by what became of them, those of users among `nobody_words` as nobody's; None when the store refused
         them, so that they may come again.
 
@@ -64,6 +77,8 @@ class Feedback:
         events = _of_users(batch.events, nobody_words)
         try:
             loop = asyncio.get_running_loop()
+            if self._budgets is not None and campaigns is not None:  # also what was shown to nobody costs money
+                await loop.run_in_executor(self._writer, self._budgets.spend, batch.events, campaigns)
             fresh = await loop.run_in_executor(self._writer, self._store.append, events)
         except Exception:
             logger.exception("the history store refused %d events", len(events))
@@ -92,6 +107,8 @@ class Feedback:
 
     def close(self) -> None:
         """Write what is left."""
+        if self._budgets is not None:
+            self._budgets.close()
         for log in (self._request_log, self._log):
             if log is not None:
                 log.close()

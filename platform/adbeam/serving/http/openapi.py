@@ -9,10 +9,18 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from adbeam.serving.http.answer_schemas import (
+    AdReceipt,
+    AdResponse,
+    EventReceipt,
+    ForgottenUser,
+    Problem,
+    ReplicaStatus,
+    TriePath,
+    UserReceipt,
+)
 from adbeam.serving.http.openrtb import BidResponse
 from adbeam.serving.http.problems import CONTENT_TYPE
-from adbeam.serving.http.schemas import AdReceipt, AdResponse, EventReceipt, ForgottenUser, Problem, UserReceipt
-from adbeam.serving.http.status_schemas import ReplicaStatus, TriePath
 
 PROBLEMS = {
     "400": "Malformed JSON, or a compressed body that is damaged",

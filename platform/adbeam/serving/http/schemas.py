@@ -1,4 +1,4 @@
-"""The HTTP schemas, what crosses the border: AdRequest and AdResponse, and the events that answer them.
+"""The HTTP schemas of what a replica is told: AdRequest, events and changes of ads; answers are in answer_schemas.
 
 The models are the reference (OpenAPI, clients, tests). A replica narrows AdRequest to its own limits and scenes with
 `request_model`, so that every bound a client can hit is checked in one place and shown in the OpenAPI schema.
@@ -103,9 +103,11 @@ class AdRequest(BaseModel):
             raise PydanticCustomError("beam_width", f"Input should be at most beam_width_max, {most}: {remedy}")
         return least
 
-    def query(self, scene: str, now_ms: int, nobody_words: frozenset[str] = NOBODY_WORDS) -> Query:
+    def query(
+        self, scene: str, now_ms: int, nobody_words: frozenset[str] = NOBODY_WORDS, spent: frozenset[str] = frozenset()
+    ) -> Query:
         """What the engine is asked; `scene` and `now_ms` stand in where the request names none. A user among
-        `nobody_words` is nobody."""
+        `nobody_words` is nobody; `spent` are campaigns without money."""
         filters, user_id = self.filters, known_user(self.user_id, nobody_words)
         context, unread = self._told(user_id)
         return Query(
@@ -126,6 +128,7 @@ class AdRequest(BaseModel):
             unread=unread,
             allowed=filters.allowed(),
             floor_ecpm=self.floor_ecpm or 0.0,
+            spent=spent,
         )
 
     def _told(self, user_id: str | None) -> tuple[Context, tuple[str, ...]]:
@@ -157,123 +160,12 @@ class EventBatch(BaseModel):
     events: list[PostedEvent] = Field(min_length=1)
 
 
-class Ad(BaseModel):
-    """One ad of an answer."""
-
-    item_id: str
-    title: str
-    price: float | None = Field(description="Typical value of a conversion.")
-    advertiser: str | None = Field(None, description="Whose it is; absent where nobody said.")
-    campaign: str | None = Field(None, description="Of which campaign it is; absent where nobody said.")
-    sid: list[int] = Field(description="Semantic id, one code a level; empty for a popular ad that has none.")
-    score: float = Field(description="What the answer is ordered by, falling.")
-    probability: float | None = Field(description="Probability of the semantic id under the model; null in a fallback.")
-    expected_ecpm: float | None = Field(
-        description="Expected money of a thousand impressions, CPM, where `money.unit` of /v1/status is not `target` "
-        "(docs/money.md); null for a popular ad of which nobody said."
-    )
-
-
-class Served(BaseModel):
-    """How the answer came about."""
-
-    model_version: str
-    source: Literal["model", "cache", "fallback"]
-    degraded: bool = Field(description="Whether the answer is a cached or popular one because of the deadline.")
-    cold_start: bool = Field(description="Whether nothing was known about the user.")
-    rung: int | None = Field(description="Rung of the beam ladder, 0 the widest; null when nothing was decoded.")
-    widths: list[int] | None = Field(description="Beam widths of the decode, one a level.")
-    full_widths: list[int] = Field(description="Beam widths at full width.")
-    queue_ms: float
-    decode_ms: float
-
-
-class LeftOut(BaseModel):
-    """One of the best ads that is not in the answer."""
-
-    item_id: str
-    score: float
-    rules: list[str] = Field(description="What kept it out: names of filters, caps and rules of the list, `targeting`.")
-
-
-class Debug(BaseModel):
-    """What a search without rules finds beside the ads of the answer."""
-
-    source: Literal["model", "fallback"] = Field(description="fallback: popular ads, that search was late.")
-    left_out: list[LeftOut]
-
-
-class AdResponse(BaseModel):
-    """Ads in falling order of score."""
-
-    request_id: str
-    ads: list[Ad]
-    served: Served
-    debug: Debug | None = Field(None, description="Where the request asked for it.")
-
-
-class EventReceipt(BaseModel):
-    """What became of posted events."""
-
-    accepted: int
-    duplicates: int
-    nobody: int = Field(0, description="Events of nobody, which are not kept; absent when there are none.")
-
-
-class UserReceipt(BaseModel):
-    """What became of posted profiles."""
-
-    stored: int
-    removed: int = Field(description="Users whose profile was empty: none is kept of them now.")
-    nobody: int = Field(description="Profiles of nobody, which are not kept.")
-
-
-class ForgottenUser(BaseModel):
-    """What was kept of a user and is no longer; asking again is safe."""
-
-    profile: bool
-    history: bool
-
-
 class AdChanges(BaseModel):
     """Ads to insert, update, pause, resume or remove: all of them in this order, or none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     changes: list[AdChange] = Field(min_length=1)
-
-
-class ChangedAd(BaseModel):
-    """One change that was made."""
-
-    item_id: str
-    operation: str
-    sid: list[int] | None = Field(description="Semantic id of an inserted ad.")
-
-
-class AdReceipt(BaseModel):
-    """What became of changes to ads: they are durable, and every replica has them within its poll interval."""
-
-    last: int = Field(description="Number of the last one in the update log; see `updates_watermark` of /v1/status.")
-    ads: list[ChangedAd]
-
-
-class FieldProblem(BaseModel):
-    """One field that is wrong."""
-
-    field: str
-    message: str
-    value: Any = None
-
-
-class Problem(BaseModel):
-    """An error answer (RFC 9457)."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldProblem] = []
 
 
 def request_model(

@@ -80,6 +80,7 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
     "adbeam_rung": ("gauge", "Rung in force, 0 the widest.", (), ()),
     "adbeam_rung_width": ("gauge", "Beams of the last level at the rung in force.", (), ()),
     "adbeam_queue_depth": ("gauge", "Requests waiting for a decode.", (), ()),
+    "adbeam_campaigns_paused": ("gauge", "Campaigns whose budget is spent for now.", (), ()),
     "adbeam_in_flight": ("gauge", "Requests inside the replica.", (), ()),
     "adbeam_arrivals_per_second": ("gauge", "Arrival rate as the controller sees it.", (), ()),
     "adbeam_demand_full_width": ("gauge", "Replicas that the arrivals would keep busy at full width.", (), ()),

@@ -22,8 +22,8 @@ RESERVED_MS = 5.0
 """Part of a deadline that is kept for the question, in case the request will not be decoded."""
 RESERVED_SHARE = 0.1
 """Most of a deadline that is kept."""
-LEAST_SECONDS = 0.002
-"""A question gets so long even where the deadline is nearer."""
+LEAST_SECONDS = 0.02
+"""A question gets so long even where the deadline is nearer: rather a little late than an ad too often."""
 
 Ask = Callable[[Sequence[Query]], list[Worn]]
 
@@ -50,7 +50,7 @@ class SeenEnough:
         """What the user has seen enough of; where it is not known by `until_s` (monotonic), they count as unknown, as
         where the history cannot be read."""
         if not self.counts(query) or model.worn is None:
-            return NOTHING_WORN
+            return Worn(spent=query.spent) if query.spent else NOTHING_WORN
         future: asyncio.Future[Worn] = asyncio.get_running_loop().create_future()
         self._waiting.append((query, future))
         self._newest = model.worn  # a model that has come into force meanwhile is asked
@@ -60,7 +60,7 @@ class SeenEnough:
             return await asyncio.wait_for(future, max(LEAST_SECONDS, until_s - time.monotonic()))
         except TimeoutError:
             self._metrics.add("adbeam_store_failures", operation="caps")
-            return NOTHING_WORN
+            return Worn(spent=query.spent)
 
     def close(self) -> None:
         """End the thread."""
@@ -77,7 +77,7 @@ class SeenEnough:
             except Exception:
                 logger.exception("what %d users have seen enough of is not known", len(asked))
                 self._metrics.add("adbeam_store_failures", operation="caps")
-                found = [NOTHING_WORN] * len(asked)
+                found = [Worn(spent=query.spent) for query, _ in asked]
             for (_, future), worn in zip(asked, found, strict=True):
                 if not future.done():
                     future.set_result(worn)

@@ -58,7 +58,7 @@ class StandIns:
         return self._filled(query, model, worn, [], {})
 
     def _is_ruled(self, query: Query) -> bool:
-        return bool(self._most or self._has_caps or query.allowed or query.floor_ecpm)
+        return bool(self._most or self._has_caps or query.allowed or query.floor_ecpm or query.spent)
 
     def _filled(
         self, query: Query, model: LoadedModel, worn: Worn, ads: Sequence[Ad], categories: Mapping[str, str | None]

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from adbeam.budgets import campaigns
 from adbeam.catalogue import live
 from adbeam.serving.monitoring import metrics
 from adbeam.serving.monitoring.metrics import METRICS, Metrics
 
-SOURCES = [Path(metrics.__file__).parents[1], Path(live.__file__).parent]  # serving and catalogue
+SOURCES = [Path(metrics.__file__).parents[1], Path(live.__file__).parent, Path(campaigns.__file__).parent]
+"""Serving, catalogue, budgets."""
 
 
 class RayMetric:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.support.serving.gated_engine import GatedEngine, ask, running, until
 
-from adbeam.serving.http.status_schemas import ReplicaStatus
+from adbeam.serving.http.answer_schemas import ReplicaStatus
 from adbeam.serving.monitoring.metrics import Metrics
 from adbeam.serving.processor.batch_clock import BatchClock
 from adbeam.serving.processor.machine import Machine

@@ -14,8 +14,8 @@ from tests.support.serving.gated_engine import FULL, GatedEngine, ask, model_of,
 
 from adbeam.catalogue.live import HeardEcpm
 from adbeam.serving.deploy.policy import read_policy
+from adbeam.serving.http.answer_schemas import ReplicaStatus
 from adbeam.serving.http.problems import Problem
-from adbeam.serving.http.status_schemas import ReplicaStatus
 from adbeam.serving.stores.store import now_ms
 
 

@@ -9,8 +9,8 @@ import pytest
 from tests.support.serving.gated_engine import FULL, GatedEngine, ask, running, until
 
 from adbeam.beams.cost import BatchCost
+from adbeam.serving.http.answer_schemas import ReplicaStatus
 from adbeam.serving.http.problems import Problem
-from adbeam.serving.http.status_schemas import ReplicaStatus
 from adbeam.serving.queue.decode_loop import FAILURES_BEFORE_FAULT
 
 

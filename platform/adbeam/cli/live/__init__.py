@@ -1,0 +1,1 @@
+"""`adbeam ads`, `users`, `campaigns`: what changes while ads are served."""
