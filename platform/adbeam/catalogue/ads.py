@@ -186,16 +186,13 @@ class AdCatalogue:
 
     def ad(self, row: int, score: float, probability: float | None, ecpm: float | None) -> dict[str, Any]:
         """An ad as the response carries it."""
-        return {
-            "item_id": self.item_ids[row],
-            "title": self._title[row],
-            "price": self._price[row],
-            **self.owner_of(row).named(),
-            "sid": self.sid_of(row),
-            "score": score,
-            "probability": probability,
-            "expected_ecpm": ecpm,
-        }
+        ad: dict[str, Any] = {"item_id": self.item_ids[row], "title": self._title[row], "price": self._price[row]}
+        if advertiser := self._advertiser[row]:
+            ad["advertiser"] = advertiser
+        if campaign := self._campaign[row]:
+            ad["campaign"] = campaign
+        ad["sid"], ad["score"], ad["probability"], ad["expected_ecpm"] = self.sid_of(row), score, probability, ecpm
+        return ad
 
     def stored_ecpms(self, rows: Sequence[int]) -> list[float | None]:
         """The eCPMs of rows when they were made; None where nobody said."""
