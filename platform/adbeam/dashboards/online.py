@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adbeam.dashboards.panels import Dashboard, Panel, Query, Row
-from adbeam.dashboards.serving import APPLICATION, faults, rate
+from adbeam.dashboards.queries import APPLICATION, faults, rate
 
 _A = '{application=~"$application"}'
 

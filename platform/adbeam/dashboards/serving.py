@@ -2,45 +2,10 @@
 
 from __future__ import annotations
 
-from adbeam.dashboards.panels import Dashboard, Panel, Query, Row, Variable
+from adbeam.dashboards.panels import Dashboard, Panel, Query, Row
+from adbeam.dashboards.queries import APPLICATION, REPLICAS, by_feature, faults, gauge, mean, quantile, rate
 
-APPLICATION = Variable("application", "Application", "label_values(ray_adbeam_rung, application)")
-_A = '{application=~"$application"}'
-
-
-def rate(metric: str, by: str = "") -> str:
-    """Per second, over all replicas; `by` keeps labels."""
-    keep = f" by ({by})" if by else ""
-    return f"sum{keep} (rate(ray_adbeam_{metric}_total{_A}[$__rate_interval]))"
-
-
-def quantile(share: float, metric: str) -> str:
-    """A quantile of a histogram over all replicas."""
-    return f"histogram_quantile({share}, sum by (le) (rate(ray_adbeam_{metric}_bucket{_A}[$__rate_interval])))"
-
-
-def mean(metric: str) -> str:
-    """The mean observation of a histogram over all replicas."""
-    total, count = (f"sum(rate(ray_adbeam_{metric}_{part}{_A}[$__rate_interval]))" for part in ("sum", "count"))
-    return f"{total} / {count}"
-
-
-def gauge(how: str, metric: str) -> str:
-    """A gauge over all replicas: sum, avg, max, count."""
-    return f"{how} (ray_adbeam_{metric}{_A})"
-
-
-def by_feature(metric: str) -> str:
-    """The share of decoded requests of which a counter tells, by declared feature; zero where it never did."""
-    return f"{rate(metric, 'feature')} / {rate('feature_requests', 'feature')} or vector(0)"
-
-
-def faults(metric: str, by: str = "") -> str:
-    """A rate that is zero, not absent, when nothing has ever gone wrong."""
-    return f"{rate(metric, by)} or vector(0)"
-
-
-_DECODING = f"sum (rate(ray_adbeam_decode_seconds_sum{_A}[$__rate_interval]))"
+_DECODING = f"sum (rate(ray_adbeam_decode_seconds_sum{REPLICAS}[$__rate_interval]))"
 
 _LOAD = Row(
     "Load and answers",
@@ -102,12 +67,12 @@ _BEAMS = Row(
         Panel(
             "Rung of the ladder",
             "0 is the widest. A rung above 0 that lasts means too few replicas.",
-            (Query(f"ray_adbeam_rung{_A}", "{{replica}}"),),
+            (Query(f"ray_adbeam_rung{REPLICAS}", "{{replica}}"),),
         ),
         Panel(
             "Widths of requests",
             "How many requests got which width.",
-            (Query(f"sum by (le) (increase(ray_adbeam_beam_width_bucket{_A}[$__rate_interval]))", "{{le}}"),),
+            (Query(f"sum by (le) (increase(ray_adbeam_beam_width_bucket{REPLICAS}[$__rate_interval]))", "{{le}}"),),
             kind="heatmap",
         ),
         Panel(
@@ -118,7 +83,7 @@ _BEAMS = Row(
         Panel(
             "Measured over modelled cost",
             "1 when the cost model is right; above, batches take longer than the controller plans for.",
-            (Query(f"ray_adbeam_cost_factor{_A}", "{{replica}}"),),
+            (Query(f"ray_adbeam_cost_factor{REPLICAS}", "{{replica}}"),),
         ),
         Panel(
             "Decode",
@@ -156,7 +121,7 @@ _REPLICAS = Row(
         Panel(
             "Utilisation",
             "Share of time a replica is busy at the rung in force.",
-            (Query(f"ray_adbeam_utilisation{_A}", "{{replica}}"),),
+            (Query(f"ray_adbeam_utilisation{REPLICAS}", "{{replica}}"),),
             unit="percentunit",
             width=12,
         ),
@@ -179,7 +144,7 @@ _REPLICAS = Row(
         Panel(
             "Arrivals as the controllers see them",
             "Per replica; the load balancer should keep them level.",
-            (Query(f"ray_adbeam_arrivals_per_second{_A}", "{{replica}}"),),
+            (Query(f"ray_adbeam_arrivals_per_second{REPLICAS}", "{{replica}}"),),
             unit="reqps",
         ),
         Panel(

@@ -25,10 +25,10 @@ from adbeam.recorder import Recorder
 from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine.contexts import ContextBuilder
 from adbeam.serving.engine.feature_counts import FeatureCounts
-from adbeam.serving.engine.frequency import FrequencyCaps, Hidden
 from adbeam.serving.engine.known_users import KnownUsers
-from adbeam.serving.engine.left_out import reasons
-from adbeam.serving.engine.lists import Ad, AnswerLists
+from adbeam.serving.engine.list_rules.answer_lists import Ad, AnswerLists
+from adbeam.serving.engine.list_rules.frequency import FrequencyCaps, Hidden
+from adbeam.serving.engine.list_rules.left_out import reasons
 from adbeam.serving.engine.prices import AnswerPrices
 from adbeam.serving.engine.request import Answer, Query
 from adbeam.serving.stores.store import HistoryStore, UserHistory
