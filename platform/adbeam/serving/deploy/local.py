@@ -25,7 +25,9 @@ from adbeam.workdir import WorkDir
 
 logger = logging.getLogger(__name__)
 
-READY_SECONDS = 180.0
+READY_SECONDS = 600.0
+"""A machine that others keep busy may need minutes for what takes seconds; a deployment that failed is told at once."""
+TELL_SECONDS = 30.0
 POLL_SECONDS = 0.2
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
@@ -175,13 +177,18 @@ def _wait_until_ready(endpoint: Endpoint, until_s: float, interrupted: threading
 
     from adbeam.serving.client import call
 
-    while time.monotonic() < until_s:
+    began_s, told_s, state = time.monotonic(), TELL_SECONDS, "not deployed"
+    while (now_s := time.monotonic()) < until_s:
+        if now_s - began_s > told_s:
+            told_s += TELL_SECONDS
+            logger.warning("the endpoint is not ready after %.0f s (%s); waiting on", now_s - began_s, state)
         if interrupted is not None and interrupted.is_set():
             raise KeyboardInterrupt
         status = serve.status().applications.get(endpoint.application)
         if status is not None and status.status == "DEPLOY_FAILED":
             messages = [deployment.message for deployment in status.deployments.values()]
             raise UserError(f"the application could not be deployed: {_reason(status.message, *messages)}")
+        state = "not deployed" if status is None else str(status.status)
         if status is not None and status.status == "RUNNING":
             try:
                 if call(endpoint.url, "GET", "/readyz", timeout_seconds=2.0)[0] == 200:
@@ -189,7 +196,10 @@ def _wait_until_ready(endpoint: Endpoint, until_s: float, interrupted: threading
             except UserError:
                 pass
         time.sleep(POLL_SECONDS)
-    raise UserError("the endpoint did not become ready in time", remedy="see the replica's log in Ray's session folder")
+    raise UserError(
+        f"the endpoint did not become ready in time ({state})",
+        remedy="see the replica's log in Ray's session folder; on a busy machine, end what else runs and try again",
+    )
 
 
 def _reason(*messages: str) -> str:
