@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+HERE = Path(__file__).parents[2]
+SIDE, STORE, SETTINGS = "side", "h.sqlite", "settings.json"
 CONCURRENT = 16
 REQUESTS = 320
 SLICES = 60
@@ -54,9 +56,9 @@ def bodies(number: int) -> tuple[str, bytes]:
     return "/v1/openrtb", json.dumps(asked).encode()
 
 
-def start_service(bundle: Path, folder: str) -> Any:
+def start_service(bundle: Path, folder: str, settings: dict[str, Any] | None = None) -> Any:
     """The service as a replica has it, without a cache of answers and always at full width: a controller would answer
-    noise of the machine with other beams here than there."""
+    noise of the machine with other beams here than there. `settings` are further args; its store is `folder`'s."""
     from adbeam.serving.config import ServingConfig
     from adbeam.serving.deploy.policy import read_policy
     from adbeam.serving.engine.load_model import load_model
@@ -64,20 +66,23 @@ def start_service(bundle: Path, folder: str) -> Any:
     from adbeam.serving.service import RecommenderService
     from adbeam.serving.stores.sqlite import SqliteStore
 
-    config = ServingConfig.parse({"bundle": str(bundle), "cache": {"enabled": False}})
+    config = ServingConfig.parse({"bundle": str(bundle), "cache": {"enabled": False}, **(settings or {})})
     policy, metrics = read_policy("static"), Metrics()
-    store = SqliteStore(Path(folder) / "h.sqlite")
+    store = SqliteStore(Path(folder) / STORE)
     service = RecommenderService(config, load_model(bundle, config, policy, store, metrics), policy, store, metrics)
     service.start()
     return service
 
 
-async def serve(bundle: Path) -> None:
-    """For each line of input: serve REQUESTS, say the seconds of processor time."""
+async def serve(bundle: Path, prepared: Path | None = None) -> None:
+    """For each line of input: serve REQUESTS, say the seconds of processor time. A `prepared` folder holds the store
+    and the settings."""
     from adbeam.serving.http.app import build_api
 
-    with tempfile.TemporaryDirectory() as folder:
-        service = start_service(bundle, folder)
+    with tempfile.TemporaryDirectory() as empty:
+        folder = empty if prepared is None else str(prepared)
+        settings = None if prepared is None else json.loads((prepared / SETTINGS).read_text())
+        service = start_service(bundle, folder, settings)
         api, first = build_api(service), 0
         for _ in sys.stdin:
             numbers = iter(range(first, first + REQUESTS))
@@ -94,13 +99,15 @@ async def serve(bundle: Path) -> None:
         service.close()
 
 
-def compare(bundle: Path, checkouts: list[Path], slices: int) -> dict[str, Any]:
-    """The figures; the first checkout is this one."""
-    sides = [
-        subprocess.Popen([sys.executable, "-W", "ignore", __file__, str(bundle)], stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(at / "platform")})
-        for at in checkouts
-    ]  # fmt: skip
+def side(checkout: Path, bundle: Path, *prepared: Path) -> subprocess.Popen[str]:
+    """A process that serves with the adbeam of `checkout`."""
+    command = [sys.executable, "-W", "ignore", __file__, SIDE, str(bundle), *map(str, prepared)]
+    environment = {**os.environ, "PYTHONPATH": str(checkout / "platform")}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def compare(sides: list[subprocess.Popen[str]], slices: int) -> dict[str, Any]:
+    """Requests a second of the first side over those of the second."""
 
     def once(side: subprocess.Popen[str]) -> float:
         assert side.stdin is not None and side.stdout is not None
@@ -118,7 +125,7 @@ def compare(bundle: Path, checkouts: list[Path], slices: int) -> dict[str, Any]:
     here, there = ([REQUESTS / taken for taken in column] for column in zip(*pairs, strict=True))
     ratios = sorted(one / other for one, other in zip(here, there, strict=True))
     return {
-        "money_http_ratio": statistics.median(ratios),
+        "http_ratio": statistics.median(ratios),
         "ratio_quartiles": [ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]],
         "per_cpu_second_here": statistics.median(here),
         "per_cpu_second_there": statistics.median(there),
@@ -129,11 +136,12 @@ def compare(bundle: Path, checkouts: list[Path], slices: int) -> dict[str, Any]:
 def main() -> None:
     """Compare, or be one side of a comparison."""
     bundle, *rest = sys.argv[1:]
-    if not rest:
-        asyncio.run(serve(Path(bundle)))
+    if bundle == SIDE:
+        asyncio.run(serve(*map(Path, rest)))
         return
-    checkouts = [Path(__file__).parents[2], Path(rest[0]).resolve()]
-    print(json.dumps(compare(Path(bundle), checkouts, int(rest[1]) if len(rest) > 1 else SLICES), indent=1))
+    sides = [side(checkout, Path(bundle)) for checkout in (HERE, Path(rest[0]).resolve())]
+    found = compare(sides, int(rest[1]) if len(rest) > 1 else SLICES)
+    print(json.dumps({"money_http_ratio": found.pop("http_ratio"), **found}, indent=1))
 
 
 if __name__ == "__main__":
