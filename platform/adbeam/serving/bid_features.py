@@ -49,6 +49,8 @@ def parts_of(places: Places) -> frozenset[str]:
 
 def is_private(request: Any) -> bool:
     """Whether the user of a bid request must not be looked up; a flag that cannot be read counts as set."""
+    if isinstance(request, BaseModel) and not (getattr(request, "regs", None) or getattr(request, "device", None)):
+        return False
     return any(_inside(request, path) not in (None, 0, "0", "") for path in PRIVATE)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -49,20 +49,22 @@ class _Told(BaseModel):
     """Features by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    names: ClassVar[tuple[str, ...]] = ()
+    """The declared features, rising."""
 
     def told(self) -> Context:
         """The features that have a value, in the order of their names."""
         if not self.model_fields_set:
             return ()
-        given = {field.alias or "": getattr(self, name) for name, field in type(self).model_fields.items()}
-        return tuple((name, _value(given[name])) for name in sorted(given) if given[name] not in (None, []))
+        given = [(name, getattr(self, _FIELD.format(name))) for name in self.names]
+        return tuple((name, _value(value)) for name, value in given if value not in (None, []))
 
     def without(self, told: Context) -> tuple[str, ...]:
         """The names of the features that are not among `told`."""
+        if not told:
+            return self.names
         given = dict(told)
-        return tuple(
-            sorted(name for field in type(self).model_fields.values() if (name := field.alias or "") not in given)
-        )
+        return tuple(name for name in self.names if name not in given)
 
 
 class RequestContext(_Told):
@@ -108,7 +110,11 @@ def _with(base: type[Model], features: Features) -> type[Model]:
         _FIELD.format(name): (KINDS[feature.kind] | None, Field(None, alias=name, description=f"A {feature.kind}."))
         for name, feature in features.items()
     }
-    return create_model(base.__name__, __base__=base, **fields) if fields else base
+    if not fields:
+        return base
+    model = create_model(base.__name__, __base__=base, **fields)
+    model.names = tuple(sorted(features))
+    return model
 
 
 def told_field(model: type[_Told], description: str) -> tuple[Any, Any]:

@@ -134,11 +134,11 @@ class AdRequest(BaseModel):
     def _told(self, user_id: str | None) -> tuple[Context, tuple[str, ...]]:
         """What the request tells, and the features of its user that may be kept; nothing is kept of nobody."""
         context = self.context.told()
-        if not type(self.user).model_fields:
+        if not self.user.names:
             return context, ()
         told = self.user.told()
         unread = () if user_id is None else self.user.without(told)
-        return tuple(sorted(context + told)), unread
+        return tuple(sorted(context + told)) if told else context, unread
 
 
 class PostedEvent(Event):
