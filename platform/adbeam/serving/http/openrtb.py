@@ -33,6 +33,8 @@ NAME_LENGTH, TAG_LENGTH, CATEGORY_LENGTH, CURRENCY_LENGTH = 128, 256, 256, 3
 FLOOR_MAX = 1e9
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH)]
+Category = Annotated[str, StringConstraints(min_length=1, max_length=CATEGORY_LENGTH)]
+Currency = Annotated[str, StringConstraints(min_length=CURRENCY_LENGTH, max_length=CURRENCY_LENGTH)]
 
 
 class _Tolerant(BaseModel):
@@ -64,9 +66,9 @@ class BidRequest(_Tolerant):
     device: Any = Field(None, description="`lmt` or `dnt` of 1: the user is not looked up. Declared features of it.")
     regs: Any = Field(None, description="`coppa` of 1: the user is not looked up.")
     tmax: int | None = Field(None, ge=1, description="Time for the answer in ms, the way through the network included.")
-    cur: list[Annotated[str, StringConstraints(min_length=CURRENCY_LENGTH, max_length=CURRENCY_LENGTH)]] = []
-    bcat: list[Annotated[str, StringConstraints(min_length=1, max_length=CATEGORY_LENGTH)]] = []
-    badv: list[Name] = []
+    cur: list[Currency] = Field(default_factory=list)
+    bcat: list[Category] = Field(default_factory=list)
+    badv: list[Name] = Field(default_factory=list)
     test: int = Field(0, description="1: a test, answered as any other and not logged.")
 
 
@@ -117,7 +119,7 @@ def bid_model(
 ) -> type[BidRequest]:
     """BidRequest with this replica's bounds, and the parts in which the declared features lie."""
     bounded: dict[str, Any] = {
-        name: (BidRequest.model_fields[name].annotation, Field([], max_length=limits.filter_max))
+        name: (BidRequest.model_fields[name].annotation, Field(default_factory=list, max_length=limits.filter_max))
         for name in ("bcat", "badv")
     }
     parts = parts_of(places_of(features or {}, places))
