@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,3 +117,10 @@ def test_what_holds_without_a_string_is_a_setting() -> None:
 def test_us_opt_outs_are_a_setting() -> None:
     rules = PrivacyConfig.parse({"us_opt_outs": []})
     assert _reason(rules, gpp=[gpp_string({7: SOLD})]) is None
+
+
+def test_the_page_for_the_privacy_officer_names_every_reason() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    assert [f"| `{name}` | {meaning} |" for name, meaning in REASONS.items()] == [
+        line for line in page.partition("| `reason` |")[2].splitlines()[2:] if line.startswith("| `")
+    ]
