@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from adbeam.budgets.config import BudgetsConfig
 from adbeam.catalogue.config import UpdatesConfig
+from adbeam.consent.config import PrivacyConfig
 from adbeam.errors import nearest_name
 from adbeam.list_rules.config import FrequencyCaps, ListRulesConfig
 from adbeam.records import MOST_MONEY
@@ -234,6 +235,7 @@ class ServingConfig(Section):
     auth: AuthConfig = AuthConfig()
     admin: AdminConfig = AdminConfig()
     limits: LimitsConfig = LimitsConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     openrtb: OpenRtbConfig = OpenRtbConfig()
     store: StoreConfig = StoreConfig()
     event_log: EventLogConfig = EventLogConfig()

@@ -19,9 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_mod
 
 from adbeam.identity.people import USER_ID_READ, known_user
 from adbeam.recorder import Recorder
-from adbeam.serving.bid_features import GivenPlaces, features_of_bid, is_private, parts_of, places_of
+from adbeam.serving.bid_features import GivenPlaces, features_of_bid, parts_of, places_of
 from adbeam.serving.config import LimitsConfig, OpenRtbConfig, ServingConfig
 from adbeam.serving.http.bodies import Body
+from adbeam.serving.privacy import PrivacyGate
 from adbeam.targeting.features import Features
 
 VERSION = "2.6"
@@ -55,6 +56,8 @@ class RtbUser(_Tolerant):
 
     id: str | None = Field(None, max_length=USER_ID_READ)
     buyeruid: str | None = Field(None, max_length=USER_ID_READ)
+    consent: Any = Field(None, description="TCF string (docs/privacy.md).")
+    ext: Any = Field(None, description="`consent`, as OpenRTB 2.5 has it. Declared features.")
 
 
 class BidRequest(_Tolerant):
@@ -64,7 +67,11 @@ class BidRequest(_Tolerant):
     imp: list[Impression] = Field(min_length=1)
     user: RtbUser | None = None
     device: Any = Field(None, description="`lmt` or `dnt` of 1: the user is not looked up. Declared features of it.")
-    regs: Any = Field(None, description="`coppa` of 1: the user is not looked up.")
+    regs: Any = Field(
+        None,
+        description="`coppa`, `gdpr`, `gpp`, `gpp_sid`, `us_privacy` and `gpc`, also in `ext`, say whether the user is "
+        "looked up (docs/privacy.md).",
+    )
     tmax: int | None = Field(None, ge=1, description="Time for the answer in ms, the way through the network included.")
     cur: list[Currency] = Field(default_factory=list)
     bcat: list[Category] = Field(default_factory=list)
@@ -167,14 +174,15 @@ def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: R
         if impression.bidfloor == 0 or impression.bidfloorcur.upper() == config.currency:
             scene = impression.tagid if impression.tagid is not None and impression.tagid in scenes else scenes[0]
             by_scene.setdefault(scene, []).append(impression)
-    user = RtbUser() if request.user is None or is_private(request) else request.user
+    is_private = PrivacyGate(serving.privacy, metrics).forbids_bid(request)
+    user = RtbUser() if request.user is None or is_private else request.user
     common: dict[str, Any] = {
         "user_id": known_user(user.buyeruid, model.nobody_words) or known_user(user.id, model.nobody_words),
         "filters": {"blocked_advertisers": request.badv, "blocked_categories": request.bcat},
     }
     if serving.features:
         places = places_of(serving.features, config.features)
-        common |= features_of_bid(request, serving.features, places, metrics)
+        common |= features_of_bid(request, serving.features, places, metrics, private=is_private)
     return [
         Slots(tuple(imps), {**common, "scene": scene, "count": min(SPARE * len(imps), serving.limits.count_max)})
         for scene, imps in by_scene.items()
