@@ -59,6 +59,11 @@ class Bundle:
     told: FeatureEncoder | None = None
     """The declared features that the model learned from; None where it is told none."""
 
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """The bundle that `path` is, or whose CURRENT names it; see `load_bundle`."""
+        return load_bundle(path)
+
 
 def write_bundle(
     root: str | Path,

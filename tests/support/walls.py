@@ -21,7 +21,7 @@ ORDER = (
     "decoding", "beams", "catalogue", "list_rules", "budgets", "inference", "training", "evaluation", "rewards",
     "export",
     "serving", "loadtest", "online", "market", "config", "sweep", "dashboards", "jobs", "cluster", "operations",
-    "reference", "quickstart", "cli",
+    "reference", "library", "quickstart", "cli",
 )  # fmt: skip
 """The rooms from the ground up."""
 

@@ -29,8 +29,7 @@ from adbeam.features.trends import EncodedTrends
 from adbeam.logs.requests import Request
 from adbeam.logs.trending import TrendTable
 from adbeam.model import build_model
-from adbeam.model.lazyar import LazyAR
-from adbeam.model.mtp import MtpDecoder
+from adbeam.model.heads import SidDecoder
 from adbeam.targeting.features import Features
 
 BATCH = 16
@@ -68,7 +67,7 @@ class Recommender:
 
     def __init__(
         self,
-        model: LazyAR | MtpDecoder,
+        model: SidDecoder,
         catalogue: pa.Table,
         ecpm_means: Sequence[float],
         order_by: OrderBy = "log_probability",

@@ -7,18 +7,19 @@ for secrets, which are named here by environment variable or file and never writ
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from adbeam.budgets.config import BudgetsConfig
 from adbeam.catalogue.config import UpdatesConfig
 from adbeam.consent.config import PrivacyConfig
 from adbeam.errors import nearest_name
+from adbeam.imports.extension_points import HISTORY_STORES
 from adbeam.list_rules.config import FrequencyCaps, ListRulesConfig
 from adbeam.records import MOST_MONEY
 from adbeam.serving.bid_features import Place
-from adbeam.settings import Section
+from adbeam.settings import Extensible, Section
 from adbeam.targeting.features import FeaturesSection
 
 
@@ -144,10 +145,10 @@ class RedisStoreConfig(Section):
     event_id_seconds: int = Field(3600, ge=1, description="How long an event id is remembered to drop repeats.")
 
 
-class StoreConfig(Section):
+class StoreConfig(Extensible):
     """The history store: one SQLite file a node, or Redis for many nodes."""
 
-    backend: Literal["sqlite", "redis"] = "sqlite"
+    backend: Annotated[str, AfterValidator(HISTORY_STORES.check)] = Field("sqlite", description="Where histories are.")
     path: Path = Field(Path("runs/serving/histories.sqlite"), description="The file of backend sqlite.")
     redis: RedisStoreConfig = RedisStoreConfig()
     prepared: Path | None = Field(None, description="Prepared logs loaded into the store when it is first opened.")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from adbeam.imports.extension_points import EMBEDDERS, QUANTIZERS
 from adbeam.records import CATALOGUE_SCHEMA
-from adbeam.settings import Section
+from adbeam.settings import Extensible, Section
 
 
-class EmbedderConfig(Section):
+class EmbedderConfig(Extensible):
     """How a catalogue item becomes a vector."""
 
-    kind: Literal["attributes", "language", "multimodal"] = Field(
+    kind: Annotated[str, AfterValidator(EMBEDDERS.check)] = Field(
         "attributes",
         description="attributes: TF-IDF of the item's words, reduced by SVD. language: a Hugging Face text model. "
         "multimodal: a Hugging Face image-text-to-text model.",
@@ -42,7 +43,7 @@ class EmbedderConfig(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.kind != "attributes" and self.model_dir is None:
+        if self.kind in ("language", "multimodal") and self.model_dir is None:
             raise ValueError(f"kind {self.kind!r} needs model_dir, the folder of a Hugging Face model")
         return self
 
@@ -64,10 +65,10 @@ class CooccurrenceConfig(Section):
     weight_decay: float = Field(0.01, ge=0)
 
 
-class QuantizerConfig(Section):
+class QuantizerConfig(Extensible):
     """How a vector becomes codes (GR4AD 1.2.2; GPR 2.2)."""
 
-    method: Literal["rq_kmeans", "rq_kmeans_plus", "rq_vae"] = Field(
+    method: Annotated[str, AfterValidator(QUANTIZERS.check)] = Field(
         "rq_kmeans", description="rq_kmeans_plus and rq_vae train an encoder and a decoder around the codebooks."
     )
     hashed_last_level: bool = Field(
