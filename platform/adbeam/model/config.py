@@ -57,12 +57,15 @@ class ModelConfig(Section):
         description="{declared feature: [codes, columns]}, written by train from what prepare fitted (see features); "
         "leave it out.",
     )
+    told_items: dict[str, tuple[int, int]] = Field(
+        default={}, description="The same of declared features of items; leave it out."
+    )
 
     @model_serializer(mode="wrap")
     def _without_new_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A model that is told nothing is described as before features could be declared for it."""
         values: dict[str, Any] = plain(self)
-        return values if self.told else {key: value for key, value in values.items() if key != "told"}
+        return {key: value for key, value in values.items() if value or key not in ("told", "told_items")}
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:

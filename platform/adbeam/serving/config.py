@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from adbeam.budgets.config import BudgetsConfig
 from adbeam.catalogue.config import UpdatesConfig
@@ -18,7 +18,7 @@ from adbeam.list_rules.config import FrequencyCaps, ListRulesConfig
 from adbeam.records import MOST_MONEY
 from adbeam.serving.bid_features import Place
 from adbeam.settings import Section
-from adbeam.targeting.features import FeaturesSection
+from adbeam.targeting.features import FeatureConfig, FeaturesSection, told_by_requests
 
 
 class DeadlineConfig(Section):
@@ -241,6 +241,12 @@ class ServingConfig(Section):
     returned_money: ReturnedMoneyConfig = ReturnedMoneyConfig()
     updates: FollowConfig = FollowConfig()
     engine: EngineConfig = EngineConfig()
+
+    @field_validator("features")
+    @classmethod
+    def _without_those_of_items(cls, features: dict[str, FeatureConfig]) -> dict[str, FeatureConfig]:
+        """A replica reads them in the bundle, and no request tells them."""
+        return told_by_requests(features)
 
     @model_validator(mode="after")
     def _places_of_declared_features(self) -> Self:
