@@ -77,7 +77,7 @@ def check_known(features: Features | None, schema: pa.Schema, logs: LogsConfig) 
                     value=column_of(name, feature),
                     remedy="name another column, or keep one of the two",
                 )
-    if logs.files is None or logs.files.users is None or logs.source != "files":
+    if not _has_users(logs):
         for name in told(features, "user"):
             raise UserError(
                 "the log has no table of users to learn it from",
@@ -104,6 +104,12 @@ def check_known(features: Features | None, schema: pa.Schema, logs: LogsConfig) 
                 value=feature.kind,
                 remedy="give the kind that it is of, or name another column",
             )
+
+
+def _has_users(logs: LogsConfig) -> bool:
+    if logs.source == "files":
+        return logs.files is not None and logs.files.users is not None
+    return logs.source == "completejourney"
 
 
 def told_values(values: pa.Array, column: str, feature: FeatureConfig) -> tuple[pa.Array, Problems]:
