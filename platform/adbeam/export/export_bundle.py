@@ -99,7 +99,9 @@ def export(config: ExportSettings) -> Path:
     encoder = LazyTokenizer(token_settings, codebooks)
     if updates is not None:
         catalogue, watermark = fold_updates(catalogue, updates, encoder)
-    recommender = Recommender(model, catalogue, means, include_paused=True, trends=prepared.trends(), ecpm=True)
+    recommender = Recommender(
+        model, catalogue, means, include_paused=True, trends=prepared.trends(), ecpm=True, told=prepared.told()
+    )
     quality = _ladder_quality(config, prepared, recommender)
     money = None
     if priced := any(means):

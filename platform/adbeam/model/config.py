@@ -58,11 +58,14 @@ class ModelConfig(Extensible):
         description="{declared feature: [codes, columns]}, written by train from what prepare fitted (see features); "
         "leave it out.",
     )
+    told_items: dict[str, tuple[int, int]] = Field(
+        default={}, description="The same of declared features of items; leave it out."
+    )
 
     @model_serializer(mode="wrap")
     def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A model that is told nothing is described as before features could be declared for it."""
-        return described_as_before(plain(self), "options", "told")
+        return described_as_before(plain(self), "options", "told", "told_items")
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from adbeam.budgets.config import BudgetsConfig
 from adbeam.catalogue.config import UpdatesConfig
@@ -20,7 +20,7 @@ from adbeam.list_rules.config import FrequencyCaps, ListRulesConfig
 from adbeam.records import MOST_MONEY
 from adbeam.serving.bid_features import Place
 from adbeam.settings import Extensible, Section
-from adbeam.targeting.features import FeaturesSection
+from adbeam.targeting.features import FeatureConfig, FeaturesSection, told_by_requests
 
 
 class DeadlineConfig(Section):
@@ -244,6 +244,12 @@ class ServingConfig(Section):
     returned_money: ReturnedMoneyConfig = ReturnedMoneyConfig()
     updates: FollowConfig = FollowConfig()
     engine: EngineConfig = EngineConfig()
+
+    @field_validator("features")
+    @classmethod
+    def _without_those_of_items(cls, features: dict[str, FeatureConfig]) -> dict[str, FeatureConfig]:
+        """A replica reads them in the bundle, and no request tells them."""
+        return told_by_requests(features)
 
     @model_validator(mode="after")
     def _places_of_declared_features(self) -> Self:
