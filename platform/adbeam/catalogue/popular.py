@@ -53,8 +53,7 @@ class PopularAds:
         for ad, advertiser, category in self.ads:
             if (
                 ad["item_id"] not in blocked.item_ids
-                and advertiser not in blocked.advertisers
-                and category not in blocked.categories
+                and not (blocked and blocked.refused((advertiser,), (category,)))
                 and self._is_live(ad["item_id"])
                 and is_for(self._known_rules.rules(ad["item_id"], self.rules.get(ad["item_id"])), told)
                 and (not allowed or allowed.refuses(ad["item_id"], Owner.of(ad)) is None)

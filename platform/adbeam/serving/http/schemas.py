@@ -45,7 +45,9 @@ class Filters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     blocked_item_ids: list[Identifier] = Field(default_factory=list)
-    blocked_advertisers: list[Identifier] = Field(default_factory=list)
+    blocked_advertisers: list[Identifier] = Field(
+        default_factory=list, description="In any case, a domain with those below it."
+    )
     blocked_categories: list[Name] = Field(default_factory=list)
     allowed_item_ids: list[Identifier] | None = Field(None, min_length=1, description=_ALONE.format("ads"))
     allowed_campaigns: list[Name] | None = Field(None, min_length=1, description=_ALONE.format("ads of campaigns"))
@@ -183,8 +185,12 @@ def request_model(
     """AdRequest with this replica's bounds, its scenes as the only values of `scene`, the last of `full_widths` as
     the most beams that a request may name, and `features` as what its context may tell."""
     bounded: dict[str, Any] = {
-        name: (Filters.model_fields[name].annotation, Field(default_factory=list, max_length=limits.filter_max))
-        for name in ("blocked_item_ids", "blocked_advertisers", "blocked_categories")
+        name: (
+            field.annotation,
+            Field(default_factory=list, max_length=limits.filter_max, description=field.description),
+        )
+        for name, field in Filters.model_fields.items()
+        if name.startswith("blocked_")
     }
     for name in ("allowed_item_ids", "allowed_campaigns", "allowed_advertisers"):
         field, most = Filters.model_fields[name], limits.filter_max

@@ -27,10 +27,7 @@ def _of_ad(query: Query, history: UserHistory, worn: Worn, catalogue: AdCatalogu
     owner, blocked = catalogue.owner(item_id), query.blocked
     if item_id in blocked.item_ids:
         yield "blocked_item_ids"
-    if owner.advertiser in blocked.advertisers:
-        yield "blocked_advertisers"
-    if owner.category in blocked.categories:
-        yield "blocked_categories"
+    yield from blocked.refused((owner.advertiser,), (owner.category,))
     if blocked.seen and item_id in history.item_ids:
         yield "exclude_seen"
     lists = query.allowed
