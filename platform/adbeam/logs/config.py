@@ -222,6 +222,12 @@ class SequencesConfig(Section):
     path: LocalPath
     items: Table | None = Field(default=None, description="Catalogue of the items; without it a title is the id.")
     scene: str = Field(default="default", min_length=1)
+    without_last: int = Field(
+        default=0,
+        ge=0,
+        description="Newest items of each line that are not read: with 1 choices are judged one item earlier, and the "
+        "last one is left to be asked once.",
+    )
 
 
 class CompleteJourneyConfig(Section):

@@ -113,6 +113,8 @@ def _forget_defaults(settings: dict[str, Any]) -> None:
     for name in ("impressions", "impression_weight", "nobody_words", "users"):
         if settings["files"] and settings["files"][name] == FilesConfig.model_fields[name].default:
             del settings["files"][name]
+    if settings["sequences"] and settings["sequences"]["without_last"] == 0:
+        del settings["sequences"]["without_last"]
 
 
 def _prepare(

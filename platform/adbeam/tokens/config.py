@@ -65,6 +65,26 @@ class CooccurrenceConfig(Section):
     weight_decay: float = Field(0.01, ge=0)
 
 
+class NeighboursConfig(Section):
+    """Directed item neighbours: what users choose after an item, and what reads like it."""
+
+    window_events: int = Field(10, ge=1, description="Two events of a user further apart are no pair.")
+    distance_decay: float = Field(0.8, gt=0, le=1, description="A pair counts by this to the power of distance - 1.")
+    length_damping: float = Field(0.25, ge=0, description="A pair counts by 1 / events of its user to this power.")
+    backward_weight: float = Field(0.1, ge=0, description="Of a pair read against time; 1 would know no direction.")
+    source_damping: float = Field(0.5, ge=0, description="A score counts by 1 / events of the source to this power.")
+    target_damping: float = Field(0.1, ge=0, description="And by 1 / events of the neighbour to this power.")
+    text_fields: tuple[str, ...] = Field(
+        ("title", "category", "brand"),
+        description="Catalogue columns read as text; [] leaves it out.",
+    )
+    text_weight: float = Field(0.8, ge=0, description="Of the cosine of two texts, beside a score from events.")
+    text_power: float = Field(3.0, gt=0, description="The cosine counts to this power.")
+    text_neighbours: int = Field(40, ge=1, description="Neighbours of an item by text.")
+    neighbours: int = Field(256, ge=1, description="Neighbours of an item that are kept.")
+    items_per_range: int = Field(4096, ge=1, description="Items whose pairs are summed at a time: bounds memory.")
+
+
 class QuantizerConfig(Extensible):
     """How a vector becomes codes (GR4AD 1.2.2; GPR 2.2)."""
 

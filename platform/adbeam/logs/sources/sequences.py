@@ -94,12 +94,20 @@ class SequenceFileSource:
             seen = pc.unique(pa.concat_arrays([seen, items.drop_null()]))
         return seen
 
+    def _read_of(self, words: list[str]) -> list[str]:
+        """The words of a line that count: none where `without_last` leaves no item of it."""
+        left_out = self._config.without_last
+        if not left_out or len(words) < 2:
+            return words
+        return words[:-left_out] if len(words) - 1 > left_out else []
+
     def _blocks(self) -> Iterator[tuple[list[str], np.ndarray, pa.Array]]:
         """(users, rows of each, all their items) of some thousand lines; a user without items has one null."""
         try:
             with _open(self._config.path) as lines:
                 while block := list(islice(lines, _LINES)):
-                    rows = [words for words in map(str.split, block) if words]
+                    rows = [self._read_of(words) for words in map(str.split, block)]
+                    rows = [words for words in rows if words]
                     users = [words[0] for words in rows]
                     items = [item for words in rows for item in (words[1:] or (None,))]
                     lengths = np.array([max(1, len(words) - 1) for words in rows], dtype=np.int64)
