@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: quickstart test test-unit test-full lint bench clean
+.PHONY: quickstart test test-unit test-full lint check check-types check-tests hooks docs release bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/adbeam quickstart
@@ -35,6 +35,34 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One room: `make check ROOM=beams`. Types and tests share the two halves of the machine.
+ROOM_FILES = $(wildcard platform/adbeam/$(ROOM) platform/adbeam/$(ROOM).py tests/unit/$(ROOM))
+check: $(VENV)/.installed-dev
+	@[ -n "$(ROOM)" ] && [ -n "$(ROOM_FILES)" ] || { \
+	  echo "make check ROOM=NAME; NAME is one of $$(ls platform/adbeam | sed 's/\.py$$//' | grep -v '^__\|typed' | xargs)"; exit 2; }
+	$(BIN)/ruff check $(ROOM_FILES)
+	$(BIN)/ruff format --check $(ROOM_FILES)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target check-types check-tests ROOM=$(ROOM)
+
+check-types:
+	$(BIN)/mypy $(filter-out tests/%,$(ROOM_FILES))
+
+check-tests:
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not full and not alone" $(wildcard tests/unit/$(ROOM)) tests/unit/project/test_walls.py
+
+# The documentation site, strictly: a link that leads nowhere ends it. It lies in build/site, with nothing from elsewhere.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file website/mkdocs.yml
+	@echo "wrote build/site/index.html"
+
+# A wheel and a source distribution in dist/; each is installed into an empty environment and tried there.
+release: $(VENV)/.installed-dev
+	rm -rf dist && $(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m pytest tests/integration/release
+
+hooks: $(VENV)/.installed-dev
+	$(BIN)/pre-commit install
+
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.quickstart
 
@@ -50,7 +78,7 @@ $(VENV)/.installed: $(VENV)/bin/uv pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/bin/uv pyproject.toml constraints.txt
-	$(INSTALL) -e '.[quickstart,dev]'
+	$(INSTALL) -e '.[quickstart,dev,docs]'
 	touch $@ $(VENV)/.installed
 
 clean:

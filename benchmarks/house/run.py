@@ -1,9 +1,10 @@
-"""How the code is built: circles, arrows, sizes, tests, types, and what a command costs before it does anything.
+"""How the code is built: circles, arrows, sizes, tests, types, what a command costs, and what it takes to join.
 
-    python -m benchmarks.house [--tests | --test-minutes M --test-unit-seconds S] [--before N] [--against COMMIT]
+    python -m benchmarks.house [--tests | --test-minutes M --test-unit-seconds S] [--join] [--against COMMIT]
 
-`--tests` times `make test-unit` and `make test`, the machine to itself. `--against` measures an earlier commit in a git
-worktree of its own, beside this one on the same machine. Needs the extra `dev`. Writes house.json.
+`--tests` times `make test-unit` and `make test`, the machine to itself. `--join` runs the examples, checks a room and
+builds the site. `--against` measures an earlier commit in a git worktree of its own, beside this one on the same
+machine; `--before` says how many tests it had. Needs the extras `dev` and `docs`. Writes house.json.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from statistics import median
 
 from tests.support import walls
 
+from benchmarks.house import joining as house
 from benchmarks.rig.report import report
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +48,21 @@ def main() -> None:
     figures |= shape(ROOT)
     minutes, seconds = times() if given.tests else (given.test_minutes, given.test_unit_seconds)
     figures |= {"test_minutes": minutes, "test_unit_seconds": seconds}
+    figures |= joining(given.join)
     figures |= {"tests_before": given.before, "tests_after": collected(), "strict_errors": strict_errors()}
     report("house", figures, {"against": given.against, "before": details, "repeats": REPEATS})
+
+
+def joining(all_of_it: bool) -> Figures:
+    """What joining takes; examples, a room's check and the site only where they are asked for."""
+    environment = _environment(ROOT)
+    figures: Figures = {
+        "import_seconds": house.import_seconds(environment),
+        "extension_kinds": house.extension_kinds(),
+    }
+    for measure in (house.examples_run, house.room_check_seconds, house.docs_pages):
+        figures[measure.__name__] = measure(environment) if all_of_it else None
+    return figures
 
 
 def shape(tree: Path) -> Figures:
@@ -143,6 +158,7 @@ def _found(pattern: str, module: str, *arguments: str) -> str | None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tests", action="store_true", help="time make test-unit and make test")
+    parser.add_argument("--join", action="store_true", help="run the examples, check a room, build the site")
     parser.add_argument("--test-minutes", type=float, help="of make test, timed before")
     parser.add_argument("--test-unit-seconds", type=float, help="of make test-unit, timed before")
     parser.add_argument("--before", type=int, default=TESTS_BEFORE, help="tests of the commit compared with")

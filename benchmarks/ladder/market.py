@@ -43,7 +43,7 @@ from benchmarks.rig.report import commit
 
 MARKET = MarketConfig(users=1000, ads=1000, requests_per_user_day=3.0)
 """As many requests as the default market's, of fewer users for fewer ads: the log says enough of each that the reward
-model's order is worth learning (docs/measurements.md)."""
+model's order is worth learning (docs/laboratory.md)."""
 STEPS, MORE_STEPS = 1000, 400
 """Of a row's first leg and of its second, two and a half passes over the log's requests together."""
 

@@ -8,9 +8,13 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+STARTED_S = time.monotonic()
+"""When the run began, nearly: benchmarks import this first."""
 
 
 def report(name: str, figures: Mapping[str, float | int | None], extra: Mapping[str, Any] | None = None) -> Path:
@@ -28,6 +32,7 @@ def write(name: str, figures: Mapping[str, float | int | None], extra: Mapping[s
         "commit": commit(),
         "command": command(name),
         "hardware": hardware(),
+        "minutes": round((time.monotonic() - STARTED_S) / 60, 1),
         "figures": dict(figures),
         **(extra or {}),
     }

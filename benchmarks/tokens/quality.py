@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
+from adbeam.imports.extension_points import QUANTIZERS
 from adbeam.tokens.config import CooccurrenceConfig, QuantizerConfig, TokensConfig
 from adbeam.tokens.cooccurrence.projection import learn_projection
 from adbeam.tokens.embedders.behaviour import Interactions, read_interactions
 from adbeam.tokens.metrics import path_similarity, sid_quality
 from adbeam.tokens.quantizers.hashed_level import hash_business_fields
-from adbeam.tokens.quantizers.registry import QUANTIZERS
 from adbeam.tokens.quantizers.rq_kmeans import RQKMeans
 from adbeam.tokens.tokenizer import Tokenizer
 from adbeam.workdir import SEQUENCES

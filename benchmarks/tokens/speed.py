@@ -32,7 +32,7 @@ FREES = {
     "MALLOC_MMAP_THRESHOLD_": "1048576",
     "MALLOC_TRIM_THRESHOLD_": "1048576",
 }
-"""Environment in which workers give memory back at once (docs/measurements.md)."""
+"""Environment in which workers give memory back at once (docs/laboratory.md)."""
 
 
 def quantizer() -> RQKMeans:

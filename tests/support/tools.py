@@ -1,7 +1,8 @@
-"""Programs that some tests drive: prometheus, promtool, redis-server, chromium."""
+"""Programs that some tests drive (prometheus, promtool, redis-server, chromium), and modules of extras."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 
@@ -14,8 +15,17 @@ def tool(name: str, package: str | None = None) -> str:
     """The path of a program of this machine; without it the test is skipped, and fails where CI runs."""
     found = shutil.which(name)
     if found is None:
-        reason = f"{name} is not installed: apt-get install {package or name}"
-        if os.environ.get(REQUIRED):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+        _missing(f"{name} is not installed: apt-get install {package or name}")
+    return str(found)
+
+
+def module(name: str, extra: str) -> None:
+    """Needs a Python module that comes with an extra; without it as without a program."""
+    if importlib.util.find_spec(name) is None:
+        _missing(f"{name} is not installed: pip install -e '.[{extra}]'")
+
+
+def _missing(reason: str) -> None:
+    if os.environ.get(REQUIRED):
+        pytest.fail(reason)
+    pytest.skip(reason)

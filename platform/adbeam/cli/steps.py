@@ -115,6 +115,7 @@ def runs(
 def quickstart(
     config: Annotated[Path, typer.Option("--config", "-c")] = Path("jobs/quickstart.yaml"),
     override: Overrides = None,
+    size: Annotated[str | None, typer.Option(help="tiny, small, base or paper: as --set size=...")] = None,
     serving: ServingYaml = Path("serving/ads.yaml"),
     port: Port = 8000,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the endpoint running")] = False,
@@ -122,4 +123,5 @@ def quickstart(
     """The whole loop on a real log: prepare, tokenize, train, export, evaluate, serve, burst."""
     from adbeam.quickstart import run
 
-    run(load(config, override), serving_yaml=serving, port=port, keep=keep)
+    sized = [f"size={size}"] if size is not None else []
+    run(load(config, [*sized, *(override or [])]), serving_yaml=serving, port=port, keep=keep)

@@ -7,9 +7,11 @@ It decodes with the very engine of a replica and reads requests by the same sche
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any, Self
 
 from pydantic import ValidationError
@@ -25,6 +27,7 @@ from adbeam.serving.engine.request import Query
 from adbeam.serving.http.schemas import request_model
 from adbeam.serving.stores.load import open_store
 from adbeam.serving.stores.sqlite import SqliteStore
+from adbeam.serving.stores.store import HistoryStore
 
 BATCH = 16
 MINUTE_MS = 60_000
@@ -40,9 +43,8 @@ class Recommender:
     def __init__(self, bundle: Bundle, config: ServingConfig, has_store: bool = False) -> None:
         """`has_store` opens the history store that `config` names; without one every `user_id` is an unknown user."""
         check_told(bundle.told, bundle.version, config.features)
-        self._folder = None if has_store else TemporaryDirectory(prefix="adbeam-")
-        store = open_store(config.store) if self._folder is None else SqliteStore(Path(self._folder.name, "none"))
-        self._store, self._nobody = store, words_of(bundle.settings.nobody_words)
+        store = open_store(config.store) if has_store else self._empty_store()
+        self._nobody = words_of(bundle.settings.nobody_words)
         self._engine = ModelEngine(
             bundle, config.engine, store, _Unheard(), config.features, config.list_rules.most, config.frequency_caps
         )
@@ -93,6 +95,12 @@ class Recommender:
             part = queries[start : start + BATCH]
             found += [answer.ads for answer in self._engine.answer(part, [self._engine.full_widths] * len(part))]
         return found
+
+    def _empty_store(self) -> HistoryStore:
+        """A store without users, gone with this object."""
+        folder = Path(mkdtemp(prefix="adbeam-"))
+        weakref.finalize(self, rmtree, folder, ignore_errors=True)
+        return SqliteStore(folder / "nobody.sqlite")
 
     def _query(self, request: Mapping[str, Any], place: int) -> Query:
         try:
