@@ -8,9 +8,10 @@ import pytest
 
 from adbeam.errors import UserError
 from adbeam.identity.people import NOBODY_WORDS
-from adbeam.serving.config import LimitsConfig, OpenRtbConfig, ServingConfig
-from adbeam.serving.http.openrtb import BidRequest, bid_model, bids, slots
+from adbeam.serving.config import LimitsConfig, ServingConfig
+from adbeam.serving.http.openrtb import Bid, BidRequest, bid_model, bid_response, slots
 from adbeam.serving.monitoring.metrics import METRICS, Metrics
+from adbeam.serving.openrtb.config import OpenRtbConfig
 
 SCENES = ("feed", "search")
 
@@ -40,12 +41,13 @@ def offered(
     filled: list[Any], metrics: Metrics | None = None, worthless: tuple[str, ...] = (), **bounds: Any
 ) -> list[Any]:
     config = OpenRtbConfig.parse(bounds)
-    return bids("r", filled, config, metrics or Metrics(), lambda item_id: item_id not in worthless)
+    found = bid_response("r", filled, config, metrics or Metrics(), lambda item_id: item_id not in worthless)
+    return [] if found is None else [Bid.model_validate(bid) for bid in found["seatbid"][0]["bid"]]
 
 
 def test_impressions_of_a_scene_share_a_decode_and_unknown_places_are_the_first_scene() -> None:
     found = parts(imp=[{"id": "1"}, {"id": "2", "tagid": "search"}, {"id": "3", "tagid": "elsewhere"}])
-    assert [(part.fields["scene"], [i.id for i in part.impressions]) for part in found] == [
+    assert [(part.fields["scene"], [i.id for i in part.places]) for part in found] == [
         ("feed", ["1", "3"]),
         ("search", ["2"]),
     ]
