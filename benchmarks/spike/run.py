@@ -26,7 +26,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -99,11 +99,13 @@ def step10(spike: Spike, seconds: float, tables: dict[str, Any]) -> dict[str, fl
     return figures
 
 
-def trace(spike: Spike, folder: Path, name: str, seconds: float, tables: dict[str, Any]) -> dict[str, float]:
-    """A window of recorded traffic through every policy."""
+def trace(
+    spike: Spike, folder: Path, name: str, seconds: float, policies: Sequence[str], tables: dict[str, Any]
+) -> dict[str, float]:
+    """A window of recorded traffic through every one of `policies`."""
     planned_ms = trace_window(folder, name, spike.capacity, seconds)
     figures, rows = {}, {}
-    for policy in POLICIES:
+    for policy in policies:
         spike.use(policy)
         rows[policy] = spike.figures(spike.send(planned_ms))
         for figure in ("in_deadline", "model_in_deadline", "value", "model_value"):
@@ -229,10 +231,11 @@ def main() -> None:
         "--runs", type=int, default=5, help="of `neighbour` and `floor_steps`; with --add those there are kept"
     )
     parser.add_argument(
-        "--policies", default="deadline,tabs_floor", help="of `floor_steps`; tabs_floor_early adds half"
+        "--policies", help="of `floor_steps` (deadline,tabs_floor if not given) and of traces (there all four)"
     )
     given = parser.parse_args()
     parts = [part for part in PARTS if part in given.only.split(",")]
+    policies = given.policies.split(",") if given.policies else None
     if given.traces is None and set(parts) & set(TRACES):
         parser.error(f"{', '.join(TRACES)} need --traces DIR; leave them out with --only")
     short = given.quick
@@ -248,7 +251,8 @@ def main() -> None:
     }
     for name in TRACES:
         seconds = 30.0 if short else given.window_seconds
-        live[name] = partial(trace, folder=given.traces, name=name, seconds=seconds, tables=results.tables)
+        asked: dict[str, Any] = {"seconds": seconds, "policies": policies or POLICIES, "tables": results.tables}
+        live[name] = partial(trace, folder=given.traces, name=name, **asked)
     if any(part in live for part in parts):
         with serving(given.work_dir, given.port) as spike:
             results.figures["full_width_capacity_rps"] = spike.measure_capacity()
@@ -257,7 +261,7 @@ def main() -> None:
                 results.take(part, live[part](spike), spike.capacity)
     if "floor_steps" in parts:
         runs, seconds = (1, 10.0) if short else (given.runs, 60.0)
-        chosen = given.policies.split(",")
+        chosen = policies or ("deadline", "tabs_floor")
         figures = on_endpoints(given.work_dir, given.port, runs, seconds, chosen, results.tables, results.keep)
         results.take("floor_steps", figures)
     if "faults" in parts:

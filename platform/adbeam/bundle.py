@@ -59,6 +59,11 @@ class Bundle:
     told: FeatureEncoder | None = None
     """The declared features that the model learned from; None where it is told none."""
 
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """The bundle that `path` is, or whose CURRENT names it; see `load_bundle`."""
+        return load_bundle(path)
+
 
 def write_bundle(
     root: str | Path,
@@ -196,6 +201,7 @@ def _read_config(path: Path) -> tuple[ModelConfig, BundleSettings]:
 
 def _read_told(folder: Path, model_config: ModelConfig) -> FeatureEncoder | None:
     told = FeatureEncoder.read(folder)
-    if (told.shapes if told else {}) != model_config.told:
+    shapes = (told.shapes, told.item_shapes) if told else ({}, {})
+    if shapes != (model_config.told, model_config.told_items):
         raise UserError(f"{folder}: features.json is not of this model", remedy="export the bundle again")
     return told

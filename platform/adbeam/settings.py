@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from adbeam.errors import UserError, nearest_name
 
@@ -38,6 +48,12 @@ LocalPath = Annotated[str, AfterValidator(local_path)]
 """Text that is a path or a glob. Fields of type Path have the same rule in every Section."""
 
 
+def described_as_before(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    """`values` of a section without those of `names` that are empty: a section that leaves out a setting that came
+    later is described, and its folders are told apart, as before there was that setting."""
+    return {name: value for name, value in values.items() if name not in names or value}
+
+
 class Section(BaseModel):
     """A frozen group of settings. Keys carry their unit (`_ms`, `_seconds`, `_bytes`)."""
 
@@ -59,9 +75,31 @@ class Section(BaseModel):
             raise UserError(_explain(cls, error, source)) from None
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; raises UserError when it is missing, malformed, or not a mapping."""
+class Extensible(Section):
+    """A section that chooses a part by name; other packages may bring parts (docs/extending.md)."""
+
+    options: dict[str, Any] = Field(default={}, description="Settings of a part from another package; it checks them.")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return described_as_before(plain(self), "options")
+
+
+SHIPPED = Path(__file__).with_name("shipped")
+"""`jobs/`, `serving/` and `dashboards/` of the repository as an installed package carries them (setup.py)."""
+
+
+def shipped(path: str | Path) -> Path:
+    """`path`; where there is no such file, the one that the package carries under that relative path, if it does."""
     path = Path(path)
+    carried = SHIPPED / path  # an absolute path stays itself
+    return carried if not path.is_file() and carried.is_file() else path
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file, which may be one that the package carries; raises UserError when it is missing,
+    malformed, or not a mapping."""
+    path = shipped(path)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

@@ -17,12 +17,12 @@ from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import read_sequences
 from adbeam.market.config import MarketConfig
-from adbeam.market.feed import Feed, audience_of
+from adbeam.market.feed import Feed, audience_of, codes_of_users
 from adbeam.market.play import Market
-from adbeam.market.workdir import prepare_market, tokenize_market
+from adbeam.market.workdir import features_of, prepare_market, tokenize_market
 from adbeam.market.world import World
 from adbeam.rewards import reward
-from adbeam.training.data.build_rows import build_rows
+from adbeam.training.data.build_rows import build_rows, model_of
 from adbeam.training.reference_loop import train_plain
 from adbeam.training.trainer import build_job
 from adbeam.workdir import WorkDir
@@ -54,6 +54,7 @@ def make_market(work_dir: Path, config: Config, seed: int = 0, market: MarketCon
     """Write prepared/, tokens/, training_rows/, reward/ and a first bundle; returns the market."""
     world = World(market, seed=seed)
     prepare_market(world, work_dir)
+    config = config.model_copy(update={"features": features_of(world)})
     tokenize_market(world, work_dir, config.model.codebooks)
     store = build_rows(config, use_ray=False)
     job, stream = build_job(config, store, work_dir / "plain")
@@ -69,24 +70,25 @@ def publish_model(
     """A bundle with these weights."""
     prepared = PreparedLog.open(WorkDir(work_dir).prepared)
     catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(WorkDir(work_dir).sids))
+    model = model_of(config)
     write_bundle(
         WorkDir(work_dir).bundles,
-        model_config=config.model,
-        settings=BundleSettings(
-            feature_spec=FeatureSpec.of(config.model).as_dict(), ecpm_means=means, scenes=list(scenes)
-        ),
+        model_config=model,
+        settings=BundleSettings(feature_spec=FeatureSpec.of(model).as_dict(), ecpm_means=means, scenes=list(scenes)),
         weights=weights,
         codebooks={"level_0": torch.zeros(1, 1)},
         ladder_quality={"metric": "none", "full_widths": list(config.decoding.widths), "schedules": []},
         catalogue=catalogue,
         details={},
+        told=prepared.told(),
     )
 
 
 def feed_of(world: World, work_dir: Path) -> Feed:
     """Traffic on that market, beginning with what the prepared log knows."""
-    shards = PreparedLog.open(WorkDir(work_dir).prepared).sequences()
-    return Feed(Market(world), audience_of([s for shard in shards for s in read_sequences(shard)]), work_dir)
+    prepared = PreparedLog.open(WorkDir(work_dir).prepared)
+    sequences = [sequence for shard in prepared.sequences() for sequence in read_sequences(shard)]
+    return Feed(Market(world), audience_of(sequences, codes_of_users(world, prepared.told())), work_dir)
 
 
 def play(feed: Feed, work_dir: Path, day: int, requests: int) -> float:

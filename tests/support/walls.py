@@ -15,13 +15,13 @@ from functools import cache
 from pathlib import Path
 
 ORDER = (
-    "errors", "imports", "settings", "identity", "targeting", "records", "recorder", "workdir", "artifacts", "signals",
-    "pseudonyms", "sqlite_wal", "declared", "ray_data", "logs", "features", "tokens", "model", "bundle_settings",
-    "pricing", "bundle", "objectives",
+    "errors", "imports", "settings", "consent", "identity", "targeting", "records", "recorder", "workdir", "artifacts",
+    "signals", "pseudonyms", "sqlite_wal", "declared", "ray_data", "logs", "features", "tokens", "model",
+    "bundle_settings", "pricing", "bundle", "objectives",
     "decoding", "beams", "catalogue", "list_rules", "budgets", "inference", "training", "evaluation", "rewards",
     "export",
     "serving", "loadtest", "online", "market", "config", "sweep", "dashboards", "jobs", "cluster", "operations",
-    "reference", "quickstart", "cli",
+    "reference", "library", "quickstart", "cli",
 )  # fmt: skip
 """The rooms from the ground up."""
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from adbeam.settings import Section, read_yaml
-
-Policy = Literal["static", "tabs", "tabs_floor", "deadline"]
+from adbeam.imports.extension_points import POLICIES
+from adbeam.settings import Extensible, Section, read_yaml
 
 
 class LadderConfig(Section):
@@ -31,10 +30,12 @@ class TabsConfig(Section):
     dead_band: float = Field(0.05, ge=0, lt=1, description="Smallest change of f that moves the rung.")
 
 
-class BeamPolicyConfig(Section):
+class BeamPolicyConfig(Extensible):
     """One policy of the beam controller. Reloadable without a restart of the replica."""
 
-    policy: Policy = Field("deadline", description="static | tabs | tabs_floor | deadline")
+    policy: Annotated[str, AfterValidator(POLICIES.check)] = Field(
+        "deadline", description="The rule that chooses a rung."
+    )
     ladder: LadderConfig = LadderConfig()
     tabs: TabsConfig = TabsConfig()
 
@@ -91,7 +92,7 @@ class BeamPolicyConfig(Section):
         return self
 
     @classmethod
-    def named(cls, policy: Policy) -> Self:
+    def named(cls, policy: str) -> Self:
         """The shipped settings of a policy, those of serving/policies/NAME.yaml."""
         baseline: dict[str, Any] = {} if policy == "deadline" else {"answer_late_early": False}
         if policy in ("tabs", "tabs_floor"):

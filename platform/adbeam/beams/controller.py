@@ -293,6 +293,6 @@ class Controller:
 
     @staticmethod
     def _rate_windows(config: BeamPolicyConfig) -> tuple[float, ...]:
-        if config.policy == "deadline":
+        if config.policy not in ("tabs", "tabs_floor", "static"):
             return config.rate_windows_seconds
         return tuple(sorted({*config.rate_windows_seconds, config.tabs.average_seconds}))

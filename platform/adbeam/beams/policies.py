@@ -14,6 +14,7 @@ from adbeam.beams.backlog import Backlog
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.ladder import Ladder
 from adbeam.beams.paces import Paces
+from adbeam.imports.extension_points import POLICIES
 
 BRIDGED_UTILISATION = 1.1
 """Where times scatter full width is kept up to here: the mean of some seconds comes and goes with storms, and a cut of
@@ -51,7 +52,7 @@ class RungPolicy(Protocol):
 class StaticPolicy:
     """Always full width."""
 
-    def __init__(self, ladder: Ladder) -> None:
+    def __init__(self, ladder: Ladder, config: BeamPolicyConfig, rung: int, now_ms: float) -> None:
         self._full = ladder.full
 
     def choose(self, load: Load) -> int:
@@ -160,11 +161,12 @@ class DeadlinePolicy:
 class TabsPolicy:
     """B = B_base * f, f = clip(1 + gain * h, floor, 1 + gain), h = (C - Q) / C (GR4AD 1.8.2; f is our reading).
 
-    Q is the average rate, C the rate one replica sustains at full width. With `to_floor` f may fall to the lowest rung.
+    Q is the average rate, C the rate one replica sustains at full width. As `tabs_floor` f may fall to the lowest rung.
     """
 
-    def __init__(self, ladder: Ladder, config: BeamPolicyConfig, to_floor: bool) -> None:
+    def __init__(self, ladder: Ladder, config: BeamPolicyConfig, rung: int, now_ms: float) -> None:
         self._ladder, self._law = ladder, config.tabs
+        to_floor = config.policy == "tabs_floor"
         full_rows = ladder.rungs[ladder.full].rows
         self._least = ladder.rungs[ladder.floor].rows / full_rows if to_floor else 1.0
         self._factor = 1.0
@@ -181,8 +183,5 @@ class TabsPolicy:
 
 def build_policy(ladder: Ladder, config: BeamPolicyConfig, rung: int, now_ms: float) -> RungPolicy:
     """The policy `config` names, starting from `rung`."""
-    if config.policy == "static":
-        return StaticPolicy(ladder)
-    if config.policy == "deadline":
-        return DeadlinePolicy(ladder, config, rung, now_ms)
-    return TabsPolicy(ladder, config, to_floor=config.policy == "tabs_floor")
+    policy: RungPolicy = POLICIES.load(config.policy)(ladder, config, rung, now_ms)
+    return policy

@@ -15,15 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adbeam.bundle import SID_COLUMN
-from adbeam.catalogue.blocked import EVERYTHING, NO_ROWS, Allowed, Blocked, RequestMasks
+from adbeam.catalogue.blocked import EVERYTHING, NO_ROWS, Allowed, Blocked, RequestMasks, both
 from adbeam.catalogue.creatives.creative import UNDECLARED, Creative, Demands
 from adbeam.catalogue.creatives.table import Creatives
 from adbeam.catalogue.index import Sid, SidIndex
 from adbeam.catalogue.owners import Owner
 from adbeam.catalogue.popular import PopularAds, PricesOfPopular
+from adbeam.declared.encoder import FeatureEncoder
 from adbeam.decoding.masks.filters import ItemFilter
 from adbeam.errors import UserError
 from adbeam.features.sid_table import SidTable
+from adbeam.logs.told.items import codes_of, item_codes
 from adbeam.records import CAMPAIGN, CatalogueItem, ItemKind, Status
 from adbeam.targeting.features import Features
 from adbeam.targeting.live import LiveTargeting
@@ -45,10 +47,11 @@ class AdCatalogue:
         include_paused: bool = False,
         popularity: Mapping[str, float] | None = None,
         features: Features | None = None,
+        told: FeatureEncoder | None = None,
     ) -> None:
         """`include_paused` serves paused ads too: they were live when the log was written. Ads of one SID come by live
         eCPM, then recency; with `popularity` given, by that. Targeting rules count where `features` are given; raises
-        UndeclaredFeatures for rules over others."""
+        UndeclaredFeatures for rules over others. `told` are the declared features that the model is told."""
         if include_paused:
             active = pa.repeat(pa.scalar(Status.ACTIVE.value), len(table))
             table = table.set_column(table.column_names.index("status"), "status", active)
@@ -77,8 +80,12 @@ class AdCatalogue:
             raise UserError("the bundle's catalogue holds no active ad", field="catalogue", remedy="export it again")
         self.index = SidIndex.of_catalogue(table if popularity is None else _valued_by(table, popularity))
         self.sids = SidTable.of_catalogue(table, levels)
-        self.sids_RT = self.sids.lookup(self.item_ids)[0]
-        self._inserted_sids: list[Sid] = []
+        self.sids_RT, self._told = self.sids.lookup(self.item_ids)[0], told
+        self._code_RX = self.sids_RT
+        if told is not None and told.items:
+            self.sids = self.sids.told_of(self.item_ids, item_codes(table, told))
+            self._code_RX = self.sids.describe(self.item_ids)[0]
+        self._inserted: list[tuple[int, ...]] = []
         self._masks = RequestMasks(self._rows_by, self.known_rows)
         self._popular_rows = _popular_rows(table, self.live_R)
         has_rules = TARGETING in table.column_names and pa.types.is_string(table.schema.field(TARGETING).type)
@@ -100,9 +107,9 @@ class AdCatalogue:
             self.targeting.put(len(self.item_ids), item.targeting)
         if self.creatives is not None:
             self.creatives.put({**item.features, **item.model_dump(mode="json", exclude={"features", TARGETING})})
-        owner = Owner(item.advertiser, item.campaign or None, item.category)
-        row = self._put(item.item_id, sid, item.title, item.price, item.ecpm, owner)
-        self.sids.put(item.item_id, sid)
+        owner, told = Owner(item.advertiser, item.campaign or None, item.category), codes_of(item, self._told)
+        row = self._put(item.item_id, (*sid, *told), item.title, item.price, item.ecpm, owner)
+        self.sids.put(item.item_id, sid, told)
         return row
 
     def given_to(self, row: int, advertiser: str | None, campaign: str | None) -> int:
@@ -114,9 +121,11 @@ class AdCatalogue:
             self.creatives.copy(row, advertiser)
         owner = Owner(_other(before.advertiser, advertiser), _other(before.campaign, campaign), before.category)
         item_id, title, price, ecpm = self.item_ids[row], self._title[row], self._price[row], self._ecpm[row]
-        return self._put(item_id, tuple(self.sid_of(row)), title, price, ecpm, owner)
+        return self._put(item_id, tuple(self.codes(np.array([row]))[0].tolist()), title, price, ecpm, owner)
 
-    def _put(self, item_id: str, sid: Sid, title: str, price: float | None, ecpm: float | None, owner: Owner) -> int:
+    def _put(
+        self, item_id: str, code_X: tuple[int, ...], title: str, price: float | None, ecpm: float | None, owner: Owner
+    ) -> int:
         row = len(self.item_ids)
         for name, value in owner._asdict().items():
             if value is not None:
@@ -127,7 +136,7 @@ class AdCatalogue:
         self._advertiser.append(owner.advertiser)
         self._campaign.append(owner.campaign)
         self._category.append(owner.category)
-        self._inserted_sids.append(sid)
+        self._inserted.append(code_X)
         self.item_ids.append(item_id)  # from here on the row exists
         self.row_of[item_id] = row
         return row
@@ -142,16 +151,16 @@ class AdCatalogue:
         return row[row >= 0]
 
     def codes(self, row_H: np.ndarray) -> np.ndarray:
-        """int32 [H, T], the semantic ids of rows."""
-        bundled = len(self.sids_RT)
-        code_HT: np.ndarray
+        """int32 [H, X], the semantic IDs of rows, and behind them the declared features that the model is told."""
+        bundled = len(self._code_RX)
+        code_HX: np.ndarray
         if not len(row_H) or int(row_H.max()) < bundled:
-            code_HT = self.sids_RT[row_H]
-            return code_HT
-        code_HT = self.sids_RT[np.minimum(row_H, bundled - 1)]
+            code_HX = self._code_RX[row_H]
+            return code_HX
+        code_HX = self._code_RX[np.minimum(row_H, bundled - 1)]
         for place in (row_H >= bundled).nonzero()[0]:
-            code_HT[place] = self._inserted_sids[int(row_H[place]) - bundled]
-        return code_HT
+            code_HX[place] = self._inserted[int(row_H[place]) - bundled]
+        return code_HX
 
     def item_filter(
         self, blocked: Blocked, seen: Iterable[str], told: Told | None = None, allowed: Allowed = EVERYTHING,
@@ -162,11 +171,11 @@ class AdCatalogue:
         nothing is left out."""
         allow_R = None if told is None or self.targeting is None else self.targeting.allow(told, len(self))
         if demands is not None and self.creatives is not None:
-            allow_R = _both(allow_R, self.creatives.allow(demands, len(self)))
+            allow_R = both(allow_R, self.creatives.allow(demands, len(self)))
         if not blocked and not allowed:
             return None if allow_R is None else ItemFilter(allow_R)
         deny = self.known_rows(blocked.item_ids | frozenset(seen) if blocked.seen else blocked.item_ids)
-        return ItemFilter(_both(allow_R, self._masks.allow(blocked, allowed, len(self))), deny)
+        return ItemFilter(both(allow_R, self._masks.allow(blocked, allowed, len(self))), deny)
 
     def rules(self, item_id: str, otherwise: str | None = None) -> str | None:
         """The targeting rules of an ad now, as text; `otherwise` for one that is unknown."""
@@ -249,7 +258,9 @@ class AdCatalogue:
     def sid_of(self, row: int) -> list[int]:
         """The semantic ID of a row; empty for one that has none."""
         bundled = len(self.sids_RT)
-        sid: list[int] = self.sids_RT[row].tolist() if row < bundled else list(self._inserted_sids[row - bundled])
+        if row >= bundled:
+            return list(self._inserted[row - bundled][: self.sids_RT.shape[1]])
+        sid: list[int] = self.sids_RT[row].tolist()
         return sid
 
 
@@ -259,15 +270,6 @@ def _rows_by_value(values: Sequence[str | None]) -> dict[str, np.ndarray]:
         if value is not None:
             rows.setdefault(value, []).append(row)
     return {value: np.array(held, np.int64) for value, held in rows.items()}
-
-
-def _both(one_R: np.ndarray | None, other_R: np.ndarray | None) -> np.ndarray | None:
-    """What both masks allow; None allows everything."""
-    if one_R is None or other_R is None:
-        return other_R if one_R is None else one_R
-    shared = min(len(one_R), len(other_R))  # rows come while this is asked
-    both_R: np.ndarray = one_R[:shared] & other_R[:shared]
-    return both_R
 
 
 def _other(before: str | None, given: str | None) -> str | None:

@@ -77,11 +77,14 @@ def evaluate(
     config: ConfigPath = None,
     override: Overrides = None,
     split: Annotated[str, typer.Option(help="validation or test")] = "test",
+    model: Annotated[
+        bool, typer.Option("--model/--without-model", help="Judge the bundle in force, or the baselines alone")
+    ] = True,
 ) -> None:
-    """Rank the catalogue for every request of a split; compare with popularity and repeat baselines."""
+    """Rank the catalogue for every request of a split; compare with the baselines of `evaluation.baselines`."""
     from adbeam.evaluation.evaluate import evaluate as run
 
-    run(load(config, override), split)
+    run(load(config, override), split, model=model)
 
 
 def sweep(

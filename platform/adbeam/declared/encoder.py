@@ -2,7 +2,8 @@
 
 Of every feature code 0 means that its value is missing, code 1 that it is not known. Numpy only.
 
-Shapes: B requests, n values, F columns of codes (a list has several), E edges.
+Shapes: B requests, n values, F columns of codes of requests and K of items (a list has several), E edges, P parts of a
+vector, C centres of a part, D dimensions.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from adbeam.declared.vectors import nearest
 from adbeam.errors import UserError
 from adbeam.targeting.told import Value, words
 
@@ -26,14 +28,15 @@ FORMAT = 1
 MISSING, UNKNOWN, FIRST = 0, 1, 2
 """Codes of no value and of a value that nobody knows; the first code of a value."""
 
-Kind = Literal["category", "number", "list"]
+Kind = Literal["category", "number", "list", "vector"]
+Vector = tuple[float, ...]
 Codes = tuple[int, ...]
 """The codes of one request, all features' columns behind each other."""
 
 
 @dataclass(frozen=True)
 class FittedFeature:
-    """One feature as the training split made it. One of `words`, `buckets` and `edges` is given."""
+    """One feature as the training split made it. One of `words`, `buckets`, `edges` and `centres` is given."""
 
     name: str
     kind: Kind
@@ -45,13 +48,21 @@ class FittedFeature:
     edges: tuple[float, ...] | None = None
     """Where the quantiles of a number begin, rising; the first and the last are open."""
     columns: int = 1
-    """Codes of one value: 1, or of a list as many words as the model hears."""
+    """Codes of one value: 1, or of a list as many words as the model hears, or of a vector its parts."""
+    centres: tuple[tuple[Vector, ...], ...] | None = None
+    """[P][C][D / P], what the parts of a vector are near to."""
+    column: str | None = None
+    """Of a feature of items: its column of the catalogue."""
+    separator: str | None = None
+    """Of a list of items: what stands between its words in the catalogue's text."""
 
     @property
     def size(self) -> int:
         """How many codes there are."""
         if self.edges is not None:
             return FIRST + len(self.edges) + 1
+        if self.centres is not None:
+            return FIRST + len(self.centres) * len(self.centres[0])
         return FIRST + (self.buckets if self.words is None else len(self.words))  # type: ignore[operator]
 
     def encode(self, values: Sequence[Value | None]) -> np.ndarray:
@@ -66,6 +77,22 @@ class FittedFeature:
             codes = sorted({self._code(word) for word in words(value)}, key=_unknown_last)[: self.columns]
             code_nF[place, : len(codes)] = codes
         return code_nF
+
+    def encode_vectors(self, x_nD: np.ndarray) -> np.ndarray:
+        """int32 [n, columns] of vectors, those of another part under other codes; a vector of NaN is missing."""
+        code_nP = nearest(np.nan_to_num(x_nD), self._centre_PCE)
+        code_nP += FIRST + len(self._centre_PCE[0]) * np.arange(self.columns, dtype=np.int32)
+        code_nP[np.isnan(x_nD).any(1)] = MISSING
+        return code_nP
+
+    @cached_property
+    def dimensions(self) -> int:
+        """D of a vector."""
+        return self._centre_PCE.shape[0] * self._centre_PCE.shape[2]
+
+    @cached_property
+    def _centre_PCE(self) -> np.ndarray:
+        return np.array(self.centres, dtype=np.float64)
 
     def _code(self, word: str) -> int:
         if self.words is None:
@@ -86,7 +113,9 @@ class FeatureEncoder:
     """All features that a model is told, in the order of their columns."""
 
     features: tuple[FittedFeature, ...]
-    """By name."""
+    """Of requests and users, by name."""
+    items: tuple[FittedFeature, ...] = ()
+    """Of items, by name."""
 
     @cached_property
     def columns(self) -> int:
@@ -97,6 +126,11 @@ class FeatureEncoder:
     def shapes(self) -> dict[str, tuple[int, int]]:
         """{name: (codes, columns)}: what a model must know to read the codes."""
         return {feature.name: (feature.size, feature.columns) for feature in self.features}
+
+    @cached_property
+    def item_shapes(self) -> dict[str, tuple[int, int]]:
+        """The same of the features of items."""
+        return {feature.name: (feature.size, feature.columns) for feature in self.items}
 
     def encode(self, told: Sequence[Mapping[str, Value]]) -> np.ndarray:
         """int32 [B, F] of what B requests told."""
@@ -119,8 +153,10 @@ class FeatureEncoder:
 
     def write(self, folder: Path) -> None:
         """Write `features.json` into a folder."""
-        stored = [_stored(feature) for feature in self.features]
-        text = json.dumps({"format": FORMAT, "features": stored}, ensure_ascii=False, indent=1)
+        stored: dict[str, Any] = {"format": FORMAT, "features": [_stored(feature) for feature in self.features]}
+        if self.items:
+            stored["items"] = [_stored(feature) for feature in self.items]
+        text = json.dumps(stored, ensure_ascii=False, indent=1)
         (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -136,7 +172,7 @@ class FeatureEncoder:
                     f"{path} has format {stored['format']!r}, this version reads {FORMAT}",
                     remedy="prepare, train and export with this version",
                 )
-            return cls(tuple(_feature(one) for one in stored["features"]))
+            return cls(*(tuple(map(_feature, part)) for part in (stored["features"], stored.get("items", []))))
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, UserError):
                 raise
@@ -151,9 +187,11 @@ def _stored(feature: FittedFeature) -> dict[str, Any]:
 def _feature(stored: dict[str, Any]) -> FittedFeature:
     values: dict[str, Any] = dict(stored)
     values |= {key: tuple(stored[key]) for key in ("words", "edges") if key in stored}
+    if "centres" in stored:
+        values["centres"] = tuple(tuple(map(tuple, part)) for part in stored["centres"])
     feature = FittedFeature(**values)
-    if sum(given is not None for given in (feature.words, feature.buckets, feature.edges)) != 1:
-        raise ValueError(f"{feature.name} needs one of words, buckets and edges")
+    if sum(given is not None for given in (feature.words, feature.buckets, feature.edges, feature.centres)) != 1:
+        raise ValueError(f"{feature.name} needs one of words, buckets, edges and centres")
     return feature
 
 

@@ -10,22 +10,26 @@ from collections.abc import Iterable
 import numpy as np
 
 from adbeam.declared.encoder import FittedFeature
+from adbeam.declared.vectors import fit_centres
+from adbeam.errors import UserError
 from adbeam.targeting.features import FeatureConfig
 
 QUANTILES = 16
 """Buckets of a number whose declaration does not say."""
+CENTRES = 64
+"""Of each part of a vector whose declaration does not say."""
 KEPT_NUMBERS = 8192
 """Different numbers that a summary keeps; of more only their quantiles."""
 
 
 def fit_words(name: str, config: FeatureConfig, counts: Iterable[tuple[str, int]]) -> FittedFeature:
     """A category or list: its most frequent words, of equally frequent ones the first in order of text."""
-    columns = config.longest if config.kind == "list" else 1
+    columns, of_item = config.longest if config.kind == "list" else 1, _of_item(name, config)
     if config.buckets is not None:
-        return FittedFeature(name, config.kind, config.source, buckets=config.buckets, columns=columns)
+        return FittedFeature(name, config.kind, config.source, buckets=config.buckets, columns=columns, **of_item)
     kept = sorted((-count, word) for word, count in counts if count >= config.least_requests)
     vocabulary = tuple(word for _, word in kept[: config.most_words])
-    return FittedFeature(name, config.kind, config.source, words=vocabulary, columns=columns)
+    return FittedFeature(name, config.kind, config.source, words=vocabulary, columns=columns, **of_item)
 
 
 def fit_numbers(name: str, config: FeatureConfig, number_n: np.ndarray, count_n: np.ndarray) -> FittedFeature:
@@ -38,7 +42,30 @@ def fit_numbers(name: str, config: FeatureConfig, number_n: np.ndarray, count_n:
         wanted_E = np.arange(1, buckets) * (total_n[-1] / buckets)
         edge_E = np.unique(number_n[np.searchsorted(total_n, wanted_E, side="right").clip(max=len(number_n) - 1)])
         edges = edge_E[edge_E > number_n[0]].tolist()
-    return FittedFeature(name, config.kind, config.source, edges=tuple(edges))
+    return FittedFeature(name, config.kind, config.source, edges=tuple(edges), **_of_item(name, config))
+
+
+def fit_vectors(name: str, config: FeatureConfig, x_nD: np.ndarray) -> FittedFeature:
+    """A vector of items: centres of each of its parts. Raises UserError where no item has one."""
+    if not len(x_nD):
+        raise UserError(
+            "no item of the training split has a vector",
+            field=f"features.{name}.column",
+            value=config.column or name,
+            remedy="check the column, or set model: false",
+        )
+    centre_PCE = fit_centres(x_nD, config.parts, config.buckets or CENTRES)
+    centres = tuple(tuple(map(tuple, part)) for part in centre_PCE.tolist())
+    of_item = _of_item(name, config)
+    return FittedFeature(name, config.kind, config.source, centres=centres, columns=config.parts, **of_item)
+
+
+def _of_item(name: str, config: FeatureConfig) -> dict[str, str]:
+    """What a feature of items keeps beside its codes, to be read from any catalogue."""
+    if config.source != "item":
+        return {}
+    separator = {"separator": config.separator} if config.kind == "list" else {}
+    return {"column": config.column or name, **separator}
 
 
 def summary(number_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

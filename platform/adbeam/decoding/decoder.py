@@ -30,6 +30,7 @@ from adbeam.decoding.search import Schedule, Search, Wanted, rounded_up
 from adbeam.decoding.trie.trie import Trie
 from adbeam.errors import UserError
 from adbeam.features.batch import ContextBatch
+from adbeam.model.heads import SidDecoder
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.mtp import MtpDecoder
 
@@ -41,7 +42,7 @@ class Decoder:
 
     def __init__(
         self,
-        model: LazyAR | MtpDecoder | StepModel,
+        model: SidDecoder | StepModel,
         trie: Trie,
         ecpm_means: Sequence[float] | Tensor | None = None,
         order_by: OrderBy = "expected_value",
@@ -64,7 +65,7 @@ class Decoder:
         if isinstance(model, LazyAR):
             engine = _lazyar_engine(model, precision, compiled, cuda_graphs)
         else:
-            engine = MtpEngine(model) if isinstance(model, MtpDecoder) else model
+            engine = _engine(model)
             if cuda_graphs:
                 logger.warning("decoding goes on without CUDA graphs: %s has none", type(engine).__name__)
         self.config = engine.config
@@ -162,6 +163,16 @@ class Decoder:
         if context.mask_BS.shape[1] != length:
             raise UserError("the context's length is not the model's", field="context", value=context.mask_BS.shape[1],
                             remedy=f"build it with the bundle's settings: {length} places")  # fmt: skip
+
+
+def _engine(model: SidDecoder | StepModel) -> StepModel:
+    """What the search asks of a model that is no LazyAR: its own `step_model()` where it brings one."""
+    if isinstance(model, MtpDecoder):
+        return MtpEngine(model)
+    if isinstance(model, SidDecoder):
+        own: StepModel = model.step_model()
+        return own
+    return model
 
 
 def _lazyar_engine(model: LazyAR, precision: Precision, compiled: bool, cuda_graphs: bool) -> LazyAREngine:

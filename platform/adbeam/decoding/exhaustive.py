@@ -13,14 +13,11 @@ from torch import Tensor
 
 from adbeam.features.batch import ContextBatch
 from adbeam.model.context import ContextState
-from adbeam.model.lazyar import LazyAR
-from adbeam.model.mtp import MtpDecoder
+from adbeam.model.heads import SidDecoder
 
 
 @torch.inference_mode()
-def score_all(
-    model: LazyAR | MtpDecoder, context: ContextBatch, sids_nT: Tensor, chunk: int = 512
-) -> tuple[Tensor, Tensor]:
+def score_all(model: SidDecoder, context: ContextBatch, sids_nT: Tensor, chunk: int = 512) -> tuple[Tensor, Tensor]:
     """(log p(SID | X) [B, n] in nats, p(eCPM bucket | SID, X) [B, n, K]), normalised over full codebooks."""
     model.eval()
     state = model.encode(context)
@@ -29,18 +26,14 @@ def score_all(
     return torch.cat([log_p for log_p, _ in parts], dim=1), torch.cat([ecpm for _, ecpm in parts], dim=1)
 
 
-def brute_force(
-    model: LazyAR | MtpDecoder, context: ContextBatch, sids_nT: Tensor, chunk: int = 512
-) -> tuple[Tensor, Tensor]:
+def brute_force(model: SidDecoder, context: ContextBatch, sids_nT: Tensor, chunk: int = 512) -> tuple[Tensor, Tensor]:
     """(log-probabilities in falling order [B, n], their semantic IDs [B, n, T])."""
     log_p_Bn, _ = score_all(model, context, sids_nT, chunk)
     value, place = log_p_Bn.sort(dim=1, descending=True, stable=True)
     return value, sids_nT[place]
 
 
-def _score(
-    model: LazyAR | MtpDecoder, state: ContextState, trunk_BTD: Tensor, sids_nT: Tensor
-) -> tuple[Tensor, Tensor]:
+def _score(model: SidDecoder, state: ContextState, trunk_BTD: Tensor, sids_nT: Tensor) -> tuple[Tensor, Tensor]:
     B, (n, T) = len(trunk_BTD), sids_nT.shape
     step: Callable[..., tuple[Tensor, Any]] = model.step  # each takes back the state that it gave
     cache, total_Bn = None, torch.zeros(B, n)

@@ -1,4 +1,4 @@
-"""`adbeam evaluate`: a bundle against popularity and repeat baselines on one split, written down and printed.
+"""`adbeam evaluate`: a bundle against baselines on one split, written down and printed.
 
 Every request ranks the whole catalogue of ads. Two questions are asked of each list: which ads converted (`all`), and
 which of those were new to the user (`new`, where every ranking leaves out what the user had before). In groceries most
@@ -21,10 +21,11 @@ from rich.progress import track
 from rich.table import Table
 
 from adbeam import artifacts
-from adbeam.bundle import load_bundle
+from adbeam.bundle import Bundle, load_bundle
 from adbeam.decoding.config import DecodingConfig
 from adbeam.errors import UserError
-from adbeam.evaluation.baselines import BASELINES, Popularity, count_conversions, rank_popularity
+from adbeam.evaluation.baselines.popularity import Popularity, count_conversions, rank_popularity
+from adbeam.evaluation.baselines.rivals import Rivals
 from adbeam.evaluation.config import EvaluationConfig
 from adbeam.evaluation.metrics import measure, money_weighted_mean
 from adbeam.inference.recommender import Recommender
@@ -34,6 +35,7 @@ from adbeam.ray_data.progress import told
 from adbeam.workdir import WorkDir
 
 MODEL = "model"
+QUESTIONS = ("all", "new")
 PART = 64
 
 
@@ -48,33 +50,40 @@ class EvaluateSettings(Protocol):
     def evaluation(self) -> EvaluationConfig: ...
 
 
-def evaluate(config: EvaluateSettings, split: str = "test") -> dict[str, dict[str, float]]:
+def evaluate(config: EvaluateSettings, split: str = "test", *, model: bool = True) -> dict[str, dict[str, float]]:
     """{"all/model": {"recall@10": ...}, "new/popularity": ...}: means over the requests of `split`, see `summarise`.
 
-    Also writes `work_dir/evaluation/<split>/` with the table and one row a request. Raises UserError when a step before
-    it has not run or the split holds no request with a target: an ad conversion, or a click where the log's training
-    split has no conversion (`PreparedLog.target_action`).
+    Without `model` the baselines are judged alone, and no bundle is needed: what counts know of a log before anything
+    is trained. Also writes `work_dir/evaluation/<split>/` with the table and one row a request. Raises UserError when
+    a step before it has not run or the split holds no request with a target: an ad conversion, or a click where the
+    log's training split has no conversion (`PreparedLog.target_action`).
     """
     if split not in ("validation", "test"):
         raise UserError("can only judge validation or test", field="split", value=split)
     work_dir = WorkDir.of(config.work_dir)
-    prepared = PreparedLog.open(work_dir.prepared)
-    bundle = load_bundle(work_dir.bundles)
+    prepared, judged = PreparedLog.open(work_dir.prepared), config.evaluation
+    bundle = load_bundle(work_dir.bundles) if model else None
     popularity = popularity_before(prepared, split)
-    recommender = Recommender.of(bundle, config.evaluation.order_by, include_paused=True, trends=prepared.trends())
-    requests = judged_requests(prepared, split, config.evaluation.max_requests)
+    recommender = None if bundle is None else _recommender(bundle, prepared, judged)
+    requests = judged_requests(prepared, split, judged.max_requests)
+    rivals = Rivals.of(prepared, popularity, judged)
     began = time.monotonic()
-    rows = list(_judge(requests, recommender, popularity, config.decoding.widths, config.evaluation.cutoffs))
+    rows = list(_judge(requests, recommender, rivals, config.decoding.widths, judged.cutoffs))
     table = summarise(rows)
-    details = {"step": "evaluate", "split": split, "bundle": bundle.version, "requests": len(requests),
-               "order_by": config.evaluation.order_by, "value": prepared.value}  # fmt: skip
+    details = {"step": "evaluate", "split": split, "bundle": None if bundle is None else bundle.version,
+               "requests": len(requests), "order_by": judged.order_by, "value": prepared.value}  # fmt: skip
     target = work_dir.evaluation / split
     with artifacts.publish(target, details) as staging:
         pq.write_table(pa.Table.from_pylist(rows), staging / "requests.parquet")
         artifacts.write_json(staging / "table.json", table)
-    print_table(table, config.evaluation.cutoffs, f"{split}: {len(requests)} requests, {len(recommender.ads)} ads")
+    ads = len(popularity.ranked if recommender is None else recommender.ads)
+    print_table(table, judged.cutoffs, f"{split}: {len(requests)} requests, {ads} ads")
     print(f"evaluated in {time.monotonic() - began:.0f} s; wrote {target}")
     return table
+
+
+def _recommender(bundle: Bundle, prepared: PreparedLog, config: EvaluationConfig) -> Recommender:
+    return Recommender.of(bundle, config.order_by, include_paused=True, trends=prepared.trends())
 
 
 def popularity_before(prepared: PreparedLog, split: str) -> Popularity:
@@ -107,15 +116,15 @@ def _sequences(prepared: PreparedLog) -> Iterator[UserSequence]:
 
 def _judge(
     requests: Sequence[Request],
-    recommender: Recommender,
-    popularity: Popularity,
+    recommender: Recommender | None,
+    rivals: Rivals,
     widths: tuple[int, ...],
     cutoffs: tuple[int, ...],
 ) -> Iterator[dict[str, Any]]:
     """One row a request, question and method."""
     starts = range(0, len(requests), PART)
     parts = (
-        _judge_part(requests[start : start + PART], recommender, popularity, widths, cutoffs)
+        _judge_part(requests[start : start + PART], recommender, rivals, widths, cutoffs)
         for start in track(starts, description="judging")
     )
     for rows in told(parts, len(starts), "judging requests, in batches"):
@@ -124,34 +133,34 @@ def _judge(
 
 def _judge_part(
     part: Sequence[Request],
-    recommender: Recommender,
-    popularity: Popularity,
+    recommender: Recommender | None,
+    rivals: Rivals,
     widths: tuple[int, ...],
     cutoffs: tuple[int, ...],
 ) -> list[dict[str, Any]]:
-    return [
-        row
-        for question in ("all", "new")
-        for request, ranked in zip(
-            part, recommender.rank(part, widths, max(cutoffs), new_only=question == "new"), strict=True
-        )
-        for row in _rows(request, question, ranked, popularity, cutoffs)
-    ]
+    scores, found = rivals.scores(part), list[dict[str, Any]]()
+    for question in QUESTIONS:
+        new_only = question == "new"
+        lists = None if recommender is None else recommender.rank(part, widths, max(cutoffs), new_only=new_only)
+        for row, request in enumerate(part):
+            targets, banned = _asked(request, new_only)
+            if not targets:
+                continue
+            answers = {} if lists is None else {MODEL: lists[row]}
+            answers |= rivals.answers(request, row, scores, banned, max(cutoffs))
+            for method, answer in answers.items():
+                place = {"request_id": request.request_id, "question": question, "method": method}
+                found.append({**place, "money": sum(targets.values()), **measure(answer, targets, cutoffs)})
+    return found
 
 
-def _rows(
-    request: Request, question: str, ranked: list[str], popularity: Popularity, cutoffs: tuple[int, ...]
-) -> Iterator[dict[str, Any]]:
-    targets, banned = request.ad_targets(), set()
-    if question == "new":
-        banned = set(request.history_items())
-        targets = {item: value for item, value in targets.items() if item not in banned}
-    if not targets:
-        return
-    answers = {name: getattr(popularity, name)(request, banned, max(cutoffs)) for name in BASELINES}
-    for method, answer in {MODEL: ranked, **answers}.items():
-        place = {"request_id": request.request_id, "question": question, "method": method}
-        yield {**place, "money": sum(targets.values()), **measure(answer, targets, cutoffs)}
+def _asked(request: Request, new_only: bool) -> tuple[dict[str, float], set[str]]:
+    """(the targets of a question, the items that no answer to it holds)."""
+    targets = request.ad_targets()
+    if not new_only:
+        return targets, set()
+    banned = set(request.history_items())
+    return {item: value for item, value in targets.items() if item not in banned}, banned
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

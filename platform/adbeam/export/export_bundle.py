@@ -32,8 +32,7 @@ from adbeam.logs.config import LogsConfig
 from adbeam.logs.prepared import PreparedLog, resolve_target
 from adbeam.model import build_model
 from adbeam.model.config import ModelConfig
-from adbeam.model.lazyar import LazyAR
-from adbeam.model.mtp import MtpDecoder
+from adbeam.model.heads import SidDecoder
 from adbeam.tokens.config import TokensConfig
 from adbeam.tokens.embedders.language import model_files
 from adbeam.tokens.encoder import LazyTokenizer
@@ -100,7 +99,9 @@ def export(config: ExportSettings) -> Path:
     encoder = LazyTokenizer(token_settings, codebooks)
     if updates is not None:
         catalogue, watermark = fold_updates(catalogue, updates, encoder)
-    recommender = Recommender(model, catalogue, means, include_paused=True, trends=prepared.trends(), ecpm=True)
+    recommender = Recommender(
+        model, catalogue, means, include_paused=True, trends=prepared.trends(), ecpm=True, told=prepared.told()
+    )
     quality = _ladder_quality(config, prepared, recommender)
     money = None
     if priced := any(means):
@@ -144,7 +145,7 @@ def catalogue_with_sids(catalogue: pa.Table, sids: pa.Table) -> pa.Table:
     return catalogue.append_column(SID_COLUMN, sids.column("sid").take(places))
 
 
-def trained_model(folder: Path) -> tuple[LazyAR | MtpDecoder, list[float]]:
+def trained_model(folder: Path) -> tuple[SidDecoder, list[float]]:
     """(the model with its weights, mean value of each eCPM bucket)."""
     shape = json.loads((folder / MODEL).read_text(encoding="utf-8"))
     model = build_model(ModelConfig.parse(shape, source=str(folder / MODEL)))
@@ -192,7 +193,7 @@ def _value_of(prepared: PreparedLog) -> dict[str, str]:
 def _embedder_files(config: TokensConfig) -> list[Path]:
     """What a replica needs of the embedder's model to encode a new ad; nothing where the embedder has no model."""
     folder = config.embedder.model_dir
-    return model_files(folder) if config.embedder.kind != "attributes" and folder is not None else []
+    return model_files(folder) if config.embedder.kind in ("language", "multimodal") and folder is not None else []
 
 
 def _settings_of(tokens: Path) -> dict[str, Any]:

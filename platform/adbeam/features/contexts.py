@@ -54,7 +54,7 @@ class Contexts:
     code_BST: np.ndarray
     """int32, -1 where there is no token. Token 0 carries the static features and has no code."""
     feature_BSC: np.ndarray
-    """uint8."""
+    """uint8, or int32 where a declared feature of items has more codes than that."""
     trend_code_BNT: np.ndarray | None = None
     """int32, codes of trending ads, -1 where there is none; None where the model knows no trends."""
     trend_feature_BNC: np.ndarray | None = None

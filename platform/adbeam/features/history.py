@@ -19,7 +19,7 @@ class History(UserEvents):
     """One user's events, oldest first; items without a SID are left out."""
 
     code_HT: np.ndarray
-    """int, SID codes."""
+    """int, SID codes, and behind them the codes of the item's declared features where the model is told any."""
     timestamp_H: np.ndarray
     action_H: np.ndarray
     kind_H: np.ndarray
@@ -27,7 +27,8 @@ class History(UserEvents):
 
     @classmethod
     def of(cls, events: UserEvents, code_hT: np.ndarray, known_H: np.ndarray | None = None) -> Self:
-        """Those of `events` that `known_H` marks (all without it), whose items have the codes `code_hT`."""
+        """Those of `events` that `known_H` marks (all without it), whose items have the codes `code_hT` as
+        `SidTable.describe` gives them."""
         columns = (events.timestamp_H, events.action_H, events.kind_H, events.value_H)
         return cls(code_hT, *(columns if known_H is None else (column[known_H] for column in columns)))
 

@@ -4,7 +4,8 @@ Requests of one user share his history: his events are grouped by item once, and
 from a running count over the moments. A batch of other users' requests is the case of one moment a history.
 
 Shapes: U histories, E events of all of them, R requests by history and moment, N distinct items (the same item of two
-histories counts twice), P pairs of an item and a request of its history, n any of them, T SID levels.
+histories counts twice), P pairs of an item and a request of its history, n any of them, T SID levels,
+X a SID and the codes of the item's declared features behind it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class SeenEvents:
     owner_E: np.ndarray
     """Which history an event is of."""
     code_ET: np.ndarray
+    told_EK: np.ndarray
+    """Codes of the declared features of the event's item; K columns, none where the model is told none."""
     timestamp_E: np.ndarray
     action_E: np.ndarray
     kind_E: np.ndarray
@@ -43,14 +46,15 @@ class SeenEvents:
     end_R: np.ndarray
 
     @classmethod
-    def of(cls, histories: Sequence[History], now_ms_B: np.ndarray) -> Self:
-        """Of one history a request; neighbours that are the same object share their events."""
+    def of(cls, histories: Sequence[History], now_ms_B: np.ndarray, levels: int) -> Self:
+        """Of one history a request; neighbours that are the same object share their events. SIDs have `levels`
+        codes."""
         distinct, base_B = _distinct(histories)
         place_R = np.lexsort((now_ms_B, base_B))
         base_R, now_ms_R = base_B[place_R], now_ms_B[place_R]
         asked_U = np.bincount(base_R, minlength=len(distinct))
         last_U = np.cumsum(asked_U) - 1
-        owner_E, code_ET, timestamp_E, action_E, kind_E, value_E = _columns(distinct, now_ms_R[last_U])
+        owner_E, code_EX, timestamp_E, action_E, kind_E, value_E = _columns(distinct, now_ms_R[last_U])
         count_U = np.bincount(owner_E, minlength=len(distinct))
         start_R = (np.cumsum(count_U) - count_U)[base_R]
         end_R = start_R + count_U[base_R]
@@ -58,7 +62,8 @@ class SeenEvents:
             end_R = _ends(timestamp_E, start_R, end_R, now_ms_R, last_U)
         return cls(
             owner_E=owner_E,
-            code_ET=code_ET,
+            code_ET=code_EX[:, :levels],
+            told_EK=code_EX[:, levels:],
             timestamp_E=timestamp_E,
             action_E=action_E,
             kind_E=kind_E,
@@ -87,10 +92,10 @@ def _columns(histories: Sequence[History], latest_ms_U: np.ndarray) -> tuple[np.
     owner_E = np.arange(len(histories)).repeat([len(history) for history in histories])
     timestamp_E = np.concatenate([history.timestamp_H for history in histories])
     action_E = np.concatenate([history.action_H for history in histories])
-    code_ET = np.concatenate([history.code_HT for history in histories])
+    code_EX = np.concatenate([history.code_HT for history in histories])
     kind_E = np.concatenate([history.kind_H for history in histories])
     value_E = np.concatenate([history.value_H for history in histories])
-    columns = (owner_E, code_ET, timestamp_E, action_E, kind_E, value_E)
+    columns = (owner_E, code_EX, timestamp_E, action_E, kind_E, value_E)
     kept_E = (action_E > _IMPRESSION) & (timestamp_E < latest_ms_U[owner_E])
     return columns if kept_E.all() else tuple(column[kept_E] for column in columns)
 

@@ -1,7 +1,8 @@
 """Semantic IDs by item id, for histories: one table for training, evaluation and serving.
 
 Two sorted arrays, so that every process of a node can share them without a copy. What a replica learns while it serves
-lies beside them, in a dictionary of its own. Shapes: N items, H looked-up items, T SID levels.
+lies beside them, in a dictionary of its own. Shapes: N items, H looked-up items, T SID levels, K columns of codes of
+declared features of items.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ MANY = 10_000
 class SidTable:
     """`key_N` are 64-bit hashes of the item ids in rising order, `code_NT` their codes."""
 
-    def __init__(self, key_N: np.ndarray, code_NT: np.ndarray) -> None:
-        self.key_N, self.code_NT = key_N, code_NT
-        self._added: dict[str, tuple[int, ...]] = {}
+    def __init__(self, key_N: np.ndarray, code_NT: np.ndarray, told_NK: np.ndarray | None = None) -> None:
+        self.key_N, self.code_NT, self.told_NK = key_N, code_NT, told_NK
+        self._added: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     @classmethod
     def of(cls, item_ids: Sequence[str] | np.ndarray, code_NT: np.ndarray) -> Self:
@@ -62,24 +63,43 @@ class SidTable:
     def __len__(self) -> int:
         return len(self.key_N)
 
-    def put(self, item_id: str, sid: Sequence[int]) -> None:
+    def told_of(self, item_ids: Sequence[str] | np.ndarray, code_RK: np.ndarray) -> Self:
+        """The same table, told the declared features of items as well; those of other items are missing."""
+        key_R = _hash(item_ids)
+        order_R = np.argsort(key_R, kind="stable")
+        place_N = np.searchsorted(key_R[order_R], self.key_N).clip(max=max(len(key_R) - 1, 0))
+        told_NK = np.zeros((len(self), code_RK.shape[1]), np.int32)
+        if len(key_R):
+            found_N = key_R[order_R[place_N]] == self.key_N
+            told_NK[found_N] = code_RK[order_R[place_N[found_N]]]
+        return type(self)(self.key_N, self.code_NT, told_NK)
+
+    def put(self, item_id: str, sid: Sequence[int], told: Sequence[int] = ()) -> None:
         """Know an item, or know it under another SID, from now on; a reader in another thread sees all of it or none"""
-        self._added[item_id] = tuple(int(code) for code in sid)
+        self._added[item_id] = tuple(int(code) for code in sid), tuple(int(code) for code in told)
 
     def lookup(self, item_H: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(codes int32 [H, T], known bool [H]); the codes of an unknown item are 0."""
-        code_HT = np.zeros((len(item_H), self.code_NT.shape[1]), np.int32)
+        code_HX, known_H = self.describe(item_H)
+        return code_HX[:, : self.code_NT.shape[1]], known_H
+
+    def describe(self, item_H: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `lookup`, with the K codes of the declared features behind the SID where the table is told any."""
+        levels = self.code_NT.shape[1]
+        code_HT = np.zeros((len(item_H), levels + (0 if self.told_NK is None else self.told_NK.shape[1])), np.int32)
         known_H = np.zeros(len(item_H), bool)
         if len(item_H) and len(self.key_N):
             key_H = _hash(item_H)
             place_H = np.searchsorted(self.key_N, key_H).clip(max=len(self.key_N) - 1)
             known_H = self.key_N[place_H] == key_H
-            code_HT[known_H] = self.code_NT[place_H[known_H]]
+            code_HT[known_H, :levels] = self.code_NT[place_H[known_H]]
+            if self.told_NK is not None:
+                code_HT[known_H, levels:] = self.told_NK[place_H[known_H]]
         if self._added:
             for place, item_id in enumerate(item_H):
-                sid = self._added.get(item_id)
-                if sid is not None:
-                    code_HT[place], known_H[place] = sid, True
+                added = self._added.get(item_id)
+                if added is not None:
+                    code_HT[place, :levels], code_HT[place, levels:], known_H[place] = *added, True
         return code_HT, known_H
 
 

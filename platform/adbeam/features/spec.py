@@ -45,6 +45,8 @@ class ModelShape(Protocol):
     def prefix_buckets(self) -> int: ...
     @property
     def told(self) -> Mapping[str, tuple[int, int]]: ...
+    @property
+    def told_items(self) -> Mapping[str, tuple[int, int]]: ...
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,14 @@ class FeatureSpec:
     """Features of a trending ad."""
     lists: dict[str, int] = field(default_factory=dict)
     """How many columns each static feature has that is a list; in all but the first, 0 stands for nothing."""
+    token_lists: dict[str, int] = field(default_factory=dict)
+    """How many columns each token feature has that is a list; they come last, with the other declared ones of items."""
 
     @classmethod
     def of(cls, config: ModelShape) -> Self:
         """The features of a model of this shape."""
         told = sorted(config.told.items())  # a shape that was stored has lost their order
+        of_items = sorted(config.told_items.items())
         return cls(
             static={"scene": SCENES, "weekday": 7, "hour": 24, "user": config.user_buckets, "activity": ACTIVITY}
             | {DECLARED + name: size for name, (size, _) in told},
@@ -79,7 +84,8 @@ class FeatureSpec:
                 "count": COUNT,
                 "due": DUE,
                 "value": VALUE,
-            },
+            }
+            | {DECLARED + name: size for name, (size, _) in of_items},
             hashed={"prefix": config.prefix_buckets, "item": config.item_buckets},
             levels=config.levels,
             short_length=config.short_length,
@@ -87,6 +93,7 @@ class FeatureSpec:
             trending_length=config.trending_length,
             trend={"day": SHARE, "three_days": SHARE, "week": SHARE} if config.trending_length else {},
             lists={DECLARED + name: columns for name, (_, columns) in told if columns > 1},
+            token_lists={DECLARED + name: columns for name, (_, columns) in of_items if columns > 1},
         )
 
     @property
@@ -98,6 +105,21 @@ class FeatureSpec:
     def static_sizes(self) -> list[int]:
         """Vocabulary size of each column F of the static features."""
         return [size for name, size in self.static.items() for _ in range(self.lists.get(name, 1))]
+
+    @property
+    def token_sizes(self) -> list[int]:
+        """Vocabulary size of each column C of the token features."""
+        return [size for name, size in self.token.items() for _ in range(self.token_lists.get(name, 1))]
+
+    @property
+    def own_token(self) -> dict[str, int]:
+        """The token features that every model has: the first columns."""
+        return {name: size for name, size in self.token.items() if not name.startswith(DECLARED)}
+
+    @property
+    def wide_token(self) -> bool:
+        """Whether a token feature has more codes than a byte tells apart."""
+        return max(self.token.values()) > 256
 
     @property
     def static_rows(self) -> int:
@@ -122,13 +144,15 @@ class FeatureSpec:
 
     @property
     def token_offsets(self) -> list[int]:
-        """First row of each token feature, the hashed ones behind the others."""
-        return _starts([*self.token.values(), *self.hashed.values()])
+        """First row of each column of the token features, the hashed ones behind the others."""
+        starts = _starts([*self.token.values(), *self.hashed.values()])
+        named = zip([*self.token, *self.hashed], starts, strict=True)
+        return [start for name, start in named for _ in range(self.token_lists.get(name, 1))]
 
     def as_dict(self) -> dict[str, Any]:
         """What a bundle stores; `from_dict` reads it."""
         stored = asdict(self)
-        return stored if self.lists else {name: value for name, value in stored.items() if name != "lists"}
+        return {name: value for name, value in stored.items() if value or name not in ("lists", "token_lists")}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:

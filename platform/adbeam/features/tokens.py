@@ -19,11 +19,14 @@ from adbeam.features.spec import FeatureSpec
 
 SHORT, LONG = 1, 2
 """The two pathways, as token feature 0 knows them."""
+OWN = 7
+"""Token features that every model has, before the declared ones of items."""
 
 
 @dataclass(frozen=True)
 class HistoryTokens:
-    """int32 [B, S, T] codes, -1 where there is no token; uint8 [B, S, C] features; int64 [B] events looked at."""
+    """int32 [B, S, T] codes, -1 where there is no token; [B, S, C] features, uint8 as far as all fit into a byte, else
+    int32; int64 [B] events looked at."""
 
     code_BST: np.ndarray
     feature_BSC: np.ndarray
@@ -39,10 +42,10 @@ class HistoryTokens:
         B = len(histories)
         tokens = cls(
             np.full((B, spec.context_length, spec.levels), -1, dtype=np.int32),
-            np.zeros((B, spec.context_length, len(spec.token)), dtype=np.uint8),
+            np.zeros((B, spec.context_length, len(spec.token_sizes)), dtype=np.int32 if spec.wide_token else np.uint8),
             np.zeros(B, dtype=np.int64),
         )
-        events = SeenEvents.of(histories, np.asarray(now_ms_B, dtype=np.int64))
+        events = SeenEvents.of(histories, np.asarray(now_ms_B, dtype=np.int64), spec.levels)
         tokens.events_B[events.place_R] = events.end_R - events.start_R
         if len(events.owner_E):
             tokens._write(SeenItems.of(events), spec)
@@ -54,8 +57,12 @@ class HistoryTokens:
         request_n, place_n, event_n = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         at_n = items.events.place_R[request_n] * spec.context_length + place_n
         self.code_BST.reshape(-1, spec.levels)[at_n] = items.events.code_ET[event_n]
-        feature_nC = _features(items, request_n, event_n, pathway_n, len(spec.token))
-        self.feature_BSC.reshape(-1, len(spec.token))[at_n] = feature_nC
+        feature_nC = _features(items, request_n, event_n, pathway_n)
+        own = feature_nC.shape[1]
+        token_NC = self.feature_BSC.reshape(-1, self.feature_BSC.shape[-1])
+        token_NC[at_n, :own] = feature_nC
+        if token_NC.shape[1] > own:
+            token_NC[at_n, own:] = items.events.told_EK[event_n]
 
 
 def _short(events: SeenEvents, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -78,14 +85,12 @@ def _ranks(count_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return request_n, np.arange(len(request_n)) - (np.cumsum(count_R) - count_R)[request_n]
 
 
-def _features(
-    items: SeenItems, request_n: np.ndarray, event_n: np.ndarray, pathway_n: np.ndarray, features: int
-) -> np.ndarray:
-    """uint8 [n, C], in the order of `FeatureSpec.token`."""
+def _features(items: SeenItems, request_n: np.ndarray, event_n: np.ndarray, pathway_n: np.ndarray) -> np.ndarray:
+    """uint8 [n, OWN], in the order of `FeatureSpec.token`: all but the declared ones."""
     events = items.events
     count_n, first_ms_n, last_ms_n = items.of_events(request_n, event_n)
     now_ms_n = events.now_ms_R[request_n]
-    feature_nC = np.empty((len(event_n), features), dtype=np.uint8)
+    feature_nC = np.empty((len(event_n), OWN), dtype=np.uint8)
     feature_nC[:, 0] = pathway_n
     feature_nC[:, 1] = events.action_E[event_n]
     feature_nC[:, 2] = events.kind_E[event_n]

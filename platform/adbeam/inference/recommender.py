@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from adbeam.bundle import Bundle, load_bundle
 from adbeam.catalogue.ads import AdCatalogue
+from adbeam.declared.encoder import FeatureEncoder
 from adbeam.decoding import Decoder, DecodeResult, ItemFilter, Trie
 from adbeam.decoding.config import OrderBy
 from adbeam.decoding.engines.precision import Precision
@@ -29,8 +30,7 @@ from adbeam.features.trends import EncodedTrends
 from adbeam.logs.requests import Request
 from adbeam.logs.trending import TrendTable
 from adbeam.model import build_model
-from adbeam.model.lazyar import LazyAR
-from adbeam.model.mtp import MtpDecoder
+from adbeam.model.heads import SidDecoder
 from adbeam.targeting.features import Features
 
 BATCH = 16
@@ -68,7 +68,7 @@ class Recommender:
 
     def __init__(
         self,
-        model: LazyAR | MtpDecoder,
+        model: SidDecoder,
         catalogue: pa.Table,
         ecpm_means: Sequence[float],
         order_by: OrderBy = "log_probability",
@@ -79,13 +79,20 @@ class Recommender:
         ecpm: bool = False,
         compute: Compute = PLAIN,
         features: Features | None = None,
+        told: FeatureEncoder | None = None,
     ) -> None:
         """`include_paused` ranks paused ads too, which were live when the log was written. `ecpm` also finds the
-        expected eCPM where the order does not need it. Targeting rules count where `features` are given."""
+        expected eCPM where the order does not need it. Targeting rules count where `features` are given; `told` are the
+        declared features that the model is told."""
         self.model = model.eval() if compute.device is None else model.eval().to(compute.device)
         self.spec = FeatureSpec.of(model.config)
         self.catalogue = AdCatalogue(
-            catalogue, model.config.levels, include_paused=include_paused, popularity=popularity, features=features
+            catalogue,
+            model.config.levels,
+            include_paused=include_paused,
+            popularity=popularity,
+            features=features,
+            told=told,
         )
         self.trends: EncodedTrends | None = None
         if trends is not None and self.spec.trending_length:
@@ -115,6 +122,7 @@ class Recommender:
         return cls(
             model, bundle.catalogue, bundle.settings.ecpm_means, order_by, include_paused=include_paused,
             popularity=popularity, trends=trends, ecpm=ecpm, compute=compute, features=features,
+            told=bundle.told,
         )  # fmt: skip
 
     @classmethod
@@ -192,7 +200,7 @@ class Recommender:
 
     def history(self, request: Request) -> History:
         """What the request's user did before it, items without a SID left out."""
-        code_HT, known_H = self.catalogue.sids.lookup(request.sequence.item_H)
+        code_HT, known_H = self.catalogue.sids.describe(request.sequence.item_H)
         return History.of(request.sequence, code_HT[known_H], known_H).before(request.now_ms)
 
     def items(self, sid: Sequence[int]) -> list[str]:

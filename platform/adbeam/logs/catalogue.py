@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from adbeam.logs.casts import to_text
 from adbeam.logs.config import FILE_ORDER, TableConfig
 from adbeam.logs.items.versions import SEVERAL_ROWS, ages, newest, remedy_for_several, version_column
 from adbeam.logs.reading import list_fragments, read_chunks
+from adbeam.logs.told.columns import kinds_of
+from adbeam.logs.told.items import as_stored, problems_of
 from adbeam.logs.validate import (
     FEATURE_TYPES,
     ID_LENGTH,
@@ -35,7 +38,7 @@ from adbeam.logs.validate import (
 )
 from adbeam.ray_data import progress
 from adbeam.records import CAMPAIGN, CATALOGUE_SCHEMA, ITEM_KINDS, Status
-from adbeam.targeting.features import Features
+from adbeam.targeting.features import FeatureConfig, Features, told_by_requests
 from adbeam.targeting.rules import TARGETING
 from adbeam.workdir import QUARANTINE
 
@@ -48,10 +51,12 @@ _ROW_GROUP = 65536
 
 @dataclass(frozen=True)
 class _OfAds:
-    """What is read of whom an ad is for: rules over the features `targeted`, active dates; None is not read."""
+    """What is read of whom an ad is for: rules over the features `targeted`, active dates; None is not read. `told` are
+    columns that the model is told of."""
 
     targeted: Features | None = None
     dates: ActiveDates | None = None
+    told: Mapping[str, FeatureConfig] = field(default_factory=dict)
 
     @property
     def rules(self) -> bool:
@@ -75,7 +80,9 @@ def read_catalogue(
     row is left.
     """
     features = feature_schema(config)
-    of_ads = _OfAds(_targeted(config, field, features, features_told), _dates(config, field, features, features_told))
+    asked = told_by_requests(features_told or {})
+    rules, dates = _targeted(config, field, features, asked), _dates(config, field, features, asked)
+    of_ads = _OfAds(rules, dates, kinds_of(features_told, "item"))
     clean, bad, versions = [], [], []
     fragments = list_fragments(config, field, REQUIRED, OPTIONAL)
     chunks = (chunk for fragment in fragments for chunk in read_chunks(fragment, config, batch_rows))
@@ -169,7 +176,7 @@ def _judged(raw: pa.Table, features: pa.Schema, of_ads: _OfAds) -> tuple[pa.Tabl
     for name in ("price", "ecpm"):
         columns[name] = check_amount(whole_column(raw, name), name, reasons)
     columns[CAMPAIGN] = _long_text(whole_column(raw, CAMPAIGN), CAMPAIGN, reasons)
-    columns |= {feature.name: cast_feature(whole_column(raw, feature.name), feature, reasons) for feature in features}
+    columns |= {feature.name: _feature(raw, feature, of_ads.told, reasons) for feature in features}
     columns["kind"] = pc.fill_null(columns["kind"], "ad")
     columns["status"] = pc.fill_null(columns["status"], Status.ACTIVE.value)
     columns["title"] = pc.coalesce(columns["title"], columns["item_id"])
@@ -179,6 +186,16 @@ def _judged(raw: pa.Table, features: pa.Schema, of_ads: _OfAds) -> tuple[pa.Tabl
         columns[TARGETING] = of_ads.dates.fold(raw, columns.get(TARGETING), reasons)
     names = _schema(features, of_ads).names
     return pa.table({name: columns[name] for name in names}), reasons
+
+
+def _feature(raw: pa.Table, feature: pa.Field, told: Mapping[str, FeatureConfig], reasons: Reasons) -> pa.Array:
+    values = whole_column(raw, feature.name)
+    if (declared := told.get(feature.name)) is None:
+        return cast_feature(values, feature, reasons)
+    stored = as_stored(values)
+    for where, reason in problems_of(stored, feature.name, declared):
+        reasons.mark(where, reason)
+    return cast_feature(stored, feature, reasons)
 
 
 def _schema(features: pa.Schema, of_ads: _OfAds) -> pa.Schema:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
@@ -15,10 +16,11 @@ from pydantic import (
     model_validator,
 )
 
+from adbeam.imports.extension_points import SOURCES
 from adbeam.logs.settings.split import COMPLETEJOURNEY_SPLIT, SplitConfig
 from adbeam.logs.settings.types import Encoding, Paths, Timezone, Translation, as_table
 from adbeam.records import ACTIONS, ITEM_KINDS, Status
-from adbeam.settings import LocalPath, Section
+from adbeam.settings import Extensible, LocalPath, Section
 
 KNOWN_VALUES = {
     "action": ACTIONS,
@@ -220,6 +222,12 @@ class SequencesConfig(Section):
     path: LocalPath
     items: Table | None = Field(default=None, description="Catalogue of the items; without it a title is the id.")
     scene: str = Field(default="default", min_length=1)
+    without_last: int = Field(
+        default=0,
+        ge=0,
+        description="Newest items of each line that are not read: with 1 choices are judged one item earlier, and the "
+        "last one is left to be asked once.",
+    )
 
 
 class CompleteJourneyConfig(Section):
@@ -239,10 +247,12 @@ class CompleteJourneyConfig(Section):
     )
 
 
-class LogsConfig(Section):
+class LogsConfig(Extensible):
     """Where the log is and how its columns map to the Event contract."""
 
-    source: Literal["completejourney", "sequences", "files"] = "completejourney"
+    source: Annotated[str, AfterValidator(SOURCES.check)] = Field(
+        default="completejourney", description="What reads the log; ours have a section each."
+    )
     completejourney: CompleteJourneyConfig = CompleteJourneyConfig()
     sequences: SequencesConfig | None = None
     files: FilesConfig | None = None
@@ -268,7 +278,7 @@ class LogsConfig(Section):
 
     @model_validator(mode="after")
     def _source_is_described(self) -> Self:
-        if self.source != "completejourney" and getattr(self, self.source) is None:
+        if self.source in ("sequences", "files") and getattr(self, self.source) is None:
             raise ValueError(f"source {self.source} needs a section `{self.source}`")
         if self.source == "files" and self.split is None:
             raise ValueError("source files needs a section `split`")

@@ -34,6 +34,7 @@ from adbeam.logs.times.spans import refuse_empty_parts
 from adbeam.logs.times.units import plausible_unit, refuse_wrong_unit
 from adbeam.logs.told.columns import check_known, told
 from adbeam.logs.told.fitting import fit_told
+from adbeam.logs.told.items import check_items
 from adbeam.logs.trending import FILE as TRENDING_FILE
 from adbeam.logs.trending import write_trending
 from adbeam.logs.validate import (
@@ -112,6 +113,8 @@ def _forget_defaults(settings: dict[str, Any]) -> None:
     for name in ("impressions", "impression_weight", "nobody_words", "users"):
         if settings["files"] and settings["files"][name] == FilesConfig.model_fields[name].default:
             del settings["files"][name]
+    if settings["sequences"] and settings["sequences"]["without_last"] == 0:
+        del settings["sequences"]["without_last"]
 
 
 def _prepare(
@@ -126,6 +129,7 @@ def _prepare(
     account.catalogue = stage["catalogue"]
     account.add({"source": stage["source"]})
     refuse_bad_catalogue(account.catalogue, logs, staging)
+    check_items(features, staging)
     account.add(succeeded(runner.once(partial(answered, partial(weigh_catalogue, staging)))))
     read = partial(answered, partial(read_share, source, logs, staging, latest_ms))
     for counts in runner.each(source.shares(), read, "read_validate_spill"):

@@ -54,10 +54,14 @@ class Request:
     end: int
     scene: str
     target_positions: np.ndarray
+    codes: tuple[int, ...] | None = None
+    """What the request told, where it is none of the log's and the sequence does not say it."""
 
     @property
     def told(self) -> tuple[int, ...]:
         """Codes of the declared features that the request told; empty where the model is told none."""
+        if self.codes is not None:
+            return self.codes
         told_HF = self.sequence.told_HF
         return () if told_HF is None else tuple(told_HF[self.target_positions[0]].tolist())
 

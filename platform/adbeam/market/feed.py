@@ -8,7 +8,7 @@ Shapes: R requests, n shown ads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from adbeam.declared.encoder import Codes, FeatureEncoder
 from adbeam.inference.recommender import BATCH, Recommender
 from adbeam.logs.requests import Request, UserSequence
 from adbeam.market.log import AD, USER, ad_id, events_of, request_id, user_id, with_organic
@@ -29,10 +30,11 @@ from adbeam.workdir import WorkDir
 
 
 class Audience:
-    """What is known about every simulated user: events in time order, growing with the market."""
+    """What is known about every simulated user: events in time order, growing with the market, and the codes of what
+    the requests tell of them."""
 
-    def __init__(self, sequences: dict[str, UserSequence]) -> None:
-        self._known = dict(sequences)
+    def __init__(self, sequences: dict[str, UserSequence], told: Mapping[str, Codes] | None = None) -> None:
+        self._known, self._told = dict(sequences), told or {}
 
     def request(self, requests: Requests, place: int) -> Request:
         """One of the market's requests as the platform sees it."""
@@ -40,7 +42,8 @@ class Audience:
         sequence = self._known.get(user) or _nobody(user)
         end = int(np.searchsorted(sequence.timestamp_H, now_ms, side="left"))
         none = np.zeros(0, dtype=np.int64)
-        return Request(sequence, request_id(requests, place), now_ms, end, SCENE_NAMES[requests.scene_R[place]], none)
+        scene, codes = SCENE_NAMES[requests.scene_R[place]], self._told.get(user, ())
+        return Request(sequence, request_id(requests, place), now_ms, end, scene, none, codes)
 
     def add(self, events: pa.Table) -> None:
         """Take in events of the log's schema."""
@@ -168,9 +171,19 @@ class Feed:
         _publish(hashed.cast(EVENT_SCHEMA), self.events, f"events-{day:05d}")
 
 
-def audience_of(sequences: Sequence[UserSequence]) -> Audience:
-    """The users of a prepared simulated log."""
-    return Audience({sequence.user_id: sequence for sequence in sequences})
+def audience_of(sequences: Sequence[UserSequence], told: Mapping[str, Codes] | None = None) -> Audience:
+    """The users of a prepared simulated log; `told` are the codes of each, as `codes_of_users` makes them."""
+    return Audience({sequence.user_id: sequence for sequence in sequences}, told)
+
+
+def codes_of_users(world: World, encoder: FeatureEncoder | None) -> dict[str, Codes]:
+    """{user: codes of what its requests tell}, of all users of the market; empty where a model is told nothing."""
+    if encoder is None:
+        return {}
+    numbers = np.arange(world.config.users)
+    columns = world.users.columns(numbers)
+    told = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return dict(zip(map(user_id, numbers.tolist()), encoder.codes(told), strict=True))
 
 
 def _publish(table: pa.Table, folder: Path, name: str) -> None:

@@ -57,4 +57,4 @@ def _judged(
 def _question(request: Request, reward: RewardModel, row_n: np.ndarray) -> Question:
     sequence = request.sequence
     past = Past.of(sequence, reward.items.rows(sequence.item_H)).before(request.now_ms)
-    return Question(past, request.now_ms, request.scene, sequence.user_id, row_n)
+    return Question(past, request.now_ms, request.scene, sequence.user_id, row_n, request.told)

@@ -30,9 +30,9 @@ AD, USER = "ad", "user"
 EVENTS, CATALOGUE, USERS = "events.parquet", "catalogue.parquet", "users.parquet"
 
 
-def write_log(world: World, folder: Path, days: int | None = None) -> dict[str, Any]:
+def write_log(world: World, folder: Path, days: int | None = None, *, told: bool = True) -> dict[str, Any]:
     """Write events of the days [0, days) under the logging policy, catalogue, and users where the market tells of them;
-    returns values for the `logs` section.
+    returns values for the `logs` section, as `log_settings` does.
 
     The last two days are test, the two before validation.
     """
@@ -48,11 +48,12 @@ def write_log(world: World, folder: Path, days: int | None = None) -> dict[str, 
             ads = world.logging_choice(requests)
             shown = events_of(world, requests, ads, market.play(requests, ads))
             writer.write_table(with_organic(world, requests, shown))
-    return log_settings(world, folder, days)
+    return log_settings(world, folder, days, told=told)
 
 
-def log_settings(world: World, folder: Path, days: int) -> dict[str, Any]:
-    """Values for the `logs` section of a log of `days` in `folder`."""
+def log_settings(world: World, folder: Path, days: int, *, told: bool = True) -> dict[str, Any]:
+    """Values for the `logs` section of a log of `days` in `folder`; `told`: with the table of users, where there is
+    one."""
     return {
         "source": "files",
         "files": {
@@ -62,6 +63,7 @@ def log_settings(world: World, folder: Path, days: int) -> dict[str, Any]:
             },
             "catalogue": str(folder / CATALOGUE),
             "impression_weight": FEATURE,
+            **({"users": str(folder / USERS)} if told and world.config.tells_users else {}),
         },
         "split": {
             "by": "time",

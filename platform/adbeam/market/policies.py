@@ -21,7 +21,7 @@ from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import Request, UserSequence, read_sequences
 from adbeam.market.cascade import Cascade, click_pairs, train_two_tower
-from adbeam.market.feed import Audience, allowed_ads, audience_of, live_ads, shown_ads
+from adbeam.market.feed import Audience, allowed_ads, audience_of, codes_of_users, live_ads, shown_ads
 from adbeam.market.judging import reward_truth_auc
 from adbeam.market.log import ad_id, catalogue
 from adbeam.market.play import NOTHING, Market
@@ -53,7 +53,7 @@ def play(
     """
     prepared = PreparedLog.open(WorkDir(work_dir).prepared, verify=False)
     sequences = [sequence for shard in prepared.sequences() for sequence in read_sequences(shard)]
-    audience = audience_of(sequences)
+    audience = audience_of(sequences, codes_of_users(world, prepared.told()))
     policies: dict[str, Policy] = {
         "bundle": _of_bundle(bundle, order_by, prepared, audience, world),
         "popularity": _of_popularity(prepared, world),

@@ -62,7 +62,7 @@ def simulate(
     sid_NT = tokenize_market(world, work_dir, codebooks)
     jobs: dict[str, Any] = {"size": size, "work_dir": str(work_dir), "seed": seed}
     if told := features_of(world):
-        jobs["features"] = {name: {"kind": feature.kind} for name, feature in told.items()}
+        jobs["features"] = {name: feature.model_dump() for name, feature in told.items()}
     (work_dir / JOBS).write_text(
         f"# Written by `adbeam market simulate`: the log is simulated.\n{yaml.safe_dump(jobs, sort_keys=False)}"
     )

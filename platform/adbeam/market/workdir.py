@@ -38,15 +38,16 @@ class _LogSettings:
     features: Features
 
 
-def prepare_market(world: World, work_dir: Path, days: int | None = None) -> PreparedLog:
-    """Write the simulated log and prepare it into `work_dir/prepared`, in this process."""
-    settings = write_log(world, WorkDir(work_dir).log, days)
-    return prepare_log(work_dir, LogsConfig.parse({**settings, "shards": 4}), features_of(world))
+def prepare_market(world: World, work_dir: Path, days: int | None = None, *, told: bool = True) -> PreparedLog:
+    """Write the simulated log and prepare it into `work_dir/prepared`, in this process. `told`: a model that learns
+    from it hears what is known of users, where the market tells it."""
+    settings = write_log(world, WorkDir(work_dir).log, days, told=told)
+    return prepare_log(work_dir, LogsConfig.parse({**settings, "shards": 4}), features_of(world, told=told))
 
 
-def features_of(world: World) -> Features:
-    """What requests tell of users, as rules of ads ask for it."""
-    return {name: FeatureConfig(kind="category") for name in user_features(world)}
+def features_of(world: World, *, told: bool = True) -> Features:
+    """What is known of users, as rules of ads ask for it; `told`: the model hears it too."""
+    return {name: FeatureConfig(kind="category", source="user", model=told) for name in user_features(world)}
 
 
 def prepare_log(work_dir: Path, logs: LogsConfig, features: Features | None = None) -> PreparedLog:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adbeam.imports.extension_points import MODELS
+
 if TYPE_CHECKING:
     from adbeam.model.config import ModelConfig
-    from adbeam.model.lazyar import LazyAR
-    from adbeam.model.mtp import MtpDecoder
+    from adbeam.model.heads import SidDecoder
 
 
-def build_model(config: ModelConfig) -> LazyAR | MtpDecoder:
+def build_model(config: ModelConfig) -> SidDecoder:
     """The decoder that `config.decoder` names, with fresh weights from torch's random numbers."""
-    from adbeam.model.lazyar import LazyAR
-    from adbeam.model.mtp import MtpDecoder
-
-    return LazyAR(config) if config.decoder == "lazyar" else MtpDecoder(config)
+    model: SidDecoder = MODELS.load(config.decoder)(config)
+    return model

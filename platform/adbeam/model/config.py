@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from adbeam.settings import Section
+from adbeam.imports.extension_points import MODELS
+from adbeam.settings import Extensible, described_as_before
 
 
-class ModelConfig(Section):
+class ModelConfig(Extensible):
     """Shapes of LazyAR (GR4AD 1.3-1.4). `lazy_layers` = 0 is the plain autoregressive decoder."""
 
-    decoder: Literal["lazyar", "mtp"] = Field(
+    decoder: Annotated[str, AfterValidator(MODELS.check)] = Field(
         "lazyar", description="mtp: DeepSeek-style, one shallow module a step after a full first one; a baseline."
     )
     width: int = Field(96, ge=8, description="Model width D.")
@@ -57,12 +58,14 @@ class ModelConfig(Section):
         description="{declared feature: [codes, columns]}, written by train from what prepare fitted (see features); "
         "leave it out.",
     )
+    told_items: dict[str, tuple[int, int]] = Field(
+        default={}, description="The same of declared features of items; leave it out."
+    )
 
     @model_serializer(mode="wrap")
-    def _without_new_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A model that is told nothing is described as before features could be declared for it."""
-        values: dict[str, Any] = plain(self)
-        return values if self.told else {key: value for key, value in values.items() if key != "told"}
+        return described_as_before(plain(self), "options", "told", "told_items")
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:

@@ -5,10 +5,14 @@ Shapes: B requests, S context tokens, Q queries, T levels, D width, C columns of
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adbeam.errors import UserError
 from adbeam.features.batch import ContextBatch
 from adbeam.model.codes import LevelEmbedding
 from adbeam.model.config import ModelConfig
@@ -17,7 +21,7 @@ from adbeam.model.priors.votes import vote_logits
 
 
 class SidDecoder(nn.Module):
-    """Base of the decoders, which make the parts that it uses."""
+    """Base of the decoders, which make the parts that it uses; lazyar.py and mtp.py say what each function gives."""
 
     config: ModelConfig
     context: ContextProcessor
@@ -25,6 +29,9 @@ class SidDecoder(nn.Module):
     ecpm_head: nn.Linear
     steps: LevelEmbedding
     blocks: nn.ModuleList
+    trunk: Callable[..., Tensor]
+    step: Callable[..., tuple[Tensor, Any]]
+    train_losses: Callable[..., dict[str, Tensor]]
 
     def encode(self, context: ContextBatch) -> ContextState:
         """Keys and values of B contexts, to be used by every later call."""
@@ -45,6 +52,11 @@ class SidDecoder(nn.Module):
             seen = seen_BQS if votes.of_history else None
             added = added + vote_logits(votes, level, path_BQt, self.config.codebooks[level], seen)
         return added
+
+    def step_model(self) -> Any:
+        """The model as decoding.engines.lazyar.StepModel, where decoding does not know it; raises UserError."""
+        raise UserError("offers no step_model(), so it cannot be searched", field="model.decoder",
+                        value=self.config.decoder, remedy="see docs/extending.md")  # fmt: skip
 
 
 def negative_log_likelihood(logits: Tensor, target: Tensor) -> Tensor:

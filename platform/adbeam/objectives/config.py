@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from adbeam.settings import Section
+from adbeam.imports.extension_points import LIST_OBJECTIVES
+from adbeam.settings import Extensible, Section
 
 
 class RspoConfig(Section):
@@ -40,10 +41,10 @@ class UvrConfig(Section):
     )
 
 
-class PreferenceConfig(Section):
+class PreferenceConfig(Extensible):
     """What is learnt from candidate lists, in the same steps as VSL from what followed (GR4AD 1.6-1.8)."""
 
-    method: Literal["none", "rspo", "dpo", "sdpo", "grpo", "ndcg_loss2"] = Field(
+    method: Annotated[str, AfterValidator(LIST_OBJECTIVES.check)] = Field(
         "none", description="none trains on requests alone; all others need work_dir/lists."
     )
     weight: float = Field(

@@ -6,10 +6,12 @@ Shapes: B requests, N candidates of one list.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from adbeam.imports.extension_points import LIST_OBJECTIVES
 from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.preference import descending_rank, dpo_loss, gain, grpo_loss, ndcg_loss2, sdpo_loss
 from adbeam.objectives.rspo import ListBatch, rspo_loss, rspo_terms, scaled_rewards
@@ -31,40 +33,76 @@ def list_loss(
     if preference.unified:
         per_list_B = _unified(losses, lists, config)
     else:
-        per_list_B = _preference(lists, config)
+        per_list_B = LIST_OBJECTIVES.load(preference.method)(lists, config)
     return per_list_B.mean(), list_metrics(lists, config)
 
 
-def _preference(lists: ListBatch, config: ObjectivesConfig) -> Tensor:
-    """[B]; 0 for a list that holds no signal for the method."""
-    preference, judged_BN = config.preference, lists.judged_BN
-    if preference.method == "rspo":
-        return rspo_loss(lists, config.rspo)[0]
+def no_loss(lists: ListBatch, config: ObjectivesConfig) -> Tensor:
+    """Zeros [B]: lists teach nothing."""
+    return lists.policy_BN.sum(1) * 0.0
+
+
+def rspo(lists: ListBatch, config: ObjectivesConfig) -> Tensor:
+    """RSPO [B]."""
+    return rspo_loss(lists, config.rspo)[0]
+
+
+def ndcg(lists: ListBatch, config: ObjectivesConfig) -> Tensor:
+    """NDCG-Loss2 [B]."""
     scaled_BN = scaled_rewards(lists, config.rspo)
-    if preference.method == "ndcg_loss2":
-        return ndcg_loss2(lists.policy_BN, scaled_BN, judged_BN, preference.sigma)
-    known_B = (torch.isfinite(lists.reference_BN) | ~judged_BN).all(1)
-    # A list that lacks a reference is compared without one.
-    reference_BN = lists.reference_BN.nan_to_num(0.0) * known_B[:, None]
-    if preference.method == "grpo":
-        generated_BN = torch.where(known_B[:, None], reference_BN, lists.policy_BN.detach())
-        loss_B = grpo_loss(
-            lists.policy_BN, generated_BN, scaled_BN, judged_BN, generated_BN, preference.clip, preference.kl_weight
-        )
-        return loss_B
-    winner_first_BN = scaled_BN.masked_fill(~judged_BN, -1.0).argsort(dim=1, descending=True, stable=True)
-    policy_BN, reference_BN, reward_BN, mask_BN = (
-        x.gather(1, winner_first_BN) for x in (lists.policy_BN, reference_BN, scaled_BN, judged_BN)
+    return ndcg_loss2(lists.policy_BN, scaled_BN, lists.judged_BN, config.preference.sigma)
+
+
+def grpo(lists: ListBatch, config: ObjectivesConfig) -> Tensor:
+    """GRPO [B]; a list that lacks a reference is compared with itself as it is now."""
+    preference, scaled_BN = config.preference, scaled_rewards(lists, config.rspo)
+    reference_BN, known_B = _references(lists)
+    generated_BN = torch.where(known_B[:, None], reference_BN, lists.policy_BN.detach())
+    return grpo_loss(
+        lists.policy_BN, generated_BN, scaled_BN, lists.judged_BN, generated_BN, preference.clip, preference.kl_weight
     )
-    lower_BN = mask_BN & (reward_BN < reward_BN[:, :1])
-    signal_B = lower_BN.any(1)
-    if preference.method == "sdpo":
-        mask_BN = torch.cat([mask_BN[:, :1], lower_BN[:, 1:]], dim=1)
-        return sdpo_loss(policy_BN, reference_BN, mask_BN, preference.beta)
-    last_B1 = (mask_BN.sum(1, keepdim=True) - 1).clamp_min(0)
+
+
+def sdpo(lists: ListBatch, config: ObjectivesConfig) -> Tensor:
+    """S-DPO [B]: the best candidate against all of less reward."""
+    ranked = _winner_first(lists, config)
+    mask_BN = torch.cat([ranked.mask_BN[:, :1], ranked.lower_BN[:, 1:]], dim=1)
+    return sdpo_loss(ranked.policy_BN, ranked.reference_BN, mask_BN, config.preference.beta)
+
+
+def dpo(lists: ListBatch, config: ObjectivesConfig) -> Tensor:
+    """DPO [B]: the best candidate against the worst; 0 for a list whose candidates are all worth the same."""
+    ranked = _winner_first(lists, config)
+    last_B1 = (ranked.mask_BN.sum(1, keepdim=True) - 1).clamp_min(0)
     pair_B2 = torch.cat([torch.zeros_like(last_B1), last_B1], dim=1)
-    loss_B = dpo_loss(policy_BN.gather(1, pair_B2), reference_BN.gather(1, pair_B2), preference.beta)
-    return loss_B.masked_fill(~signal_B, 0.0)
+    loss_B = dpo_loss(
+        ranked.policy_BN.gather(1, pair_B2), ranked.reference_BN.gather(1, pair_B2), config.preference.beta
+    )
+    return loss_B.masked_fill(~ranked.lower_BN.any(1), 0.0)
+
+
+class _Ranked(NamedTuple):
+    """Candidates by falling reward; `lower_BN` are those of less reward than the first."""
+
+    policy_BN: Tensor
+    reference_BN: Tensor
+    mask_BN: Tensor
+    lower_BN: Tensor
+
+
+def _winner_first(lists: ListBatch, config: ObjectivesConfig) -> _Ranked:
+    scaled_BN, judged_BN = scaled_rewards(lists, config.rspo), lists.judged_BN
+    order_BN = scaled_BN.masked_fill(~judged_BN, -1.0).argsort(dim=1, descending=True, stable=True)
+    policy_BN, reference_BN, reward_BN, mask_BN = (
+        x.gather(1, order_BN) for x in (lists.policy_BN, _references(lists)[0], scaled_BN, judged_BN)
+    )
+    return _Ranked(policy_BN, reference_BN, mask_BN, mask_BN & (reward_BN < reward_BN[:, :1]))
+
+
+def _references(lists: ListBatch) -> tuple[Tensor, Tensor]:
+    """(references [B, N], lists that have them [B]); a list that lacks a reference is compared without one."""
+    known_B = (torch.isfinite(lists.reference_BN) | ~lists.judged_BN).all(1)
+    return lists.reference_BN.nan_to_num(0.0) * known_B[:, None], known_B
 
 
 def _unified(losses: Mapping[str, Tensor], lists: ListBatch, config: ObjectivesConfig) -> Tensor:

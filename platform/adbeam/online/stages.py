@@ -182,6 +182,7 @@ def gate(loop: Loop, number: int) -> Step:
         order_by="expected_value",
         include_paused=True,
         trends=prepared.trends(),
+        told=bundle.told,
     )
     judged = range(max(1, number - config.online.gate.rounds + 1), number + 1)
     target_action = loop.target_action

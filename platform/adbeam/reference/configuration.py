@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from adbeam.imports.registry import Registry
+
 BOUNDS = {annotated_types.Ge: "≥", annotated_types.Gt: ">", annotated_types.Le: "≤", annotated_types.Lt: "<"}
 
 HEADER = """\
@@ -74,14 +76,26 @@ def _model(annotation: Any) -> type[BaseModel] | None:
 def _type(field: FieldInfo) -> str:
     bounds = [f"{sign} {getattr(item, kind.__name__.lower())}" for item in field.metadata
               for kind, sign in BOUNDS.items() if isinstance(item, kind)]  # fmt: skip
-    name = _cell(_type_name(field.annotation))
+    registry = next((found for item in field.metadata if (found := _registry(item))), None)
+    name = _cell(_type_name(field.annotation) if registry is None else _names(registry))
     return f"{name} {', '.join(bounds)}".strip()
+
+
+def _registry(item: Any) -> Registry | None:
+    """The registry whose names a field takes, where `item` of its metadata checks them."""
+    home = getattr(getattr(item, "func", None), "__self__", None)
+    return home if isinstance(home, Registry) else None
+
+
+def _names(registry: Registry) -> str:
+    return f"{' or '.join(f'`{name}`' for name in registry.names)}, or a part of `{registry.group}`"
 
 
 def _type_name(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type_name(arguments[0])
+        registry = next((found for item in arguments[1:] if (found := _registry(item))), None)
+        return _type_name(arguments[0]) if registry is None else _names(registry)
     if origin is typing.Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin in (typing.Union, types.UnionType):

@@ -39,7 +39,7 @@ def write_exposures(prepared: PreparedLog, config: RewardConfig, folder: Path, r
 
 def _write_shard(prepared_folder: str, settings: dict[str, Any], folder: str, number: int) -> dict[str, Any]:
     prepared, config = PreparedLog.open(prepared_folder, verify=False), RewardConfig(**settings)
-    items = ItemTable.of(prepared.catalogue(), config)
+    items = ItemTable.of(prepared.catalogue(), config, prepared.told())
     shard = prepared.sequences()[number]
     weight_E = prepared.event_weights(shard.name, config.weight_column)
     parts = [part for part in _user_parts(shard, weight_E, items, config) if part.num_rows]
@@ -104,7 +104,8 @@ def _request_part(
     scene = str(sequence.scene_H[place_e[0]])
     told = () if sequence.told_HF is None else sequence.told_HF[place_e[0]].tolist()
     categorical, dense = pair_features(past.before(now_ms), now_ms, scene, sequence.user_id, row_n, items, config, told)
-    names = (*CATEGORICAL, *told_columns(len(told)))
+    declared = told_columns(categorical.shape[1] - len(CATEGORICAL))
+    names = (*CATEGORICAL, *declared)
     columns: dict[str, Any] = {name: categorical[:, place] for place, name in enumerate(names)}
     columns |= {name: dense[:, place] for place, name in enumerate(DENSE)}
     columns |= {
@@ -113,4 +114,4 @@ def _request_part(
     }
     columns |= {"weight": weight_n.astype(np.float32), "value": value_n.astype(np.float32)}
     columns["split"] = np.full(len(row_n), sequence.split_H[place_e[0]], dtype=np.int8)
-    return pa.table({name: columns[name] for name in (*COLUMNS, *told_columns(len(told)))})
+    return pa.table({name: columns[name] for name in (*COLUMNS, *declared)})

@@ -4,7 +4,8 @@ Counts and ages come from the user's events strictly before the request: what wa
 converted, what was converted. Numpy only.
 
 Shapes: N items of the catalogue, H past events of the user, n candidates, C categorical and D dense features,
-K item keys (item, category, brand, advertiser), G groups of past events.
+K item keys (item, category, brand, advertiser), F columns of codes of declared features of items, G groups of
+past events.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from adbeam.declared.encoder import FeatureEncoder
 from adbeam.logs.requests import UserSequence
+from adbeam.logs.told.items import item_codes
 from adbeam.logs.user_events import EventColumns
 from adbeam.records import ACTIONS, DAY_MS, HOUR_MS
 from adbeam.rewards.config import RewardConfig
@@ -47,9 +49,9 @@ def vocabulary(config: RewardConfig) -> tuple[int, ...]:
 
 
 def told_sizes(encoder: FeatureEncoder | None) -> tuple[int, ...]:
-    """Sizes of the declared features' columns, in their order; 0 for a further column of a list, which shares the codes
-    of the one before it."""
-    features = encoder.features if encoder else ()
+    """Sizes of the declared features' columns, those of items last; 0 for a further column of a list, which shares the
+    codes of the one before it."""
+    features = (*encoder.features, *encoder.items) if encoder else ()
     return tuple(0 if place else one.size for one in features for place in range(one.columns))
 
 
@@ -69,10 +71,12 @@ class ItemTable:
     """int32, hash buckets of the same."""
     price_N: np.ndarray
     """float64, what one conversion is worth; 0 where unknown."""
+    told_NF: np.ndarray
+    """int32, codes of the declared features of items."""
 
     @classmethod
-    def of(cls, catalogue: pa.Table, config: RewardConfig) -> Self:
-        """From a table of CATALOGUE_SCHEMA."""
+    def of(cls, catalogue: pa.Table, config: RewardConfig, told: FeatureEncoder | None = None) -> Self:
+        """From a table of CATALOGUE_SCHEMA, and what a model is `told` of its items."""
         frame = catalogue.select(list(_COLUMNS.values())).to_pandas()
         sizes = vocabulary(config)[-len(KEYS) :]
         keys, buckets = [], []
@@ -82,9 +86,8 @@ class ItemTable:
             keys.append(codes)
             buckets.append(hashed[codes])
         price_N = np.nan_to_num(catalogue.column("price").to_numpy(zero_copy_only=False).astype(np.float64))
-        return cls(
-            pd.Index(frame["item_id"]), np.stack(keys, 1), np.stack(buckets, 1).astype(np.int32), price_N.clip(0)
-        )
+        key_NK, bucket_NK = np.stack(keys, 1), np.stack(buckets, 1).astype(np.int32)
+        return cls(pd.Index(frame["item_id"]), key_NK, bucket_NK, price_N.clip(0), item_codes(catalogue, told))
 
     def rows(self, item_ids: Sequence[str] | np.ndarray) -> np.ndarray:
         """int64 row of each item; -1 where unknown."""
@@ -118,17 +121,19 @@ def pair_features(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(categorical int32 [n, C], dense float32 [n, D]) of showing items `row_n` at `now_ms`.
 
-    C is len(CATEGORICAL), in that order, and the codes that the request `told`. D is len(DENSE), in that order. `past`
-    must hold nothing from `now_ms` on (see `Past.before`).
+    C is len(CATEGORICAL), in that order, the codes that the request `told`, and those of the items. D is len(DENSE),
+    in that order. `past` must hold nothing from `now_ms` on (see `Past.before`).
     """
     n = len(row_n)
     sizes = vocabulary(config)
     user = 0 if user_id is None or sizes[0] < 2 else 1 + int(hash_buckets([user_id], sizes[0] - 1)[0])
     moment = [user, int(hash_buckets([scene], SCENES)[0]), now_ms % DAY_MS // HOUR_MS, (now_ms // DAY_MS + 3) % 7]
-    categorical = np.empty((n, len(CATEGORICAL) + len(told)), dtype=np.int32)
+    of_items = len(CATEGORICAL) + len(told)
+    categorical = np.empty((n, of_items + items.told_NF.shape[1]), dtype=np.int32)
     categorical[:, :4] = moment
     categorical[:, 4 : len(CATEGORICAL)] = items.bucket_NK[row_n]
-    categorical[:, len(CATEGORICAL) :] = told
+    categorical[:, len(CATEGORICAL) : of_items] = told
+    categorical[:, of_items:] = items.told_NF[row_n]
     same_KHn = items.key_NK[past.row_H].T[:, :, None] == items.key_NK[row_n].T[:, None, :]
     same_KHn &= items.key_NK[row_n].T[:, None, :] >= 0
     age_days_H = (now_ms - past.timestamp_H) / DAY_MS

@@ -22,7 +22,6 @@ from adbeam.errors import UserError
 from adbeam.logs.prepared import PreparedLog, resolve_target
 from adbeam.logs.requests import read_sequences, requests_in
 from adbeam.ray_data.runners import ray_runner
-from adbeam.records import LIST_SAMPLE_SCHEMA
 from adbeam.rewards.config import ListsConfig
 from adbeam.rewards.lists import Ask, ListMaker
 from adbeam.rewards.scoring import RewardModel
@@ -152,11 +151,11 @@ class ShardGenerator:
         """{"lists", "candidates"} written to `task["target"]`."""
         lists = candidates = 0
         target = Path(task["target"])
-        with pq.ParquetWriter(target, LIST_SAMPLE_SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(target, self.maker.schema, compression="zstd") as writer:
             asked = islice(self._asks(task["shard"]), self.limit)
             while asks := list(islice(asked, self.config.batch_requests)):
                 rows = self.maker.samples(asks)
-                writer.write_table(pa.Table.from_pylist(rows, schema=LIST_SAMPLE_SCHEMA))
+                writer.write_table(pa.Table.from_pylist(rows, schema=self.maker.schema))
                 lists += len(rows)
                 candidates += sum(len(row["sids"]) for row in rows)
         if not lists:

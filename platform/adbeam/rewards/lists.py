@@ -14,20 +14,30 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from adbeam.bundle import Bundle
 from adbeam.features.batch import ContextBatch, TrainBatch
 from adbeam.features.contexts import Contexts, Moment, build_contexts
 from adbeam.features.history import History
+from adbeam.features.spec import FeatureSpec
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.requests import Request, UserSequence
 from adbeam.logs.trending import TrendTable
+from adbeam.records import LIST_SAMPLE_SCHEMA
 from adbeam.rewards.config import ListsConfig
 from adbeam.rewards.features import Past
 from adbeam.rewards.scoring import Question, RewardModel
 
 Sid = tuple[int, ...]
+
+
+def sample_schema(spec: FeatureSpec) -> pa.Schema:
+    """LIST_SAMPLE_SCHEMA, its token features wider where a byte does not hold them."""
+    place = LIST_SAMPLE_SCHEMA.get_field_index("features")
+    wide = pa.field("features", pa.list_(pa.int32()), nullable=False)
+    return LIST_SAMPLE_SCHEMA.set(place, wide) if spec.wide_token else LIST_SAMPLE_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -64,13 +74,14 @@ class ListMaker:
         self.widths = tuple(round(width * config.width_multiple) for width in widths)
         self.recommender = Recommender.of(bundle, include_paused=True, trends=trends)
         self.model = self.recommender.model
+        self.schema = sample_schema(self.recommender.spec)
         self.model_version = bundle.version
         self.tokens_version = bundle.settings.tokens_version
         self._live = self.recommender.live_sids()
         self._seed = seed
 
     def samples(self, asks: Sequence[Ask]) -> list[dict[str, Any]]:
-        """One row of LIST_SAMPLE_SCHEMA each; asks for which fewer than two candidates exist are left out."""
+        """One row of `schema` each; asks for which fewer than two candidates exist are left out."""
         if not asks:
             return []
         contexts = self._contexts(asks)
@@ -88,7 +99,7 @@ class ListMaker:
     def _contexts(self, asks: Sequence[Ask]) -> Contexts:
         histories = []
         for ask in asks:
-            code_HT, known_H = self.recommender.catalogue.sids.lookup(ask.events.item_H)
+            code_HT, known_H = self.recommender.catalogue.sids.describe(ask.events.item_H)
             histories.append(History.of(ask.events, code_HT[known_H], known_H).before(ask.moment.now_ms))
         return build_contexts(histories, [ask.moment for ask in asks], self.recommender.spec, self.recommender.trends)
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from adbeam import artifacts
-from adbeam.declared.encoder import MISSING, Codes
+from adbeam.declared.encoder import MISSING, Codes, FeatureEncoder
 from adbeam.rewards.calibration import apply_curve, fit_curve, fit_platt, logit, sigmoid
 from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.features import DENSE, ItemTable, Past, pair_features, vocabulary
@@ -79,7 +79,7 @@ class RewardModel:
     items: ItemTable
     version: str
     told: tuple[int, ...] = ()
-    """`told_sizes` of the declared features that it learned from."""
+    """`told_sizes` of the declared features of requests that it learned from."""
 
     @classmethod
     def open(cls, folder: str | Path, catalogue: pa.Table) -> Self:
@@ -88,11 +88,13 @@ class RewardModel:
         manifest = artifacts.read_manifest(folder)
         stored: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         config = RewardConfig.parse(stored["config"], source=str(folder / SETTINGS))
-        told = tuple(stored.get("told", ()))
+        told, encoder = tuple(stored.get("told", ())), FeatureEncoder.read(folder)
         net = build_net(config, told)
         net.load_state_dict(load_file(folder / WEIGHTS))
         calibration = Calibration(**stored["calibration"]["converted"])
-        return cls(net.eval(), config, calibration, ItemTable.of(catalogue, config), str(manifest["fingerprint"]), told)
+        items = ItemTable.of(catalogue, config, encoder)
+        of_requests = told[: len(told) - items.told_NF.shape[1]]
+        return cls(net.eval(), config, calibration, items, str(manifest["fingerprint"]), of_requests)
 
     @torch.inference_mode()
     def judge(self, questions: Sequence[Question]) -> list[np.ndarray]:

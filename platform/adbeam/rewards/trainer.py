@@ -85,8 +85,11 @@ def reward(config: RewardSettings) -> Path:
         exposures = Path(scratch) / DATASET
         with ray_runner() if config.rewards.workers else nullcontext() as runner:
             write_exposures(prepared, config.rewards, exposures, runner)
-            told = told_sizes(prepared.told())
+            encoder = prepared.told()
+            told = told_sizes(encoder)
             weights = _fit(config, exposures, told)
+            if encoder is not None and encoder.items:
+                encoder.write(staging)  # whoever judges reads what it is told of items in a catalogue of his own
         details |= _judge_and_write(config.rewards, told, weights, exposures, staging)
     return folder
 

@@ -31,8 +31,6 @@ DEFAULT_PLACES: Places = {
 YEAR_OF_BIRTH = "user.yob"
 """Read as an age: the years since then."""
 MOST_AGE = 130
-PRIVATE = (("regs", "coppa"), ("device", "lmt"), ("device", "dnt"))
-"""What forbids to look a user up, where it is set: a child's page, limited tracking, do not track."""
 
 
 def places_of(features: Features, given: GivenPlaces) -> Places:
@@ -47,22 +45,14 @@ def parts_of(places: Places) -> frozenset[str]:
     return frozenset(place.partition(".")[0] for each in places.values() for place in each)
 
 
-def is_private(request: Any) -> bool:
-    """Whether the user of a bid request must not be looked up; a flag that cannot be read counts as set."""
-    if isinstance(request, BaseModel) and not (getattr(request, "regs", None) or getattr(request, "device", None)):
-        return False
-    return any(_inside(request, path) not in (None, 0, "0", "") for path in PRIVATE)
-
-
 def features_of_bid(
-    request: Any, features: Features, places: Places, metrics: Recorder, year: int | None = None
+    request: Any, features: Features, places: Places, metrics: Recorder, year: int | None = None, private: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """What a bid request tells, as `context` and `user` of an AdRequest; nothing of a user who is private.
+    """What a bid request tells, as `context` and `user` of an AdRequest; nothing of a user who is `private`.
 
     What cannot be read is missing, and counted. `year` is the present one.
     """
     found: dict[str, dict[str, Any]] = {"context": {}}
-    private = is_private(request)
     for name, feature in features.items():
         of_user = feature.source == "user"
         if of_user:

@@ -7,18 +7,20 @@ for secrets, which are named here by environment variable or file and never writ
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from adbeam.budgets.config import BudgetsConfig
 from adbeam.catalogue.config import UpdatesConfig
+from adbeam.consent.config import PrivacyConfig
 from adbeam.errors import nearest_name
+from adbeam.imports.extension_points import HISTORY_STORES
 from adbeam.list_rules.config import FrequencyCaps, ListRulesConfig
 from adbeam.records import MOST_MONEY
 from adbeam.serving.openrtb.config import OpenRtbConfig
-from adbeam.settings import Section
-from adbeam.targeting.features import FeaturesSection
+from adbeam.settings import Extensible, Section
+from adbeam.targeting.features import FeatureConfig, FeaturesSection, told_by_requests
 
 
 class DeadlineConfig(Section):
@@ -113,10 +115,10 @@ class RedisStoreConfig(Section):
     event_id_seconds: int = Field(3600, ge=1, description="How long an event id is remembered to drop repeats.")
 
 
-class StoreConfig(Section):
+class StoreConfig(Extensible):
     """The history store: one SQLite file a node, or Redis for many nodes."""
 
-    backend: Literal["sqlite", "redis"] = "sqlite"
+    backend: Annotated[str, AfterValidator(HISTORY_STORES.check)] = Field("sqlite", description="Where histories are.")
     path: Path = Field(Path("runs/serving/histories.sqlite"), description="The file of backend sqlite.")
     redis: RedisStoreConfig = RedisStoreConfig()
     prepared: Path | None = Field(None, description="Prepared logs loaded into the store when it is first opened.")
@@ -204,6 +206,7 @@ class ServingConfig(Section):
     auth: AuthConfig = AuthConfig()
     admin: AdminConfig = AdminConfig()
     limits: LimitsConfig = LimitsConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     openrtb: OpenRtbConfig = OpenRtbConfig()
     store: StoreConfig = StoreConfig()
     event_log: EventLogConfig = EventLogConfig()
@@ -211,6 +214,12 @@ class ServingConfig(Section):
     returned_money: ReturnedMoneyConfig = ReturnedMoneyConfig()
     updates: FollowConfig = FollowConfig()
     engine: EngineConfig = EngineConfig()
+
+    @field_validator("features")
+    @classmethod
+    def _without_those_of_items(cls, features: dict[str, FeatureConfig]) -> dict[str, FeatureConfig]:
+        """A replica reads them in the bundle, and no request tells them."""
+        return told_by_requests(features)
 
     @model_validator(mode="after")
     def _places_of_declared_features(self) -> Self:

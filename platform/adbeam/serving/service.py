@@ -33,7 +33,8 @@ from adbeam.serving.http.openrtb import BidRequest, bid_model, bid_response, slo
 from adbeam.serving.http.problems import Problem, change_problem, field_problem
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 from adbeam.serving.monitoring.recent_answers import RecentAnswers
-from adbeam.serving.monitoring.replica_state import load_gauges, replica_state
+from adbeam.serving.monitoring.replica_state import load_figures, load_gauges, replica_state
+from adbeam.serving.privacy import PrivacyGate
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.queue.deadlines import AwaitedDecoding
 from adbeam.serving.queue.decode_loop import DecodeLoop
@@ -71,7 +72,8 @@ class RecommenderService:
         self._rung_changes = 0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="events")
         self._feedback = Feedback(config, store, self.cache, event_log, request_log, self._writer, metrics)
-        self._profiles = Profiles(config.store, store, self.cache, self._writer, metrics)
+        self._privacy = PrivacyGate(config.privacy, metrics)
+        self._profiles = Profiles(config, store, self.cache, self._writer, metrics)
         self._awaited = AwaitedDecoding(model, policy, config.engine.stuck_seconds, metrics)
 
     def start(self) -> None:
@@ -114,6 +116,8 @@ class RecommenderService:
 
     async def ads(self, request: AdRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
         """The JSON of an AdResponse, None when no ad matches; raises Problem 503 when nothing can be answered."""
+        if request.privacy is not None and self._privacy.forbids(request.privacy):
+            request = request.of_nobody()
         body = await self._answered(request, deadline_ms, arrived_s, request.debug)
         if request.debug:
             query, awaited = self._query(request), self._awaited
@@ -210,14 +214,7 @@ class RecommenderService:
             self.model.live.publish()
         self._feedback.publish()
         self.decoding.processor.publish(self.metrics)
-        return {
-            "demand_full_width": float(signals.demand_full_width),
-            "arrivals_per_second": float(signals.arrival_rate_per_second),
-            "in_flight": float(self.in_flight),
-            "queue_depth": float(self.decoding.depth),
-            "rung": float(signals.rung),
-            "rung_changes": float(signals.rung_changes),
-        }
+        return load_figures(signals, self.decoding.depth, self.in_flight)
 
     def _next_id(self) -> str:
         """A request id that no other replica gives."""

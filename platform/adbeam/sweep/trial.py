@@ -88,9 +88,9 @@ def judge(config: Config, requests: int) -> float:
     asked = judged_requests(prepared, "validation", None)
     chosen = np.unique(np.linspace(0, len(asked) - 1, min(requests, len(asked))).round().astype(int))
     part = [asked[place] for place in chosen]
-    ranked = Recommender(model, catalogue, means, include_paused=True, trends=prepared.trends()).rank(
-        part, config.decoding.widths, 10
-    )
+    ranked = Recommender(
+        model, catalogue, means, include_paused=True, trends=prepared.trends(), told=prepared.told()
+    ).rank(part, config.decoding.widths, 10)
     return float(
         np.mean([recall_at(items, request.ad_targets(), 10) for items, request in zip(ranked, part, strict=True)])
     )

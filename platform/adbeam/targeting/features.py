@@ -26,34 +26,39 @@ LIST_VALUES = 100
 """Values of one list feature in one request."""
 OF_RULES = ("start", "end", "hours", "timezone", "scenes")
 """Keys of a rule that are no features."""
-_OF_MODEL = ("column", "buckets", "most_words", "least_requests", "longest", "separator")
+_OF_MODEL = ("column", "buckets", "most_words", "least_requests", "longest", "separator", "dimensions", "parts")
 """Keys that mean something only where the model is told."""
+_CODES = {"number": "quantiles", "vector": "centres"}
 _YOUNG = frozenset({"model", *_OF_MODEL})
 
 
 class FeatureConfig(Section):
     """One feature, by its name."""
 
-    kind: Literal["category", "number", "list"] = Field(
-        description="category: one word or id; number; list: several categories at once."
+    kind: Literal["category", "number", "list", "vector"] = Field(
+        description="category: one word or id; number; list: several categories at once; vector: numbers that mean "
+        "something together only, of an item."
     )
-    source: Literal["request", "user"] = Field(
+    source: Literal["request", "user", "item"] = Field(
         "request",
         description="request: sent in the `context` of a request; user: kept of the user by POST /v1/users, or sent in "
-        "the `user` of a request.",
+        "the `user` of a request; item: a column of the catalogue, for the model alone.",
     )
     model: bool = Field(
         False, description="true: the model learns from it (docs/declared-features.md); false: only rules ask for it."
     )
     column: str | None = Field(
-        None, min_length=1, description="Of a feature that the model is told: its column of the log; default: its name."
+        None,
+        min_length=1,
+        description="Of a feature that the model is told: its column of the log, or of the "
+        "catalogue; default: its name.",
     )
     buckets: int | None = Field(
         None,
         ge=2,
         le=1_000_000,
         description="Of a number: quantiles of the training split (default 16). Of a category or list: hash the values "
-        "into so many instead of keeping a vocabulary.",
+        "into so many instead of keeping a vocabulary. Of a vector: centres of each part (default 64).",
     )
     most_words: int = Field(10_000, ge=1, le=1_000_000, description="Most frequent values that a vocabulary keeps.")
     least_requests: int = Field(
@@ -64,6 +69,10 @@ class FeatureConfig(Section):
     )
     separator: str = Field(
         "|", min_length=1, max_length=8, description="Between the values of a list where the log holds text."
+    )
+    dimensions: int | None = Field(None, ge=1, le=4096, description="Numbers of a vector.")
+    parts: int = Field(
+        4, ge=1, le=64, description="Equal parts that a vector is cut into; the model hears of each what it is near to."
     )
 
     @model_serializer(mode="wrap")
@@ -79,11 +88,24 @@ class FeatureConfig(Section):
         for key in _OF_MODEL:
             if key in set_here and not self.model:
                 raise ValueError(f"{key} is for features that the model is told; set model: true, or remove it")
-        if self.kind == "number" and set_here & {"most_words", "least_requests"}:
-            raise ValueError("a number has no vocabulary; name its quantiles by buckets")
+        if self.kind in ("number", "vector") and set_here & {"most_words", "least_requests"}:
+            raise ValueError(f"a {self.kind} has no vocabulary; name its {_CODES[self.kind]} by buckets")
         if self.kind != "list" and set_here & {"longest", "separator"}:
             raise ValueError("longest and separator are for lists")
+        if self.source == "item" and not self.model:
+            raise ValueError("a feature of items is for the model alone; set model: true, or remove it")
+        self._check_vector(set_here)
         return self
+
+    def _check_vector(self, set_here: set[str]) -> None:
+        if self.kind != "vector":
+            if set_here & {"dimensions", "parts"}:
+                raise ValueError("dimensions and parts are for vectors")
+            return
+        if self.source != "item":
+            raise ValueError("a vector is of an item; set source: item")
+        if self.dimensions is None or self.dimensions % self.parts:
+            raise ValueError("a vector needs dimensions that its parts divide evenly")
 
 
 def _no_key_of_rules(name: str) -> str:
@@ -102,9 +124,14 @@ FeaturesSection = Annotated[
         max_length=MOST_FEATURES,
         description="{name: {kind: category | number | list, source: request | user}}: what requests tell in "
         "`context`, what is known of users, and what rules of ads may ask for (docs/targeting.md); with model: true "
-        "also what the model is told (docs/declared-features.md).",
+        "also what the model is told (docs/declared-features.md), there of source: item too.",
     ),
 ]
+
+
+def told_by_requests(features: Features) -> dict[str, FeatureConfig]:
+    """Those that requests and profiles of users tell, and rules ask for: all but the features of items."""
+    return {name: feature for name, feature in features.items() if feature.source != "item"}
 
 
 def category(value: object) -> str:

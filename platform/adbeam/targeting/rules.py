@@ -148,6 +148,8 @@ def _condition(name: str, raw: Any, features: Features | None) -> WordCondition 
     if features is not None and name not in features:
         near = nearest_name(name, [*features, *OF_RULES])
         raise _wrong(name, raw, f"is no declared feature: did you mean {near!r}, or declare it under `features`")
+    if features is not None and features[name].source == "item":
+        raise _wrong(name, raw, "is a feature of items; rules ask for what requests and users tell")
     if not isinstance(raw, Mapping):
         raise _wrong(name, raw, 'a condition is an object: {"in": [...]}, {"not_in": [...]} or {"from": 18, "to": 34}')
     is_range = ("from" in raw or "to" in raw) if features is None else features[name].kind == "number"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from adbeam.imports.extension_points import EMBEDDERS, QUANTIZERS
 from adbeam.records import CATALOGUE_SCHEMA
-from adbeam.settings import Section
+from adbeam.settings import Extensible, Section
 
 
-class EmbedderConfig(Section):
+class EmbedderConfig(Extensible):
     """How a catalogue item becomes a vector."""
 
-    kind: Literal["attributes", "language", "multimodal"] = Field(
+    kind: Annotated[str, AfterValidator(EMBEDDERS.check)] = Field(
         "attributes",
         description="attributes: TF-IDF of the item's words, reduced by SVD. language: a Hugging Face text model. "
         "multimodal: a Hugging Face image-text-to-text model.",
@@ -42,7 +43,7 @@ class EmbedderConfig(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.kind != "attributes" and self.model_dir is None:
+        if self.kind in ("language", "multimodal") and self.model_dir is None:
             raise ValueError(f"kind {self.kind!r} needs model_dir, the folder of a Hugging Face model")
         return self
 
@@ -64,10 +65,30 @@ class CooccurrenceConfig(Section):
     weight_decay: float = Field(0.01, ge=0)
 
 
-class QuantizerConfig(Section):
+class NeighboursConfig(Section):
+    """Directed item neighbours: what users choose after an item, and what reads like it."""
+
+    window_events: int = Field(10, ge=1, description="Two events of a user further apart are no pair.")
+    distance_decay: float = Field(0.8, gt=0, le=1, description="A pair counts by this to the power of distance - 1.")
+    length_damping: float = Field(0.25, ge=0, description="A pair counts by 1 / events of its user to this power.")
+    backward_weight: float = Field(0.1, ge=0, description="Of a pair read against time; 1 would know no direction.")
+    source_damping: float = Field(0.5, ge=0, description="A score counts by 1 / events of the source to this power.")
+    target_damping: float = Field(0.1, ge=0, description="And by 1 / events of the neighbour to this power.")
+    text_fields: tuple[str, ...] = Field(
+        ("title", "category", "brand"),
+        description="Catalogue columns read as text; [] leaves it out.",
+    )
+    text_weight: float = Field(0.8, ge=0, description="Of the cosine of two texts, beside a score from events.")
+    text_power: float = Field(3.0, gt=0, description="The cosine counts to this power.")
+    text_neighbours: int = Field(40, ge=1, description="Neighbours of an item by text.")
+    neighbours: int = Field(256, ge=1, description="Neighbours of an item that are kept.")
+    items_per_range: int = Field(4096, ge=1, description="Items whose pairs are summed at a time: bounds memory.")
+
+
+class QuantizerConfig(Extensible):
     """How a vector becomes codes (GR4AD 1.2.2; GPR 2.2)."""
 
-    method: Literal["rq_kmeans", "rq_kmeans_plus", "rq_vae"] = Field(
+    method: Annotated[str, AfterValidator(QUANTIZERS.check)] = Field(
         "rq_kmeans", description="rq_kmeans_plus and rq_vae train an encoder and a decoder around the codebooks."
     )
     hashed_last_level: bool = Field(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from adbeam.settings import Section
+from adbeam.imports.extension_points import TRACKERS
+from adbeam.settings import Extensible, Section, described_as_before
 
 OWNED_DEEPSPEED_KEYS = (
     "train_batch_size",
@@ -40,12 +41,19 @@ class AnomalyConfig(Section):
     )
 
 
-class TrackingConfig(Section):
+class TrackingConfig(Extensible):
     """Where the driver reports a run beside its folder and TensorBoard."""
 
     experiment: str = Field("adbeam", min_length=1, description="Experiment or group that the runs belong to.")
     mlflow_uri: str | None = Field(None, description="MLflow server or folder; needs the package mlflow.")
     wandb_project: str | None = Field(None, description="Weights & Biases project; needs the package wandb.")
+    trackers: tuple[Annotated[str, AfterValidator(TRACKERS.check)], ...] = Field(
+        (), description="More places for a run's numbers, by name: parts of other packages."
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return described_as_before(plain(self), "options", "trackers")
 
 
 class RailsConfig(Section):

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 
 from adbeam.records import CATALOGUE_SCHEMA
 from adbeam.tokens.config import QuantizerConfig, TokensConfig
+from adbeam.tokens.cooccurrence.directed import DirectedCounts, NeighbourRows, PairWeights
+from adbeam.tokens.cooccurrence.directed_job import neighbour_table
 from adbeam.tokens.cooccurrence.swing import user_items
 from adbeam.tokens.cooccurrence.swing_job import swing_ranges
 from adbeam.tokens.quantizers.rq_kmeans import RQKMeans
@@ -71,3 +73,13 @@ def test_swing_by_actors_equals_swing_here(ray_session: None) -> None:
     for one, other in zip(here, there, strict=True):
         np.testing.assert_array_equal(one.item_RK, other.item_RK)
         np.testing.assert_allclose(one.score_RK, other.score_RK)
+
+
+def test_directed_neighbours_by_actors_equal_those_here(ray_session: None) -> None:
+    random = np.random.default_rng(0)
+    counts = DirectedCounts(
+        np.repeat(np.arange(100), 10), random.integers(0, 60, 1000), 60, PairWeights(np.ones(3), 0.1)
+    )
+    here, there = (neighbour_table(NeighbourRows(counts, None, 5), 16, workers) for workers in (0, 2))
+    assert here.shape == there.shape == (60, 60)
+    np.testing.assert_array_equal(here.toarray(), there.toarray())

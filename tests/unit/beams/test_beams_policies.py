@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from tests.support.beams.controller_world import COST, World
 
-from adbeam.beams.config import BeamPolicyConfig, Policy
+from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.ladder import Ladder
 from adbeam.errors import UserError
+from adbeam.imports.extension_points import POLICIES as NAMED
 
 POLICIES = Path(__file__).parents[3] / "serving" / "policies"
 
@@ -41,7 +41,7 @@ def test_tabs_floor_follows_the_average_rate_down_to_the_lowest_rung() -> None:
 
 
 def test_a_policy_by_name_is_the_shipped_file() -> None:
-    for name in get_args(Policy):
+    for name in NAMED.names:
         assert BeamPolicyConfig.named(name) == BeamPolicyConfig.load(POLICIES / f"{name}.yaml")
 
 

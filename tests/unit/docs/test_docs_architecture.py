@@ -26,7 +26,8 @@ FIELD_WORDS = (
 )  # fmt: skip
 """What somebody who knows the field and not this code would search for."""
 SHARED = {
-    "Recommender": ("serving/replica.py",),  # the Serve deployment of that name, which stands in users' YAML
+    # The Serve deployment of that name, which stands in users' YAML; the endpoint's answers without an endpoint.
+    "Recommender": ("serving/replica.py", "library/recommender.py"),
     "fit": ("training/launch.py",),  # of a model
     "Query": ("dashboards/panels.py",),  # to Prometheus
     "publish": ("catalogue/live.py", "online/stages.py"),  # gauges; the last stage of a round

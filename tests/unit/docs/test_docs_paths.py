@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import adbeam
+from adbeam.imports.extension_points import KINDS
+
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "platform" / "adbeam"
+GROUPS = {registry.group for registry in KINDS}
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 TOPS = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"runs"}
 
@@ -58,8 +63,11 @@ def test_modules_that_a_page_names_exist(page: Path) -> None:
 def _leads_somewhere(dotted: str) -> bool:
     """A package or module, or a name that stands in a module's text; NAME stands for any."""
     parts = dotted.split(".")
-    if parts[-1] == "NAME":
+    if parts[-1] == "NAME" or dotted in GROUPS:
         return True
+    if parts[0] == "adbeam" and parts[1] in adbeam.__all__:
+        value: Any = adbeam
+        return all((value := getattr(value, part, None)) is not None for part in parts[1:])
     base = ROOT / "platform" if parts[0] == "adbeam" else ROOT
     for end in range(len(parts), 0, -1):
         place = base.joinpath(*parts[:end])
@@ -75,6 +83,7 @@ def test_what_is_gone_is_found() -> None:
     assert [name for name in (*_files(text), *_folders(text)) if not _exists(name)] == [
         "serving/border.py", "platform/adbeam/attic/",
     ]  # fmt: skip
+    assert _leads_somewhere("adbeam.steps.export") and not _leads_somewhere("adbeam.Recommender.laod")
     assert not _leads_somewhere("adbeam.beams.costs.fit") and _leads_somewhere("adbeam.beams.cost.fit")
 
 

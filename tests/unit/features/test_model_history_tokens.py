@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from adbeam.features import seen_items
 from adbeam.features.history import History
 from adbeam.features.spec import FeatureSpec
-from adbeam.features.tokens import HistoryTokens
+from adbeam.features.tokens import OWN, HistoryTokens
 from adbeam.model.config import ModelConfig
 from adbeam.records import DAY_MS
 
@@ -67,3 +69,19 @@ def test_grouping_is_by_request_then_item_then_place() -> None:
 def test_no_history_at_all_gives_no_token() -> None:
     tokens = HistoryTokens.of([History.empty(3), History.empty(3)], [NOW, NOW], SPEC)
     assert (tokens.code_BST == -1).all() and not tokens.feature_BSC.any() and not tokens.events_B.any()
+
+
+def test_what_is_told_of_items_stands_with_each_event_and_groups_nothing() -> None:
+    spec = FeatureSpec.of(
+        ModelConfig(width=16, codebooks=(8, 8, 8), short_length=5, long_length=4, told_items={"tags": (300, 2)})
+    )
+    plain = random_history(np.random.default_rng(2), 40)
+    told_HK = np.random.default_rng(3).integers(0, 300, (len(plain), 2))
+    wide = replace(plain, code_HT=np.concatenate([plain.code_HT, told_HK], axis=1))
+    tokens, bare = HistoryTokens.of([wide], [NOW], spec), HistoryTokens.of([plain], [NOW], SPEC)
+    assert np.array_equal(tokens.code_BST, bare.code_BST), "items of one SID are one, whatever is told of them"
+    assert np.array_equal(tokens.feature_BSC[..., :OWN], bare.feature_BSC)
+    assert tokens.feature_BSC.dtype == np.int32 and bare.feature_BSC.dtype == np.uint8
+    seen = (plain.timestamp_H < NOW) & (plain.action_H > 0)
+    assert np.array_equal(tokens.feature_BSC[0, 1:6, OWN:], told_HK[seen][-5:])
+    assert spec.token_offsets[7] == spec.token_offsets[8] and len(spec.token_offsets) == 7 + 2 + 2

@@ -1,35 +1,37 @@
-"""Registries: names of settings and the classes behind them."""
+"""Registries: names of settings and the parts behind them."""
 
 from __future__ import annotations
 
 import pytest
 
+from adbeam.beams.config import BeamPolicyConfig
 from adbeam.errors import UserError
+from adbeam.imports.extension_points import KINDS, QUANTIZERS
 from adbeam.imports.registry import Registry
-from adbeam.logs.config import LogsConfig
-from adbeam.logs.sources.registry import SOURCES
-from adbeam.tokens.config import EmbedderConfig, QuantizerConfig
-from adbeam.tokens.embedders.registry import EMBEDDERS
-from adbeam.tokens.quantizers.registry import QUANTIZERS
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"tokens\.quantizer\.method.*rq_kmean.*did you mean 'rq_kmeans'"):
         QUANTIZERS.load("rq_kmean")
+    with pytest.raises(
+        UserError, match=r"policy: policy: there is none of that name; did you mean 'deadline'.*'dedline'"
+    ):
+        BeamPolicyConfig.parse({"policy": "dedline"}, source="policy")
 
 
-@pytest.mark.parametrize(
-    ("registry", "setting"),
-    [
-        (SOURCES, LogsConfig.model_fields["source"]),
-        (EMBEDDERS, EmbedderConfig.model_fields["kind"]),
-        (QUANTIZERS, QuantizerConfig.model_fields["method"]),
-    ],
-    ids=["sources", "embedders", "quantizers"],
-)
-def test_every_name_that_a_setting_takes_has_its_class(registry: Registry, setting: object) -> None:
-    names = setting.annotation.__args__  # type: ignore[attr-defined]
-    assert sorted(registry.names) == sorted(names)
-    for name in names:
-        kind = registry.load(name)
-        assert getattr(kind, "kind", getattr(kind, "method", name)) == name
+@pytest.mark.parametrize("registry", KINDS, ids=lambda registry: str(registry.group))
+def test_every_name_has_its_part(registry: Registry) -> None:
+    assert registry.names
+    for name in registry.names:
+        part = registry.load(name)
+        assert callable(part)
+        assert getattr(part, "kind", getattr(part, "method", name)) == name
+
+
+def test_every_kind_has_a_group_and_a_field_of_its_own() -> None:
+    assert len({registry.group for registry in KINDS}) == len({registry.field for registry in KINDS}) == len(KINDS) == 8
+
+
+def test_a_setting_that_is_left_out_is_described_as_before() -> None:
+    assert "options" not in BeamPolicyConfig().model_dump()
+    assert BeamPolicyConfig(options={"a": 1}).model_dump()["options"] == {"a": 1}

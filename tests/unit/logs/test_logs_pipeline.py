@@ -140,6 +140,12 @@ def test_a_sequence_file_is_left_last_out(tmp_path):
     alone = _run(tmp_path / "without", settings)
     assert alone.catalogue()["item_id"].to_pylist() == ["i1", "i2", "i3", "i4", "i9"]
     assert alone.account["reasons"] == {"item_id is empty": 1}
+    earlier = _run(tmp_path / "earlier", with_items | {"sequences": with_items["sequences"] | {"without_last": 1}})
+    rows = {row["user_id"]: row for shard in earlier.sequences() for row in pq.read_table(shard).to_pylist()}
+    assert rows["u1"]["item_id"] == ["i3", "i1", "i2"] and rows["u1"]["split"] == [0, 1, 2]
+    assert set(rows) == {"u1", "u2"} and earlier.account["reasons"] == {"item_id is empty": 1}
+    same = _run(tmp_path / "with", with_items | {"sequences": with_items["sequences"] | {"without_last": 0}})
+    assert same.fingerprint == prepared.fingerprint
 
 
 def test_a_rerun_does_nothing_until_something_changes(tmp_path):

@@ -125,7 +125,8 @@ def test_the_work_dir_holds_what_the_log_tells(work_dir: Path, world: World) -> 
         assert all(row[name] == of_user[name] for name in ("segment", "age_band", "region"))
     assert pq.read_table(work_dir / "log" / "users.parquet").equals(users(world))
     jobs = yaml.safe_load((work_dir / "jobs.yaml").read_text())
-    assert jobs["features"] == {name: {"kind": "category"} for name in ("segment", "age_band", "region")}
+    told_of_user = {"kind": "category", "source": "user", "model": True}
+    assert jobs["features"] == dict.fromkeys(("segment", "age_band", "region"), told_of_user)
     assert open_market(work_dir).config == WIDE
 
 

@@ -13,10 +13,11 @@ from adbeam.bundle import load_bundle
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import read_sequences
-from adbeam.market.feed import audience_of
+from adbeam.market.feed import audience_of, codes_of_users
 from adbeam.market.judging import reward_truth_auc
 from adbeam.market.policies import play
 from adbeam.market.truth.scenes import SCENE_NAMES
+from adbeam.market.workdir import prepare_market
 from adbeam.market.world import World
 from adbeam.records import ITEM_KINDS
 from adbeam.rewards.scoring import Question, RewardModel
@@ -66,6 +67,30 @@ def test_a_played_day_shows_only_what_rules_allow_and_logs_organic_events(world:
         (item.startswith("organic"), ITEM_KINDS[kind]) for item, kind in zip(after.item_H, after.kind_H, strict=True)
     }
     assert kinds <= {(True, "organic"), (False, "ad")}
+
+
+def test_models_of_a_market_are_told_of_the_users_who_ask(world: World, work_dir: Path) -> None:
+    prepared = PreparedLog.open(WorkDir(work_dir).prepared)
+    bundle, encoder = load_bundle(WorkDir(work_dir).bundles), prepared.told()
+    assert encoder is not None and bundle.told == encoder and set(encoder.shapes) == {"age_band", "region", "segment"}
+    reward = RewardModel.open(WorkDir(work_dir).reward, prepared.catalogue())
+    assert len(reward.told) == 3
+    audience, requests = feed_of(world, work_dir).audience, world.requests(WIDE.days, 50)
+    for place, user in enumerate(requests.user_R.tolist()):
+        words = world.users.columns(np.array([user]))
+        codes = audience.request(requests, place).told
+        said = {one.name: (one.words or ())[code - 2] for one, code in zip(encoder.features, codes, strict=True)}
+        assert said == {name: words[name][0] for name in said}
+    sequences = [sequence for shard in prepared.sequences() for sequence in read_sequences(shard)]
+    of_log = {sequence.user_id: sequence.told_HF for sequence in sequences if len(sequence.told_HF)}
+    codes_of = codes_of_users(world, encoder)
+    assert all((told_HF == codes_of[user]).all() for user, told_HF in of_log.items())
+
+
+def test_a_market_may_keep_to_itself_what_users_are(tmp_path: Path) -> None:
+    world = World(WIDE.model_copy(update={"users": 40, "days": 6}), seed=1)
+    assert prepare_market(world, tmp_path, told=False).told() is None
+    assert codes_of_users(world, None) == {}
 
 
 def test_a_model_that_knows_the_truth_has_the_best_auc(world: World, work_dir: Path) -> None:

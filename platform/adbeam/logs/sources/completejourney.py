@@ -20,6 +20,7 @@ assumption about the log, not something the log observed; every figure computed 
   seeded, at the time of its first basket. `exposure_weight` is 1 / (probability of being sampled), 1 for ad conversions
   (a conversion implies its exposure) and null for organic ones.
 * `price` and `ecpm` of the catalogue come from training weeks only (completejourney_items.py).
+* Where features of users are declared, demographics and campaigns are read too (completejourney_households.py).
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
 from adbeam.logs.catalogue import write_catalogue
-from adbeam.logs.config import LogsConfig
+from adbeam.logs.config import LogsConfig, TableConfig
 from adbeam.logs.reading import Chunk, unreadable
 from adbeam.logs.settings.split import COMPLETEJOURNEY_SPLIT
 from adbeam.logs.sources.base import CATALOGUE_FILE, SPILL, Impressions
+from adbeam.logs.sources.completejourney_households import OF_USERS, asks_for_campaigns, households, with_rules
 from adbeam.logs.sources.completejourney_items import build_items
 from adbeam.logs.sources.completejourney_places import (
     PLACEMENTS,
@@ -51,6 +53,7 @@ from adbeam.logs.sources.completejourney_places import (
 )
 from adbeam.logs.sources.completejourney_views import sample_impressions
 from adbeam.logs.told.columns import kinds_of
+from adbeam.logs.users.table import UsersTable
 from adbeam.records import MOST_MONEY
 from adbeam.targeting.features import Features
 
@@ -100,12 +103,14 @@ class CompleteJourneySource:
     )
 
     def __init__(self, config: LogsConfig, features_told: Features | None = None) -> None:
-        self._config, self._seed = config.completejourney, config.seed
+        self._config, self._seed, self._told = config.completejourney, config.seed, features_told or {}
+        self._batch_rows, self._max_quarantined = config.batch_rows, config.max_quarantined
         self.told = kinds_of(features_told, "request")
         self._train_until_ms = config.effective_split.validation_from or COMPLETEJOURNEY_SPLIT.validation_from or 0
 
     def check(self) -> list[Path]:
-        paths = [self._folder() / name for name in COLUMNS]
+        columns = COLUMNS | (OF_USERS if self._tells_users else {})
+        paths = [self._folder() / name for name in columns]
         for path in paths:
             if not path.is_file():
                 raise UserError(f"{path} is missing", field="logs.completejourney.folder", remedy=_REINSTALL)
@@ -113,7 +118,7 @@ class CompleteJourneySource:
                 names = pq.read_schema(path).names
             except (pa.ArrowInvalid, OSError) as error:
                 raise unreadable(path, "Parquet", error) from None
-            missing = [name for name in COLUMNS[path.name] if name not in names]
+            missing = [name for name in columns[path.name] if name not in names]
             if missing:
                 raise UserError(
                     f"{path} has no column {missing[0]!r}",
@@ -134,10 +139,26 @@ class CompleteJourneySource:
         redeemed, redemptions = self._redeemed(purchases, places)
         places.save(folder / SPILL)
         np.save(folder / SPILL / "redeemed.npy", redeemed)
+        if asks_for_campaigns(self._told):
+            coupons = pq.read_table(self._folder() / "coupons.parquet", columns=list(COLUMNS["coupons.parquet"]))
+            items = with_rules(items, coupons, self._told)
         write_catalogue(items, folder / CATALOGUE_FILE)
+        if self._tells_users:
+            redemptions |= self._stage_users(folder)
         ads = int(pc.sum(pc.equal(items["kind"], "ad")).as_py())
         catalogue = {"rows_in": products.num_rows, "kept": items.num_rows, "ads": ads, "organic": items.num_rows - ads}
         return {"catalogue": catalogue, "source": redemptions}
+
+    @property
+    def _tells_users(self) -> bool:
+        return bool(kinds_of(self._told, "user"))
+
+    def _stage_users(self, folder: Path) -> dict[str, int]:
+        path = folder / SPILL / "households.parquet"
+        pq.write_table(households(self._folder()), path)
+        table = TableConfig.parse({"path": str(path)}, "logs.completejourney")
+        users = UsersTable.of(table, self._told, self.nobody_words, self._batch_rows, self._max_quarantined)
+        return users.stage(folder)
 
     def read(self, share: int, folder: Path) -> Iterator[Chunk]:
         places = Placements.load(folder / SPILL)

@@ -17,6 +17,7 @@ from adbeam.logs.reading import Chunk, Listing, list_table, read_chunks
 from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.sources.from_log import items_of_log
 from adbeam.logs.told.columns import kinds_of, with_columns
+from adbeam.logs.told.items import with_item_columns
 from adbeam.logs.users.table import UsersTable
 from adbeam.records import EVENT_SCHEMA
 from adbeam.targeting.features import Features
@@ -33,6 +34,7 @@ class FilesSource:
     def __init__(self, config: LogsConfig, features_told: Features | None = None) -> None:
         assert config.files is not None
         self._config, self._batch_rows, self._told = config.files, config.batch_rows, features_told
+        self._items = config.files.catalogue and with_item_columns(config.files.catalogue, features_told)
         self._max_quarantined = config.max_quarantined
         self._table = with_columns(config.files.events, features_told, "request", EVENT_SCHEMA.names)
         self.features, self.told = feature_schema(self._table), kinds_of(features_told, "request")
@@ -54,9 +56,9 @@ class FilesSource:
 
     @cached_property
     def _catalogue(self) -> Listing:
-        if self._config.catalogue is None:
+        if self._items is None:
             return Listing((), ())
-        return list_table(self._config.catalogue, "logs.files.catalogue", REQUIRED, OPTIONAL)
+        return list_table(self._items, "logs.files.catalogue", REQUIRED, OPTIONAL)
 
     @cached_property
     def _users(self) -> UsersTable | None:
@@ -76,10 +78,9 @@ class FilesSource:
         return staged
 
     def _stage_items(self, folder: Path) -> dict[str, Any]:
-        catalogue = self._config.catalogue
-        if catalogue is None:
+        if self._items is None:
             return self._stage_own_items(folder)
-        items, quarantine, account = read_catalogue(catalogue, "logs.files.catalogue", self._batch_rows, self._told)
+        items, quarantine, account = read_catalogue(self._items, "logs.files.catalogue", self._batch_rows, self._told)
         write_catalogue(items, folder / CATALOGUE_FILE)
         if quarantine.num_rows:
             pq.write_table(quarantine, folder / QUARANTINE_FILE)

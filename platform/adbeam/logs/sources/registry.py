@@ -1,20 +1,11 @@
-"""The registry of log sources, by the names of `logs.source`."""
+"""Which log source: the one that `logs.source` names in the registry."""
 
 from __future__ import annotations
 
-from adbeam.imports.registry import Registry
+from adbeam.imports.extension_points import SOURCES
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.sources.base import Source
 from adbeam.targeting.features import Features
-
-SOURCES = Registry(
-    "logs.source",
-    {
-        "completejourney": "adbeam.logs.sources.completejourney:CompleteJourneySource",
-        "sequences": "adbeam.logs.sources.sequences:SequenceFileSource",
-        "files": "adbeam.logs.sources.files:FilesSource",
-    },
-)
 
 
 def open_source(config: LogsConfig, features_told: Features | None = None) -> Source:

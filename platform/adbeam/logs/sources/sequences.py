@@ -24,6 +24,7 @@ from adbeam.logs.reading import Chunk, list_fragments, unreadable
 from adbeam.logs.sources.base import CATALOGUE_FILE, Impressions
 from adbeam.logs.tables.discovery import list_files
 from adbeam.logs.told.columns import kinds_of
+from adbeam.logs.told.items import with_item_columns
 from adbeam.targeting.features import Features
 
 _LINES = 8192
@@ -44,25 +45,26 @@ class SequenceFileSource:
         assert config.sequences is not None
         self.told = kinds_of(features_told, "request")
         self._config, self._batch_rows, self._told = config.sequences, config.batch_rows, features_told
+        self._items = config.sequences.items and with_item_columns(config.sequences.items, features_told)
 
     def check(self) -> list[Path]:
         path = Path(self._config.path)
         if not path.is_file():
             raise UserError("no such file", field="logs.sequences.path", value=str(path), remedy="check the path")
-        if self._config.items is None:
+        if self._items is None:
             return [path]
-        list_fragments(self._config.items, "logs.sequences.items", REQUIRED, OPTIONAL)
-        return [path, *list_files(self._config.items, "logs.sequences.items")]
+        list_fragments(self._items, "logs.sequences.items", REQUIRED, OPTIONAL)
+        return [path, *list_files(self._items, "logs.sequences.items")]
 
     def stage(self, folder: Path) -> dict[str, Any]:
-        if self._config.items is None:
+        if self._items is None:
             items, _ = validate_items(pa.table({"item_id": self._distinct_items()}), pa.schema([]))
             if not items.num_rows:
                 raise UserError("the log is empty", field="logs.sequences.path", value=self._config.path)
             account: dict[str, Any] = {"rows_in": items.num_rows, "kept": items.num_rows}
         else:
             items, quarantine, account = read_catalogue(
-                self._config.items, "logs.sequences.items", self._batch_rows, self._told
+                self._items, "logs.sequences.items", self._batch_rows, self._told
             )
             if quarantine.num_rows:
                 pq.write_table(quarantine, folder / QUARANTINE_FILE)
@@ -92,12 +94,20 @@ class SequenceFileSource:
             seen = pc.unique(pa.concat_arrays([seen, items.drop_null()]))
         return seen
 
+    def _read_of(self, words: list[str]) -> list[str]:
+        """The words of a line that count: none where `without_last` leaves no item of it."""
+        left_out = self._config.without_last
+        if not left_out or len(words) < 2:
+            return words
+        return words[:-left_out] if len(words) - 1 > left_out else []
+
     def _blocks(self) -> Iterator[tuple[list[str], np.ndarray, pa.Array]]:
         """(users, rows of each, all their items) of some thousand lines; a user without items has one null."""
         try:
             with _open(self._config.path) as lines:
                 while block := list(islice(lines, _LINES)):
-                    rows = [words for words in map(str.split, block) if words]
+                    rows = [self._read_of(words) for words in map(str.split, block)]
+                    rows = [words for words in rows if words]
                     users = [words[0] for words in rows]
                     items = [item for words in rows for item in (words[1:] or (None,))]
                     lengths = np.array([max(1, len(words) - 1) for words in rows], dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,9 +15,9 @@ from adbeam.errors import UserError
 from adbeam.identity.numbers import id_of_number
 from adbeam.logs.casts import is_text, plain, to_number, to_text
 from adbeam.logs.config import LogsConfig, TableConfig
+from adbeam.logs.told.vectors import Problems, to_vectors
 from adbeam.targeting.features import LIST_VALUES, MOST_NUMBER, VALUE_BYTES, FeatureConfig, Features
 
-Problems = list[tuple[pa.Array | np.ndarray, str]]
 _TYPES = {"category": "string", "number": "number", "list": "string"}
 """Kinds of features -> types of columns (validate.FEATURE_TYPES); see WORD_END of lists."""
 WORD_END = "\x1f"
@@ -65,7 +66,7 @@ def with_columns(table: TableConfig, features: Features | None, source: str, kno
 def check_known(features: Features | None, schema: pa.Schema, logs: LogsConfig) -> None:
     """Raise UserError for a feature of requests whose column a log's source does not read, or as another kind, and for
     one of users where the log has no table of them."""
-    for source in ("request", "user"):
+    for source in ("request", "user", "item"):
         of_columns: dict[str, str] = {}
         for name, feature in told(features, source).items():
             other = of_columns.setdefault(column_of(name, feature), name)
@@ -76,7 +77,7 @@ def check_known(features: Features | None, schema: pa.Schema, logs: LogsConfig) 
                     value=column_of(name, feature),
                     remedy="name another column, or keep one of the two",
                 )
-    if logs.files is None or logs.files.users is None or logs.source != "files":
+    if not _has_users(logs):
         for name in told(features, "user"):
             raise UserError(
                 "the log has no table of users to learn it from",
@@ -105,6 +106,12 @@ def check_known(features: Features | None, schema: pa.Schema, logs: LogsConfig) 
             )
 
 
+def _has_users(logs: LogsConfig) -> bool:
+    if logs.source == "files":
+        return logs.files is not None and logs.files.users is not None
+    return logs.source == "completejourney"
+
+
 def told_values(values: pa.Array, column: str, feature: FeatureConfig) -> tuple[pa.Array, Problems]:
     """(a column as a request would tell it, (where, reason) of values that no request could tell). Missing values, NaN
     and empty text are null.
@@ -120,6 +127,8 @@ def told_values(values: pa.Array, column: str, feature: FeatureConfig) -> tuple[
         too_long = pc.greater(pc.binary_length(text), VALUE_BYTES)
         text = pc.if_else(pc.equal(pc.binary_length(text), 0), None, text)
         return text, [(bad, f"{column} is not text"), (too_long, f"{column} is longer than {VALUE_BYTES} bytes")]
+    if feature.kind == "vector":
+        return to_vectors(values, column, feature.dimensions or 0)
     lists, bad = _to_list(values, column, feature.separator)
     too_many = pc.greater(pc.list_value_length(lists), LIST_VALUES)
     words = pc.list_flatten(lists)
@@ -207,6 +216,15 @@ def _any_of(lists: pa.Array, of_values: pa.Array) -> pa.Array:
     """Which lists have a value that is marked."""
     owner = pc.list_parent_indices(lists).filter(pc.fill_null(of_values, False))
     return pa.array(np.bincount(owner.to_numpy(zero_copy_only=False), minlength=len(lists)) > 0)
+
+
+def word_counts(values: pa.Array, config: FeatureConfig, count_n: np.ndarray) -> Counter[str]:
+    """How often each word of a category or list comes, each value counted so often; a word twice in one list is one."""
+    counts: Counter[str] = Counter()
+    for text, count in zip(values.cast(pa.string()).to_pylist(), count_n.tolist(), strict=True):
+        for word in sorted(set(text.split(WORD_END))) if config.kind == "list" else (text,):
+            counts[word] += int(count)
+    return counts
 
 
 def kinds_of(features: Features | None, source: str) -> dict[str, FeatureConfig]:

@@ -21,14 +21,17 @@ import pyarrow.parquet as pq
 from adbeam.declared.encoder import MISSING, UNKNOWN, FeatureEncoder, FittedFeature
 from adbeam.declared.fit import fit_numbers, fit_words, summary
 from adbeam.logs.told.columns import WORD_END, column_of, kinds_of, told
+from adbeam.logs.told.encoding import encode_column
+from adbeam.logs.told.items import ITEM, count_items, fit_items
 from adbeam.logs.told.profiles import known_at
 from adbeam.logs.told.requests import ShardRequests
 from adbeam.ray_data.runners import Runner, answered, succeeded
 from adbeam.records import TOLD
-from adbeam.targeting.features import FeatureConfig, Features
+from adbeam.targeting.features import FeatureConfig, Features, told_by_requests
 from adbeam.workdir import SEQUENCES
 
 _SEQUENCE_ROWS = 1024
+_MET = "met-items"
 
 
 def fit_told(staging: Path, spill: Path, features: Features, runner: Runner) -> str:
@@ -39,6 +42,10 @@ def fit_told(staging: Path, spill: Path, features: Features, runner: Runner) -> 
     ):
         succeeded(counts)
     sizes = succeeded(runner.once(partial(answered, partial(fit_features, staging, spill, features))))
+    of_items = ", ".join(f"{name} ({sizes.pop(name):,} codes)" for name in told(features, ITEM))
+    of_items = of_items and f"the model is told of items: {of_items}"
+    if not sizes:
+        return of_items
     requests, shares = 0, Counter[str]()
     for counts in runner.each(parts, partial(answered, partial(write_shard, staging, features)), "write_features"):
         requests += succeeded(counts)["requests"]
@@ -47,14 +54,20 @@ def fit_told(staging: Path, spill: Path, features: Features, runner: Runner) -> 
         f"{name} ({size:,} codes; missing {shares[f'{name} missing']:,}, unknown {shares[f'{name} unknown']:,})"
         for name, size in sizes.items()
     )
-    return f"the model is told of {requests:,} requests: {', '.join(told_of)}"
+    of_requests = f"the model is told of {requests:,} requests: {', '.join(told_of)}"
+    return f"{of_requests}\n{of_items}" if of_items else of_requests
 
 
 def count_shard(staging: Path, spill: Path, features: Features, number: int) -> dict[str, Any]:
     """Leave beside the spill how many training requests of one shard brought each value."""
+    if told(features, ITEM):
+        shard = sorted((staging / SEQUENCES).glob("*.parquet"))[number]
+        pq.write_table(count_items(shard), spill / f"{_MET}-{shard.name}")
+    if not told_by_requests(told(features)):
+        return {}
     name, requests, values_K = _shard(staging, features, number)
     trained = pa.array(requests.in_training_K)
-    for place, (feature, config) in enumerate(told(features).items()):
+    for place, (feature, config) in enumerate(told_by_requests(told(features)).items()):
         values = values_K[feature].filter(trained).drop_null()
         pq.write_table(_counted(values, config), spill / f"told-{place:02d}-{name}")
     return {}
@@ -63,13 +76,14 @@ def count_shard(staging: Path, spill: Path, features: Features, number: int) -> 
 def fit_features(staging: Path, spill: Path, features: Features) -> dict[str, Any]:
     """Fit all features and write them; returns how many codes each has."""
     fitted = []
-    for place, (name, config) in enumerate(told(features).items()):
+    for place, (name, config) in enumerate(told_by_requests(told(features)).items()):
         paths = sorted(spill.glob(f"told-{place:02d}-*.parquet"))
         counts = pa.concat_tables([pq.read_table(path) for path in paths])
         fitted.append(_fitted(name, config, counts))
-    encoder = FeatureEncoder(tuple(fitted))
+    met = [pq.read_table(path) for path in sorted(spill.glob(f"{_MET}-*.parquet"))]
+    encoder = FeatureEncoder(tuple(fitted), fit_items(staging, features, pa.concat_tables(met)) if met else ())
     encoder.write(staging)
-    return {feature.name: feature.size for feature in encoder.features}
+    return {feature.name: feature.size for feature in (*encoder.features, *encoder.items)}
 
 
 def write_shard(staging: Path, features: Features, number: int) -> dict[str, Any]:
@@ -95,20 +109,6 @@ def write_shard(staging: Path, features: Features, number: int) -> dict[str, Any
     return {"requests": len(requests.first_K), "told": shares}
 
 
-def encode_column(feature: FittedFeature, values: pa.Array) -> np.ndarray:
-    """int32 [K, columns]: `FittedFeature.encode` of a whole column; of equal values once."""
-    if feature.kind == "number":
-        return feature.encode(values.to_pylist())
-    if feature.kind == "list":
-        coded = values.dictionary_encode()
-        code_nF = feature.encode([*(tuple(text.split(WORD_END)) for text in coded.dictionary.to_pylist()), None])
-    else:
-        coded = values.cast(pa.string()).dictionary_encode()
-        code_nF = feature.encode([*coded.dictionary.to_pylist(), None])
-    code_KF: np.ndarray = code_nF[pc.fill_null(coded.indices, len(coded.dictionary)).to_numpy()]
-    return code_KF
-
-
 def _shard(staging: Path, features: Features, number: int) -> tuple[str, ShardRequests, dict[str, pa.Array]]:
     """(file name, requests, {feature: its value for each request}) of one shard."""
     name = sorted((staging / SEQUENCES).glob("*.parquet"))[number].name
@@ -116,7 +116,8 @@ def _shard(staging: Path, features: Features, number: int) -> tuple[str, ShardRe
     of_source = {"request": requests.columns}
     if columns := list(kinds_of(features, "user")):
         of_source["user"] = known_at(staging, requests.user_K, requests.now_ms_K, columns)
-    values = {one: of_source[config.source][column_of(one, config)] for one, config in told(features).items()}
+    asked = told_by_requests(told(features))
+    values = {one: of_source[config.source][column_of(one, config)] for one, config in asked.items()}
     return name, requests, values
 
 

@@ -31,12 +31,12 @@ class HistoryPrior(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.spec = FeatureSpec.of(config)
-        self.tables = nn.ModuleList(nn.Embedding(size, config.levels) for size in self.spec.token.values())
+        self.tables = nn.ModuleList(nn.Embedding(size, config.levels) for size in self.spec.own_token.values())
         self.initialise()
 
     def initialise(self) -> None:
         """Start at the user's own frequencies: weight proportional to the count, the newest events nearly silent."""
-        names = list(self.spec.token)
+        names = list(self.spec.own_token)
         weights = [cast(nn.Embedding, table).weight for table in self.tables]
         for weight in weights:
             nn.init.zeros_(weight)

@@ -42,18 +42,19 @@ class KnownUsers:
     def _histories(self, users: Sequence[str]) -> Mapping[str, Known]:
         try:
             found = self._store.recent_many(users) if users else []
-        except Exception:
-            return self._failed(users)
+        except Exception as error:
+            return self._failed(users, error)
         return {user_id: Known(history) for user_id, history in zip(users, found, strict=True)}
 
     def _profiled(self, users: Sequence[str]) -> Mapping[str, Known]:
         try:
             return dict(zip(users, self._store.known_many(users), strict=True))
-        except Exception:
-            return self._failed(users)
+        except Exception as error:
+            return self._failed(users, error)
 
-    def _failed(self, users: Sequence[str]) -> Mapping[str, Known]:
-        logger.exception("the history store cannot be read; %d users count as unknown", len(users))
+    def _failed(self, users: Sequence[str], error: Exception) -> Mapping[str, Known]:
+        kind = type(error).__name__  # not its text: Redis repeats keys there, and users are in them
+        logger.error("the history store cannot be read, %d users count as unknown: %s", len(users), kind)
         self._metrics.add("adbeam_store_failures", operation="recent")
         return {}
 

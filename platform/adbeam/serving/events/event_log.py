@@ -115,7 +115,9 @@ class EventLog(RotatingLog):
 
     def append(self, events: Sequence[Event]) -> None:
         """Queue events for the next file; never waits for the disk."""
-        self._put([{**event.model_dump(), "user_id": self.user_hash(event.user_id)} for event in events])
+        columns = set(EVENT_SCHEMA.names)  # no signal of a person is logged
+        rows = [(event.model_dump(include=columns), self.user_hash(event.user_id)) for event in events]
+        self._put([{**row, "user_id": user_hash} for row, user_hash in rows])
 
 
 class RequestLog(RotatingLog):

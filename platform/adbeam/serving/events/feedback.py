@@ -21,6 +21,7 @@ from adbeam.serving.events.event_log import EventLog, RequestLog
 from adbeam.serving.http.problems import field_problem
 from adbeam.serving.http.schemas import EventBatch, PostedEvent
 from adbeam.serving.monitoring.returned_money import ReturnedMoney
+from adbeam.serving.privacy import PrivacyGate
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.stores.store import HistoryStore, now_ms
 
@@ -44,6 +45,7 @@ class Feedback:
     ) -> None:
         self._store, self._cache, self._log, self._writer, self._metrics = store, cache, log, writer, metrics
         self._request_log = request_log
+        self._privacy = PrivacyGate(config.privacy, metrics)
         self._money = ReturnedMoney(config.returned_money, metrics)
         ledger = open_ledger(config.budgets)
         self._budgets = None if ledger is None else CampaignBudgets(ledger, config.budgets, metrics, now_ms)
@@ -65,8 +67,8 @@ class Feedback:
     async def take(
         self, batch: EventBatch, nobody_words: frozenset[str], campaigns: Campaigns | None = None
     ) -> dict[str, int] | None:
-        """Events by what became of them, those of users among `nobody_words` as nobody's; None when the store refused
-        them, so that they may come again.
+        """Events by what became of them, those of users among `nobody_words` as nobody's, those of people whose
+        signals forbid to keep them as forbidden; None when the store refused them, so that they may come again.
 
         Raises Problem 422 for a time in the future.
         """
@@ -74,14 +76,15 @@ class Feedback:
         for place, event in enumerate(batch.events):
             if event.timestamp > latest:
                 raise field_problem(f"events.{place}.timestamp", "Input should not be in the future", event.timestamp)
-        events = _of_users(batch.events, nobody_words)
+        somebodys = _of_users(batch.events, nobody_words)
+        events = [event for event in somebodys if not self._privacy.forbids(event.privacy)]
         try:
             loop = asyncio.get_running_loop()
-            if self._budgets is not None and campaigns is not None:  # also what was shown to nobody costs money
+            if self._budgets is not None and campaigns is not None:  # what was shown to nobody costs, too
                 await loop.run_in_executor(self._writer, self._budgets.spend, batch.events, campaigns)
             fresh = await loop.run_in_executor(self._writer, self._store.append, events)
-        except Exception:
-            logger.exception("the history store refused %d events", len(events))
+        except Exception as error:  # not its text: Redis repeats the command there, and users are in it
+            logger.error("the history store refused %d events: %s", len(events), type(error).__name__)
             self._metrics.add("adbeam_store_failures", operation="append")
             return None
         accepted = [event for event, is_new in zip(events, fresh, strict=True) if is_new]
@@ -90,12 +93,14 @@ class Feedback:
         self._money.take(accepted)
         if self._log is not None:
             self._log.append(accepted)
-        duplicates, nobody = len(fresh) - len(accepted), len(batch.events) - len(events)
+        duplicates, nobody = len(fresh) - len(accepted), len(batch.events) - len(somebodys)
+        forbidden = len(somebodys) - len(events)
         self._metrics.add("adbeam_events", len(accepted), result="accepted")
         self._metrics.add("adbeam_events", duplicates, result="duplicate")
-        self._metrics.add("adbeam_events", nobody, result="nobody")
-        counts = {"accepted": len(accepted), "duplicates": duplicates}
-        return {**counts, "nobody": nobody} if nobody else counts
+        left_out = {"nobody": nobody, "forbidden": forbidden}
+        for result, count in left_out.items():
+            self._metrics.add("adbeam_events", count, result=result)
+        return {"accepted": len(accepted), "duplicates": duplicates, **{name: n for name, n in left_out.items() if n}}
 
     def publish(self) -> None:
         """Set the gauges, and count the money of answers whose window has ended."""

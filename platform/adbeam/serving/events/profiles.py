@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
 from adbeam.identity.people import known_user
 from adbeam.recorder import Recorder
-from adbeam.serving.config import StoreConfig
-from adbeam.serving.http.context import UserBatch
+from adbeam.serving.config import ServingConfig
+from adbeam.serving.http.context import PostedUser, UserBatch
 from adbeam.serving.http.problems import field_problem
+from adbeam.serving.privacy import PrivacyGate
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.stores.profiles import profile_text
 from adbeam.serving.stores.store import Forgotten, HistoryStore
@@ -29,23 +30,28 @@ class Profiles:
     """Takes batches of users; `writer` is the one thread that the store is written from."""
 
     def __init__(
-        self, config: StoreConfig, store: HistoryStore, cache: ResultCache, writer: Executor, metrics: Recorder
+        self, config: ServingConfig, store: HistoryStore, cache: ResultCache, writer: Executor, metrics: Recorder
     ) -> None:
-        self._config, self._store, self._cache, self._writer, self._metrics = config, store, cache, writer, metrics
+        self._store, self._cache, self._writer, self._metrics = store, cache, writer, metrics
+        self._config = config.store
+        self._privacy = PrivacyGate(config.privacy, metrics)
 
     async def take(self, batch: UserBatch, nobody_words: frozenset[str]) -> dict[str, int] | None:
-        """Users by what became of their profiles, those among `nobody_words` as nobody; None when the store refused
-        them, so that they may come again.
+        """Users by what became of their profiles, those among `nobody_words` as nobody, those whose signals forbid to
+        keep them as forbidden; None when the store refused them, so that they may come again.
 
         Raises Problem 422 for a user that stands twice and for a profile that is too large: then none is kept.
         """
-        texts = self._texts(batch, nobody_words)
+        users = [placed for placed in enumerate(batch.users) if not self._privacy.forbids(placed[1].privacy)]
+        texts = self._texts(users, nobody_words)
         if not await self._written("put_profiles", lambda: self._put(texts)):
             return None
         for user_id in texts:
             self._cache.forget_user(user_id)
         stored = sum(1 for text in texts.values() if text)
-        counts = {"stored": stored, "removed": len(texts) - stored, "nobody": len(batch.users) - len(texts)}
+        counts = {"stored": stored, "removed": len(texts) - stored, "nobody": len(users) - len(texts)}
+        if forbidden := len(batch.users) - len(users):
+            counts["forbidden"] = forbidden
         for result, count in counts.items():
             self._metrics.add("adbeam_profiles", count, result=result)
         return counts
@@ -61,10 +67,10 @@ class Profiles:
             self._metrics.add("adbeam_profiles", result="forgotten")
         return found
 
-    def _texts(self, batch: UserBatch, nobody_words: frozenset[str]) -> dict[str, str]:
-        """Profiles as they are kept, by user; nobody is left out."""
+    def _texts(self, users: Sequence[tuple[int, PostedUser]], nobody_words: frozenset[str]) -> dict[str, str]:
+        """Profiles as they are kept, by user, of users at their places in the batch; nobody is left out."""
         found: dict[str, str] = {}
-        for place, user in enumerate(batch.users):
+        for place, user in users:
             user_id = known_user(user.user_id, nobody_words)
             if user_id is None:
                 continue

@@ -140,6 +140,9 @@ class EventReceipt(BaseModel):
     accepted: int
     duplicates: int
     nobody: int = Field(0, description="Events of nobody, which are not kept; absent when there are none.")
+    forbidden: int = Field(
+        0, description="Events of people whose signals forbid to keep them; absent when there are none."
+    )
 
 
 class UserReceipt(BaseModel):
@@ -148,6 +151,9 @@ class UserReceipt(BaseModel):
     stored: int
     removed: int = Field(description="Users whose profile was empty: none is kept of them now.")
     nobody: int = Field(description="Profiles of nobody, which are not kept.")
+    forbidden: int = Field(
+        0, description="Profiles of people whose signals forbid to keep them; absent when there are none."
+    )
 
 
 class ForgottenUser(BaseModel):

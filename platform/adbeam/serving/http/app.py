@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from adbeam.serving.http.checks import AdService, Border
+from adbeam.serving.http.checks import AdService, Border, JsonBytes
 from adbeam.serving.http.console import add_console
 from adbeam.serving.http.openapi import openapi_document
 from adbeam.serving.http.problems import Problem
@@ -112,9 +112,7 @@ async def _answered(service: AdService, route: str, answer: Any, request: Reques
 
 
 def _state(fault: str | None) -> Response:
-    return (
-        Response(b'{"status":"ok"}', media_type="application/json") if fault is None else Problem(503, fault).response()
-    )
+    return JsonBytes(b'{"status":"ok"}') if fault is None else Problem(503, fault).response()
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

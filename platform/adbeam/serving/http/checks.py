@@ -6,7 +6,7 @@ Bodies are read and unpacked up to a bound before anything is parsed, and valida
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from fastapi import Request
@@ -27,6 +27,16 @@ from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch
 
 DEADLINE_HEADER = "x-deadline-ms"
 OPENRTB_HEADERS = {"x-openrtb-version": VERSION}
+JSON_HEADER = (b"content-type", b"application/json")
+BID_HEADERS = (JSON_HEADER, *((name.encode(), value.encode()) for name, value in OPENRTB_HEADERS.items()))
+
+
+class JsonBytes(Response):
+    """An answer that is JSON bytes already: its headers are put together without a look at what the content is."""
+
+    def __init__(self, body: bytes, status_code: int = 200, headers: Iterable[tuple[bytes, bytes]] = (JSON_HEADER,)):
+        self.status_code, self.body, self.background = status_code, body, None
+        self.raw_headers = [(b"content-length", b"%d" % len(body)), *headers]
 
 
 class AdService(Protocol):
@@ -111,7 +121,7 @@ class Border:
         if asked.debug:
             self._check_admin(request, "nothing is explained here")
         answer = await self.service.ads(asked, self._deadline_ms(request, asked), arrived_s)
-        return Response(status_code=204) if answer is None else Response(answer, media_type="application/json")
+        return Response(status_code=204) if answer is None else JsonBytes(answer)
 
     async def openrtb(self, request: Request) -> Response:
         """POST /v1/openrtb: an OpenRTB 2.6 bid request; 204 is no bid."""
@@ -129,18 +139,18 @@ class Border:
         answer = await self.service.bid(asked, deadline_ms, arrived_s)
         if answer is None:
             return Response(status_code=204, headers=OPENRTB_HEADERS)
-        return Response(answer, media_type="application/json", headers=OPENRTB_HEADERS)
+        return JsonBytes(answer, headers=BID_HEADERS)
 
     async def events(self, request: Request) -> Response:
         """POST /v1/events."""
         body = await self._admit(request)
         batch = _validated(self.service.event_type, body)
-        return Response(await self.service.events(batch), status_code=202, media_type="application/json")
+        return JsonBytes(await self.service.events(batch), 202)
 
     async def users(self, request: Request) -> Response:
         """POST /v1/users."""
         batch = _validated(self.service.users_type, await self._admit(request))
-        return Response(await self.service.users(batch), media_type="application/json")
+        return JsonBytes(await self.service.users(batch))
 
     async def forget_user(self, request: Request) -> Response:
         """DELETE /v1/users/ID."""
@@ -148,12 +158,12 @@ class Border:
         user_id: str = request.path_params["user_id"]
         if len(user_id) > USER_ID_READ:
             raise field_problem("user_id", f"Input should have at most {USER_ID_READ:,} characters", user_id)
-        return Response(await self.service.forget_user(user_id), media_type="application/json")
+        return JsonBytes(await self.service.forget_user(user_id))
 
     async def status(self, request: Request) -> Response:
         """GET /v1/status."""
         self._check_caller(request)
-        return Response(self.service.status(), media_type="application/json")
+        return JsonBytes(self.service.status())
 
     async def path(self, request: Request) -> Response:
         """GET /v1/path?sid=3.1.4."""
@@ -163,13 +173,13 @@ class Border:
             sid = [int(code) for code in text.split(".")]
         except ValueError:
             raise field_problem("sid", "Input should be codes with dots between, such as 3.1.4", text) from None
-        return Response(await self.service.path(sid), media_type="application/json")
+        return JsonBytes(await self.service.path(sid))
 
     async def change_ads(self, request: Request) -> Response:
         """POST /v1/admin/ads: with keys of its own, never open."""
         self._check_admin(request, "ads cannot be changed here")
         changes = _validated(self.service.changes_type, await read_body(request, self.limits.body_bytes))
-        return Response(await self.service.change_ads(changes), media_type="application/json")
+        return JsonBytes(await self.service.change_ads(changes))
 
     def _check_admin(self, request: Request, otherwise: str) -> None:
         if self.admin.mode == "none":
@@ -205,7 +215,7 @@ class Border:
 
 
 def _no_bid(request_id: str, reason: int) -> Response:
-    return Response(to_json({"id": request_id, "nbr": reason}), media_type="application/json", headers=OPENRTB_HEADERS)
+    return JsonBytes(to_json({"id": request_id, "nbr": reason}), headers=BID_HEADERS)
 
 
 def _validated(model: Any, body: bytes) -> Any:

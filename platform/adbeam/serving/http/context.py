@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from adbeam.identity.people import USER_ID_READ
+from adbeam.serving.privacy import PRIVACY, PrivacySignals
 from adbeam.targeting.features import LIST_VALUES, MOST_NUMBER, Features, category
 from adbeam.targeting.told import Context, Value
 
@@ -85,6 +86,7 @@ class PostedUser(BaseModel):
 
     user_id: UserId = Field(description="Nobody and long ids as in events.")
     profile: UserProfile = Field(description="In place of the profile that is kept.")
+    privacy: PrivacySignals | None = Field(None, description=PRIVACY)
 
 
 class UserBatch(BaseModel):

@@ -13,23 +13,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from adbeam.catalogue.creatives.creative import Demands
 from adbeam.identity.people import USER_ID_READ, known_user
 from adbeam.recorder import Recorder
-from adbeam.serving.bid_features import GivenPlaces, features_of_bid, is_private, parts_of, places_of
+from adbeam.serving.bid_features import GivenPlaces, features_of_bid, parts_of, places_of
 from adbeam.serving.config import LimitsConfig, ServingConfig
 from adbeam.serving.http.bodies import Body
 from adbeam.serving.openrtb.bids import Bidding, Money
 from adbeam.serving.openrtb.config import FIRST_TAXONOMY, OpenRtbConfig
-from adbeam.serving.openrtb.impression import CATEGORY_LENGTH, CURRENCY_LENGTH, Impression, Name, Tolerant
+from adbeam.serving.openrtb.impression import Category, CurrencyWord, Impression, Name, Tolerant
 from adbeam.serving.openrtb.money import bid_currency
 from adbeam.serving.openrtb.places import Place, allowed_by, demands_of, place_of, scene_of, seats_allow
 from adbeam.serving.openrtb.sources import ids_of, is_complete
 from adbeam.serving.openrtb.values import whole
+from adbeam.serving.privacy import PrivacyGate
 from adbeam.targeting.features import Features
 
 VERSION = "2.6"
@@ -44,7 +45,8 @@ class RtbUser(Tolerant):
     id: str | None = Field(None, max_length=USER_ID_READ)
     buyeruid: str | None = Field(None, max_length=USER_ID_READ)
     eids: Any = Field(None, description="Ids of other sources, of which openrtb.eids declares some.")
-    ext: Any = Field(None, description="`eids`, where OpenRTB 2.5 has them.")
+    consent: Any = Field(None, description="TCF string (docs/privacy.md).")
+    ext: Any = Field(None, description="`consent` and `eids`, as OpenRTB 2.5 has them. Declared features.")
 
 
 class BidRequest(Tolerant):
@@ -54,12 +56,16 @@ class BidRequest(Tolerant):
     imp: list[Impression] = Field(min_length=1)
     user: RtbUser | None = None
     device: Any = Field(None, description="`lmt` or `dnt` of 1: the user is not looked up. Declared features of it.")
-    regs: Any = Field(None, description="`coppa` of 1: the user is not looked up.")
+    regs: Any = Field(
+        None,
+        description="`coppa`, `gdpr`, `gpp`, `gpp_sid`, `us_privacy` and `gpc`, also in `ext`, say whether the user is "
+        "looked up (docs/privacy.md).",
+    )
     tmax: int | None = Field(None, ge=1, description="Time for the answer in ms, the way through the network included.")
-    cur: list[Annotated[str, StringConstraints(min_length=CURRENCY_LENGTH, max_length=CURRENCY_LENGTH)]] = Field([])
-    bcat: list[Annotated[str, StringConstraints(min_length=1, max_length=CATEGORY_LENGTH)]] = Field([])
-    badv: list[Name] = Field([])
-    bapp: list[Name] = Field([])
+    cur: list[CurrencyWord] = Field(default_factory=list)
+    bcat: list[Category] = Field(default_factory=list)
+    badv: list[Name] = Field(default_factory=list)
+    bapp: list[Name] = Field(default_factory=list)
     cattax: Any = Field(None, description="Taxonomy of `bcat`; 1 where it is absent.")
     wseat: Any = Field(None, description="Seats that alone may bid.")
     bseat: Any = Field(None, description="Seats that may not bid.")
@@ -130,7 +136,7 @@ def bid_model(
 ) -> type[BidRequest]:
     """BidRequest with this replica's bounds, and the parts in which the declared features lie."""
     bounded: dict[str, Any] = {
-        name: (BidRequest.model_fields[name].annotation, Field([], max_length=limits.filter_max))
+        name: (BidRequest.model_fields[name].annotation, Field(default_factory=list, max_length=limits.filter_max))
         for name in ("bcat", "badv", "bapp")
     }
     parts = parts_of(places_of(features or {}, places))
@@ -183,8 +189,9 @@ def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: R
         scene = scene_of(impression.tagid, config, scenes)
         demands = demands_of(place, request.bapp, bool(request.badv), bool(request.bcat), config)
         alone = allowed_by(place, serving.limits.filter_max)
-        by_group.setdefault((scene, demands, *map(tuple, alone.values())), []).append(place)
-    user = RtbUser() if request.user is None or is_private(request) else request.user
+        by_group.setdefault((scene, demands, alone), []).append(place)
+    is_private = PrivacyGate(serving.privacy, metrics).forbids_bid(request)
+    user = RtbUser() if request.user is None or is_private else request.user
     ids = (user.buyeruid, *ids_of(user, config.eids, unread), user.id)
     common: dict[str, Any] = {
         "user_id": next((known for each in ids if (known := known_user(each, model.nobody_words))), None)
@@ -192,7 +199,7 @@ def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: R
     blocked = {"blocked_advertisers": request.badv, "blocked_categories": request.bcat}
     if serving.features:
         places = places_of(serving.features, config.features)
-        common |= features_of_bid(request, serving.features, places, metrics)
+        common |= features_of_bid(request, serving.features, places, metrics, private=is_private)
     return [
         Slots(
             tuple(each),
@@ -200,12 +207,12 @@ def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: R
                 **common,
                 "scene": scene,
                 "count": min(SPARE * len(each), serving.limits.count_max),
-                "filters": blocked | allowed_by(each[0], serving.limits.filter_max),
+                "filters": {**blocked, **{name: [*named] for name, named in alone}},
             },
             Money(*money),
             demands,
         )
-        for (scene, demands, *_), each in by_group.items()
+        for (scene, demands, alone), each in by_group.items()
     ]
 
 

@@ -29,6 +29,7 @@ from adbeam.serving.http.context import (
     same,
     told_field,
 )
+from adbeam.serving.privacy import PRIVACY, PrivacySignals
 from adbeam.serving.stores.profiles import of_source
 from adbeam.targeting.features import Features
 from adbeam.targeting.told import Context
@@ -43,9 +44,11 @@ class Filters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    blocked_item_ids: list[Identifier] = []
-    blocked_advertisers: list[Identifier] = Field([], description="In any case, a domain with those below it.")
-    blocked_categories: list[Name] = []
+    blocked_item_ids: list[Identifier] = Field(default_factory=list)
+    blocked_advertisers: list[Identifier] = Field(
+        default_factory=list, description="In any case, a domain with those below it."
+    )
+    blocked_categories: list[Name] = Field(default_factory=list)
     allowed_item_ids: list[Identifier] | None = Field(None, min_length=1, description=_ALONE.format("ads"))
     allowed_campaigns: list[Name] | None = Field(None, min_length=1, description=_ALONE.format("ads of campaigns"))
     allowed_advertisers: list[Name] | None = Field(None, min_length=1, description=_ALONE.format("ads of advertisers"))
@@ -74,6 +77,7 @@ class AdRequest(BaseModel):
     filters: Filters = Filters()
     context: RequestContext = Field(RequestContext(), description=DESCRIPTION)
     user: UserProfile = Field(UserProfile(), description=USER_DESCRIPTION)
+    privacy: PrivacySignals | None = Field(None, description=PRIVACY)
     request_id: Identifier | None = Field(None, description="Comes back in the answer; made up when absent.")
     timestamp: int | None = Field(None, ge=0, le=1 << 53, description="Moment asked about, ms UTC; default now.")
     value: float | None = Field(
@@ -102,6 +106,11 @@ class AdRequest(BaseModel):
             remedy = "lower it, or leave one of them out"
             raise PydanticCustomError("beam_width", f"Input should be at most beam_width_max, {most}: {remedy}")
         return least
+
+    def of_nobody(self) -> AdRequest:
+        """The request without all that it tells of its user."""
+        nothing = {"user_id": None, "history": None, "user": type(self.user)(), "privacy": None}
+        return self.model_copy(update=nothing)
 
     def query(
         self, scene: str, now_ms: int, nobody_words: frozenset[str] = NOBODY_WORDS, spent: frozenset[str] = frozenset()
@@ -150,6 +159,7 @@ class PostedEvent(Event):
         description="Blank, 0, null, a zero UUID and the like are nobody; more than 128 characters are hashed."
     )
     timestamp: int = Field(ge=0, le=1 << 53, description="Milliseconds since 1970, UTC; not in the future.")
+    privacy: PrivacySignals | None = Field(None, description=PRIVACY)
 
 
 class EventBatch(BaseModel):
@@ -175,7 +185,10 @@ def request_model(
     """AdRequest with this replica's bounds, its scenes as the only values of `scene`, the last of `full_widths` as
     the most beams that a request may name, and `features` as what its context may tell."""
     bounded: dict[str, Any] = {
-        name: (field.annotation, Field([], max_length=limits.filter_max, description=field.description))
+        name: (
+            field.annotation,
+            Field(default_factory=list, max_length=limits.filter_max, description=field.description),
+        )
         for name, field in Filters.model_fields.items()
         if name.startswith("blocked_")
     }

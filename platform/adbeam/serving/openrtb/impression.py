@@ -10,6 +10,8 @@ NAME_LENGTH, TAG_LENGTH, CATEGORY_LENGTH, CURRENCY_LENGTH = 128, 256, 256, 3
 FLOOR_MAX = 1e9
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH)]
+Category = Annotated[str, StringConstraints(min_length=1, max_length=CATEGORY_LENGTH)]
+CurrencyWord = Annotated[str, StringConstraints(min_length=CURRENCY_LENGTH, max_length=CURRENCY_LENGTH)]
 
 
 class Tolerant(BaseModel):

@@ -15,7 +15,7 @@ from adbeam.catalogue.creatives.creative import FORMATS, Creative, Demands, Want
 from adbeam.errors import UserError, nearest_name
 from adbeam.identity.names import folded
 from adbeam.serving.openrtb.config import DealConfig, OpenRtbConfig
-from adbeam.serving.openrtb.impression import Impression
+from adbeam.serving.openrtb.impression import NAME_LENGTH, Impression
 from adbeam.serving.openrtb.money import floor_of
 from adbeam.serving.openrtb.values import Unread, codes, is_set, number, part, texts, whole
 
@@ -126,18 +126,19 @@ def demands_of(place: Place, blocked_apps: list[str], must_be_named: bool, must_
     )  # fmt: skip
 
 
-def allowed_by(place: Place, most: int) -> dict[str, list[str]]:
-    """Filters of an AdRequest that leave what a place's deals take, where it can be bid on by deals alone."""
+def allowed_by(place: Place, most: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(filter of an AdRequest, its list) that leave what a place's deals take, where it can be bid on by deals alone;
+    at most so many names in each."""
     if place.is_open:
-        return {}
-    found = {}
+        return ()
+    found = []
     if all(deal.config.campaigns is not None for deal in place.deals):
-        named = [name for deal in place.deals for name in deal.config.campaigns or ()]
-        found["allowed_campaigns"] = [*dict.fromkeys(named)][:most]
+        campaigns = dict.fromkeys(name for deal in place.deals for name in deal.config.campaigns or ())
+        found.append(("allowed_campaigns", tuple(campaigns)[:most]))
     if all(deal.domains is not None for deal in place.deals):
-        domains = [name for deal in place.deals for name in sorted(deal.domains or ())]
-        found["allowed_advertisers"] = [name for name in dict.fromkeys(domains) if len(name) <= 128][:most]
-    return found
+        domains = dict.fromkeys(name for deal in place.deals for name in sorted(deal.domains or ()))
+        found.append(("allowed_advertisers", tuple(name for name in domains if len(name) <= NAME_LENGTH)[:most]))
+    return tuple(found)
 
 
 def _wanted(impression: Impression, unread: Unread) -> tuple[Wanted, ...]:

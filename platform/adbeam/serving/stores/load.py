@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from adbeam import artifacts
 from adbeam.errors import UserError
+from adbeam.imports.extension_points import HISTORY_STORES
 from adbeam.logs.trending import count_by_hour
 from adbeam.records import HOUR_MS
 from adbeam.serving.config import StoreConfig
-from adbeam.serving.stores.sqlite import SqliteStore
 from adbeam.serving.stores.store import KEPT_HOURS, HistoryStore, HourCount, UserHistory
 from adbeam.workdir import SEQUENCES
 
@@ -29,18 +29,7 @@ COLUMNS = ["user_id", "timestamp", "item_id", "item_kind", "action", "value"]
 
 def open_store(config: StoreConfig) -> HistoryStore:
     """The store that `config` names, filled from its prepared logs; raises UserError when it cannot be used."""
-    store: HistoryStore
-    if config.backend == "redis":
-        from adbeam.serving.stores.redis import RedisStore
-
-        store = RedisStore(config.redis, max_events=config.max_events, profile_days=config.profile_days)
-    else:
-        store = SqliteStore(
-            config.path,
-            max_events=config.max_events,
-            max_event_ids=config.max_event_ids,
-            profile_days=config.profile_days,
-        )
+    store: HistoryStore = HISTORY_STORES.load(config.backend)(config)
     if config.prepared is not None:
         users = load_histories(config.prepared, store)
         logger.info("loaded the histories of %d users", users)

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import redis
@@ -25,7 +25,7 @@ from redis.exceptions import LockError
 from adbeam.errors import UserError
 from adbeam.logs.trending import WINDOWS_HOURS, windows_of
 from adbeam.records import Event
-from adbeam.serving.config import RedisStoreConfig
+from adbeam.serving.config import RedisStoreConfig, StoreConfig
 from adbeam.serving.stores.redis_servers import check, connect
 from adbeam.serving.stores.store import (
     DAY_SECONDS,
@@ -65,6 +65,11 @@ class RedisStore:
         self._resting_until_s = 0.0
         for url, client in zip(config.urls, self._writers, strict=True):
             check(url, client, config)
+
+    @classmethod
+    def of(cls, config: StoreConfig) -> Self:
+        """The store of a configuration."""
+        return cls(config.redis, max_events=config.max_events, profile_days=config.profile_days)
 
     def recent(self, user_id: str) -> UserHistory | None:
         """The user's newest events, or None for an unknown user; raises redis.RedisError."""

@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from adbeam.errors import UserError
 from adbeam.logs.trending import WINDOWS_HOURS, windows_of
 from adbeam.records import Event
+from adbeam.serving.config import StoreConfig
 from adbeam.serving.stores import sqlite_profiles
 from adbeam.serving.stores.store import (
     EMPTY,
@@ -71,6 +72,12 @@ class SqliteStore:
             connection.executescript(SCHEMA + sqlite_profiles.SCHEMA)
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self.path} is no history store: {error}", remedy="move the file away") from None
+
+    @classmethod
+    def of(cls, config: StoreConfig) -> Self:
+        """The store of a configuration."""
+        bounds = {"max_events": config.max_events, "max_event_ids": config.max_event_ids}
+        return cls(config.path, **bounds, profile_days=config.profile_days)
 
     def recent(self, user_id: str) -> UserHistory | None:
         """The user's newest events, or None for an unknown user."""

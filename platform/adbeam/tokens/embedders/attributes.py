@@ -43,7 +43,7 @@ class AttributeEmbedder:
     def fit(self, sample: pa.Table, *, seed: int) -> None:
         """Learn term weights and the SVD; raises UserError when the sample holds no term at all."""
         count_NH = self._terms(sample)
-        documents_H = np.bincount(count_NH.indices, minlength=count_NH.shape[1])
+        documents_H = self._weigh(count_NH)
         if not documents_H.any():
             raise UserError(
                 "no item of the catalogue has any text or price",
@@ -51,8 +51,6 @@ class AttributeEmbedder:
                 value=list(self.config.text_fields),
                 remedy="map columns that describe the items",
             )
-        self.idf_H = (np.log((1 + count_NH.shape[0]) / (1 + documents_H)) + 1).astype(np.float32)
-        self.idf_H[documents_H == 0] = 0
         rank = min(self.config.dimensions, int((documents_H > 0).sum()), count_NH.shape[0])
         _, _, component_EH = randomized_svd(self._weighted(count_NH), n_components=rank, n_iter=4, random_state=seed)
         self.component_HE = np.ascontiguousarray(component_EH.T, np.float32)
@@ -73,6 +71,20 @@ class AttributeEmbedder:
         embedder.idf_H = tensors["idf"].cpu().numpy()
         embedder.component_HE = tensors["component"].cpu().numpy()
         return embedder
+
+    def term_vectors(self, items: pa.Table) -> sparse.csr_matrix:
+        """float32 [N, H]: unit TF-IDF vectors of items whose terms are weighed among themselves, without the SVD; zeros
+        where an item has no term."""
+        count_NH = self._terms(items)
+        self._weigh(count_NH)
+        return sparse.csr_matrix(self._weighted(count_NH))
+
+    def _weigh(self, count_NH: sparse.csr_matrix) -> np.ndarray:
+        """Set the weight of each term; int [H], the items that have it."""
+        documents_H = np.bincount(count_NH.indices, minlength=count_NH.shape[1])
+        self.idf_H = (np.log((1 + count_NH.shape[0]) / (1 + documents_H)) + 1).astype(np.float32)
+        self.idf_H[documents_H == 0] = 0
+        return documents_H
 
     def _weighted(self, count_NH: sparse.csr_matrix) -> sparse.csr_matrix:
         weighted_NH = count_NH.multiply(self.idf_H[None, :]).tocsr()

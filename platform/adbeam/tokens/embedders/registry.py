@@ -1,4 +1,4 @@
-"""The registry of embedders, by the names of `tokens.embedder.kind`."""
+"""Which embedder: the one that `tokens.embedder.kind` names in the registry."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from typing import Any
 
 import torch
 
-from adbeam.imports.registry import Registry
+from adbeam.imports.extension_points import EMBEDDERS
 from adbeam.tokens.config import EmbedderConfig
 from adbeam.tokens.embedders.base import Embedder
-
-EMBEDDERS = Registry(
-    "tokens.embedder.kind",
-    {
-        "attributes": "adbeam.tokens.embedders.attributes:AttributeEmbedder",
-        "language": "adbeam.tokens.embedders.language:LanguageEmbedder",
-        "multimodal": "adbeam.tokens.embedders.multimodal:MultimodalEmbedder",
-    },
-)
 
 
 def build_embedder(config: EmbedderConfig) -> Embedder:

@@ -1,4 +1,4 @@
-"""The registry of quantizers, by the names of `tokens.quantizer.method`."""
+"""Which quantizer: the one that `tokens.quantizer.method` names in the registry."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from typing import Any
 
 import torch
 
-from adbeam.imports.registry import Registry
+from adbeam.imports.extension_points import QUANTIZERS
 from adbeam.tokens.config import QuantizerConfig
 from adbeam.tokens.quantizers.base import Quantizer
-
-QUANTIZERS = Registry(
-    "tokens.quantizer.method",
-    {
-        "rq_kmeans": "adbeam.tokens.quantizers.rq_kmeans:RQKMeans",
-        "rq_kmeans_plus": "adbeam.tokens.quantizers.rq_vae:RQKMeansPlus",
-        "rq_vae": "adbeam.tokens.quantizers.rq_vae:RQVAE",
-    },
-)
 
 
 def build_quantizer(config: QuantizerConfig, codebooks: Sequence[int], *, seed: int) -> Quantizer:

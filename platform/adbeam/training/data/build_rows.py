@@ -15,13 +15,16 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from adbeam import artifacts
+from adbeam.declared.encoder import FILE as FEATURES
 from adbeam.declared.encoder import FeatureEncoder
 from adbeam.errors import UserError
 from adbeam.features.sid_table import SidTable
 from adbeam.features.spec import FeatureSpec
 from adbeam.features.trends import EncodedTrends
-from adbeam.logs.prepared import resolve_target
+from adbeam.logs.prepared import PreparedLog, resolve_target
 from adbeam.logs.requests import read_sequences
+from adbeam.logs.sources.base import CATALOGUE_FILE
+from adbeam.logs.told.items import item_codes
 from adbeam.logs.trending import FILE as TRENDS
 from adbeam.logs.trending import TrendTable
 from adbeam.model.config import ModelConfig
@@ -69,17 +72,18 @@ def model_of(settings: TrainSettings) -> ModelConfig:
     """
     folder = WorkDir.of(settings.work_dir).prepared
     encoder = FeatureEncoder.read(folder)
-    shapes = encoder.shapes if encoder else {}
+    shapes, of_items = (encoder.shapes, encoder.item_shapes) if encoder else ({}, {})
+    fitted = sorted([*shapes, *of_items])
     features: Features | None = getattr(settings, "features", None)  # settings of a caller's own need not have them
-    declared = list(shapes) if features is None else sorted(name for name, one in features.items() if one.model)
-    if declared != list(shapes):
+    declared = fitted if features is None else sorted(name for name, one in features.items() if one.model)
+    if declared != fitted:
         raise UserError(
-            f"{folder} was prepared for a model that is told {', '.join(shapes) or 'nothing'}",
+            f"{folder} was prepared for a model that is told {', '.join(fitted) or 'nothing'}",
             field="features",
             value=", ".join(declared) or "none with model: true",
             remedy="run prepare again",
         )
-    return settings.model.model_copy(update={"told": shapes})
+    return settings.model.model_copy(update={"told": shapes, "told_items": of_items})
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def build_rows(settings: TrainSettings, *, use_ray: bool = True) -> RowStore:
 def _build_shards(settings: TrainSettings, format: RowFormat, staging: Path, use_ray: bool) -> list[dict[str, Any]]:
     work_dir = WorkDir.of(settings.work_dir)
     paths = sorted(work_dir.sequences.glob("*.parquet"))
-    sids = SidTable.read(work_dir.sids, settings.model.levels)
+    sids = told_sids(work_dir, settings.model.levels)
     spec = FeatureSpec.of(model_of(settings))
     training = training_of(settings)
     rest = {
@@ -162,13 +166,22 @@ def _build_shards(settings: TrainSettings, format: RowFormat, staging: Path, use
     return _map_with_ray(tasks, sids, rest, training.ingest_cpus)
 
 
+def told_sids(work_dir: WorkDir, levels: int) -> SidTable:
+    """The semantic IDs of a work_dir, and the declared features of the items where the model is told any."""
+    sids, encoder = SidTable.read(work_dir.sids, levels), FeatureEncoder.read(work_dir.prepared)
+    if encoder is None or not encoder.items:
+        return sids
+    items = PreparedLog.open(work_dir.prepared, verify=False).catalogue()
+    return sids.told_of(items["item_id"].to_numpy(), item_codes(items, encoder))
+
+
 def _map_with_ray(
     tasks: list[dict[str, str]], sids: SidTable, rest: dict[str, Any], cpus: float
 ) -> list[dict[str, Any]]:
     """A streaming Ray Data map; the SID table goes once into the object store of each node."""
     import ray
 
-    shared = ray.put((sids.key_N, sids.code_NT))
+    shared = ray.put((sids.key_N, sids.code_NT, sids.told_NK))
     dataset: Any = ray.data.from_items(tasks, override_num_blocks=len(tasks))
     mapped = dataset.map(_build_shard_in_task, fn_kwargs={"shared": [shared], "rest": rest}, num_cpus=cpus)
     answers: list[dict[str, Any]] = mapped.take_all()
@@ -256,9 +269,10 @@ def _fingerprint(settings: TrainSettings) -> str:
     work_dir, training = WorkDir.of(settings.work_dir), training_of(settings)
     prepared = artifacts.read_manifest(work_dir.prepared, verify=False)["files"]
     tokens = artifacts.read_manifest(work_dir.tokens, verify=False)["files"]
+    read = (TRENDS, CATALOGUE_FILE, FEATURES) if model_of(settings).told_items else (TRENDS,)
     return artifacts.fingerprint(
         FORMAT,
-        {name: value for name, value in prepared.items() if name.startswith(f"{SEQUENCES}/") or name == TRENDS},
+        {name: value for name, value in prepared.items() if name.startswith(f"{SEQUENCES}/") or name in read},
         tokens[SIDS],
         FeatureSpec.of(model_of(settings)).as_dict(),
         RowFormat.of(model_of(settings), training.targets_per_request).as_dict(),

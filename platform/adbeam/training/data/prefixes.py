@@ -36,7 +36,7 @@ def history_context(histories: Sequence[np.ndarray], spec: FeatureSpec, places: 
         code_ST[1 : 1 + len(newest)] = newest
     code = torch.from_numpy(code_BST)
     mask_BS = code[..., 0] >= 0
-    feature_BSC = torch.zeros(*mask_BS.shape, len(spec.token), dtype=torch.int64)
+    feature_BSC = torch.zeros(*mask_BS.shape, len(spec.token_sizes), dtype=torch.int64)
     feature_BSC[..., 0] = SHORT * mask_BS
     feature_BSC[..., 1] = ACTIONS.index("conversion") * mask_BS
     mask_BS[:, 0] = True

@@ -59,7 +59,7 @@ class RowBuilder:
         self.scenes.update(targets.scenes)
         row_N = np.zeros(len(targets.user_K), dtype=self.format.dtype)
         place_n = targets.request_n, targets.rank_n
-        row_N["target_MT"][place_n] = events.code_ET[targets.event_n]
+        row_N["target_MT"][place_n] = events.code_EX[targets.event_n, : self.spec.levels]
         row_N["value_M"][place_n] = np.nan_to_num(events.worth_E[targets.event_n], nan=0.0)
         row_N["weight_M"][place_n] = self._behavior(events.kind_E[targets.event_n])
         user_value_U = events.ad_values() if user_value_U is None else user_value_U
@@ -110,7 +110,7 @@ def _histories(sequences: Sequence[UserSequence], events: JoinedEvents) -> list[
     """Each user's events whose item has a SID."""
     histories = []
     for sequence, start in zip(sequences, events.start_U.tolist(), strict=True):
-        code_HT, known_H = (column[start : start + len(sequence)] for column in (events.code_ET, events.known_E))
+        code_HT, known_H = (column[start : start + len(sequence)] for column in (events.code_EX, events.known_E))
         whole = bool(known_H.all())
         histories.append(History.of(sequence, code_HT if whole else code_HT[known_H], None if whole else known_H))
     return histories

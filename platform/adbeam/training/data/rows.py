@@ -33,6 +33,8 @@ class RowFormat:
     trend: int = 0
     short_length: int = 0
     """Places of the context behind the static token that are of the short pathway."""
+    wide_token: bool = False
+    """Whether token features need more than a byte each."""
 
     @classmethod
     def of(cls, model: ModelConfig, targets: int) -> Self:
@@ -40,7 +42,7 @@ class RowFormat:
         spec = FeatureSpec.of(model)
         return cls(
             static=len(spec.static_sizes),
-            token=len(spec.token),
+            token=len(spec.token_sizes),
             context_length=spec.context_length,
             levels=model.levels,
             targets=targets,
@@ -49,6 +51,7 @@ class RowFormat:
             trending=spec.trending_length,
             trend=len(spec.trend),
             short_length=spec.short_length,
+            wide_token=spec.wide_token,
         )
 
     @property
@@ -63,7 +66,7 @@ class RowFormat:
             [
                 ("static_F", np.int32 if self.wide_static else np.int16, (self.static,)),
                 ("code_ST", code, (self.context_length, self.levels)),
-                ("feature_SC", np.uint8, (self.context_length, self.token)),
+                ("feature_SC", np.int32 if self.wide_token else np.uint8, (self.context_length, self.token)),
                 ("target_MT", code, (self.targets, self.levels)),
                 ("value_M", np.float32, (self.targets,)),
                 ("weight_M", np.float32, (self.targets,)),
@@ -74,7 +77,8 @@ class RowFormat:
 
     def as_dict(self) -> dict[str, Any]:
         """What the manifest stores; `RowFormat(**stored)` reads it."""
-        return asdict(self)
+        stored = asdict(self)
+        return stored if self.wide_token else {name: value for name, value in stored.items() if name != "wide_token"}
 
     def to_table(self, row_N: np.ndarray) -> pa.Table:
         """Rows as one fixed-size binary column a field."""

@@ -39,7 +39,8 @@ class JoinedEvents:
     scene_E: np.ndarray
     told_EF: np.ndarray | None
     """Codes of the declared features of each event's request, where the model is told any."""
-    code_ET: np.ndarray
+    code_EX: np.ndarray
+    """SID codes of each event's item, and behind them its declared features where the model is told any."""
     known_E: np.ndarray
     """Whether the item has a SID."""
 
@@ -50,7 +51,7 @@ class JoinedEvents:
         owner_E = np.arange(len(sequences)).repeat(count_U)
         item_E, items = pd.factorize(np.concatenate([sequence.item_H for sequence in sequences]))
         request_E, requests = pd.factorize(np.concatenate([sequence.request_H for sequence in sequences]))
-        code_NT, known_N = sids.lookup(items)
+        code_NX, known_N = sids.describe(items)
         return cls(
             start_U=np.cumsum(count_U) - count_U,
             owner_E=owner_E,
@@ -64,7 +65,7 @@ class JoinedEvents:
             worth_E=np.concatenate([sequence.worth_H for sequence in sequences]),
             scene_E=np.concatenate([sequence.scene_H for sequence in sequences]),
             told_EF=_told(sequences),
-            code_ET=code_NT[item_E],
+            code_EX=code_NX[item_E],
             known_E=known_N[item_E],
         )
 

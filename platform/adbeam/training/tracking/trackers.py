@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from adbeam.errors import UserError
+from adbeam.imports.extension_points import TRACKERS
 from adbeam.training.config import TrackingConfig
 
 Metrics = Mapping[str, float]
@@ -94,12 +95,9 @@ class WeightsAndBiases:
 
 def driver_trackers(config: TrackingConfig, name: str, facts: Mapping[str, Any]) -> list[Tracker]:
     """The trackers that the configuration names; raises UserError when one is not installed."""
-    trackers: list[Tracker] = []
-    if config.mlflow_uri is not None:
-        trackers.append(MLflow(config, name, facts))
-    if config.wandb_project is not None:
-        trackers.append(WeightsAndBiases(config, name, facts))
-    return trackers
+    asked = {"mlflow": config.mlflow_uri, "wandb": config.wandb_project}
+    names = [*(tracker for tracker, where in asked.items() if where is not None), *config.trackers]
+    return [TRACKERS.load(tracker)(config, name, facts) for tracker in dict.fromkeys(names)]
 
 
 def _installed(module: str, field: str) -> Any:

@@ -43,9 +43,6 @@ class Popularity:
         return first_allowed(chain(self.by_category.get(category, []), self.ranked), banned, k)
 
 
-BASELINES = ("popularity", "own_frequency", "last_category")
-
-
 def count_conversions(
     sequences: Iterable[UserSequence],
     ads: Set[str],

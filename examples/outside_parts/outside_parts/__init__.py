@@ -1,0 +1,1 @@
+"""One part of each kind that adbeam takes from other packages."""
