@@ -10,14 +10,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.support.openrtb.exchange import write_exchange_bundle
+
 from benchmarks.money.border import BODIES, HERE, SETTINGS, compare, side
 
 USERS = 997
 
 
-def http_figures(bundle: Path, other: Path, pairs: int) -> dict[str, Any]:
+def http_figures(bundle: Path | None, other: Path, pairs: int) -> dict[str, Any]:
     """`request_http_ratio`: requests a second of processor time, here over there."""
     with tempfile.TemporaryDirectory() as folder:
+        bundle = bundle or write_exchange_bundle(Path(folder) / "bundles")
         sides = []
         for checkout, name in ((HERE, "here"), (other, "there")):
             prepared = Path(folder) / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from pydantic import Field
@@ -39,7 +40,7 @@ class CreativeColumns(Section):
     expires_seconds: str | None = Field(None, description="How long a bid on it stands: exp.")
     creative_id: str | None = Field(None, description="The creative's id at the exchange: crid; else the item id.")
 
-    @property
+    @cached_property
     def named(self) -> dict[str, str]:
         """The columns that are named, by their keys here."""
         return {key: column for key, column in self.model_dump().items() if column is not None}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adbeam.catalogue.blocked import names_any
-from adbeam.catalogue.creatives.creative import FORMATS, Creative, Demands, Wanted
+from adbeam.catalogue.creatives.creative import FORMATS, Creative, Demands, Format, Wanted
 from adbeam.errors import UserError, nearest_name
 from adbeam.identity.names import folded
 from adbeam.serving.openrtb.config import DealConfig, OpenRtbConfig
@@ -69,11 +69,13 @@ class Place:
 def place_of(impression: Impression, config: OpenRtbConfig, unread: Unread) -> Place | str:
     """The place of an impression, or why it cannot be bid on: currency, format or deal."""
     floor = floor_of(impression.bidfloor, impression.bidfloorcur, config)
-    wanted = _wanted(impression, unread)
-    if wanted and config.creatives.format is None and config.default_format is not None:
-        wanted = tuple(each for each in wanted if each.format == config.default_format)
-        if not wanted:
+    formats = _formats(impression, unread)
+    if formats and config.creatives.format is None and config.default_format is not None:
+        formats = [each for each in formats if each[0] == config.default_format]
+        if not formats:
             return "format"
+    # what no column tells need not be read
+    wanted = tuple(_wanted(*each, unread) for each in formats) if config.creatives.named else ()
     if impression.pmp is None:
         return "currency" if floor is None else Place(impression.id, floor, wanted)
     deals, is_private = _deals(impression.pmp, config, unread)
@@ -141,19 +143,17 @@ def allowed_by(place: Place, most: int) -> tuple[tuple[str, tuple[str, ...]], ..
     return tuple(found)
 
 
-def _wanted(impression: Impression, unread: Unread) -> tuple[Wanted, ...]:
-    found = []
+def _formats(impression: Impression, unread: Unread) -> list[tuple[Format, Mapping[str, Any]]]:
+    """The formats that an impression takes, with what it says of them."""
+    found: list[tuple[Format, Mapping[str, Any]]] = []
     for name in FORMATS:
         value = getattr(impression, name)
-        if value is None:
-            continue
-        asked = part(value, f"imp.{name}", unread)
-        if asked is not None:
-            found.append(_of_format(name, asked, unread))
-    return tuple(found)
+        if value is not None and (asked := part(value, f"imp.{name}", unread)) is not None:
+            found.append((name, asked))
+    return found
 
 
-def _of_format(name: Any, asked: Mapping[str, Any], unread: Unread) -> Wanted:
+def _wanted(name: Format, asked: Mapping[str, Any], unread: Unread) -> Wanted:
     place = f"imp.{name}"
     attributes = codes(asked.get("battr"), f"{place}.battr", unread)
     if name == "native":
