@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parents[2]
-SIDE, STORE, SETTINGS = "side", "h.sqlite", "settings.json"
+SIDE, STORE, SETTINGS, BODIES = "side", "h.sqlite", "settings.json", "bodies.json"
 CONCURRENT = 16
 REQUESTS = 320
 SLICES = 60
@@ -56,6 +56,13 @@ def bodies(number: int) -> tuple[str, bytes]:
     return "/v1/openrtb", json.dumps(asked).encode()
 
 
+def other_bodies(path: Path) -> list[tuple[str, bytes]]:
+    """The requests of a file, where it is there."""
+    if not path.exists():
+        return []
+    return [(route, json.dumps(body).encode()) for route, body in json.loads(path.read_text())]
+
+
 def start_service(bundle: Path, folder: str, settings: dict[str, Any] | None = None) -> Any:
     """The service as a replica has it, without a cache of answers and always at full width: a controller would answer
     noise of the machine with other beams here than there. `settings` are further args; its store is `folder`'s."""
@@ -75,13 +82,17 @@ def start_service(bundle: Path, folder: str, settings: dict[str, Any] | None = N
 
 
 async def serve(bundle: Path, prepared: Path | None = None) -> None:
-    """For each line of input: serve REQUESTS, say the seconds of processor time. A `prepared` folder holds the store
-    and the settings."""
+    """For each line of input: serve REQUESTS, say the seconds of processor time. A `prepared` folder holds the store,
+    the settings, and perhaps other requests: a list of [path, body]."""
     from adbeam.serving.http.app import build_api
 
     with tempfile.TemporaryDirectory() as empty:
         folder = empty if prepared is None else str(prepared)
         settings = None if prepared is None else json.loads((prepared / SETTINGS).read_text())
+        given = (
+            [] if prepared is None or not (prepared / BODIES).exists() else json.loads((prepared / BODIES).read_text())
+        )
+        others = [(path, json.dumps(body).encode()) for path, body in given]
         service = start_service(bundle, folder, settings)
         api, first = build_api(service), 0
         for _ in sys.stdin:
@@ -90,7 +101,8 @@ async def serve(bundle: Path, prepared: Path | None = None) -> None:
 
             async def client(numbers: Any = numbers) -> None:
                 for number in numbers:
-                    if await ask(api, *bodies(number)) != 200:
+                    asked = others[number % len(others)] if others else bodies(number)
+                    if await ask(api, *asked) != 200:
                         raise SystemExit(f"request {number} was not answered with 200")
 
             began = time.process_time()

@@ -196,6 +196,7 @@ def _field_names(section: type[BaseModel], place: tuple[Any, ...]) -> list[str]:
     for part in place:
         field = section.model_fields.get(str(part))
         inner = field.annotation if field else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            section = inner
+        # of a mapping or list of sections, the next part of the place is a key or a number, which no section has
+        held = (each for each in (inner, *get_args(inner)) if isinstance(each, type) and issubclass(each, BaseModel))
+        section = next(held, section)
     return list(section.model_fields)

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adbeam.bundle import SID_COLUMN
-from adbeam.catalogue.blocked import EVERYTHING, NO_ROWS, Allowed, Blocked, RequestMasks
+from adbeam.catalogue.blocked import EVERYTHING, NO_ROWS, Allowed, Blocked, RequestMasks, both
+from adbeam.catalogue.creatives.creative import UNDECLARED, Creative, Demands
+from adbeam.catalogue.creatives.table import Creatives
 from adbeam.catalogue.index import Sid, SidIndex
 from adbeam.catalogue.owners import Owner
 from adbeam.catalogue.popular import PopularAds, PricesOfPopular
@@ -89,6 +91,12 @@ class AdCatalogue:
         has_rules = TARGETING in table.column_names and pa.types.is_string(table.schema.field(TARGETING).type)
         rules = table.column(TARGETING) if has_rules else None
         self.targeting = None if features is None else LiveTargeting(rules, features, len(table))
+        self.creatives: Creatives | None = None
+
+    def declare(self, creatives: Creatives) -> None:
+        """Know the creatives of the rows; before any ad comes or goes."""
+        self.creatives = creatives
+        self._masks = RequestMasks({**self._rows_by, **creatives.rows_by}, self.known_rows)
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -97,6 +105,8 @@ class AdCatalogue:
         """A row for an ad that is new, or that has changed; returns its number. Nothing is served of it yet."""
         if self.targeting is not None:
             self.targeting.put(len(self.item_ids), item.targeting)
+        if self.creatives is not None:
+            self.creatives.put({**item.features, **item.model_dump(mode="json", exclude={"features", TARGETING})})
         owner, told = Owner(item.advertiser, item.campaign or None, item.category), codes_of(item, self._told)
         row = self._put(item.item_id, (*sid, *told), item.title, item.price, item.ecpm, owner)
         self.sids.put(item.item_id, sid, told)
@@ -107,6 +117,8 @@ class AdCatalogue:
         before = self.owner_of(row)
         if self.targeting is not None:
             self.targeting.copy(row, len(self.item_ids))
+        if self.creatives is not None:
+            self.creatives.copy(row, advertiser)
         owner = Owner(_other(before.advertiser, advertiser), _other(before.campaign, campaign), before.category)
         item_id, title, price, ecpm = self.item_ids[row], self._title[row], self._price[row], self._ecpm[row]
         return self._put(item_id, tuple(self.codes(np.array([row]))[0].tolist()), title, price, ecpm, owner)
@@ -151,19 +163,19 @@ class AdCatalogue:
         return code_HX
 
     def item_filter(
-        self, blocked: Blocked, seen: Iterable[str], told: Told | None = None, allowed: Allowed = EVERYTHING
-    ) -> ItemFilter | None:
-        """A request's filter as the search takes it: ids one by one; advertisers, categories, what alone is allowed and
-        what targeting rules leave to a request that has `told` this as a mask. None where nothing is left out."""
+        self, blocked: Blocked, seen: Iterable[str], told: Told | None = None, allowed: Allowed = EVERYTHING,
+        demands: Demands | None = None,
+    ) -> ItemFilter | None:  # fmt: skip
+        """A request's filter as the search takes it: ids one by one; advertisers, categories, what alone is allowed,
+        what targeting rules leave to a request that has `told` this and what fits its `demands` as a mask. None where
+        nothing is left out."""
         allow_R = None if told is None or self.targeting is None else self.targeting.allow(told, len(self))
+        if demands is not None and self.creatives is not None:
+            allow_R = both(allow_R, self.creatives.allow(demands, len(self)))
         if not blocked and not allowed:
             return None if allow_R is None else ItemFilter(allow_R)
         deny = self.known_rows(blocked.item_ids | frozenset(seen) if blocked.seen else blocked.item_ids)
-        unblocked_R = self._masks.allow(blocked, allowed, len(self))
-        if allow_R is None or unblocked_R is None:
-            return ItemFilter(unblocked_R if allow_R is None else allow_R, deny)
-        shared = min(len(allow_R), len(unblocked_R))  # rows come while this is asked
-        return ItemFilter(allow_R[:shared] & unblocked_R[:shared], deny)
+        return ItemFilter(both(allow_R, self._masks.allow(blocked, allowed, len(self))), deny)
 
     def rules(self, item_id: str, otherwise: str | None = None) -> str | None:
         """The targeting rules of an ad now, as text; `otherwise` for one that is unknown."""
@@ -187,6 +199,11 @@ class AdCatalogue:
 
     def _text(self, row: int) -> str | None:
         return None if self.targeting is None else self.targeting.text(row)
+
+    def creative(self, item_id: str) -> Creative:
+        """What an ad is to an exchange now."""
+        row = self.row_of.get(item_id)
+        return UNDECLARED if row is None or self.creatives is None else self.creatives.of(row)
 
     def target(self, row: int, rules: Mapping[str, Any]) -> None:
         """Give an ad other targeting rules; {} are none."""
@@ -221,6 +238,7 @@ class AdCatalogue:
             None if prices is None else prices(rows),
             {self.item_ids[row]: text for row in rows if (text := self._text(row)) is not None},
             self,
+            {} if self.creatives is None else {self.item_ids[row]: self.creatives.of(row) for row in rows},
         )
 
     def popular_rows(self) -> tuple[np.ndarray, np.ndarray]:

@@ -176,3 +176,12 @@ def _only(rows_of: Iterable[NDArray[np.int64]], rows: int) -> NDArray[np.bool_]:
     for row in rows_of:
         only_R[row[row < rows]] = True
     return only_R
+
+
+def both(one_R: NDArray[np.bool_] | None, other_R: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """What both masks allow, of the rows that both know; None allows everything."""
+    if one_R is None or other_R is None:
+        return other_R if one_R is None else one_R
+    shared = min(len(one_R), len(other_R))  # rows come while this is asked
+    both_R: NDArray[np.bool_] = one_R[:shared] & other_R[:shared]
+    return both_R

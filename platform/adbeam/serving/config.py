@@ -18,7 +18,7 @@ from adbeam.errors import nearest_name
 from adbeam.imports.extension_points import HISTORY_STORES
 from adbeam.list_rules.config import FrequencyCaps, ListRulesConfig
 from adbeam.records import MOST_MONEY
-from adbeam.serving.bid_features import Place
+from adbeam.serving.openrtb.config import OpenRtbConfig
 from adbeam.settings import Extensible, Section
 from adbeam.targeting.features import FeatureConfig, FeaturesSection, told_by_requests
 
@@ -96,36 +96,6 @@ class LimitsConfig(Section):
         None, gt=0, description="Limit of each key (or of all, without keys) in each replica."
     )
     burst_requests: int = Field(200, ge=1, description="Requests a key may send at once under requests_per_second.")
-
-
-class OpenRtbConfig(Section):
-    """The bid endpoint, POST /v1/openrtb."""
-
-    seat: str = Field("adbeam", min_length=1, description="Seat of the bids.")
-    currency: str = Field(
-        "USD",
-        pattern=r"^[A-Z]{3}$",
-        description="ISO 4217 code of the bids; where the log declared its own (logs.currency), it must be that.",
-    )
-    network_ms: float = Field(10.0, ge=0, description="Part of tmax kept for the way through the network.")
-    price_min_cpm: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="Ads whose price is below it are not bid; in the currency."
-    )
-    price_max_cpm: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Bids above it are bid at it; in the currency. Null: no ceiling."
-    )
-
-    features: dict[str, Place | tuple[Place, ...] | None] = Field(
-        default={},
-        description="{feature: its place in a bid request, such as user.ext.segment, or several of which the first "
-        "that says anything counts}, beside the default places (docs/targeting.md); null takes one of those out.",
-    )
-
-    @model_validator(mode="after")
-    def _floor_below_ceiling(self) -> Self:
-        if self.price_max_cpm is not None and self.price_min_cpm > self.price_max_cpm:
-            raise ValueError(f"price_min_cpm {self.price_min_cpm} must not exceed price_max_cpm {self.price_max_cpm}")
-        return self
 
 
 class RedisStoreConfig(Section):

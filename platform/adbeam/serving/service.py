@@ -10,12 +10,14 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 from pydantic_core import to_json
 
 from adbeam.beams.config import BeamPolicyConfig
+from adbeam.catalogue.creatives.creative import Demands
 from adbeam.errors import UserError
 from adbeam.list_rules.caps import Worn
 from adbeam.recorder import Recorder
@@ -31,7 +33,7 @@ from adbeam.serving.http.openrtb import BidRequest, bid_model, bid_response, slo
 from adbeam.serving.http.problems import Problem, change_problem, field_problem
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 from adbeam.serving.monitoring.recent_answers import RecentAnswers
-from adbeam.serving.monitoring.replica_state import load_gauges, replica_state
+from adbeam.serving.monitoring.replica_state import load_figures, load_gauges, replica_state
 from adbeam.serving.privacy import PrivacyGate
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.queue.deadlines import AwaitedDecoding
@@ -126,9 +128,12 @@ class RecommenderService:
         """The JSON of a BidResponse, None for no bid; raises Problem 503 when nothing can be answered."""
         parts = slots(request, self.model.facts, self.config, self.metrics)
         asked = [self.request_type.model_validate(part.fields) for part in parts]
-        answers = await asyncio.gather(
-            *(self._answered(each, deadline_ms, arrived_s, request.test == 1) for each in asked), return_exceptions=True
-        )
+        test = request.test == 1
+        answering = [
+            self._answered(each, deadline_ms, arrived_s, test, part.demands)
+            for each, part in zip(asked, parts, strict=True)
+        ]
+        answers = await asyncio.gather(*answering, return_exceptions=True)
         refused = [answer for answer in answers if isinstance(answer, BaseException)]
         faults = [error for error in refused if not isinstance(error, Problem)]
         if faults or (refused and len(refused) == len(answers)):
@@ -136,7 +141,7 @@ class RecommenderService:
         answered = [(part, body) for part, body in zip(parts, answers, strict=True) if isinstance(body, dict)]
         worth = self.model.is_worth_bidding
         response = bid_response(request.id, answered, self.config.openrtb, self.metrics, worth)
-        return None if response is None else to_json(response, exclude_none=True)
+        return None if response is None else to_json(response)
 
     async def events(self, batch: EventBatch) -> bytes:
         """The JSON of an EventReceipt; raises Problem 422 for a time in the future, 503 when the store refuses."""
@@ -209,27 +214,26 @@ class RecommenderService:
             self.model.live.publish()
         self._feedback.publish()
         self.decoding.processor.publish(self.metrics)
-        return {
-            "demand_full_width": float(signals.demand_full_width),
-            "arrivals_per_second": float(signals.arrival_rate_per_second),
-            "in_flight": float(self.in_flight),
-            "queue_depth": float(self.decoding.depth),
-            "rung": float(signals.rung),
-            "rung_changes": float(signals.rung_changes),
-        }
+        return load_figures(signals, self.decoding.depth, self.in_flight)
 
     def _next_id(self) -> str:
         """A request id that no other replica gives."""
         return f"{self._id_prefix}-{next(self._ids):x}"
 
-    async def _answered(self, request: AdRequest, deadline_ms: float, arrived_s: float, test: bool = False) -> Body:
-        """The answer to one request, counted; raises Problem 503 when nothing can be answered."""
+    async def _answered(
+        self, request: AdRequest, deadline_ms: float, arrived_s: float, test: bool = False,
+        demands: Demands | None = None,
+    ) -> Body:  # fmt: skip
+        """The answer to one request, counted, of ads that fit `demands`; raises Problem 503 when nothing can be
+        answered."""
         if self.in_flight >= self.config.admission.max_in_flight:
             self.decoding.arrived()
             raise self._overloaded("in_flight")
         self.in_flight += 1
         try:
             query = self._query(request)
+            if demands is not None:
+                query = replace(query, demands=demands)
             body = await self._answer(query, request, deadline_ms, arrived_s)
         finally:
             self.in_flight -= 1

@@ -89,7 +89,13 @@ class ModelEngine:
         else:
             found = [list(ads) for ads in candidates]
         priced = self.prices.price(found, [query.scene for query in queries])
-        return [self._answer(*each) for each in zip(histories, filters, found, priced, filled, profiles, strict=True)]
+        parts = zip(histories, filters, found, priced, filled, profiles, strict=True)
+        answers = [self._answer(*each) for each in parts]
+        for query, answer in zip(queries, answers, strict=True):
+            if query.demands is not None:
+                for ad in answer.ads:
+                    ad["creative"] = self.catalogue.creative(ad["item_id"])
+        return answers
 
     def close(self) -> None:
         """Nothing to release: the history store belongs to the replica or, in the decode process, to the process."""
@@ -118,7 +124,7 @@ class ModelEngine:
         return [self._frequency.worn(*each) for each in zip(queries, histories, strict=True)]
 
     def _filter(self, query: Query, history: UserHistory, worn: Worn) -> ItemFilter | None:
-        found = self.catalogue.item_filter(query.blocked, history.item_ids, query.told, query.allowed)
+        found = self.catalogue.item_filter(query.blocked, history.item_ids, query.told, query.allowed, query.demands)
         return self._frequency.without(found, worn) if worn else found
 
     def _found(

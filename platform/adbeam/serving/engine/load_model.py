@@ -13,6 +13,7 @@ from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Ladder, quality_by_widths
 from adbeam.bundle import load_bundle
+from adbeam.catalogue.creatives.table import Creatives
 from adbeam.catalogue.live_ads import LiveAds
 from adbeam.catalogue.open_updates import open_log
 from adbeam.declared.agreement import check_told
@@ -22,6 +23,7 @@ from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.calibrate import calibrate, check, record
 from adbeam.serving.engine.engine import ModelEngine
 from adbeam.serving.engine.loaded_model import LoadedModel, ModelFacts, check_currency
+from adbeam.serving.openrtb.places import check_scenes
 from adbeam.serving.stores.store import HistoryStore
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,10 @@ def load_model(
     engine = ModelEngine(
         bundle, config.engine, store, metrics, config.features, config.list_rules.most, config.frequency_caps
     )
+    columns, default = config.openrtb.creatives, config.openrtb.default_format
+    if columns.named:
+        engine.catalogue.declare(Creatives(columns, default, bundle.catalogue, bundle.version))
+    check_scenes(config.openrtb, engine.scenes, bundle.version)
     engine.prepare_thread()
     check(engine)
     quality = quality_by_widths(engine.bundle.ladder_quality)

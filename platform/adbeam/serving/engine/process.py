@@ -27,6 +27,7 @@ from typing import Any
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost
 from adbeam.beams.ladder import Widths
+from adbeam.catalogue.creatives.creative import Creative
 from adbeam.catalogue.index import Sid
 from adbeam.catalogue.live import HeardEcpm, LiveNews
 from adbeam.catalogue.live_ads import LiveAds
@@ -62,6 +63,8 @@ class Loaded:
     """The ads whose eCPM is 0."""
     popular_rules: dict[str, str]
     """Targeting rules of the popular ads that have any."""
+    popular_creatives: dict[str, Creative]
+    """Creatives of the popular ads, where columns tell them."""
 
 
 class ProcessEngine:
@@ -155,7 +158,9 @@ def load_in_process(
         raise
     live_ecpm = HeardEcpm(loaded.worthless)
     if loaded.news is None:
-        popular = PopularAds(loaded.popular_ads, prices=loaded.prices, rules=loaded.popular_rules)
+        popular = PopularAds(
+            loaded.popular_ads, None, None, loaded.prices, loaded.popular_rules, None, loaded.popular_creatives
+        )
         return LoadedModel(
             engine,
             loaded.facts,
@@ -169,7 +174,13 @@ def load_in_process(
         )
     live = engine.live(loaded.news, config.updates.poll_ms, metrics, live_ecpm)
     popular = PopularAds(
-        loaded.popular_ads, live.is_unchanged, live_ecpm, loaded.prices, loaded.popular_rules, live.rules
+        loaded.popular_ads,
+        live.is_unchanged,
+        live_ecpm,
+        loaded.prices,
+        loaded.popular_rules,
+        live.rules,
+        loaded.popular_creatives,
     )
     return LoadedModel(
         engine,
@@ -213,7 +224,7 @@ class _Child:
         news = self.news(0) if model.live is not None else None
         keep_loaded()
         popular = model.popular_ads
-        return Loaded(model.facts, popular.ads, popular.prices, news, worthless, popular.rules)
+        return Loaded(model.facts, popular.ads, popular.prices, news, worthless, popular.rules, popular.creatives)
 
     def answer(self, queries: list[Query], schedules: list[Widths]) -> list[Answer]:
         return self.model.engine.answer(queries, schedules)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from adbeam.beams.backlog import QueuedRequest
 from adbeam.catalogue.blocked import EVERYTHING, Allowed, Blocked
+from adbeam.catalogue.creatives.creative import Demands
 from adbeam.records import MOST_MONEY, Action, ItemKind
 from adbeam.targeting.told import Context, Told
 
@@ -54,11 +55,13 @@ class Query:
     """Campaigns whose budget is spent."""
     is_free: bool = False
     """Whether rules of lists and caps do not count: what would be shown without them."""
+    demands: Demands | None = None
+    """What a bid request demands of ads, where columns tell their creatives."""
 
     def cache_key(self, model_version: str) -> Hashable:
         """Requests with this key may get the same answer for a while."""
         return (self.user_id, self.scene, self.count, self.blocked, self.width_max, self.width_min, model_version,
-                self.context, self.allowed, self.floor_ecpm)  # fmt: skip
+                self.context, self.allowed, self.floor_ecpm, self.demands)  # fmt: skip
 
     @property
     def told(self) -> Told | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
@@ -117,6 +118,8 @@ def _state(fault: str | None) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = error.headers
+    if request.method == "OPTIONS" and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return Response(status_code=204, headers={"Allow": f"{(headers or {}).get('Allow', '')}, OPTIONS".lstrip(", ")})
     return Problem(
         error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers=headers
     ).response()

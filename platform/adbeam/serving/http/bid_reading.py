@@ -2,8 +2,8 @@
 
 A request that follows the specification is read by its model alone. Only what the model refuses is read again here,
 field by field: numbers as text, fractions, nulls, one value in place of a list. What blocks ads is never lost as a
-whole: of `bcat` and `badv` only the entries that cannot be read are dropped, and where the list is longer than may be
-kept nothing is bid.
+whole: of `bcat`, `badv` and `bapp` only the entries that cannot be read are dropped, and where the list is longer than
+may be kept nothing is bid.
 """
 
 from __future__ import annotations
@@ -19,15 +19,9 @@ from adbeam.identity.numbers import id_of_number
 from adbeam.identity.people import USER_ID_READ
 from adbeam.recorder import Recorder
 from adbeam.serving.config import LimitsConfig
-from adbeam.serving.http.openrtb import (
-    CATEGORY_LENGTH,
-    CURRENCY_LENGTH,
-    FLOOR_MAX,
-    NAME_LENGTH,
-    TAG_LENGTH,
-    BidRequest,
-)
+from adbeam.serving.http.openrtb import BidRequest
 from adbeam.serving.http.problems import Problem, validation_problem
+from adbeam.serving.openrtb.impression import CATEGORY_LENGTH, CURRENCY_LENGTH, FLOOR_MAX, NAME_LENGTH, TAG_LENGTH
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Reader = Callable[[Any], Any]
@@ -64,6 +58,7 @@ def _read_again(raw: dict[str, Any], model: type[BidRequest], limits: LimitsConf
     lists: dict[str, Reader] = {
         "bcat": _texts("bcat", CATEGORY_LENGTH, unread),
         "badv": _texts("badv", NAME_LENGTH, unread),
+        "bapp": _texts("bapp", NAME_LENGTH, unread),
     }
     fields = _fields(
         raw, {**REQUEST, **lists, "cur": _texts("cur", CURRENCY_LENGTH, unread, CURRENCY_LENGTH)}, "", unread
@@ -167,7 +162,7 @@ def _milliseconds(value: Any) -> int | None:
 REQUEST: dict[str, Reader] = {
     "id": _text(NAME_LENGTH),
     "tmax": _milliseconds,
-    **dict.fromkeys(("device", "regs", "site", "app"), lambda value: value),
+    **dict.fromkeys(("device", "regs", "site", "app", "cattax", "wseat", "bseat", "source"), lambda value: value),
     "test": lambda value: 1 if value is True else int(_number(value)),
 }
 USER: dict[str, Reader] = {"id": _text(USER_ID_READ, least=0), "buyeruid": _text(USER_ID_READ, least=0)}
@@ -176,4 +171,5 @@ IMPRESSION: dict[str, Reader] = {
     "tagid": _text(TAG_LENGTH, least=0),
     "bidfloor": _floor,
     "bidfloorcur": _text(CURRENCY_LENGTH, least=CURRENCY_LENGTH),
+    **dict.fromkeys(("banner", "video", "audio", "native", "pmp"), lambda value: value),
 }

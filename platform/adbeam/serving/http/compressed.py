@@ -1,16 +1,21 @@
-"""Compressed request bodies: `Content-Encoding: gzip` and `deflate`, unpacked no further than the limit of a body."""
+"""Compressed request bodies: `Content-Encoding: gzip`, `deflate` and `zstd`, unpacked no further than the limit of a
+body."""
 
 from __future__ import annotations
 
 import zlib
 
+import pyarrow as pa
 from starlette.requests import ClientDisconnect, Request
 
 from adbeam.serving.http.problems import Problem
 
 DRAINED_BYTES = 64 << 20
 """Of a body that is too large, what is read and dropped so that the client sees the answer."""
-READ_CODINGS = "gzip, deflate"
+READ_CODINGS = "gzip, deflate, zstd"
+ZSTD = "zstd"
+ZSTD_MAGIC, ZSTD_WINDOW_MOST = b"\x28\xb5\x2f\xfd", 8 << 20
+"""How a frame begins, and the most memory that it may ask for to be unpacked (RFC 9659)."""
 WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 RAW_DEFLATE_BITS = -15
 MEMBERS_MAX = 8
@@ -30,6 +35,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     coding = coding.strip().lower()
     if coding in ("", "identity"):
         return await _received(request, limit)
+    if coding == ZSTD:
+        return unpacked_zstd(await _received(request, limit), limit)
     if coding not in WINDOW_BITS:
         detail = f"the body comes as Content-Encoding: {coding[:40]}; send {READ_CODINGS} or plain JSON"
         raise Problem(415, detail, headers={"Accept-Encoding": READ_CODINGS})
@@ -56,6 +63,31 @@ def unpacked(packed: bytes, coding: str, limit: int) -> bytes:
         if not packed:
             return body
     raise Problem(400, f"the body cannot be unpacked as {coding}: {len(packed)} bytes follow its end")
+
+
+def unpacked_zstd(packed: bytes, limit: int) -> bytes:
+    """The same for zstd."""
+    if _zstd_window(packed) > ZSTD_WINDOW_MOST:
+        raise Problem(
+            400, f"the body cannot be unpacked as zstd: its window is larger than {ZSTD_WINDOW_MOST >> 20} MiB"
+        )
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(packed), ZSTD) as stream:
+            body: bytes = stream.read(limit + 1)
+    except OSError as error:
+        why = "it ends too early" if "Truncated" in str(error) else "it is damaged"
+        raise Problem(400, f"the body cannot be unpacked as zstd: {why}") from None
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def _zstd_window(packed: bytes) -> int:
+    """The window that the first frame asks for (RFC 8878, 3.1.1.1.2); 0 where it needs none of its own."""
+    if len(packed) < 6 or packed[:4] != ZSTD_MAGIC or packed[4] & 32:
+        return 0
+    exponent, mantissa = packed[5] >> 3, packed[5] & 7
+    return (1 << (10 + exponent)) * (8 + mantissa) >> 3
 
 
 def _window_bits(packed: bytes, coding: str) -> int:

@@ -26,7 +26,7 @@ PROBLEMS = {
     "400": "Malformed JSON, or a compressed body that is damaged",
     "401": "Credentials missing or wrong",
     "413": "Body too large, as sent or once unpacked",
-    "415": "A Content-Encoding other than gzip and deflate; see Accept-Encoding",
+    "415": "A Content-Encoding other than gzip, deflate and zstd; see Accept-Encoding",
     "422": "A field is wrong; `errors` names it",
     "429": "Over the rate limit",
     "503": "Overloaded; see Retry-After",

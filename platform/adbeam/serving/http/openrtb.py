@@ -1,27 +1,35 @@
 """OpenRTB 2.6: bid requests in, bids out, over the same service as /v1/ads.
 
-What is read of a bid request is modelled; other fields of the specification are let pass, as it demands. An impression
-becomes a slot: its `tagid` names the scene where it is one, impressions of one scene share a decode, and no ad is bid
-twice. Prices are expected eCPM, which is what OpenRTB's CPM prices are. Creatives are the exchange's to keep: `crid` is
-the ad's item id. No-bid reasons are those of AdCOM 1.0. The operator's floor and ceiling bound every price, whatever
-found the ad: model, cache or fallback.
+What is read of a bid request is modelled; other fields of the specification are let pass, as it demands
+(docs/openrtb.md). An impression becomes a slot: its `tagid` names the scene, impressions of one scene
+that demand the same of ads share a decode, and no ad is bid twice. Prices are expected eCPM, which is what CPM prices
+are. Creatives are the exchange's to keep. No-bid reasons are those of AdCOM 1.0. The operator's floor and ceiling bound
+every price, whatever found the ad: model, cache or fallback.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from adbeam.catalogue.creatives.creative import Demands
 from adbeam.identity.people import USER_ID_READ, known_user
 from adbeam.recorder import Recorder
 from adbeam.serving.bid_features import GivenPlaces, features_of_bid, parts_of, places_of
-from adbeam.serving.config import LimitsConfig, OpenRtbConfig, ServingConfig
+from adbeam.serving.config import LimitsConfig, ServingConfig
 from adbeam.serving.http.bodies import Body
+from adbeam.serving.openrtb.bids import Bidding, Money
+from adbeam.serving.openrtb.config import FIRST_TAXONOMY, OpenRtbConfig
+from adbeam.serving.openrtb.impression import Category, CurrencyWord, Impression, Name, Tolerant
+from adbeam.serving.openrtb.money import bid_currency
+from adbeam.serving.openrtb.places import Place, allowed_by, demands_of, place_of, scene_of, seats_allow
+from adbeam.serving.openrtb.sources import ids_of, is_complete
+from adbeam.serving.openrtb.values import whole
 from adbeam.serving.privacy import PrivacyGate
 from adbeam.targeting.features import Features
 
@@ -30,37 +38,18 @@ TECHNICAL_ERROR, INVALID_REQUEST, INSUFFICIENT_TIME = 1, 2, 15
 SPARE = 4
 """Ads asked for each impression: some are below a floor, some are bid for another impression."""
 
-NAME_LENGTH, TAG_LENGTH, CATEGORY_LENGTH, CURRENCY_LENGTH = 128, 256, 256, 3
-FLOOR_MAX = 1e9
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH)]
-Category = Annotated[str, StringConstraints(min_length=1, max_length=CATEGORY_LENGTH)]
-Currency = Annotated[str, StringConstraints(min_length=CURRENCY_LENGTH, max_length=CURRENCY_LENGTH)]
-
-
-class _Tolerant(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
-
-
-class Impression(_Tolerant):
-    """One slot."""
-
-    id: Name
-    tagid: str | None = Field(None, max_length=TAG_LENGTH, description="The scene, where it is one of the bundle's.")
-    bidfloor: float = Field(0.0, ge=0, le=FLOOR_MAX, allow_inf_nan=False, description="Least price, CPM.")
-    bidfloorcur: str = Field("USD", min_length=CURRENCY_LENGTH, max_length=CURRENCY_LENGTH)
-
-
-class RtbUser(_Tolerant):
+class RtbUser(Tolerant):
     """Who sees the page; `buyeruid` is the name this bidder gave the user."""
 
     id: str | None = Field(None, max_length=USER_ID_READ)
     buyeruid: str | None = Field(None, max_length=USER_ID_READ)
+    eids: Any = Field(None, description="Ids of other sources, of which openrtb.eids declares some.")
     consent: Any = Field(None, description="TCF string (docs/privacy.md).")
-    ext: Any = Field(None, description="`consent`, as OpenRTB 2.5 has it. Declared features.")
+    ext: Any = Field(None, description="`consent` and `eids`, as OpenRTB 2.5 has them. Declared features.")
 
 
-class BidRequest(_Tolerant):
+class BidRequest(Tolerant):
     """The part of an OpenRTB 2.6 BidRequest that is read."""
 
     id: Name
@@ -73,20 +62,39 @@ class BidRequest(_Tolerant):
         "looked up (docs/privacy.md).",
     )
     tmax: int | None = Field(None, ge=1, description="Time for the answer in ms, the way through the network included.")
-    cur: list[Currency] = Field(default_factory=list)
+    cur: list[CurrencyWord] = Field(default_factory=list)
     bcat: list[Category] = Field(default_factory=list)
     badv: list[Name] = Field(default_factory=list)
+    bapp: list[Name] = Field(default_factory=list)
+    cattax: Any = Field(None, description="Taxonomy of `bcat`; 1 where it is absent.")
+    wseat: Any = Field(None, description="Seats that alone may bid.")
+    bseat: Any = Field(None, description="Seats that may not bid.")
+    source: Any = Field(None, description="`schain`: who sells; also in its `ext`.")
     test: int = Field(0, description="1: a test, answered as any other and not logged.")
 
 
 class Bid(BaseModel):
-    """An offer for one impression."""
+    """An offer for one impression. What a creative is stands there where columns of the catalogue tell it."""
 
     id: str
     impid: str
     price: float = Field(description="CPM: the expected eCPM of the ad for this user, at most the operator's ceiling.")
     adid: str
     crid: str
+    dealid: str | None = Field(None, description="The deal that it is bid by.")
+    nurl: str | None = Field(None, description="Win notice, with macros that the exchange fills.")
+    burl: str | None = Field(None, description="Billing notice, the same.")
+    lurl: str | None = Field(None, description="Loss notice, the same.")
+    exp: int | None = Field(None, description="Seconds that the bid stands.")
+    adomain: list[str] | None = Field(None, description="Domains of the advertiser.")
+    bundle: str | None = Field(None, description="The advertised application.")
+    cat: list[str] | None = Field(None, description="Categories of the ad.")
+    cattax: int | None = Field(None, description="Their taxonomy; absent: 1.")
+    attr: list[int] | None = Field(None, description="Attributes of the creative.")
+    w: int | None = Field(None, description="Pixels.")
+    h: int | None = Field(None, description="Pixels.")
+    mtype: int | None = Field(None, description="1 banner, 2 video, 3 audio, 4 native.")
+    dur: int | None = Field(None, description="Seconds of a video or audio ad.")
 
 
 class SeatBid(BaseModel):
@@ -109,10 +117,12 @@ class BidResponse(BaseModel):
 
 @dataclass(frozen=True)
 class Slots:
-    """Impressions that share a decode, and the fields of the AdRequest that fills them."""
+    """Places that share a decode, the fields of the AdRequest that fills them, and what they demand of ads."""
 
-    impressions: tuple[Impression, ...]
+    places: tuple[Place, ...]
     fields: dict[str, Any]
+    money: Money
+    demands: Demands | None = None
 
 
 class _OpenUser(RtbUser):
@@ -127,7 +137,7 @@ def bid_model(
     """BidRequest with this replica's bounds, and the parts in which the declared features lie."""
     bounded: dict[str, Any] = {
         name: (BidRequest.model_fields[name].annotation, Field(default_factory=list, max_length=limits.filter_max))
-        for name in ("bcat", "badv")
+        for name in ("bcat", "badv", "bapp")
     }
     parts = parts_of(places_of(features or {}, places))
     if "user" in parts:
@@ -154,85 +164,87 @@ class Bidder(Protocol):
 
 
 def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: Recorder) -> list[Slots]:
-    """What to ask for; impressions with a floor in another currency are left out, as is all where only others pay or
-    where the model's prices are no CPM.
+    """What to ask for; nothing where the model's prices are no CPM, or where the request wants none of our bids.
 
-    Of impressions with one id the first counts.
+    Left out are impressions that cannot be bid on: a floor in a currency without a rate, a format that no ad has, a
+    private auction without a deal of ours. Of impressions with one id the first counts.
     """
     config, scenes = serving.openrtb, model.scenes
-    if not model.may_bid:
-        metrics.add("adbeam_bids_bounded", len(request.imp), reason="no_unit")
+    unread = partial(_unread, metrics)
+    money = bid_currency(request.cur, config) if request.cur else (config.currency, 1.0)
+    why = "no_unit" if not model.may_bid else _refused(request, config, unread)
+    if why is not None or money is None:
+        metrics.add("adbeam_bids_bounded", len(request.imp), reason=why or "currency")
         return []
-    if request.cur and config.currency not in map(str.upper, request.cur):
-        return []
-    by_scene: dict[str, list[Impression]] = {}
+    by_group: dict[tuple[Any, ...], list[Place]] = {}
     taken: set[str] = set()
     for impression in request.imp:
         if impression.id in taken:
             continue
         taken.add(impression.id)
-        if impression.bidfloor == 0 or impression.bidfloorcur.upper() == config.currency:
-            scene = impression.tagid if impression.tagid is not None and impression.tagid in scenes else scenes[0]
-            by_scene.setdefault(scene, []).append(impression)
+        place = place_of(impression, config, unread)
+        if isinstance(place, str):
+            metrics.add("adbeam_bids_bounded", reason=place)
+            continue
+        scene = scene_of(impression.tagid, config, scenes)
+        demands = demands_of(place, request.bapp, bool(request.badv), bool(request.bcat), config)
+        alone = allowed_by(place, serving.limits.filter_max)
+        by_group.setdefault((scene, demands, alone), []).append(place)
     is_private = PrivacyGate(serving.privacy, metrics).forbids_bid(request)
     user = RtbUser() if request.user is None or is_private else request.user
+    ids = (user.buyeruid, *ids_of(user, config.eids, unread), user.id)
     common: dict[str, Any] = {
-        "user_id": known_user(user.buyeruid, model.nobody_words) or known_user(user.id, model.nobody_words),
-        "filters": {"blocked_advertisers": request.badv, "blocked_categories": request.bcat},
+        "user_id": next((known for each in ids if (known := known_user(each, model.nobody_words))), None)
     }
+    blocked = {"blocked_advertisers": request.badv, "blocked_categories": request.bcat}
     if serving.features:
         places = places_of(serving.features, config.features)
         common |= features_of_bid(request, serving.features, places, metrics, private=is_private)
     return [
-        Slots(tuple(imps), {**common, "scene": scene, "count": min(SPARE * len(imps), serving.limits.count_max)})
-        for scene, imps in by_scene.items()
+        Slots(
+            tuple(each),
+            {
+                **common,
+                "scene": scene,
+                "count": min(SPARE * len(each), serving.limits.count_max),
+                "filters": {**blocked, **{name: [*named] for name, named in alone}},
+            },
+            Money(*money),
+            demands,
+        )
+        for (scene, demands, alone), each in by_group.items()
     ]
+
+
+def _unread(metrics: Recorder, field: str) -> None:
+    metrics.add("adbeam_bid_fields_unread", field=field)
+
+
+def _refused(request: BidRequest, config: OpenRtbConfig, unread: Callable[[str], None]) -> str | None:
+    """Why nothing may be bid on a request; None where something may."""
+    if not (request.wseat is None and request.bseat is None) and not seats_allow(
+        config.seat, request.wseat, request.bseat, unread
+    ):
+        return "seat"
+    if config.supply_chain == "complete" and not is_complete(request.source, unread):
+        return "supply_chain"
+    if request.bcat and config.creatives.categories is not None:
+        taxonomy = FIRST_TAXONOMY if request.cattax is None else whole(request.cattax, "cattax", unread)
+        if taxonomy != config.cattax:
+            return "taxonomy"
+    return None
 
 
 def bid_response(
     request_id: str, filled: Iterable[tuple[Slots, Body]], config: OpenRtbConfig, metrics: Recorder,
     is_worth_bidding: Callable[[str], bool],
-) -> BidResponse | None:  # fmt: skip
-    """The bids on what the slots were filled with; None where nothing is bid."""
-    found = bids(request_id, filled, config, metrics, is_worth_bidding)
-    if not found:
-        return None
-    return BidResponse(id=request_id, seatbid=[SeatBid(bid=found, seat=config.seat)], cur=config.currency)
-
-
-def bids(
-    request_id: str, filled: Iterable[tuple[Slots, Body]], config: OpenRtbConfig, metrics: Recorder,
-    is_worth_bidding: Callable[[str], bool],
-) -> list[Bid]:  # fmt: skip
-    """The best ad that is left for each impression, dearest floors first; none below a floor, no ad twice.
-
-    An ad above the operator's ceiling is bid at it; the order of ads is that of their own prices. An ad
-    without a price is not bid, nor one that is not worth it, whatever price it was found at.
-    """
-    ceiling = math.inf if config.price_max_cpm is None else config.price_max_cpm
-    taken: set[str] = set()
-    found: list[Bid] = []
+) -> dict[str, Any] | None:  # fmt: skip
+    """A BidResponse with the bids on what the slots were filled with; None where nothing is bid."""
+    bidding: Bidding | None = None
     for part, body in filled:
-        valued = (ad for ad in body["ads"] if ad["expected_ecpm"] and is_worth_bidding(ad["item_id"]))
-        priced = sorted(valued, key=_price, reverse=True)
-        for impression in sorted(part.impressions, key=lambda impression: -impression.bidfloor):
-            ad = next((ad for ad in priced if ad["item_id"] not in taken), None)
-            if ad is None:
-                continue
-            price = min(_price(ad), ceiling)
-            if price < config.price_min_cpm:
-                metrics.add("adbeam_bids_bounded", reason="below_floor")
-            if price < max(impression.bidfloor, config.price_min_cpm):
-                continue
-            if price < _price(ad):
-                metrics.add("adbeam_bids_bounded", reason="capped")
-            taken.add(ad["item_id"])
-            name = f"{request_id}-{len(found) + 1}"
-            found.append(
-                Bid(id=name, impid=impression.id, price=round(price, 6), adid=ad["item_id"], crid=ad["item_id"])
-            )
-    return found
-
-
-def _price(ad: dict[str, Any]) -> float:
-    return float(ad["expected_ecpm"])
+        bidding = bidding or Bidding(request_id, config, part.money, metrics, is_worth_bidding)
+        bidding.fill(part.places, body["ads"])
+    if bidding is None or not bidding.found:
+        return None
+    seatbid = [{"bid": bidding.found, "seat": config.seat}]
+    return {"id": request_id, "seatbid": seatbid, "cur": bidding.money.currency}

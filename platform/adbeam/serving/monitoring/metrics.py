@@ -63,7 +63,8 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
     ),
     "adbeam_bids_bounded": (
         "counter",
-        "Bids at the operator's ceiling, or not made: below the floor, or no CPM known (no_unit).",
+        "Bids at the operator's ceiling (capped), or not made: below_floor, no_unit (no CPM is known), seat, deal, "
+        "format, currency, taxonomy, supply_chain.",
         ("reason",),
         (),
     ),

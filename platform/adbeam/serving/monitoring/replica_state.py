@@ -42,6 +42,18 @@ def replica_state(
     }
 
 
+def load_figures(signals: ControllerSignals, depth: int, in_flight: int) -> dict[str, float]:
+    """What the autoscaling policy reads."""
+    return {
+        "demand_full_width": float(signals.demand_full_width),
+        "arrivals_per_second": float(signals.arrival_rate_per_second),
+        "in_flight": float(in_flight),
+        "queue_depth": float(depth),
+        "rung": float(signals.rung),
+        "rung_changes": float(signals.rung_changes),
+    }
+
+
 def load_gauges(signals: ControllerSignals, depth: int, in_flight: int) -> dict[str, float]:
     """Gauges by name."""
     return {

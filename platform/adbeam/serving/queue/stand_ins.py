@@ -58,7 +58,7 @@ class StandIns:
         return self._filled(query, model, worn, [], {})
 
     def _is_ruled(self, query: Query) -> bool:
-        return bool(self._most or self._has_caps or query.allowed or query.floor_ecpm or query.spent)
+        return bool(self._most or self._has_caps or query.allowed or query.floor_ecpm or query.spent or query.demands)
 
     def _filled(
         self, query: Query, model: LoadedModel, worn: Worn, ads: Sequence[Ad], categories: Mapping[str, str | None]
@@ -67,7 +67,9 @@ class StandIns:
         listing = Listing(self._most, query.count)
         filled = [ad for ad in ads if listing.takes(kinds_of(ad, categories.get(ad["item_id"]), self._most))]
         has = {ad["item_id"] for ad in ads}
-        for ad, category in model.popular_ads.left(query.blocked, query.scene, query.told, query.allowed):
+        for ad, category in model.popular_ads.left(
+            query.blocked, query.scene, query.told, query.allowed, query.demands
+        ):
             if not listing.left:
                 break
             if ad["item_id"] in has or (query.floor_ecpm > 0 and (ad["expected_ecpm"] or 0.0) < query.floor_ecpm):

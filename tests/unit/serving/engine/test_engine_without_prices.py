@@ -11,11 +11,13 @@ from tests.support.bundles import FULL_WIDTHS, random_catalogue, random_model_co
 
 from adbeam.bundle import load_bundle
 from adbeam.catalogue.blocked import Blocked
-from adbeam.serving.config import EngineConfig, OpenRtbConfig
+from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine.engine import ModelEngine
 from adbeam.serving.engine.request import Query
-from adbeam.serving.http.openrtb import Impression, Slots, bids
 from adbeam.serving.monitoring.metrics import Metrics
+from adbeam.serving.openrtb.bids import Bidding, Money
+from adbeam.serving.openrtb.config import OpenRtbConfig
+from adbeam.serving.openrtb.places import Place
 from adbeam.serving.stores.sqlite import SqliteStore
 
 QUERY = Query(None, None, "display", 20, 1_700_000_000_000, Blocked())
@@ -65,9 +67,9 @@ def test_an_ad_without_an_ecpm_comes_last_and_is_not_bid(tmp_path: Path) -> None
     shown = [int(ad["item_id"].removeprefix("item-")) for ad in answer(engine_of(tmp_path / "all"))]
     ads = answer(engine_of(tmp_path / "some", without_ecpm(shown[0])))
     assert ads[-1]["item_id"] == f"item-{shown[0]}" and ads[-1]["expected_ecpm"] == 0.0
-    part = Slots(tuple(Impression(id=str(place)) for place in range(30)), {})
-    offered = bids("r", [(part, {"ads": ads})], OpenRtbConfig(), Metrics(), lambda item_id: True)
-    assert {bid.crid for bid in offered} == {ad["item_id"] for ad in ads[:-1]}
+    bidding = Bidding("r", OpenRtbConfig(), Money("USD"), Metrics(), lambda item_id: True)
+    bidding.fill([Place(str(number)) for number in range(30)], ads)
+    assert {bid["crid"] for bid in bidding.found} == {ad["item_id"] for ad in ads[:-1]}
 
 
 def test_where_no_ad_has_an_ecpm_answers_come_by_probability_as_before(tmp_path: Path) -> None:

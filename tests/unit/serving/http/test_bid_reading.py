@@ -17,6 +17,7 @@ from adbeam.serving.http.app import build_api
 from adbeam.serving.http.bid_reading import InvalidBidRequest, read_bid_request
 from adbeam.serving.http.openrtb import BidRequest, bid_model, slots
 from adbeam.serving.http.problems import Problem
+from adbeam.serving.http.schemas import request_model
 from adbeam.serving.monitoring.metrics import METRICS, Metrics
 
 LIMITS = LimitsConfig.parse({"impressions_max": 3, "filter_max": 4})
@@ -26,7 +27,8 @@ CLEAN: dict[str, Any] = {
 }  # fmt: skip
 ODD: list[Any] = [None, "", "x", [], {}, [None], [[]], True, -1, 2.5, 10**40, "9" * 400, {"ext": {}}]
 PLACES = [("imp", "tagid"), ("imp", "bidfloor"), ("imp", "bidfloorcur"), ("user",), ("user", "id"),
-          ("user", "buyeruid"), ("tmax",), ("cur",), ("bcat",), ("badv",), ("test",)]  # fmt: skip
+          ("user", "buyeruid"), ("tmax",), ("cur",), ("bcat",), ("badv",), ("bapp",), ("test",),
+          ("imp", "banner"), ("imp", "native"), ("cattax",), ("source",)]  # fmt: skip
 
 
 def read(request: Any, metrics: Metrics | None = None) -> BidRequest:
@@ -116,4 +118,35 @@ def test_currencies_count_in_any_case_and_one_id_gets_one_slot() -> None:
         ServingConfig(),
         Metrics(),
     )
-    assert [imp.bidfloor for imp in found.impressions] == [1.0]
+    assert [place.bidfloor for place in found.places] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("place", "body"),
+    [
+        ("ext", '{"id": "r", "imp": [{"id": "1"}], "ext": %s}'),
+        ("user.ext", '{"id": "r\\"{", "user": {"id": "u", "ext": %s}, "imp": [{"id": "1"}]}'),
+        ("imp.banner", '{"id": "r", "imp": [{"id": "1", "banner": %s}]}'),
+    ],
+)
+async def test_what_is_nested_a_thousand_deep_is_refused_by_name(place: str, body: str) -> None:
+    deep = '{"a": ' * 1000 + "1" + "}" * 1000
+    reply = await call(build_api(EchoService()), "POST", "/v1/openrtb", (body % deep).encode())
+    assert reply.status == 400 and reply.json["detail"].startswith(f"{place}")
+    assert "deeper than 200 levels" in reply.json["detail"] and len(reply.body) < 500
+
+
+async def test_ten_thousand_deals_and_eids_are_bounded() -> None:
+    many = [{"id": str(n), "source": "s", "uids": [{"id": "a"}]} for n in range(10_000)]
+    request = {**CLEAN, "user": {"id": "u", "eids": many}, "imp": [{"id": "1", "pmp": {"deals": many}}]}
+    found = read(request)
+    assert found.user is not None and found.user.id == "u" and [imp.id for imp in found.imp] == ["1"]
+
+
+async def test_a_scene_that_is_unknown_is_refused_without_a_list_of_thousands() -> None:
+    service = EchoService()
+    scenes = tuple(f"slot-{number}" for number in range(1673))
+    service.request_type = request_model(service.config.limits, service.config.deadline, scenes)
+    reply = await call(build_api(service), "POST", "/v1/ads", {"scene": "top"})
+    assert reply.status == 422 and reply.json["errors"][0]["field"] == "scene"
+    assert "'slot-0'" in reply.json["detail"] and len(reply.body) < 1500

@@ -7,6 +7,7 @@ import json
 import zlib
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from tests.support.asgi import call
 from tests.support.echo_service import EVENT, EchoService
@@ -14,6 +15,12 @@ from tests.support.echo_service import EVENT, EchoService
 from adbeam.serving.http.app import build_api
 from adbeam.serving.http.compressed import MEMBERS_MAX, unpacked
 from adbeam.serving.http.problems import Problem
+
+
+def zstd(data: bytes) -> bytes:
+    packed: bytes = pa.Codec("zstd").compress(data, asbytes=True)
+    return packed
+
 
 ASKED = json.dumps({"user_id": "u17", "count": 3}).encode()
 
@@ -37,6 +44,8 @@ async def ask(body: bytes, coding: str, path: str = "/v1/ads", chunks: int = 1, 
         ("gzip", gzip.compress(ASKED[:9]) + gzip.compress(ASKED[9:])),
         ("deflate", zlib.compress(ASKED)),
         ("deflate", raw_deflate(ASKED)),
+        ("zstd", zstd(ASKED)),
+        ("ZSTD", zstd(ASKED[:9]) + zstd(ASKED[9:])),
         ("identity", ASKED),
         ("", ASKED),
     ],
@@ -57,9 +66,9 @@ async def test_every_route_reads_packed_bodies(path: str, asked: Any, status: in
     assert (await ask(gzip.compress(json.dumps(asked).encode()), "gzip", path)).status == status
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
 async def test_a_body_that_unpacks_beyond_the_limit_is_413_at_the_limit(coding: str) -> None:
-    pack = gzip.compress if coding == "gzip" else zlib.compress
+    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd}[coding]
     fits = pack(b" " * (2048 - len(ASKED)) + ASKED)
     assert (await ask(fits, coding, body_bytes=2048)).status == 200
     for size in (2049, 32 << 20):
@@ -110,8 +119,20 @@ async def test_a_damaged_body_is_400_and_says_so(coding: str, body: bytes, words
     assert reply.status == 400 and words in reply.json["detail"] and coding in reply.json["detail"]
 
 
-@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "x" * 5000])
+@pytest.mark.parametrize("coding", ["br", "snappy", "gzip, gzip", "x" * 5000])
 async def test_other_codings_are_415_and_name_those_that_are_read(coding: str) -> None:
     reply = await ask(ASKED, coding)
-    assert reply.status == 415 and reply.headers["accept-encoding"] == "gzip, deflate"
+    assert reply.status == 415 and reply.headers["accept-encoding"] == "gzip, deflate, zstd"
     assert coding[:40] in reply.json["detail"] and len(reply.body) < 500
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (zstd(ASKED * 9)[:-4], "ends too early"), (zstd(ASKED)[:10], "ends too early"), (b"plain", "damaged"),
+        (zstd(ASKED) + b"junk", "damaged"), (b"\x28\xb5\x2f\xfd\x00\xf8" + b"\x00" * 20, "window"),
+    ],
+)  # fmt: skip
+async def test_a_zstd_body_that_does_not_unpack_is_400(body: bytes, why: str) -> None:
+    reply = await ask(body, "zstd")
+    assert reply.status == 400 and "zstd" in reply.json["detail"] and why in reply.json["detail"]

@@ -8,9 +8,10 @@ import pytest
 
 from adbeam.errors import UserError
 from adbeam.identity.people import NOBODY_WORDS
-from adbeam.serving.config import LimitsConfig, OpenRtbConfig, ServingConfig
-from adbeam.serving.http.openrtb import BidRequest, bid_model, bids, slots
+from adbeam.serving.config import LimitsConfig, ServingConfig
+from adbeam.serving.http.openrtb import Bid, BidRequest, bid_model, bid_response, slots
 from adbeam.serving.monitoring.metrics import METRICS, Metrics
+from adbeam.serving.openrtb.config import OpenRtbConfig
 
 SCENES = ("feed", "search")
 
@@ -40,12 +41,13 @@ def offered(
     filled: list[Any], metrics: Metrics | None = None, worthless: tuple[str, ...] = (), **bounds: Any
 ) -> list[Any]:
     config = OpenRtbConfig.parse(bounds)
-    return bids("r", filled, config, metrics or Metrics(), lambda item_id: item_id not in worthless)
+    found = bid_response("r", filled, config, metrics or Metrics(), lambda item_id: item_id not in worthless)
+    return [] if found is None else [Bid.model_validate(bid) for bid in found["seatbid"][0]["bid"]]
 
 
 def test_impressions_of_a_scene_share_a_decode_and_unknown_places_are_the_first_scene() -> None:
     found = parts(imp=[{"id": "1"}, {"id": "2", "tagid": "search"}, {"id": "3", "tagid": "elsewhere"}])
-    assert [(part.fields["scene"], [i.id for i in part.impressions]) for part in found] == [
+    assert [(part.fields["scene"], [i.id for i in part.places]) for part in found] == [
         ("feed", ["1", "3"]),
         ("search", ["2"]),
     ]
@@ -131,3 +133,25 @@ def test_a_model_whose_prices_are_no_cpm_bids_nothing_and_says_so() -> None:
     asked = request(imp=[{"id": "1"}, {"id": "2"}])
     assert slots(asked, Model(SCENES, may_bid=False), ServingConfig(), metrics) == []
     assert metrics.take()[0] == {("adbeam_bids_bounded", (("reason", "no_unit"),)): 2.0}
+
+
+def test_the_operator_says_which_scene_a_place_is() -> None:
+    serving = ServingConfig.parse({"openrtb": {"scenes": {"top-728": "search"}, "default_scene": "search"}})
+    imps = [{"id": "1", "tagid": "top-728"}, {"id": "2", "tagid": "feed"}, {"id": "3", "tagid": "x"}, {"id": "4"}]
+    found = slots(request(imp=imps), Model(SCENES), serving, Metrics())
+    assert {part.fields["scene"]: [place.id for place in part.places] for part in found} == {
+        "search": ["1", "3", "4"], "feed": ["2"],
+    }  # fmt: skip
+
+
+def test_places_that_only_deals_may_be_bid_on_have_decodes_of_their_own() -> None:
+    deals = {"a": {"campaigns": ["x"]}, "b": {}}
+    serving = ServingConfig.parse({"openrtb": {"deals": deals}})
+    private = [{"private_auction": 1, "deals": [deal]} for deal in ({"id": "a"}, {"id": "b", "wadomain": ["x"]})]
+    imps = [{"id": "1", "pmp": private[0]}, {"id": "2", "pmp": private[1]}, {"id": "3"}, {"id": "4"}]
+    found = slots(request(imp=imps), Model(SCENES), serving, Metrics())
+    assert [([place.id for place in part.places], {**part.fields["filters"]}.keys() - {"blocked_advertisers"})
+            for part in found] == [
+        (["1"], {"allowed_campaigns", "blocked_categories"}), (["2"], {"allowed_advertisers", "blocked_categories"}),
+        (["3", "4"], {"blocked_categories"}),
+    ]  # fmt: skip

@@ -58,7 +58,9 @@ class AnswerLists:
 
     def fills(self, query: Query) -> bool:
         """Whether the answer to a query is filled where the search found too few."""
-        return self.chooses(query) or (not query.is_free and (self._has_caps or bool(query.allowed or query.spent)))
+        if self.chooses(query):
+            return True
+        return not query.is_free and (self._has_caps or bool(query.allowed or query.spent or query.demands))
 
     def kept(self, queries: Sequence[Query]) -> list[int | None] | None:
         """How many of the found semantic IDs each query needs, None for all; None as a whole: as many as ads."""

@@ -24,15 +24,15 @@ def reasons(
 
 
 def _of_ad(query: Query, history: UserHistory, worn: Worn, catalogue: AdCatalogue, item_id: str) -> Iterator[str]:
-    owner, blocked = catalogue.owner(item_id), query.blocked
+    owner, creative, blocked = catalogue.owner(item_id), catalogue.creative(item_id), query.blocked
     if item_id in blocked.item_ids:
         yield "blocked_item_ids"
-    yield from blocked.refused((owner.advertiser,), (owner.category,))
+    yield from blocked.refused((owner.advertiser, *creative.domains), (owner.category, *creative.categories))
     if blocked.seen and item_id in history.item_ids:
         yield "exclude_seen"
     lists = query.allowed
     for alone in (Allowed(lists.item_ids), Allowed(None, lists.campaigns), Allowed(None, None, lists.advertisers)):
-        if (refused := alone.refuses(item_id, owner)) is not None:
+        if (refused := alone.refuses(item_id, owner, creative.domains)) is not None:
             yield refused
     if not is_for(catalogue.rules(item_id), query.told):
         yield "targeting"

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.requests`."""
+
+from benchmarks.requests.run import main
+
+main()
