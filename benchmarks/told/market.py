@@ -1,8 +1,8 @@
 """What telling a model of its users earns on simulated markets, and how much better the reward model knows the truth.
 
-Every market is widened: segments, scenes, organic items, targeting. Both sides learn from one log of it, answer the same
-requests of the day after and may show the same ads; they differ in that `features` declares what is known of users with
-`model: true`, or leaves it out. Everything is **simulated**.
+Every market is widened: segments, scenes, organic items, targeting. Both sides learn from one log of it, answer the
+same requests of the day after and may show the same ads; they differ in that `features` declares what is known of users
+with `model: true`, or leaves it out. Everything is **simulated**.
 
 A market that is finished stays in the folder, by the commit of the platform and by what decides it: interrupted, the
 benchmark goes on at the next one.
@@ -47,7 +47,6 @@ from benchmarks.ladder.market import folder_of_commit
 from benchmarks.ladder.rows import BASE, FULL
 from benchmarks.ladder.run import interval, with_interval
 
-ROOT = Path("runs/benchmark-told")
 WIDE = MarketConfig(
     users=2000, ads=600, days=20, requests_per_user_day=1.0, organic_items=200, organic_per_request=1.0, scenes=6,
     segments=8, targeting=True,

@@ -1,10 +1,15 @@
-"""What telling and rules cost: targeting at a million ads, and a replica with profiles, caps and budgets.
+"""What telling and rules cost, and what they bring: targeting at a million ads, a replica with profiles, caps and
+budgets, simulated markets and Complete Journey with and without features.
 
     python -m benchmarks.told [--parts masks http] [--ads 1000000] [--repeats 40] [--bundle BUNDLE --slices 60]
+    python -m benchmarks.told --parts market [--markets 10]
+    python -m benchmarks.told --parts journey [--seeds 0 1 2] [--steps 1000]
 
 `mask_search_cost_b1` and `_b8` are the share that mask and search under it take over the same decode without rules, one
 thread, runs of both in turn; no request repeats another's context, so that no mask is found ready. Every answer is held
-against the rules. `profile_http_ratio` is told in throughput.py; it needs a bundle.
+against the rules. `profile_http_ratio` is told in throughput.py; it needs a bundle. `features_revenue_gain` and the
+`auc_gain`s are told in market.py, the figures of Complete Journey in journey.py; both keep what is finished under
+--root and go on where they were.
 """
 
 from __future__ import annotations
@@ -17,17 +22,22 @@ from benchmarks.rig.report import report
 from benchmarks.told.masks import mask_figures
 from benchmarks.told.throughput import http_figures
 
-PARTS = ("masks", "http")
+PARTS = ("masks", "http", "market", "journey")
+ROOT = Path("runs/benchmark-told")
 
 
 def main() -> None:
     """Write told.json."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.told", description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["masks", "http"])
     parser.add_argument("--ads", type=lambda text: int(float(text)), default=1_000_000)
     parser.add_argument("--repeats", type=int, default=40, help="decodes of each kind; their median counts")
     parser.add_argument("--bundle", type=Path, help="a bundle folder, for http")
     parser.add_argument("--slices", type=int, default=60, help="turns of each side of http")
+    parser.add_argument("--markets", type=int, default=10, help="markets of market; each takes some minutes")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of journey")
+    parser.add_argument("--steps", type=int, default=1000, help="that journey trains each side and seed")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where market and journey keep what is finished")
     given = parser.parse_args()
     if "http" in given.parts and given.bundle is None:
         parser.error("http needs --bundle, the folder of one bundle; or leave it out: --parts masks")
@@ -36,5 +46,14 @@ def main() -> None:
         figures |= mask_figures(given.ads, given.repeats)
     if "http" in given.parts:
         figures |= http_figures(given.bundle.resolve(), given.slices)
+    if "market" in given.parts:
+        from benchmarks.told.market import Sizes, market_figures
+
+        figures |= market_figures(given.markets, given.root, Sizes())
+    if "journey" in given.parts:
+        from benchmarks.told.journey import Journey, journey_figures
+
+        figures |= journey_figures(Journey(given.root, given.steps), given.seeds)
     lists = {name: figures.pop(name) for name in [*figures] if isinstance(figures[name], list)}
-    report("told", figures, {"settings": {"ads": given.ads, "repeats": given.repeats, "slices": given.slices}, **lists})
+    settings = {name: getattr(given, name) for name in ("ads", "repeats", "slices", "markets", "seeds", "steps")}
+    report("told", figures, {"simulated": ["market"], "parts": given.parts, "settings": settings, **lists})
