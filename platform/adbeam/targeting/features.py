@@ -28,7 +28,7 @@ OF_RULES = ("start", "end", "hours", "timezone", "scenes")
 """Keys of a rule that are no features."""
 _OF_MODEL = ("column", "buckets", "most_words", "least_requests", "longest", "separator")
 """Keys that mean something only where the model is told."""
-_YOUNG = frozenset({"model", *_OF_MODEL})
+_YOUNG = frozenset({"model", "partition", *_OF_MODEL})
 
 
 class FeatureConfig(Section):
@@ -44,6 +44,11 @@ class FeatureConfig(Section):
     )
     model: bool = Field(
         False, description="true: the model learns from it (docs/declared-features.md); false: only rules ask for it."
+    )
+    partition: bool = Field(
+        False,
+        description="true: an ad without a rule over it is for nobody, a request without it gets no ad: retailer, "
+        "country, account (docs/targeting.md).",
     )
     column: str | None = Field(
         None, min_length=1, description="Of a feature that the model is told: its column of the log; default: its name."
@@ -79,6 +84,8 @@ class FeatureConfig(Section):
         for key in _OF_MODEL:
             if key in set_here and not self.model:
                 raise ValueError(f"{key} is for features that the model is told; set model: true, or remove it")
+        if self.partition and self.kind == "number":
+            raise ValueError("a partition is a category, or a list of them; a number names none")
         if self.kind == "number" and set_here & {"most_words", "least_requests"}:
             raise ValueError("a number has no vocabulary; name its quantiles by buckets")
         if self.kind != "list" and set_here & {"longest", "separator"}:
@@ -102,9 +109,14 @@ FeaturesSection = Annotated[
         max_length=MOST_FEATURES,
         description="{name: {kind: category | number | list, source: request | user}}: what requests tell in "
         "`context`, what is known of users, and what rules of ads may ask for (docs/targeting.md); with model: true "
-        "also what the model is told (docs/declared-features.md).",
+        "also what the model is told (docs/declared-features.md), with partition: true what every ad must ask for.",
     ),
 ]
+
+
+def partitions(features: Features) -> tuple[str, ...]:
+    """The features that every ad must ask for."""
+    return tuple(name for name, feature in features.items() if feature.partition)
 
 
 def category(value: object) -> str:
