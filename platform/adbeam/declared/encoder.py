@@ -7,13 +7,14 @@ Shapes: B requests, n values, F columns of codes (a list has several), E edges.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -31,6 +32,14 @@ Codes = tuple[int, ...]
 """The codes of one request, all features' columns behind each other."""
 
 
+class ToldCodes(NamedTuple):
+    """What a model was told by one request, and whose codes these are."""
+
+    codes: Codes
+    by: str
+    """Fingerprint of the encoder."""
+
+
 @dataclass(frozen=True)
 class FittedFeature:
     """One feature as the training split made it. One of `words`, `buckets` and `edges` is given."""
@@ -46,6 +55,9 @@ class FittedFeature:
     """Where the quantiles of a number begin, rising; the first and the last are open."""
     columns: int = 1
     """Codes of one value: 1, or of a list as many words as the model hears."""
+    missing_share: float | None = None
+    unknown_share: float | None = None
+    """Shares of the training requests that lacked a value, or told an unknown word; None where nobody counted."""
 
     @property
     def size(self) -> int:
@@ -116,6 +128,13 @@ class FeatureEncoder:
             found[feature.name] = sum(UNKNOWN in row[first:last] for row in codes)
             first = last
         return found
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells these codes from those of every other fit: 16 hexadecimal digits."""
+        plain = [replace(feature, missing_share=None, unknown_share=None) for feature in self.features]
+        text = json.dumps([_stored(feature) for feature in plain], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def write(self, folder: Path) -> None:
         """Write `features.json` into a folder."""
