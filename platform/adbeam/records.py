@@ -132,6 +132,11 @@ REQUEST_SCHEMA = pa.schema(
 """One answered request as serving logs it: the ads in their order, with null log-probabilities where no model made
 them; `user_id` is a keyed hash, null for an unknown user; `source` is model, cache or fallback."""
 
+TOLD_BY = "told_by"
+TOLD_SCHEMA = pa.schema([pa.field(TOLD, pa.list_(pa.int32())), pa.field(TOLD_BY, pa.string())])
+"""Behind REQUEST_SCHEMA where features are declared for the model: the codes that the model was told by the request, or
+would have been, and the fingerprint of the encoder whose codes they are (`declared.encoder.FeatureEncoder`)."""
+
 LIST_SAMPLE_SCHEMA = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),

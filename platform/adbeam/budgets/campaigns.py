@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from adbeam.budgets.config import BudgetsConfig
-from adbeam.budgets.ledger import Ledger, Spending, day_of, share_of_day
+from adbeam.budgets.ledger import Ledger, Spending, day_of
+from adbeam.budgets.pacing import HourBounds, Pace, last_days, pace_at, shares
 from adbeam.recorder import Recorder
 from adbeam.records import Action, Event
 
 logger = logging.getLogger(__name__)
 
+TRAFFIC_MS = 10_000
+"""How often a replica tells how many requests it has answered."""
 NOBODY: frozenset[str] = frozenset()
 Campaigns = Callable[[Sequence[str]], list[str | None]]
 """The campaign of each item, None where it is of none."""
@@ -39,12 +42,19 @@ class CampaignBudgets:
         self._counts: Counter[str] = Counter()
         self._has_told = False
         self._left: dict[str, float] = {}
+        self._requests = self._told_requests = 0  # only the event loop counts, only polls tell
+        self._told_traffic_ms = clock()
+        self._hours: tuple[float, ...] | None = None
+        self._hours_of: str | None = None
+        self._bounds = HourBounds()
+        self._polling = threading.Lock()
         self._stopping = threading.Event()
         self.poll()
         threading.Thread(target=self._run, name="budgets", daemon=True).start()
 
     def answered(self, request_id: str, ads: Iterable[Mapping[str, Any]]) -> None:
         """Hold back the expected money of an impression of each ad of a campaign that has a budget."""
+        self._requests += 1
         for ad in ads:
             campaign = ad.get("campaign")
             if campaign in self._left and ad["expected_ecpm"]:
@@ -68,7 +78,10 @@ class CampaignBudgets:
 
     def poll(self) -> None:
         """Tell the ledger what is held back, and read who is paused."""
-        now_ms = self._clock()
+        with self._polling:
+            self._poll(self._clock())
+
+    def _poll(self, now_ms: int) -> None:
         with self._lock:
             while self._held and next(iter(self._held.values()))[0] <= now_ms:
                 self._release(next(iter(self._held)))
@@ -76,8 +89,9 @@ class CampaignBudgets:
         if sums or self._has_told:
             self._ledger.reserve(self._name, sums, now_ms + int(1000 * self._config.reserved_seconds))
             self._has_told = bool(sums)
-        day, share = day_of(now_ms, self._config.timezone), share_of_day(now_ms, self._config.timezone)
-        left = {name: account.left(share) for name, account in self._ledger.accounts(day, now_ms).items()}
+        pace = self._pace(now_ms)
+        accounts = self._ledger.accounts(pace.day, now_ms)
+        left = {name: self._bounds.left(name, account, pace) for name, account in accounts.items()}
         with self._lock:
             for name in left:  # answers of this replica since it told
                 left[name] -= self._sums.get(name, 0.0) - sums.get(name, 0.0)
@@ -88,6 +102,22 @@ class CampaignBudgets:
     def close(self) -> None:
         """Follow no longer; what is held back runs out by itself."""
         self._stopping.set()
+
+    def _pace(self, now_ms: int) -> Pace:
+        """Where in its day a moment is, by the traffic of the last days; tells of this replica's own."""
+        days, timezone = self._config.traffic_days, self._config.timezone
+        pace = pace_at(now_ms, timezone, self._hours)
+        if not days:
+            return pace
+        if now_ms - self._told_traffic_ms >= TRAFFIC_MS:
+            self._told_traffic_ms, seen = now_ms, self._requests - self._told_requests
+            if seen:
+                self._ledger.saw(pace.day, pace.hour, seen)
+                self._told_requests += seen
+        if pace.day != self._hours_of:
+            self._hours, self._hours_of = shares(self._ledger.traffic(last_days(pace.day, days))), pace.day
+            pace = pace_at(now_ms, timezone, self._hours)
+        return pace
 
     def _hold(self, shown: tuple[str, str], campaign: str, money: float) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from adbeam.budgets.ledger import KEPT_DAYS
 from adbeam.settings import Section
 from adbeam.targeting.day_parts import zone
 
@@ -31,6 +32,11 @@ class BudgetsConfig(Section):
         le=3600,
         description="How long the expected money of an answered ad is held back for its impression.",
     )
+
+    traffic_days: int = Field(
+        7, ge=0, le=KEPT_DAYS - 1,
+        description="Last days whose requests by the hour share out a day's money for pacing even; 0: time alone.",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

@@ -25,7 +25,9 @@ class Budget(Section):
 
     day: float | None = Field(None, gt=0, le=MOST_MONEY, allow_inf_nan=False, description="Money a day; null: any.")
     total: float | None = Field(None, gt=0, le=MOST_MONEY, allow_inf_nan=False, description="Money in all; null: any.")
-    pacing: Literal["asap", "even"] = Field("asap", description="even: at no moment more than the day's share so far.")
+    pacing: Literal["asap", "even"] = Field(
+        "asap", description="even: at no moment more than the share of the day's traffic that has come."
+    )
 
     @model_validator(mode="after")
     def _bounds_something(self) -> Self:
@@ -77,6 +79,12 @@ class Ledger(Protocol):
 
     def accounts(self, day: str, now_ms: int) -> dict[str, Account]:
         """Every campaign with a budget."""
+
+    def saw(self, day: str, hour: int, requests: int) -> None:
+        """Add requests that were answered in an hour of a day, 0 to 23."""
+
+    def traffic(self, days: Sequence[str]) -> dict[str, dict[int, int]]:
+        """{day: {hour: requests}} of those days that had any."""
 
     def close(self) -> None:
         """Release files and connections."""

@@ -92,6 +92,21 @@ class RedisLedger:
             for name, body in budgets.items()
         }
 
+    def saw(self, day: str, hour: int, requests: int) -> None:
+        """One round trip."""
+        pipe, name = self._redis.pipeline(transaction=True), f"{self._key}:traffic:{day}"
+        pipe.hincrby(name, hour, requests)
+        pipe.expire(name, KEPT_DAYS * 86_400)
+        self._call(pipe.execute)
+
+    def traffic(self, days: Sequence[str]) -> dict[str, dict[int, int]]:
+        """One round trip."""
+        pipe = self._redis.pipeline(transaction=False)
+        for day in days:
+            pipe.hgetall(f"{self._key}:traffic:{day}")
+        answers = zip(days, self._call(pipe.execute), strict=True)
+        return {day: {int(hour): int(requests) for hour, requests in found.items()} for day, found in answers if found}
+
     def close(self) -> None:
         """Close the connections."""
         self._redis.close()

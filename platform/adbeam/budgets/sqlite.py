@@ -23,6 +23,9 @@ CREATE TABLE IF NOT EXISTS reserved (
     replica TEXT NOT NULL, campaign TEXT NOT NULL, money REAL NOT NULL, until_ms INTEGER NOT NULL,
     PRIMARY KEY (replica, campaign)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS traffic (
+    day TEXT NOT NULL, hour INTEGER NOT NULL, requests INTEGER NOT NULL, PRIMARY KEY (day, hour)
+) WITHOUT ROWID;
 """
 PRUNE_EVERY = 1000
 
@@ -87,6 +90,26 @@ class SqliteLedger:
             name: Account(Budget.model_validate_json(body), today or 0.0, total or 0.0, reserved or 0.0)
             for name, body, today, total, reserved in rows
         }
+
+    def saw(self, day: str, hour: int, requests: int) -> None:
+        """One transaction, which forgets days of long ago."""
+        with self._one_at_a_time, self._transaction():
+            self._db.execute(
+                "INSERT INTO traffic VALUES (?, ?, ?)"
+                " ON CONFLICT (day, hour) DO UPDATE SET requests = requests + excluded.requests",
+                (day, hour, requests),
+            )
+            self._db.execute(f"DELETE FROM traffic WHERE day < date(?, '-{KEPT_DAYS} days')", (day,))
+
+    def traffic(self, days: Sequence[str]) -> dict[str, dict[int, int]]:
+        """One query."""
+        query = f"SELECT day, hour, requests FROM traffic WHERE day IN ({', '.join('?' * len(days))})"
+        with self._one_at_a_time:
+            rows = self._db.execute(query, tuple(days)).fetchall()
+        found: dict[str, dict[int, int]] = {}
+        for day, hour, requests in rows:
+            found.setdefault(day, {})[hour] = requests
+        return found
 
     def close(self) -> None:
         """Close the file."""

@@ -188,6 +188,10 @@ class AdCatalogue:
         rows += [self._rows_by[CAMPAIGN].get(name, NO_ROWS) for name in campaigns]
         return np.concatenate([NO_ROWS, *rows])
 
+    def owned_rows(self, kind: str) -> np.ndarray:
+        """int64, the rows that are of any advertiser, campaign or category: whichever `kind` names."""
+        return np.concatenate([NO_ROWS, *list(self._rows_by[kind].values())])
+
     def owner(self, item_id: str, otherwise: Owner = Owner()) -> Owner:
         """Whose an ad is now; `otherwise` for one that is unknown."""
         row = self.row_of.get(item_id)

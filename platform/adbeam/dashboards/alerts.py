@@ -47,6 +47,19 @@ def _of_a_day(part: str) -> str:
     return f"sum by (scene, model_version) (increase(ray_adbeam_money_{part}_total[1d]))"
 
 
+def _of_an_hour(what: str) -> str:
+    return f"sum by (feature) (rate(ray_adbeam_feature_{what}_total[1h]))"
+
+
+def _told_drift(what: str) -> str:
+    """By how much the share of requests without a value, or with an unknown word, lies off that of training."""
+    requests = _of_an_hour("requests")
+    trained = f'max by (feature) (ray_adbeam_feature_trained_share{{what="{what}"}})'
+    return f"abs(({_of_an_hour(what)} or {requests} * 0) / {requests} - {trained})"
+
+
+ENOUGH = "sum by (feature) (increase(ray_adbeam_feature_requests_total[1h])) > 1000"
+
 ALERTS: tuple[Alert, ...] = (
     Alert(
         "AdbeamNoReplicas",
@@ -152,6 +165,13 @@ ALERTS: tuple[Alert, ...] = (
         "1h",
         "ticket",
         "In a scene, shown ads were expected to bring over 1.5 times, or under 1 / 1.5 of, what came back in a day.",
+    ),
+    Alert(
+        "AdbeamFeatureDrift",
+        f"({_told_drift('missing')} > 0.1 or {_told_drift('unknown')} > 0.1) and {ENOUGH}",
+        "15m",
+        "ticket",
+        "Over an hour a declared feature is missing or unknown for a share of requests 10 points off that of training.",
     ),
     Alert(
         "AdbeamTrainingStalled",

@@ -35,6 +35,13 @@ def by_feature(metric: str) -> str:
     return f"{rate(metric, 'feature')} / {rate('feature_requests', 'feature')} or vector(0)"
 
 
+def off_training(what: str) -> str:
+    """How far the share of requests without a value ("missing") or with an unknown word lies above that of training."""
+    share = f"({rate(f'feature_{what}', 'feature')} or {rate('feature_requests', 'feature')} * 0)"
+    trained = f'max by (feature) (ray_adbeam_feature_trained_share{{application=~"$application",what="{what}"}})'
+    return f"{share} / {rate('feature_requests', 'feature')} - {trained} or vector(0)"
+
+
 def faults(metric: str, by: str = "") -> str:
     """A rate that is zero, not absent, when nothing has ever gone wrong."""
     return f"{rate(metric, by)} or vector(0)"

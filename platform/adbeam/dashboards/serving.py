@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from adbeam.dashboards.panels import Dashboard, Panel, Query, Row
-from adbeam.dashboards.queries import APPLICATION, REPLICAS, by_feature, faults, gauge, mean, quantile, rate
+from adbeam.dashboards.queries import (
+    APPLICATION,
+    REPLICAS,
+    by_feature,
+    faults,
+    gauge,
+    mean,
+    off_training,
+    quantile,
+    rate,
+)
 
 _DECODING = f"sum (rate(ray_adbeam_decode_seconds_sum{REPLICAS}[$__rate_interval]))"
 
@@ -189,6 +199,17 @@ _FEATURES = Row(
             width=12,
         ),
         Panel(
+            "Features against training",
+            "Share of requests without a value, and with an unknown word, less those of training requests. Far from 0 "
+            "the model hears what it was not trained on.",
+            (
+                Query(off_training("missing"), "{{feature}} missing"),
+                Query(off_training("unknown"), "{{feature}} unknown"),
+            ),
+            unit="percentunit",
+            width=12,
+        ),
+        Panel(
             "Profiles posted",
             "stored, removed (an empty one), nobody (not kept), forgotten (deleted with the history).",
             (Query(faults("profiles", "result"), "{{result}}"),),
@@ -253,7 +274,8 @@ _RULES = Row(
     (
         Panel(
             "Ads left out, by rule",
-            "Found ads that rules of lists or a floor passed over, and ads that caps and budgets closed for a search.",
+            "Found ads that rules of lists or a floor passed over, and ads that targeting, filters, caps and budgets "
+            "closed for a search.",
             (Query(faults("ads_left_out", "rule"), "{{rule}}"),),
         ),
         Panel(

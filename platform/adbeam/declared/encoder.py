@@ -8,13 +8,14 @@ vector, C centres of a part, D dimensions.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -32,6 +33,14 @@ Kind = Literal["category", "number", "list", "vector"]
 Vector = tuple[float, ...]
 Codes = tuple[int, ...]
 """The codes of one request, all features' columns behind each other."""
+
+
+class ToldCodes(NamedTuple):
+    """What a model was told by one request, and whose codes these are."""
+
+    codes: Codes
+    by: str
+    """Fingerprint of the encoder."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,9 @@ class FittedFeature:
     """Of a feature of items: its column of the catalogue."""
     separator: str | None = None
     """Of a list of items: what stands between its words in the catalogue's text."""
+    missing_share: float | None = None
+    unknown_share: float | None = None
+    """Shares of the training requests that lacked a value, or told an unknown word; None where nobody counted."""
 
     @property
     def size(self) -> int:
@@ -150,6 +162,13 @@ class FeatureEncoder:
             found[feature.name] = sum(UNKNOWN in row[first:last] for row in codes)
             first = last
         return found
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells these codes from those of every other fit: 16 hexadecimal digits."""
+        plain = [replace(feature, missing_share=None, unknown_share=None) for feature in self.features]
+        text = json.dumps([_stored(feature) for feature in plain], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def write(self, folder: Path) -> None:
         """Write `features.json` into a folder."""

@@ -31,9 +31,12 @@ class Worn:
     advertisers: frozenset[str] = frozenset()
     spent: frozenset[str] = frozenset()
     """Campaigns whose budget is spent, for everybody."""
+    withheld: frozenset[str] = frozenset()
+    """Kinds of caps (ad, campaign, advertiser) that nobody knows whether they are reached: what they may hold for is
+    not shown."""
 
     def __bool__(self) -> bool:
-        return bool(self.ads or self.campaigns or self.advertisers or self.spent)
+        return bool(self.ads or self.campaigns or self.advertisers or self.spent or self.withheld)
 
     def refuses(self, item_id: str, owner: Owner) -> str | None:
         """The first cap that keeps an ad out; None where none does."""
@@ -43,7 +46,12 @@ class Worn:
             return "budget"
         if owner.campaign in self.campaigns:
             return "frequency_cap_campaign"
-        return "frequency_cap_advertiser" if owner.advertiser in self.advertisers else None
+        if owner.advertiser in self.advertisers:
+            return "frequency_cap_advertiser"
+        return "frequency_caps_unread" if self.withheld and self._is_withheld(owner) else None
+
+    def _is_withheld(self, owner: Owner) -> bool:
+        return any(kind == "ad" or getattr(owner, kind) for kind in self.withheld)
 
 
 NOTHING_WORN = Worn()

@@ -42,6 +42,13 @@ class FrequencyCap(Section):
     hours: float = Field(gt=0, le=MOST_HOURS, description="How long an impression counts.")
 
 
+CapsUnread = Annotated[
+    Literal["show", "withhold"],
+    Field(
+        description="Where a user's history cannot be read in time. show: caps do not hold; withhold: no ad is shown "
+        "that a cap might hold for.",
+    ),
+]
 FrequencyCaps = Annotated[
     tuple[FrequencyCap, ...],
     Field(

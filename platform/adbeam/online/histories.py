@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from adbeam.declared.encoder import Codes
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import AD, UserSequence, read_sequences
 from adbeam.online.ledger import BUSY_SECONDS
@@ -39,6 +40,8 @@ class Fresh:
     scene: str
     value: float
     mark: int
+    told: Codes = ()
+    """What the model was told by the request."""
 
 
 class Histories:
@@ -49,6 +52,8 @@ class Histories:
         named = ((pseudonym(key, sequence.user_id), sequence) for sequence in everybody)
         self._known = {user: sequence for user, sequence in named if user in users}
         self._rates = prepared.ecpm_rates()
+        told = prepared.told()
+        self._told_columns = None if told is None else told.columns
 
     def user_id(self, user: str) -> str:
         """The prepared log's id of a hashed user, or the hash itself."""
@@ -92,6 +97,10 @@ class Histories:
         if self._rates is not None:  # a target is worth what it would be in the prepared log
             items, scenes = (pa.array(column, pa.string()) for column in (item, scene))
             added["target_value_H"] = self._rates.values(items, scenes)
+        if self._told_columns is not None:  # only what begins a request is asked for its codes
+            nothing = [(0,) * self._told_columns] * (n - len(fresh))
+            codes = nothing + [sample.told for sample in fresh]
+            added["told_HF"] = np.array(codes, np.int32).reshape(n, self._told_columns)
         known = self._known.get(user)
         if known is not None:
             before = {name: getattr(known, name) for name in added} | {"split_H": np.full_like(known.split_H, PAST)}

@@ -25,9 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from adbeam.declared.encoder import Codes
 from adbeam.logs.shards import shard_of
 from adbeam.online.ledger import BUSY_SECONDS
-from adbeam.records import ACTIONS
+from adbeam.records import ACTIONS, TOLD, TOLD_BY
 from adbeam.sqlite_wal import enter_wal
 
 STATES = ("pending", "used", "expired", "orphan")
@@ -53,6 +54,7 @@ CREATE TABLE IF NOT EXISTS requests (request_id TEXT PRIMARY KEY, user_id TEXT, 
                                      items TEXT, model_version TEXT, round INTEGER);
 CREATE TABLE IF NOT EXISTS events (event_id TEXT PRIMARY KEY, request_id TEXT, user_id TEXT, item_id TEXT,
                                    timestamp INTEGER, action INTEGER, value REAL, state TEXT, round INTEGER);
+CREATE TABLE IF NOT EXISTS told (request_id TEXT PRIMARY KEY, codes TEXT);
 CREATE INDEX IF NOT EXISTS events_by_state ON events (state);
 CREATE INDEX IF NOT EXISTS events_by_user ON events (user_id, timestamp);
 CREATE TABLE IF NOT EXISTS outcomes (request_id TEXT, item_id TEXT, action INTEGER, value REAL,
@@ -77,6 +79,8 @@ class JoinTask:
     """The newest moment that any log has told of: the loop's clock."""
     window_ms: int
     skew_ms: int
+    told_by: str | None = None
+    """Fingerprint of the encoder of declared features, where the model is told any; codes of others are not kept."""
 
 
 def join_shard(task: JoinTask) -> dict[str, Any]:
@@ -109,11 +113,26 @@ def samples_of(state: Path, number: int) -> pa.Table:
                     schema=SAMPLE_SCHEMA)  # fmt: skip
 
 
+def told_of(state: Path, request_ids: Iterable[str]) -> dict[str, Codes]:
+    """{request: the codes that the model was told by it}, of those whose codes are known."""
+    found: dict[str, Codes] = {}
+    with closing(sqlite3.connect(state, timeout=BUSY_SECONDS)) as db:
+        for request_id in request_ids:
+            row = db.execute("SELECT codes FROM told WHERE request_id = ?", (request_id,)).fetchone()
+            if row is not None:
+                found[request_id] = tuple(json.loads(row[0]))
+    return found
+
+
 def _apply(db: sqlite3.Connection, task: JoinTask) -> dict[str, int]:
     duplicates = events = 0
-    for row in _rows(task, "requests", ("request_id", "user_id", "timestamp", "scene", "item_ids", "model_version")):
+    columns = ("request_id", "user_id", "timestamp", "scene", "item_ids", "model_version")
+    for row in _rows(task, "requests", (*columns, TOLD, TOLD_BY)):
         row["item_ids"] = json.dumps(row["item_ids"])
-        db.execute("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)", (*row.values(), task.round))
+        values = [row[name] for name in columns]
+        db.execute("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)", (*values, task.round))
+        if task.told_by is not None and row.get(TOLD_BY) == task.told_by:
+            db.execute("INSERT OR IGNORE INTO told VALUES (?, ?)", (row["request_id"], json.dumps(row[TOLD])))
     columns = ("event_id", "request_id", "user_id", "item_id", "timestamp", "action", "price", "bid", "ecpm")
     for row in _rows(task, "events", columns):
         values = [row[name] for name in columns[:5]]
@@ -134,7 +153,9 @@ def _apply(db: sqlite3.Connection, task: JoinTask) -> dict[str, int]:
 def _rows(task: JoinTask, kind: str, columns: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The shard's rows of the round's files, in the order of the files."""
     for path in sorted((task.inputs / kind).glob("*.parquet")):
-        for batch in pq.ParquetFile(path).iter_batches(columns=list(columns)):
+        file = pq.ParquetFile(path)
+        known = [name for name in columns if name in file.schema_arrow.names]  # TOLD is not in every log
+        for batch in file.iter_batches(columns=known):
             user = pc.fill_null(batch.column("user_id"), "")
             mine = pa.array(shard_of(user, task.shards) == task.shard)
             yield from batch.filter(mine).to_pylist()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from adbeam.bundle import resolve
+from adbeam.declared.encoder import FeatureEncoder
 from adbeam.decoding.config import DecodingConfig
 from adbeam.logs.prepared import resolve_target
 from adbeam.online.config import OnlineConfig
@@ -46,6 +48,12 @@ class Loop:
     def target_action(self) -> str:
         """What makes an item a target: as the first training resolved it."""
         return resolve_target(self.config.training.target_action, self.work_dir.prepared)
+
+    @cached_property
+    def told_by(self) -> str | None:
+        """Fingerprint of the declared features that the model is told; None where it is told none."""
+        told = FeatureEncoder.read(self.work_dir.prepared)
+        return None if told is None else told.fingerprint
 
     @property
     def bundles(self) -> Path:

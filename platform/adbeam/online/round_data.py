@@ -50,7 +50,9 @@ def sequences_of(loop: Loop, numbers: Iterable[int]) -> list[UserSequence]:
     percent = loop.config.online.gate.holdout_percent
     by_shard: list[dict[str, list[Fresh]]] = [{} for _ in loop.states()]
     for number in numbers:
-        for merged, samples in zip(by_shard, fresh_samples(loop.states(), number, percent), strict=True):
+        for merged, samples in zip(
+            by_shard, fresh_samples(loop.states(), number, percent, loop.told_by is not None), strict=True
+        ):
             for user, new in samples.items():
                 merged.setdefault(user, []).extend(new)
     prepared = PreparedLog.open(loop.work_dir.prepared, verify=False)

@@ -20,7 +20,6 @@ from typing import Any
 from rich.console import Console
 
 from adbeam import artifacts
-from adbeam.declared.encoder import FeatureEncoder
 from adbeam.errors import UserError
 from adbeam.online.join import audit
 from adbeam.online.ledger import Ledger, Round
@@ -55,7 +54,6 @@ def run_rounds(config: OnlineSettings, limit: int | None = None, hook: Hook | No
     folder = WorkDir.of(config.work_dir).resolve().online
     with _alone(folder), closing(Ledger(folder)) as ledger:
         loop = Loop(config, ledger)
-        _check_told(loop)
         _check_shards(folder, config.online.shards)
         while limit is None or len(results) < limit:
             open_round = ledger.open_round() or ledger.claim({"events": loop.events, "requests": loop.requests})
@@ -68,19 +66,6 @@ def run_rounds(config: OnlineSettings, limit: int | None = None, hook: Hook | No
             _tell(f"round {result.number}: {result.verdict} ({result.reason}); in force: {result.bundle}")
             ledger.clean(config.online.keep_rounds)
     return results
-
-
-def _check_told(loop: Loop) -> None:
-    """Raise UserError for a model that is told declared features: request logs do not hold them, and rows that lack
-    what replicas tell would teach it that nothing is ever told."""
-    told = FeatureEncoder.read(loop.work_dir.prepared)
-    if told is not None:
-        raise UserError(
-            "the model is told declared features, which request logs do not hold yet",
-            field="features",
-            value=", ".join(told.shapes),
-            remedy="prepare and train from logs that hold them, or leave out model: true",
-        )
 
 
 @contextmanager
@@ -144,7 +129,6 @@ def account(config: OnlineSettings) -> dict[str, int]:
     folder = WorkDir.of(config.work_dir).resolve().online
     with closing(Ledger(folder)) as ledger:
         loop = Loop(config, ledger)
-        _check_told(loop)
         event_rows = sum(rows for _, kind, rows in ledger.files() if kind == "events")
         rounds = [item.number for item in ledger.rounds()]
         return audit(loop.states(), event_rows) | {"rounds": len(rounds)}

@@ -22,7 +22,7 @@ from adbeam.features.spec import FeatureSpec
 from adbeam.features.trends import EncodedTrends
 from adbeam.logs.requests import Request, UserSequence, requests_in
 from adbeam.online.histories import HELD_OUT, NEW, Fresh
-from adbeam.online.join import samples_of
+from adbeam.online.join import samples_of, told_of
 from adbeam.records import ACTIONS
 from adbeam.training.config import BehaviorWeights
 from adbeam.training.data.order import RowFiles
@@ -39,21 +39,37 @@ def is_held_out(request_id: str, percent: int) -> bool:
     return zlib.crc32(request_id.encode()) % 100 < percent
 
 
-def fresh_samples(states: Sequence[Path], number: int, percent: int) -> list[dict[str, list[Fresh]]]:
+def fresh_samples(
+    states: Sequence[Path], number: int, percent: int, is_told: bool = False
+) -> list[dict[str, list[Fresh]]]:
     """The round's clicks and conversions of every shard, by user; impressions teach the reward model only. What lies
-    between a click and a conversion is learnt as a click, unless its click has been."""
+    between a click and a conversion is learnt as a click, unless its click has been. Where a model `is_told` declared
+    features, requests of which it is not known what they told teach nothing: it would be that nothing is ever told."""
     found = []
     for state in states:
         by_user: dict[str, list[Fresh]] = {}
-        for row in samples_of(state, number).to_pylist():
+        rows = samples_of(state, number).to_pylist()
+        told = told_of(state, {row["request_id"] for row in rows}) if is_told else {}
+        for row in rows:
+            if is_told and row["request_id"] not in told:
+                continue
             action = CLICK if CLICK < row["action"] < CONVERSION else row["action"]
             if action >= CLICK and action > row["before"]:
                 mark = HELD_OUT if is_held_out(row["request_id"], percent) else NEW
                 sample = Fresh(row["request_id"], row["item_id"], action, row["timestamp"], row["scene"],
-                               row["value"], mark)  # fmt: skip
+                               row["value"], mark, told.get(row["request_id"], ()))  # fmt: skip
                 by_user.setdefault(row["user_id"], []).append(sample)
         found.append(by_user)
     return found
+
+
+def untold(states: Sequence[Path], numbers: Sequence[int]) -> int:
+    """How many requests with samples in these rounds lack the codes of what they told."""
+    count = 0
+    for state in states:
+        asked = {row for number in numbers for row in samples_of(state, number)["request_id"].to_pylist()}
+        count += len(asked) - len(told_of(state, asked))
+    return count
 
 
 def corrections_of(states: Sequence[Path], number: int) -> set[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -37,7 +38,7 @@ from adbeam.online.round_data import (
     sequences_of,
     training_job,
 )
-from adbeam.online.rows import replay, requests_of
+from adbeam.online.rows import replay, requests_of, untold
 from adbeam.ray_data.runners import InProcessRunner, ray_runner
 from adbeam.records import HOUR_MS, LIST_SAMPLE_SCHEMA
 from adbeam.rewards.lists import ListMaker
@@ -46,6 +47,8 @@ from adbeam.training.data.build_rows import RowStore, write_rows
 from adbeam.training.launch import fit, ray_for
 from adbeam.training.state.checkpoint import HISTORY, WEIGHTS
 from adbeam.training.trainer import ECPM, open_record, stopped
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def join(loop: Loop, number: int) -> Step:
     now_ms = newest_moment(inputs, loop.ledger.folder / "clock.json")
     tasks = [
         JoinTask(state, inputs, shard, online.shards, number, now_ms, round(online.attribution_hours * HOUR_MS),
-                 round(online.skew_seconds * 1000))
+                 round(online.skew_seconds * 1000), loop.told_by)
         for shard, state in enumerate(loop.states())
     ]  # fmt: skip
     with ray_runner() if online.workers else nullcontext(InProcessRunner()) as runner:
@@ -87,8 +90,12 @@ def rows(loop: Loop, number: int) -> Step:
     maker = row_maker(loop, base, learnt)
     new_N = [part for part in maker.rows(sequences_of(loop, learnt), NEW) if len(part)]
     count = sum(map(len, new_N))
+    left = untold(loop.states(), learnt) if loop.told_by is not None else 0
+    if left:
+        logger.warning("round %d: %d requests teach nothing: their logs lack codes of these features", number, left)
     if count < config.online.min_samples:
-        return Step("done", "waiting", f"only {count} new samples, fewer than {config.online.min_samples}")
+        lacking = f"; {left} requests lack codes of the declared features" if left else ""
+        return Step("done", "waiting", f"only {count} new samples, fewer than {config.online.min_samples}{lacking}")
     judged = range(max(1, number - config.online.gate.rounds + 1), number + 1)
     by_moment = sorted(sequences_of(loop, judged), key=_newest_held_out)
     held_N = [part for part in maker.rows(by_moment, HELD_OUT) if len(part)]

@@ -16,7 +16,7 @@ from adbeam.catalogue.config import UpdatesConfig
 from adbeam.consent.config import PrivacyConfig
 from adbeam.errors import nearest_name
 from adbeam.imports.extension_points import HISTORY_STORES
-from adbeam.list_rules.config import FrequencyCaps, ListRulesConfig
+from adbeam.list_rules.config import CapsUnread, FrequencyCaps, ListRulesConfig
 from adbeam.records import MOST_MONEY
 from adbeam.serving.openrtb.config import OpenRtbConfig
 from adbeam.settings import Extensible, Section
@@ -198,6 +198,7 @@ class ServingConfig(Section):
     features: FeaturesSection = Field(default={})
     list_rules: ListRulesConfig = ListRulesConfig()
     frequency_caps: FrequencyCaps = ()
+    frequency_caps_unread: CapsUnread = "show"
     budgets: BudgetsConfig = BudgetsConfig()
     deadline: DeadlineConfig = DeadlineConfig()
     admission: AdmissionConfig = AdmissionConfig()
@@ -231,6 +232,11 @@ class ServingConfig(Section):
                     f"openrtb.features.{name} is the place of no declared feature: {hint}declare it under `features`"
                 )
         return self
+
+    @property
+    def withheld(self) -> frozenset[str]:
+        """Kinds of caps whose ads are withheld where a history cannot be read."""
+        return frozenset(cap.of for cap in self.frequency_caps if self.frequency_caps_unread == "withhold")
 
     @classmethod
     def resolve(cls, args: dict[str, Any], base: Path | None = None) -> Self:

@@ -56,7 +56,8 @@ class Recommender:
         model = first_model(loader, config, policy, store, self._metrics)
         log = EventLog(config.event_log) if config.event_log.folder is not None else None
         answered = config.request_log.folder
-        requests = None if answered is None else RequestLog(config.request_log, config.event_log.folder)
+        is_told = any(feature.model for feature in config.features.values())
+        requests = None if answered is None else RequestLog(config.request_log, config.event_log.folder, is_told)
         self.service = RecommenderService(config, model, policy, store, self._metrics, log, requests)
         self.service.fleet = Fleet().look
         self._follower = BundleFollower(self.service, loader, self._metrics)

@@ -18,6 +18,7 @@ from pydantic_core import to_json
 
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.catalogue.creatives.creative import Demands
+from adbeam.declared.encoder import ToldCodes
 from adbeam.errors import UserError
 from adbeam.list_rules.caps import Worn
 from adbeam.recorder import Recorder
@@ -33,12 +34,17 @@ from adbeam.serving.http.openrtb import BidRequest, bid_model, bid_response, slo
 from adbeam.serving.http.problems import Problem, change_problem, field_problem
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 from adbeam.serving.monitoring.recent_answers import RecentAnswers
-from adbeam.serving.monitoring.replica_state import load_figures, load_gauges, replica_state
+from adbeam.serving.monitoring.replica_state import (
+    load_figures,
+    load_gauges,
+    publish_trained_shares,
+    replica_state,
+)
 from adbeam.serving.privacy import PrivacyGate
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.queue.deadlines import AwaitedDecoding
 from adbeam.serving.queue.decode_loop import DecodeLoop
-from adbeam.serving.queue.explained import left_out
+from adbeam.serving.queue.explained import explained
 from adbeam.serving.queue.stand_ins import StandIns
 from adbeam.serving.stores.profiles import of_source
 from adbeam.serving.stores.store import HistoryStore, now_ms
@@ -121,7 +127,7 @@ class RecommenderService:
         body = await self._answered(request, deadline_ms, arrived_s, request.debug)
         if request.debug:
             query, awaited = self._query(request), self._awaited
-            body["debug"] = await left_out(query, body["ads"], self.model, awaited, self.config.list_rules, deadline_ms)
+            body["debug"] = await explained(query, body["ads"], self.model, awaited, self.config, deadline_ms)
         return to_json(body) if body["ads"] or request.debug else None
 
     async def bid(self, request: BidRequest, deadline_ms: float, arrived_s: float) -> bytes | None:
@@ -212,6 +218,8 @@ class RecommenderService:
         self.metrics.set("adbeam_model_age_seconds", time.monotonic() - self.model.loaded_s, version=self.model.version)
         if self.model.live is not None:
             self.model.live.publish()
+        if self.model.facts.told is not None:
+            publish_trained_shares(self.model.facts.told, self.metrics)
         self._feedback.publish()
         self.decoding.processor.publish(self.metrics)
         return load_figures(signals, self.decoding.depth, self.in_flight)
@@ -234,7 +242,7 @@ class RecommenderService:
             query = self._query(request)
             if demands is not None:
                 query = replace(query, demands=demands)
-            body = await self._answer(query, request, deadline_ms, arrived_s)
+            body, told = await self._answer(query, request, deadline_ms, arrived_s)
         finally:
             self.in_flight -= 1
         if body["ads"]:
@@ -244,18 +252,20 @@ class RecommenderService:
             self.metrics.observe("adbeam_request_latency_seconds", latency_seconds, source=source)
             self.recent.add(latency_seconds, source)
             if not test:
-                self._feedback.answered(query, body, self.model.facts.may_bid)
+                self._feedback.answered(query, body, self.model.facts.may_bid, told)
         return body
 
     def _query(self, request: AdRequest) -> Query:
         facts = self.model.facts
         return request.query(facts.scenes[0], now_ms(), facts.nobody_words, self._feedback.spent)
 
-    async def _answer(self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float) -> Body:
+    async def _answer(
+        self, query: Query, request: AdRequest, deadline_ms: float, arrived_s: float
+    ) -> tuple[Body, ToldCodes | None]:
         request_id = request.request_id or self._next_id()
         until_s = arrived_s + deadline_ms / 1000
         if (found := await self._stand_ins.repeated(query, self.model, until_s)) is not None:
-            return decoded_body(request_id, found, source="cache", degraded=False)
+            return decoded_body(request_id, found, source="cache", degraded=False), found.answer.told
         decode_ms = deadline_ms - self._stand_ins.seen.reserved_ms(query, deadline_ms)
         outcome = await self._awaited.decoded(query, request.value, decode_ms, arrived_s)
         if isinstance(outcome, str):
@@ -264,9 +274,11 @@ class RecommenderService:
         if query.cacheable:
             self.cache.put(query.user_id, query.cache_key(outcome.model_version), outcome)
         self.metrics.add("adbeam_expected_ecpm", outcome.answer.expected_ecpm)
-        return decoded_body(request_id, outcome, source="model", degraded=False)
+        return decoded_body(request_id, outcome, source="model", degraded=False), outcome.answer.told
 
-    def _degraded(self, request_id: str, query: Query, reason: Refusal, arrived_s: float, worn: Worn) -> Body:
+    def _degraded(
+        self, request_id: str, query: Query, reason: Refusal, arrived_s: float, worn: Worn
+    ) -> tuple[Body, ToldCodes | None]:
         """The cached or popular answer for a request that was not decoded; raises Problem 503 when there is neither."""
         if reason == "late":
             self.metrics.add("adbeam_deadline_misses")
@@ -275,13 +287,14 @@ class RecommenderService:
         found = self._stand_ins.cached(query, self.model, worn)
         if found is not None:
             self.metrics.add("adbeam_degraded", reason=reason)
-            return decoded_body(request_id, found, source="cache", degraded=True)
+            return decoded_body(request_id, found, source="cache", degraded=True), found.answer.told
         ads = self._stand_ins.popular(query, self.model, worn)
-        if not ads:
+        if not ads and not worn.withheld:
             raise self._overloaded(reason)
         self.metrics.add("adbeam_degraded", reason=reason)
         waited_ms = (time.monotonic() - arrived_s) * 1000
-        return fallback_body(request_id, ads, self.model.version, self.model.facts.full_widths, waited_ms)
+        facts = self.model.facts
+        return fallback_body(request_id, ads, facts.version, facts.full_widths, waited_ms), facts.told_by(query)
 
     def _request_type(self) -> type[AdRequest]:
         config, facts = self.config, self.model.facts

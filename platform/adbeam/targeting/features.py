@@ -29,7 +29,7 @@ OF_RULES = ("start", "end", "hours", "timezone", "scenes")
 _OF_MODEL = ("column", "buckets", "most_words", "least_requests", "longest", "separator", "dimensions", "parts")
 """Keys that mean something only where the model is told."""
 _CODES = {"number": "quantiles", "vector": "centres"}
-_YOUNG = frozenset({"model", *_OF_MODEL})
+_YOUNG = frozenset({"model", "partition", *_OF_MODEL})
 
 
 class FeatureConfig(Section):
@@ -46,6 +46,11 @@ class FeatureConfig(Section):
     )
     model: bool = Field(
         False, description="true: the model learns from it (docs/declared-features.md); false: only rules ask for it."
+    )
+    partition: bool = Field(
+        False,
+        description="true: an ad without a rule over it is for nobody, a request without it gets no ad: retailer, "
+        "country, account (docs/targeting.md).",
     )
     column: str | None = Field(
         None,
@@ -90,6 +95,8 @@ class FeatureConfig(Section):
                 raise ValueError(f"{key} is for features that the model is told; set model: true, or remove it")
         if self.kind in ("number", "vector") and set_here & {"most_words", "least_requests"}:
             raise ValueError(f"a {self.kind} has no vocabulary; name its {_CODES[self.kind]} by buckets")
+        if self.partition and self.kind == "number":
+            raise ValueError("a partition is a category, or a list of them; a number names none")
         if self.kind != "list" and set_here & {"longest", "separator"}:
             raise ValueError("longest and separator are for lists")
         if self.source == "item" and not self.model:
@@ -124,7 +131,8 @@ FeaturesSection = Annotated[
         max_length=MOST_FEATURES,
         description="{name: {kind: category | number | list, source: request | user}}: what requests tell in "
         "`context`, what is known of users, and what rules of ads may ask for (docs/targeting.md); with model: true "
-        "also what the model is told (docs/declared-features.md), there of source: item too.",
+        "also what the model is told (docs/declared-features.md), there of source: item too; with partition: true what "
+        "every ad must ask for.",
     ),
 ]
 
@@ -132,6 +140,11 @@ FeaturesSection = Annotated[
 def told_by_requests(features: Features) -> dict[str, FeatureConfig]:
     """Those that requests and profiles of users tell, and rules ask for: all but the features of items."""
     return {name: feature for name, feature in features.items() if feature.source != "item"}
+
+
+def partitions(features: Features) -> tuple[str, ...]:
+    """The features that every ad must ask for."""
+    return tuple(name for name, feature in features.items() if feature.partition)
 
 
 def category(value: object) -> str:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from adbeam.errors import UserError
 from adbeam.targeting.compiled.index import CompiledRules
-from adbeam.targeting.features import Features
-from adbeam.targeting.rules import read_rules, stored_rules
+from adbeam.targeting.features import Features, partitions
+from adbeam.targeting.rules import names_by_in, read_rules, stored_rules
 from adbeam.targeting.told import Told
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 TAIL = 64
 """Ads put last, whose rules are held against a request one by one."""
 NEVER = '{"end":0}'
-"""Rules that no request matches: of an ad whose own are not understood here."""
+"""Rules that no request matches: of an ad whose own are not understood here, or do not ask for a partition."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,17 @@ class LiveTargeting:
         Raises UndeclaredFeatures for rules over features that are not declared.
         """
         self._features, self._size, self._texts = features, size, texts
+        self._partitions = partitions(features)
         self._base: CompiledRules | None = None
         if texts is not None and texts.null_count < len(texts):
             self._base = CompiledRules(texts, features)
+        elif self._partitions:
+            self._base = CompiledRules(pa.nulls(size, pa.string()), features)
+        if self._base is not None and self._base.for_nobody:
+            log.warning(
+                "%d of %d items are for nobody: they do not name their %s",
+                self._base.for_nobody, size, " and ".join(self._partitions),
+            )  # fmt: skip
         self._changed: dict[int, str | None] = {}
         self._put = _Put()
 
@@ -80,9 +88,8 @@ class LiveTargeting:
             return self._changed[row]
         if self._base is None or row >= self._size:
             return None
-        assert self._texts is not None
-        text: str | None = self._texts[row].as_py()
-        return text
+        text: str | None = None if self._texts is None else self._texts[row].as_py()
+        return self._partitioned(text) if self._partitions else text
 
     def check(self, rules: Mapping[str, Any]) -> None:
         """Raise UserError for rules that are wrong, or over features that are not declared."""
@@ -90,9 +97,16 @@ class LiveTargeting:
 
     def put(self, row: int, rules: Mapping[str, Any] | None) -> None:
         """The rules of a row that comes, before it exists, or that has changed."""
-        text = None if rules is None else self._understood(row, rules)
+        text = self._partitioned(None if rules is None else self._understood(row, rules))
         if text is not None or self.text(row) is not None:
             self._put_text(row, text)
+
+    def _partitioned(self, text: str | None) -> str | None:
+        """The rules, or NEVER where they do not ask for every partition."""
+        if not self._partitions:
+            return text
+        asked = stored_rules(text).conditions if text is not None else {}
+        return text if all(names_by_in(asked.get(name)) for name in self._partitions) else NEVER
 
     def _put_text(self, row: int, text: str | None) -> None:
         self._changed[row] = text

@@ -63,6 +63,11 @@ class RangeCondition:
         return self.missing if value is None else self.low <= value <= self.high
 
 
+def names_by_in(condition: WordCondition | RangeCondition | None) -> bool:
+    """Whether a condition names whom an ad is for, and no one of whom that is not known: what a partition asks for."""
+    return isinstance(condition, WordCondition) and condition.any_of is not None and not condition.missing
+
+
 @dataclass(frozen=True)
 class Rules:
     """Whom one ad is for. `text` is their one form as JSON; None where the ad is for everybody."""
@@ -158,6 +163,8 @@ def _condition(name: str, raw: Any, features: Features | None) -> WordCondition 
         if key not in keys:
             kind = "" if features is None else f" of the {features[name].kind} {name}"
             raise _wrong(f"{name}.{key}", raw[key], f"a condition{kind} has {', '.join(keys)}")
+    if features is not None and features[name].partition and ("in" not in raw or raw.get("missing")):
+        raise _wrong(name, raw, 'is a partition: say by "in" whom the ad is for; "missing" would open it to all')
     if not set(raw) - {"missing"}:
         raise _wrong(name, raw, f"says nothing: give {keys[0]} or {keys[1]}")
     missing = raw.get("missing", False)

@@ -32,6 +32,10 @@ GOOD = {
     'ray_adbeam_money_expected_total{scene="feed",model_version="v1"}': "0+11x120",
     'ray_adbeam_money_returned_total{scene="feed",model_version="v1"}': "0+10x120",
     'ray_adbeam_money_conversions_total{scene="feed",model_version="v1"}': "0+5x120",
+    'ray_adbeam_feature_requests_total{feature="os"}': "0+6000x120",
+    'ray_adbeam_feature_missing_total{feature="os"}': "0+600x120",
+    'ray_adbeam_feature_trained_share{feature="os",what="missing"}': "0.15x120",
+    'ray_adbeam_feature_trained_share{feature="os",what="unknown"}': "0.02x120",
     "ray_adbeam_train_step": "0+10x120",
     "ray_adbeam_train_loss": "2x120",
     'adbeam_step_published_timestamp_seconds{step="bundles"}': "0x120",
@@ -46,6 +50,7 @@ GOOD = {
 BAD: dict[str, dict[str, str]] = {
     "AdbeamNoReplicas": {'ray_adbeam_rung{replica="a"}': "0x30 _x90"},
     "AdbeamMoneyDrift": {'ray_adbeam_money_expected_total{scene="feed",model_version="v1"}': "0+20x120"},
+    "AdbeamFeatureDrift": {'ray_adbeam_feature_missing_total{feature="os"}': "0+2000x120"},
     "AdbeamServerErrors": {'ray_adbeam_responses_total{status="500"}': "0+60x120"},
     "AdbeamShedding": {'ray_adbeam_shed_total{reason="late"}': "0+60x120"},
     "AdbeamDegradedAnswers": {'ray_adbeam_degraded_total{reason="late"}': "0+600x120"},
@@ -80,6 +85,8 @@ def _expected(alert: Any) -> dict[str, Any]:
     labels = {"severity": alert.severity}
     if alert.name == "AdbeamMoneyDrift":
         labels |= {"scene": "feed", "model_version": "v1"}
+    if alert.name == "AdbeamFeatureDrift":
+        labels["feature"] = "os"
     if alert.name == "AdbeamModelStale":
         labels["step"] = "bundles"
     return {"exp_labels": labels, "exp_annotations": alert.rule()["annotations"]}
@@ -111,6 +118,21 @@ def test_a_stale_model_is_noticed_after_two_days(tmp_path: Path) -> None:
     old = {'adbeam_step_published_timestamp_seconds{step="bundles"}': "0x60"}
     cases = [_case("one day", old, "24h", set()), _case("two days", old, "50h", {"AdbeamModelStale"})]
     verdict = _verdict([{**case, "interval": "1h"} for case in cases], tmp_path, every="1h")
+    assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        {'ray_adbeam_feature_unknown_total{feature="os"}': "0+900x120"},
+        {'ray_adbeam_feature_missing_total{feature="os"}': "_x120"},  # none is missing any more: a default came in
+    ],
+)
+def test_a_feature_drifts_either_way(tmp_path: Path, series: dict[str, str]) -> None:
+    verdict = _verdict([_case("drift", {**GOOD, **series}, "119m", {"AdbeamFeatureDrift"})], tmp_path)
+    assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+    few = {'ray_adbeam_feature_requests_total{feature="os"}': "0+10x120"}
+    verdict = _verdict([_case("few requests say nothing", {**GOOD, **series, **few}, "119m", set())], tmp_path)
     assert verdict.returncode == 0, verdict.stdout + verdict.stderr
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
@@ -19,6 +20,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.support.bundles import SCENES, write_random_bundle
 from tests.support.tools import tool
 
+from adbeam.bundle import load_bundle, write_again
+from adbeam.declared.encoder import FeatureEncoder, FittedFeature
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.deploy.policy import read_policy
 from adbeam.serving.engine.load_model import load_model
@@ -34,12 +37,25 @@ PROCESSOR = re.compile(
     r"^Processor: own \d+ %, waited \d+ % of the decode time of 10 s(; pressure \d+ %)?(; stolen \d+ %)?$"
 )
 SERIOUS = ("serious", "critical")
+HERE, NOT_HERE = '{"os":{"in":["android","ios"]}}', '{"os":{"in":["windows"]}}'
+TOLD = FeatureEncoder(
+    (
+        FittedFeature("age", "number", "user", edges=(30.0, 50.0)),
+        FittedFeature("os", "category", "request", words=("ios", "android")),
+    )
+)
 
 
 @contextmanager
 def console(folder: Path, port: int = PORT, **args: Any) -> Iterator[str]:
     """The application without Ray on a port of its own; yields the address of its console."""
-    bundle = write_random_bundle(folder / "bundles", 3000)
+    told = args.pop("told", None)
+    bundle = write_random_bundle(folder / "bundles", 3000, told=told)
+    if told is not None:
+        loaded = load_bundle(bundle)
+        rules = [NOT_HERE if row % 3 == 0 else HERE for row in range(len(loaded.catalogue))]
+        catalogue = loaded.catalogue.append_column("targeting", pa.array(rules, pa.string()))
+        bundle = write_again(folder / "bundles", loaded, {}, catalogue=catalogue)
     config = ServingConfig.parse({"deadline": {"max_ms": 60_000}, **args})
     policy = read_policy({"policy": "deadline", "default_deadline_ms": 5000})
     store, metrics = SqliteStore(folder / "h.sqlite"), Metrics()
@@ -195,3 +211,32 @@ def test_with_authentication_on_the_page_asks_for_the_token_and_sends_it(
         expect(page.locator("#credentials")).to_be_hidden()
         ask(page)
         page.close()
+
+
+def test_with_an_admin_key_an_answer_is_explained(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADBEAM_ADMIN_KEYS", "key-of-an-admin")
+    features = {one.name: {"kind": one.kind, "source": one.source, "model": True} for one in TOLD.features}
+    args = {"features": features, "admin": {"mode": "bearer"}, "list_rules": {"most_per_sid": 1}, "told": TOLD}
+    with console(tmp_path, PORT + 2, **args) as url, page_of(browser, url) as page:
+        ask(page, context='{"os": "ios"}', profile='{"age": 41}')
+        expect(page.locator("#why")).to_be_hidden()
+        with page.expect_response("**/v1/ads") as answered:
+            ask(page, admin_key="key-of-an-admin")
+        debug = answered.value.json()["debug"]
+        expect(page.locator("#told tr")).to_have_count(2)
+        told = [row.locator("td").all_inner_texts() for row in page.locator("#told tr").all()]
+        assert told == [["age", "41", "30 to 50"], ["os", "ios", "ios"]]
+        passed = [row.locator("td").all_inner_texts() for row in page.locator("#passed tr").all()]
+        assert [row[0] for row in passed] == [ad["item_id"] for ad in answered.value.json()["ads"]]
+        assert {tuple(row[1:]) for row in passed} == {("targeting, most per sid", "os in android, ios")}
+        failed = {row.locator("td").all_inner_texts()[2] for row in page.locator("#failed tr").all()}
+        assert "os in windows" in failed and page.locator("#failed tr").count() == len(debug["left_out"]) > 5
+        assert (
+            page.locator("#closed tr").all_inner_texts()
+            == ["targeting\t1,000"]
+            == [f"{name}\t{rows:,}" for name, rows in debug["closed"].items()]
+        )
+        found = Axe().run(page).response["violations"]
+        assert not [fault["id"] for fault in found if fault["impact"] in SERIOUS], found

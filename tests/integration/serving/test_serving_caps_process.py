@@ -46,7 +46,9 @@ def test_the_decode_process_knows_what_users_have_seen_enough_of(tmp_path: Path)
         ])  # fmt: skip
         assert model.owners.owner("ad1", Owner()).campaign == "spring"
         assert model.campaigns is not None and model.campaigns(["ad1", "ad9", "unknown"]) == ["spring", None, None]
-        assert model.why is not None and model.why(replace(query, spent=frozenset({"spring"})), ["ad1"]) == [["budget"]]
+        assert model.why is not None and model.why(replace(query, spent=frozenset({"spring"})), ["ad1"]).refused == [
+            ["budget"]
+        ]
         assert not {"ad1", "ad2", "ad3"} & {ad["item_id"] for ad in model.still_shown(before, query.told)}
         answer = model.engine.answer([query], [WIDE])[0]
         assert len(answer.ads) == 20 and [ad.get("campaign") for ad in answer.ads].count("spring") <= 1

@@ -157,3 +157,11 @@ def test_the_command_line_sets_and_lists_budgets(tmp_path: Path) -> None:
     assert run("remove", "spring").exit_code == 0 and "spring" not in run("list").output
     assert "day" in str(run("set", "spring", "--day", "-1").exception)
     assert "day, total, or both" in str(run("set", "spring").exception)
+
+
+def test_the_traffic_of_replicas_is_added_up_by_day_and_hour(open_one: Open) -> None:
+    one, other = open_one(), open_one()
+    for ledger, day, hour, requests in ((one, DAY, 7, 3), (other, DAY, 7, 4), (one, DAY, 23, 1), (one, NEXT, 0, 5)):
+        ledger.saw(day, hour, requests)
+    assert other.traffic([DAY, NEXT, "2026-05-03"]) == {DAY: {7: 7, 23: 1}, NEXT: {0: 5}}
+    assert open_one().traffic([NEXT]) == {NEXT: {0: 5}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.support.declared.told_log import (
 from adbeam.bundle import Bundle, load_bundle
 from adbeam.catalogue.blocked import Blocked
 from adbeam.config import Config
+from adbeam.declared.encoder import FeatureEncoder
 from adbeam.decoding.engines.context_reader import reader_of
 from adbeam.errors import UserError
 from adbeam.evaluation.evaluate import judged_requests
@@ -97,7 +99,8 @@ def test_serving_encodes_what_the_log_told(told: tuple[Config, dict[tuple[str, s
     offline = recommender.contexts(requests)
     served = ContextBuilder(recommender.catalogue, recommender.spec, told=bundle.told)
     queries = [query_of(config, request, asked[(request.sequence.user_id, request.request_id)]) for request in requests]
-    online = served.build(queries, [history_of(request.sequence.before(request.now_ms)) for request in requests])
+    histories = [history_of(request.sequence.before(request.now_ms)) for request in requests]
+    online = served.build(queries, histories, served.told(queries))
     assert len(requests) > 100
     for name in ("static_BF", "code_BST", "feature_BSC", "mask_BS"):
         np.testing.assert_array_equal(getattr(offline, name).numpy(), getattr(online, name).numpy(), err_msg=name)
@@ -153,3 +156,23 @@ def test_the_decoder_reads_lists_as_the_model_was_trained(
         expected, first = table[rows[:, [*range(7), 9]]].sum(1), model.context.spec.static_offsets[6]
         expected += (table[first + others] * (others > 0)[..., None]).sum(1)
         torch.testing.assert_close(plain[:, 0], expected)
+
+
+def test_features_know_how_often_training_requests_lacked_them(
+    told: tuple[Config, dict[tuple[str, str], Any], Bundle],
+) -> None:
+    config, _, bundle = told
+    assert bundle.told is not None
+    codes: dict[tuple[str, str], Any] = {}
+    for sequence in {id(request.sequence): request.sequence for request in requests_of(config)}.values():
+        assert sequence.told_HF is not None
+        for name, split, row in zip(sequence.request_H, sequence.split_H, sequence.told_HF, strict=True):
+            if split == 0:
+                codes.setdefault((sequence.user_id, str(name)), row)
+    code_KF = np.array(list(codes.values()))
+    for feature, column in zip(bundle.told.features, (slice(0, 1), slice(1, 4), slice(4, 5)), strict=True):
+        assert feature.missing_share == pytest.approx((code_KF[:, column][:, 0] == 0).mean(), abs=1e-6)
+        assert feature.unknown_share == pytest.approx((code_KF[:, column] == 1).any(axis=1).mean(), abs=1e-6)
+    assert bundle.told.features[2].unknown_share and bundle.told.features[0].missing_share
+    plain = [replace(feature, missing_share=None, unknown_share=None) for feature in bundle.told.features]
+    assert FeatureEncoder(tuple(plain)).fingerprint == bundle.told.fingerprint

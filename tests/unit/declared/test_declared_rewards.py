@@ -14,10 +14,8 @@ import pytest
 import torch
 from tests.support.declared.told_log import told_config, write_told_log
 
-from adbeam.errors import UserError
 from adbeam.logs.pipeline import run
 from adbeam.logs.prepared import PreparedLog
-from adbeam.online.rounds import run_rounds
 from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.features import Past, told_sizes
 from adbeam.rewards.model import RewardNet
@@ -76,14 +74,6 @@ def test_a_model_without_declared_features_is_stored_as_before(tmp_path: Path) -
     config = RewardConfig(workers=0, epochs=1, embedding_width=4, hidden=(8,))
     folder = reward(SimpleNamespace(work_dir=tmp_path, seed=0, rewards=config))
     assert set(json.loads((folder / "reward.json").read_text(encoding="utf-8"))) == {"config", "calibration"}
-
-
-def test_the_online_loop_refuses_a_model_that_is_told(tmp_path: Path) -> None:
-    sample = write_told_log(tmp_path / "log", {"mood": pa.array(["a"] * len(_events(tmp_path)))}, **SMALL)
-    config = told_config(tmp_path, sample, {"mood": FEATURES["mood"]})
-    run(config, in_process=True)
-    with pytest.raises(UserError, match=r"features: the model is told declared features.*'mood'"):
-        run_rounds(config, limit=1)
 
 
 def _events(folder: Path) -> pa.Table:

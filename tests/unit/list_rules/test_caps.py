@@ -160,12 +160,52 @@ async def test_a_history_that_cannot_be_read_leaves_users_unknown(tmp_path: Path
     service.close()
 
 
+@pytest.mark.parametrize("of", ["ad", "campaign", "advertiser"])
+@pytest.mark.parametrize("then", ["show", "withhold"])
+async def test_caps_that_cannot_be_read_withhold_what_they_might_hold_for(
+    tmp_path: Path, monkeypatch: Any, of: str, then: str
+) -> None:
+    bundle = random_bundle(tmp_path / "b", 80, 4)
+    caps = [{"of": of, "most": 1, "hours": 1}]
+    service = _service(tmp_path, frequency_caps=caps, frequency_caps_unread=then, deadline={"min_ms": 0.1})
+    service.start()
+    free = sum(row[of] is None for row in live(bundle)) if of != "ad" else 0
+
+    def broken(user_ids: Any) -> list[None]:
+        time.sleep(0.05)
+        raise OSError("disk")
+
+    async def ask(deadline_ms: float, **told: Any) -> list[dict[str, Any]]:
+        request = service.request_type.model_validate_json(json.dumps({"count": 70, **told}))
+        answer = await service.ads(request, deadline_ms, time.monotonic())
+        return [] if answer is None else list(json.loads(answer)["ads"])
+
+    monkeypatch.setattr(service.store, "recent_many", broken)
+    everything = len(await ask(5000.0))
+    assert everything > free, "nobody has no caps"
+    for deadline_ms in (5000.0, 20.0):
+        ads = await ask(deadline_ms, user_id="u")
+        if then == "show":
+            assert len(ads) == everything
+        else:
+            assert len(ads) == free and not any(ad.get(of) for ad in ads)
+    inline = await ask(5000.0, user_id="u", history=[{"item_id": "item-1", "timestamp": now_ms()}])
+    assert len(inline) == everything, "a history in the request is read"
+    counts = service.metrics.take()[0]  # type: ignore[attr-defined]
+    assert counts["adbeam_caps_unread", (("then", then),)] >= 2
+    service.close()
+
+
 def test_what_is_worn_says_by_which_cap() -> None:
     worn = Worn(frozenset({"a"}), frozenset({"spring"}), frozenset({"north"}))
     assert worn.refuses("a", Owner()) == "frequency_cap_ad"
     assert worn.refuses("b", Owner("north", "spring")) == "frequency_cap_campaign"
     assert worn.refuses("b", Owner("north")) == "frequency_cap_advertiser"
     assert worn.refuses("b", Owner()) is None and not Worn()
+    unread = Worn(withheld=frozenset({"campaign"}))
+    assert unread and unread.refuses("b", Owner(None, "spring")) == "frequency_caps_unread"
+    assert unread.refuses("b", Owner("north")) is None
+    assert Worn(withheld=frozenset({"ad"})).refuses("b", Owner()) == "frequency_caps_unread"
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,19 @@ from tests.support.list_rules.random_lists import Row, live, random_bundle
 
 from adbeam.beams.cost import BatchCost
 from adbeam.bundle import write_again
+from adbeam.declared.buckets import told_in_words
+from adbeam.declared.encoder import FeatureEncoder, FittedFeature
 from adbeam.records import Event
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.deploy.policy import read_policy
+from adbeam.serving.engine.list_rules.closed_rows import SAMPLED
 from adbeam.serving.engine.load_model import load_model
 from adbeam.serving.http.answer_schemas import AdResponse
 from adbeam.serving.monitoring.metrics import Metrics
 from adbeam.serving.service import RecommenderService
 from adbeam.serving.stores.sqlite import SqliteStore
 from adbeam.serving.stores.store import now_ms
+from adbeam.targeting.features import FeatureConfig
 
 NOT_HERE = '{"scenes":["mailer"]}'
 BODY: dict[str, Any] = {
@@ -69,6 +73,24 @@ def _of_the_ad(row: Row, rows: dict[str, Row]) -> set[str]:
     return {name for name, is_so in said.items() if is_so}
 
 
+def test_codes_are_told_in_words() -> None:
+    encoder = FeatureEncoder(
+        (
+            FittedFeature("age", "number", "user", edges=(30.0, 50.5)),
+            FittedFeature("likes", "list", "user", words=("tea", "wine"), columns=3),
+            FittedFeature("store", "category", "request", buckets=8),
+        )
+    )
+    features = {name: FeatureConfig(kind=kind) for name, kind in
+                (("age", "number"), ("likes", "list"), ("store", "category"), ("country", "category"))}  # fmt: skip
+    for age, words in ((None, "missing"), (29.0, "below 30"), (30, "30 to 50.5"), (1e9, "from 50.5")):
+        values = {"likes": ("wine", "egg"), "country": "de"} | ({} if age is None else {"age": age})
+        told = told_in_words(features, encoder, values, ["store"])
+        assert [one["buckets"] for one in told] == [[words], ["wine", "unknown"], ["missing"], None]
+    assert [one["value"] for one in told] == [1e9, ("wine", "egg"), None, "de"]
+    assert [one["is_unread"] for one in told] == [False, False, True, False]
+
+
 async def test_what_was_left_out_is_named_with_every_rule_that_kept_it_out(tmp_path: Path) -> None:
     caps = [{"of": "advertiser", "most": 1, "hours": 1}]
     rules = {"most_per_advertiser": 1, "most_per_category": 3}
@@ -91,6 +113,12 @@ async def test_what_was_left_out_is_named_with_every_rule_that_kept_it_out(tmp_p
         assert ("most_per_advertiser" in names) == full
         filled = [one["category"] for one in shown].count(row["category"]) >= 3 and row["category"] is not None
         assert ("most_per_category" in names) == filled
+    said = [_of_the_ad(row, rows) for row in rows.values()]
+    closed = {name: sum(name in names for names in said) for name in set.union(*said)}
+    assert answer["debug"]["closed"] == closed and len(closed) == 7
+    counts, _, _ = service.metrics.take()  # type: ignore[attr-defined]
+    for name in closed.keys() - {"frequency_cap_advertiser"}:
+        assert counts["adbeam_ads_left_out", (("rule", name),)] == SAMPLED * closed[name]
     service.close()
     assert not list((tmp_path / "requests").glob("*.parquet"))
 
@@ -99,7 +127,10 @@ async def test_without_rules_nothing_is_left_out_and_a_plain_answer_says_nothing
     service = _service(tmp_path)
     service.start()
     bare = await _ask(service, filters={}, floor_ecpm=0, scene="mailer")
-    assert bare["debug"] == {"source": "model", "left_out": []} and len(bare["ads"]) == 8
+    debug, shown = bare["debug"], [ad["item_id"] for ad in bare["ads"]]
+    assert (debug["source"], debug["left_out"], debug["told"], len(shown)) == ("model", [], [], 8)
+    assert [one["item_id"] for one in debug["passed"]] == shown
+    assert all(one["rules"] == (["targeting"] if one["targeting"] else []) for one in debug["passed"])
     plain = await _ask(service, filters={}, floor_ecpm=0, scene="mailer", debug=False)
     assert plain["debug"] is None and plain["ads"] == bare["ads"]
     service.close()

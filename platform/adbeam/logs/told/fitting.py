@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from adbeam.workdir import SEQUENCES
 
 _SEQUENCE_ROWS = 1024
 _MET = "met-items"
+TRAINED = "in training"
 
 
 def fit_told(staging: Path, spill: Path, features: Features, runner: Runner) -> str:
@@ -50,6 +53,7 @@ def fit_told(staging: Path, spill: Path, features: Features, runner: Runner) -> 
     for counts in runner.each(parts, partial(answered, partial(write_shard, staging, features)), "write_features"):
         requests += succeeded(counts)["requests"]
         shares.update(counts["told"])
+    _with_shares(staging, shares)
     told_of = (
         f"{name} ({size:,} codes; missing {shares[f'{name} missing']:,}, unknown {shares[f'{name} unknown']:,})"
         for name, size in sizes.items()
@@ -102,11 +106,29 @@ def write_shard(staging: Path, features: Features, number: int) -> dict[str, Any
     table = table.append_column(TOLD, column)
     pq.write_table(table, unfinished, compression="zstd", row_group_size=_SEQUENCE_ROWS)
     os.replace(unfinished, path)
-    shares: Counter[str] = Counter()
+    shares = Counter({TRAINED: int(requests.in_training_K.sum())})
     for one, code_KF in zip(encoder.features, parts, strict=True):
-        shares[f"{one.name} missing"] = int((code_KF[:, 0] == MISSING).sum())
-        shares[f"{one.name} unknown"] = int((code_KF == UNKNOWN).any(axis=1).sum())
+        for what, is_so_K in (("missing", code_KF[:, 0] == MISSING), ("unknown", (code_KF == UNKNOWN).any(axis=1))):
+            shares[f"{one.name} {what}"] = int(is_so_K.sum())
+            shares[f"{one.name} {what} {TRAINED}"] = int((is_so_K & requests.in_training_K).sum())
     return {"requests": len(requests.first_K), "told": shares}
+
+
+def _with_shares(staging: Path, counts: Mapping[str, int]) -> None:
+    """Write the features again, with how often training requests lacked each: drift of requests is held against it."""
+    encoder = FeatureEncoder.read(staging)
+    assert encoder is not None
+    requests = max(1, counts[TRAINED])
+    shares = [
+        {
+            f"{what}_share": round(counts[f"{one.name} {what} {TRAINED}"] / requests, 6)
+            for what in ("missing", "unknown")
+        }
+        for one in encoder.features
+    ]
+    FeatureEncoder(
+        tuple(replace(one, **share) for one, share in zip(encoder.features, shares, strict=True))  # type: ignore[arg-type]
+    ).write(staging)
 
 
 def _shard(staging: Path, features: Features, number: int) -> tuple[str, ShardRequests, dict[str, pa.Array]]:

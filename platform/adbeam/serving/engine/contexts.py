@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from adbeam.catalogue.ads import AdCatalogue
-from adbeam.declared.encoder import Codes, FeatureEncoder
+from adbeam.declared.encoder import FeatureEncoder, ToldCodes
 from adbeam.features.batch import ContextBatch
 from adbeam.features.contexts import Moment, Trends, build_contexts
 from adbeam.features.history import History
@@ -44,22 +44,26 @@ class ContextBuilder:
         self._counts = counts
         self._kept: OrderedDict[str, tuple[int, ItemCodes]] = OrderedDict()
 
-    def build(self, queries: Sequence[Query], histories: Sequence[UserHistory]) -> ContextBatch:
-        """The contexts of `queries`, whose users' histories are given; events whose item has no SID are left out."""
+    def build(
+        self, queries: Sequence[Query], histories: Sequence[UserHistory], told: Sequence[ToldCodes] | None
+    ) -> ContextBatch:
+        """The contexts of `queries`, whose users' histories and what they told are given; events whose item has no SID
+        are left out."""
         encoded = [self._encoded(query.user_id, history) for query, history in zip(queries, histories, strict=True)]
-        codes = self._codes_told(queries)
+        codes = [()] * len(queries) if told is None else [one.codes for one in told]
         moments = [
-            Moment(query.now_ms, query.scene, query.user_id, told) for query, told in zip(queries, codes, strict=True)
+            Moment(query.now_ms, query.scene, query.user_id, code) for query, code in zip(queries, codes, strict=True)
         ]
         return build_contexts(encoded, moments, self._spec, self._trends).batch()
 
-    def _codes_told(self, queries: Sequence[Query]) -> list[Codes]:
+    def told(self, queries: Sequence[Query]) -> list[ToldCodes] | None:
+        """What each query tells the model; None where a model is told nothing."""
         if self._told is None:
-            return [()] * len(queries)
+            return None
         codes = self._told.codes([query.told.features if query.told else {} for query in queries])
         if self._counts is not None:
             self._counts.unknown(self._told.unknown(codes))
-        return codes
+        return [ToldCodes(one, self._told.fingerprint) for one in codes]
 
     def _encoded(self, user_id: str | None, history: UserHistory) -> History:
         code_HT, known_H = self._codes(user_id, history.item_ids)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from adbeam.beams.ladder import Widths
 from adbeam.bundle import Bundle
+from adbeam.declared.buckets import told_in_words
 from adbeam.decoding import ItemFilter
 from adbeam.decoding.results import DecodeResult
 from adbeam.decoding.trie.paths import Step, steps
@@ -27,8 +29,9 @@ from adbeam.serving.engine.contexts import ContextBuilder
 from adbeam.serving.engine.feature_counts import FeatureCounts
 from adbeam.serving.engine.known_users import KnownUsers
 from adbeam.serving.engine.list_rules.answer_lists import Ad, AnswerLists
+from adbeam.serving.engine.list_rules.closed_rows import ClosedRowCounts, closed_rows
 from adbeam.serving.engine.list_rules.frequency import FrequencyCaps, Hidden
-from adbeam.serving.engine.list_rules.left_out import reasons
+from adbeam.serving.engine.list_rules.left_out import Why, reasons
 from adbeam.serving.engine.prices import AnswerPrices
 from adbeam.serving.engine.request import Answer, Query
 from adbeam.serving.stores.store import HistoryStore, UserHistory
@@ -43,10 +46,11 @@ class ModelEngine:
     def __init__(
         self, bundle: Bundle, config: EngineConfig, store: HistoryStore, metrics: Recorder,
         features: Features | None = None, most: Mapping[str, int] | None = None,
-        caps: Sequence[FrequencyCap] = (),
+        caps: Sequence[FrequencyCap] = (), withheld: frozenset[str] = frozenset(),
     ) -> None:  # fmt: skip
         """Targeting rules are over `features`; raises UndeclaredFeatures for a bundle with rules over others. `most`
-        ads of one kind are in an answer, and none that a user has seen enough of by `caps`."""
+        ads of one kind are in an answer, and none that a user has seen enough of by `caps`, of which the
+        kinds `withheld` hold where nobody knows."""
         self.bundle, self.config = bundle, config
         self._known = KnownUsers(store, features or {}, metrics)
         self._feature_counts = FeatureCounts(features or {}, metrics)
@@ -60,8 +64,9 @@ class ModelEngine:
         self._priced = bundle.settings.priced  # asked for every ad of every answer
         self.prices = AnswerPrices(bundle, self.catalogue, config.ecpm_scale)
         self._lists = AnswerLists(self.catalogue, self.prices, most or {}, bool(caps), metrics)
-        self._frequency = FrequencyCaps(self.catalogue, caps, metrics)
-        self._has_caps = bool(caps)
+        self._frequency = FrequencyCaps(self.catalogue, caps, metrics, withheld)
+        self._closed = ClosedRowCounts(self.catalogue, metrics)
+        self._has_caps, self._features = bool(caps), features or {}
 
     @property
     def version(self) -> str:
@@ -77,7 +82,8 @@ class ModelEngine:
         histories, profiles = self._known.read(queries)
         queries = [query.knowing(profile) for query, profile in zip(queries, profiles, strict=True)]
         self._feature_counts.count(queries)
-        context = self._contexts.build(queries, histories)
+        told = self._contexts.told(queries)
+        context = self._contexts.build(queries, histories, told)
         worn = self._worn(queries, histories)
         filters = [self._filter(*each) for each in zip(queries, histories, worn, strict=True)]
         counts, kept = [query.count for query in queries], self._lists.kept(queries)
@@ -95,6 +101,8 @@ class ModelEngine:
             if query.demands is not None:
                 for ad in answer.ads:
                     ad["creative"] = self.catalogue.creative(ad["item_id"])
+        if told is not None:
+            answers = [replace(answer, told=codes) for answer, codes in zip(answers, told, strict=True)]
         return answers
 
     def close(self) -> None:
@@ -112,11 +120,17 @@ class ModelEngine:
         """The campaign of each ad now; may be called from any thread."""
         return [self.catalogue.owner(item_id).campaign for item_id in item_ids]
 
-    def why(self, query: Query, item_ids: Sequence[str]) -> list[list[str]]:
-        """The rules that keep each of these ads from a query; may be called from any thread."""
+    def why(self, query: Query, item_ids: Sequence[str]) -> Why:
+        """What rules make of a query and these ads; may be called from any thread."""
         (history,), (profile,) = self._known.read([query])
         (worn,) = self._worn([query], [history])
-        return reasons(query.knowing(profile), history, worn, self.catalogue, item_ids)
+        query = query.knowing(profile)
+        refused = reasons(query, history, worn, self.catalogue, item_ids)
+        closed = closed_rows(query, history, self.catalogue)
+        closed |= {name: len(rows) for name, rows in self._frequency.rows(worn).items() if len(rows)}
+        values = query.told.features if query.told else {}
+        told = told_in_words(self._features, self.bundle.told, values, query.unread)
+        return Why(refused, [self.catalogue.rules(item_id) for item_id in item_ids], closed, told)
 
     def _worn(self, queries: Sequence[Query], histories: Sequence[UserHistory]) -> list[Worn]:
         if not self._has_caps and not any(query.spent for query in queries):
@@ -125,6 +139,8 @@ class ModelEngine:
 
     def _filter(self, query: Query, history: UserHistory, worn: Worn) -> ItemFilter | None:
         found = self.catalogue.item_filter(query.blocked, history.item_ids, query.told, query.allowed, query.demands)
+        if found is not None:
+            self._closed.count(query, history)
         return self._frequency.without(found, worn) if worn else found
 
     def _found(

@@ -12,7 +12,7 @@ from adbeam.recorder import Recorder
 from adbeam.records import ACTIONS, ITEM_KINDS
 from adbeam.serving.engine.request import Query
 from adbeam.serving.stores.profiles import of_source, read_profile
-from adbeam.serving.stores.store import EMPTY, HistoryStore, Known, UserHistory, user_history
+from adbeam.serving.stores.store import EMPTY, UNREAD, HistoryStore, Known, UserHistory, user_history
 from adbeam.targeting.features import Features
 from adbeam.targeting.told import Context
 
@@ -26,15 +26,12 @@ class KnownUsers:
         self._store, self._features, self._metrics = store, of_source(features, "user"), metrics
 
     def read(self, queries: Sequence[Query]) -> tuple[list[UserHistory], list[Context | None]]:
-        """The history and the profile of each query: inline histories as they are, no profile (None) where it is not
-        asked for or could not be read."""
+        """The history and the profile of each query: inline histories as they are, UNREAD where it could not be read,
+        no profile (None) where it is not asked for or could not be read."""
         asks = any(query.unread for query in queries)
         users = list(dict.fromkeys(q.user_id for q in queries if q.user_id is not None and _is_read(q)))
         known = self._profiled(users) if asks else self._histories(users)
-        histories = [
-            _inline(query) if query.history is not None else known.get(query.user_id or "", Known()).history or EMPTY
-            for query in queries
-        ]
+        histories = [_history(query, known) for query in queries]
         if not asks:
             return histories, [None] * len(queries)
         return histories, [self._profile(known.get(query.user_id or "")) if query.unread else None for query in queries]
@@ -71,6 +68,15 @@ class KnownUsers:
 
 def _is_read(query: Query) -> bool:
     return query.history is None or bool(query.unread)
+
+
+def _history(query: Query, known: Mapping[str, Known]) -> UserHistory:
+    if query.history is not None:
+        return _inline(query)
+    if query.user_id is None:
+        return EMPTY
+    found = known.get(query.user_id)
+    return UNREAD if found is None else found.history or EMPTY
 
 
 def _inline(query: Query) -> UserHistory:

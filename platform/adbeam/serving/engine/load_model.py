@@ -45,7 +45,14 @@ def load_model(
     check_currency(bundle.settings, bundle.version, config.openrtb.currency)
     check_told(bundle.told, bundle.version, config.features)
     engine = ModelEngine(
-        bundle, config.engine, store, metrics, config.features, config.list_rules.most, config.frequency_caps
+        bundle,
+        config.engine,
+        store,
+        metrics,
+        config.features,
+        config.list_rules.most,
+        config.frequency_caps,
+        config.withheld,
     )
     columns, default = config.openrtb.creatives, config.openrtb.default_format
     if columns.named:
@@ -68,7 +75,7 @@ def load_model(
     popular = engine.catalogue.popular(config.fallback.size, engine.prices.fallback)
     live = follow(engine, config, metrics)
     nobody = words_of(bundle.settings.nobody_words)
-    facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes, engine.prices.unit, nobody)
+    facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes, engine.prices.unit, nobody, bundle.told)
     catalogue = engine.catalogue
     return LoadedModel(
         engine,

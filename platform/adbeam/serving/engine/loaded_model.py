@@ -14,10 +14,12 @@ from adbeam.catalogue.blocked import Blocked
 from adbeam.catalogue.live import HeardEcpm, Live, LiveEcpm
 from adbeam.catalogue.owners import HeardOwners, KnownOwners, Owner
 from adbeam.catalogue.popular import PopularAds
+from adbeam.declared.encoder import FeatureEncoder, ToldCodes
 from adbeam.decoding.trie.paths import Step
 from adbeam.errors import UserError
 from adbeam.identity.people import NOBODY_WORDS
 from adbeam.list_rules.caps import Worn
+from adbeam.serving.engine.list_rules.left_out import Why
 from adbeam.serving.engine.prices import MoneyUnit
 from adbeam.serving.engine.request import Answer, Query
 from adbeam.targeting.heard import HeardRules, KnownRules, is_for
@@ -57,6 +59,14 @@ class ModelFacts:
     """Where prices come from."""
     nobody_words: frozenset[str] = NOBODY_WORDS
     """User ids that mean nobody, as the log of the model had them."""
+    told: FeatureEncoder | None = None
+    """What makes codes of what requests tell, where the model is told anything."""
+
+    def told_by(self, query: Query) -> ToldCodes | None:
+        """What a request that is not decoded would have told the model; nothing is known of its user."""
+        if self.told is None or query.told is None:
+            return None
+        return ToldCodes(self.told.codes([query.told.features])[0], self.told.fingerprint)
 
     @property
     def may_bid(self) -> bool:
@@ -81,8 +91,8 @@ class LoadedModel:
     """Whose ads are now."""
     worn: Callable[[Sequence[Query]], list[Worn]] | None = None
     """What the users of queries have seen enough of, by frequency caps; may be called from any thread."""
-    why: Callable[[Query, Sequence[str]], list[list[str]]] | None = None
-    """The rules that keep each of these ads from a query; may be called from any thread."""
+    why: Callable[[Query, Sequence[str]], Why] | None = None
+    """What rules make of a query and these ads; may be called from any thread."""
     campaigns: Callable[[Sequence[str]], list[str | None]] | None = None
     """The campaign of each ad now; may be called from any thread."""
 

@@ -39,6 +39,7 @@ from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.channel import Caller, Gathered, answer_calls
 from adbeam.serving.engine.engine import ModelEngine
+from adbeam.serving.engine.list_rules.left_out import Why
 from adbeam.serving.engine.live_mirror import ProcessLive
 from adbeam.serving.engine.load_model import load_model
 from adbeam.serving.engine.loaded_model import LoadedModel, ModelFacts
@@ -118,10 +119,10 @@ class ProcessEngine:
         worn: list[Worn] = self._control.call("worn", list(queries))
         return worn
 
-    def why(self, query: Query, item_ids: Sequence[str]) -> list[list[str]]:
-        """The rules that keep each of these ads from a query."""
-        rules: list[list[str]] = self._control.call("why", query, list(item_ids))
-        return rules
+    def why(self, query: Query, item_ids: Sequence[str]) -> Why:
+        """What rules make of a query and these ads."""
+        why: Why = self._control.call("why", query, list(item_ids))
+        return why
 
     def campaigns(self, item_ids: Sequence[str]) -> list[str | None]:
         """The campaign of each ad now."""
@@ -240,7 +241,7 @@ class _Child:
         assert self.model.campaigns is not None
         return self.model.campaigns(item_ids)
 
-    def why(self, query: Query, item_ids: list[str]) -> list[list[str]]:
+    def why(self, query: Query, item_ids: list[str]) -> Why:
         assert self.model.why is not None
         return self.model.why(query, item_ids)
 

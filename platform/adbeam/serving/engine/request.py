@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from adbeam.beams.backlog import QueuedRequest
 from adbeam.catalogue.blocked import EVERYTHING, Allowed, Blocked
 from adbeam.catalogue.creatives.creative import Demands
+from adbeam.declared.encoder import ToldCodes
 from adbeam.records import MOST_MONEY, Action, ItemKind
 from adbeam.targeting.told import Context, Told
 
@@ -94,6 +95,8 @@ class Answer:
     """What is kept of the user; None where it was not asked for, or could not be read."""
     categories: dict[str, str | None] = field(default_factory=dict)
     """Categories of the ads, where a rule of the list asks for them."""
+    told: ToldCodes | None = None
+    """What the model was told, where it is told anything."""
 
 
 @dataclass(frozen=True, slots=True)

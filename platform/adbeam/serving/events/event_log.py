@@ -24,8 +24,9 @@ import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 from pydantic_core import to_json
 
+from adbeam.declared.encoder import ToldCodes
 from adbeam.pseudonyms import pseudonym, user_key
-from adbeam.records import EVENT_SCHEMA, REQUEST_SCHEMA, Event
+from adbeam.records import EVENT_SCHEMA, REQUEST_SCHEMA, TOLD, TOLD_BY, TOLD_SCHEMA, Event
 from adbeam.serving.config import EventLogConfig
 
 logger = logging.getLogger(__name__)
@@ -125,8 +126,16 @@ class RequestLog(RotatingLog):
 
     prefix, schema = "requests", REQUEST_SCHEMA
 
-    def append(self, user_id: str | None, timestamp: int, scene: str, body: Mapping[str, Any]) -> None:
-        """Queue one answer, as its body tells it; never waits for the disk."""
+    def __init__(self, config: EventLogConfig, key_folder: Path | None = None, is_told: bool = False) -> None:
+        """`is_told` where the model is told declared features: TOLD_SCHEMA stands behind the other columns."""
+        if is_told:
+            self.schema = pa.schema([*REQUEST_SCHEMA, *TOLD_SCHEMA])
+        super().__init__(config, key_folder)
+
+    def append(
+        self, user_id: str | None, timestamp: int, scene: str, body: Mapping[str, Any], told: ToldCodes | None = None
+    ) -> None:
+        """Queue one answer, as its body tells it, and what the model was told; never waits for the disk."""
         ads, served = body["ads"], body["served"]
         row = {
             "request_id": body["request_id"],
@@ -140,6 +149,8 @@ class RequestLog(RotatingLog):
             "log_probabilities": [math.log(ad["probability"]) if ad["probability"] else None for ad in ads],
             "expected_ecpm": [ad["expected_ecpm"] for ad in ads],
         }
+        if told is not None:
+            row |= {TOLD: told.codes, TOLD_BY: told.by}
         self._put([row])
 
 

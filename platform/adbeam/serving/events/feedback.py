@@ -13,6 +13,7 @@ from typing import Any
 
 from adbeam.budgets.campaigns import NOBODY, CampaignBudgets, Campaigns
 from adbeam.budgets.open_ledger import open_ledger
+from adbeam.declared.encoder import ToldCodes
 from adbeam.identity.people import known_user
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
@@ -55,14 +56,15 @@ class Feedback:
         """Campaigns whose budget is spent now."""
         return NOBODY if self._budgets is None else self._budgets.paused
 
-    def answered(self, query: Query, body: Mapping[str, Any], is_cpm: bool) -> None:
-        """Write down an answer, as its body tells it; only prices that are CPM are held against what came back."""
+    def answered(self, query: Query, body: Mapping[str, Any], is_cpm: bool, told: ToldCodes | None = None) -> None:
+        """Write down an answer, as its body tells it, and what the model was `told`; only prices that are CPM are held
+        against what came back."""
         if is_cpm:
             self._money.answered(query.scene, body)
             if self._budgets is not None:
                 self._budgets.answered(body["request_id"], body["ads"])
         if self._request_log is not None:
-            self._request_log.append(query.user_id, query.now_ms, query.scene, body)
+            self._request_log.append(query.user_id, query.now_ms, query.scene, body, told)
 
     async def take(
         self, batch: EventBatch, nobody_words: frozenset[str], campaigns: Campaigns | None = None

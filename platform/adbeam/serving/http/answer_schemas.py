@@ -116,13 +116,34 @@ class LeftOut(BaseModel):
     item_id: str
     score: float
     rules: list[str] = Field(description="What kept it out: names of filters, caps and rules of the list, `targeting`.")
+    targeting: dict[str, Any] | None = Field(None, description="Its targeting rules; null for everybody.")
+
+
+class Passed(BaseModel):
+    """An ad of the answer."""
+
+    item_id: str
+    rules: list[str] = Field(description="The rules that it was held against.")
+    targeting: dict[str, Any] | None = Field(None, description="Its targeting rules; null for everybody.")
+
+
+class ToldFeature(BaseModel):
+    """One declared feature of the request or its user."""
+
+    feature: str
+    value: str | float | list[str] | None = Field(description="null: missing.")
+    is_unread: bool = Field(description="Whether it could not be read of the user.")
+    buckets: list[str] | None = Field(description="What the model hears of it; null: the model is not told it.")
 
 
 class Debug(BaseModel):
-    """What a search without rules finds beside the ads of the answer."""
+    """What a search without rules finds beside the ads of the answer, and what is known of the request."""
 
     source: Literal["model", "fallback"] = Field(description="fallback: popular ads, that search was late.")
     left_out: list[LeftOut]
+    passed: list[Passed] = Field(description="The ads of the answer.")
+    closed: dict[str, int] = Field(description="Rows of the catalogue that each rule closes for this request.")
+    told: list[ToldFeature] = Field(description="The declared features.")
 
 
 class AdResponse(BaseModel):

@@ -38,8 +38,14 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
     "adbeam_cache_hits": ("counter", "Answers taken from the result cache.", (), ()),
     "adbeam_ads_left_out": (
         "counter",
-        "Ads that rules of lists, allow lists, floors and caps kept out of answers.",
+        "Ads that rules and filters kept out of answers.",
         ("rule",),
+        (),
+    ),
+    "adbeam_caps_unread": (
+        "counter",
+        "Answers to users whose frequency caps could not be read: show or withhold.",
+        ("then",),
         (),
     ),
     "adbeam_expected_ecpm": ("counter", "Sum of the expected eCPM of the ads in answers of the model.", (), ()),
@@ -77,6 +83,12 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
         "counter",
         "Requests, events and profiles whose person's signals forbid to look them up, by reason.",
         ("reason",),
+        (),
+    ),
+    "adbeam_feature_trained_share": (
+        "gauge",
+        "Share of training requests without a value (missing) or with an unknown word (unknown).",
+        ("feature", "what"),
         (),
     ),
     "adbeam_events": ("counter", "Posted events.", ("result",), ()),

@@ -7,6 +7,8 @@ from typing import Any
 
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.controller import ControllerSignals
+from adbeam.declared.encoder import FeatureEncoder
+from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.loaded_model import LoadedModel
 from adbeam.serving.queue.decode_loop import DecodeLoop
@@ -52,6 +54,14 @@ def load_figures(signals: ControllerSignals, depth: int, in_flight: int) -> dict
         "rung": float(signals.rung),
         "rung_changes": float(signals.rung_changes),
     }
+
+
+def publish_trained_shares(told: FeatureEncoder, metrics: Recorder) -> None:
+    """Set the gauges that drift of declared features is held against; none for a bundle that does not know them."""
+    for feature in told.features:
+        for what, share in (("missing", feature.missing_share), ("unknown", feature.unknown_share)):
+            if share is not None:
+                metrics.set("adbeam_feature_trained_share", share, feature=feature.name, what=what)
 
 
 def load_gauges(signals: ControllerSignals, depth: int, in_flight: int) -> dict[str, float]:

@@ -31,8 +31,9 @@ Ask = Callable[[Sequence[Query]], list[Worn]]
 class SeenEnough:
     """Used from the event loop only; without caps nothing is asked and nothing reserved."""
 
-    def __init__(self, has_caps: bool, metrics: Recorder) -> None:
-        self._has_caps, self._metrics = has_caps, metrics
+    def __init__(self, has_caps: bool, metrics: Recorder, withheld: frozenset[str] = frozenset()) -> None:
+        """Ads that caps of the kinds `withheld` might hold for are kept from users of whom it is not known."""
+        self._has_caps, self._metrics, self._withheld = has_caps, metrics, withheld
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="caps") if has_caps else None
         self._waiting: list[tuple[Query, asyncio.Future[Worn]]] = []
         self._newest: Ask | None = None
@@ -60,7 +61,11 @@ class SeenEnough:
             return await asyncio.wait_for(future, max(LEAST_SECONDS, until_s - time.monotonic()))
         except TimeoutError:
             self._metrics.add("adbeam_store_failures", operation="caps")
-            return Worn(spent=query.spent)
+            return self._unread(query)
+
+    def _unread(self, query: Query) -> Worn:
+        self._metrics.add("adbeam_caps_unread", then="withhold" if self._withheld else "show")
+        return Worn(spent=query.spent, withheld=self._withheld)
 
     def close(self) -> None:
         """End the thread."""
@@ -77,7 +82,7 @@ class SeenEnough:
             except Exception:
                 logger.exception("what %d users have seen enough of is not known", len(asked))
                 self._metrics.add("adbeam_store_failures", operation="caps")
-                found = [Worn(spent=query.spent) for query, _ in asked]
+                found = [self._unread(query) for query, _ in asked]
             for (_, future), worn in zip(asked, found, strict=True):
                 if not future.done():
                     future.set_result(worn)

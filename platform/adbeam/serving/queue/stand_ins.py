@@ -25,7 +25,7 @@ class StandIns:
     def __init__(self, config: ServingConfig, cache: ResultCache, metrics: Recorder) -> None:
         self._most, self._has_caps = config.list_rules.most, bool(config.frequency_caps)
         self._cache, self._metrics, self._repeats = cache, metrics, config.cache.answer_repeats
-        self.seen = SeenEnough(self._has_caps, metrics)
+        self.seen = SeenEnough(self._has_caps, metrics, config.withheld)
         """What users have seen enough of."""
 
     async def repeated(self, query: Query, model: LoadedModel, until_s: float) -> Decoded | None:

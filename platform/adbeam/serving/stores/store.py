@@ -58,6 +58,8 @@ def user_history(rows: Iterable[tuple[str, int, int, int, float]]) -> UserHistor
 
 
 EMPTY = user_history(())
+UNREAD = user_history(())
+"""In place of a history that could not be read: nothing is known of the user, not even that there is nothing."""
 
 
 HourCount = tuple[int, str, int]

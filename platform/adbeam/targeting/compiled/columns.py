@@ -37,6 +37,11 @@ class WordColumn:
         self._missing = ~marked(row_C[~_true(pc.struct_field(conditions_C, "missing"))], size)
 
     @property
+    def named(self) -> Words:
+        """A bitmap of the rows that name by `in` whom they are for, and are closed where the feature is missing."""
+        return ~self._open & ~self._missing
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the arrays and of the words."""
         words = sum(len(word) + 64 for word in self._key_of)

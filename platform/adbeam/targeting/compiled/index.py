@@ -20,7 +20,7 @@ from adbeam.targeting.compiled.columns import RangeColumn, WordColumn, given
 from adbeam.targeting.compiled.postings import Words, unpack, word_count
 from adbeam.targeting.compiled.reading import WORDS, columns_of
 from adbeam.targeting.day_parts import QUARTER_MS, is_in
-from adbeam.targeting.features import Features
+from adbeam.targeting.features import Features, partitions
 from adbeam.targeting.told import Told, words
 
 KEPT_BYTES = 16 << 20
@@ -56,6 +56,17 @@ class CompiledRules:
         self._hours = _choice(row_C, _as_lists(specs), self.size)
         self._windows = _windows(row_C, table, self.size)
         self._kept: OrderedDict[Hashable, Words] = OrderedDict()
+        self._named: Words | None = None
+        """The rows that ask for every partition; all others are for nobody."""
+        for name in partitions(features):
+            nothing = np.zeros(word_count(self.size), np.uint64)
+            named = self._words[name].named if name in self._words else nothing
+            self._named = named if self._named is None else self._named & named
+
+    @property
+    def for_nobody(self) -> int:
+        """How many rows do not ask for every partition."""
+        return 0 if self._named is None else self.size - int(unpack(self._named, self.size).sum())
 
     @property
     def nbytes(self) -> int:
@@ -94,6 +105,8 @@ class CompiledRules:
 
     def _left(self, told: Told) -> Iterator[Words]:
         features = told.features
+        if self._named is not None:
+            yield self._named
         for name, column in self._words.items():
             yield column.unasked if name in told.unread else column.leave(words(features.get(name)))
         for name, numbers in self._ranges.items():

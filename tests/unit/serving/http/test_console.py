@@ -47,7 +47,7 @@ async def test_every_file_the_page_names_is_served_with_its_type_and_nothing_fro
         assert file.headers["content-type"].startswith("text/css" if path.endswith("css") else "text/javascript")
         wanted += [f"/console/{name}" for name in re.findall(r'from "\./(.+?)"', file.body.decode())]
         assert b"http://" not in file.body.replace(b"http://www.w3.org/2000/svg", b"") and b"https://" not in file.body
-    assert len(set(wanted)) == 6
+    assert len(set(wanted)) == 7
 
 
 async def test_the_page_needs_no_token_and_what_it_shows_does(monkeypatch: pytest.MonkeyPatch) -> None:

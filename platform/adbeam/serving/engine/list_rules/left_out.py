@@ -7,6 +7,8 @@ they are held against an answer in adbeam.serving.queue.explained.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from adbeam.catalogue.ads import AdCatalogue
 from adbeam.catalogue.blocked import Allowed
@@ -14,6 +16,20 @@ from adbeam.list_rules.caps import Worn
 from adbeam.serving.engine.request import Query
 from adbeam.serving.stores.store import UserHistory
 from adbeam.targeting.heard import is_for
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What rules make of a query."""
+
+    refused: list[list[str]]
+    """The rules that keep each ad that was asked for out; none for one that may be shown."""
+    targeting: list[str | None]
+    """Targeting rules of each of these ads, as text."""
+    closed: dict[str, int]
+    """Rows of the catalogue that each rule closes."""
+    told: list[dict[str, Any]]
+    """What the declared features are, and what the model hears of them (declared.buckets.told_in_words)."""
 
 
 def reasons(

@@ -15,13 +15,13 @@ export function useToken(token) {
   sessionStorage.setItem(KEY, token);
 }
 
-/** The JSON of an answer, null for 204; raises Refused with the application's own words. */
-export async function call(path, body) {
+/** The JSON of an answer, null for 204; raises Refused with the application's own words. `key` is one of an admin. */
+export async function call(path, body, key) {
   let answer;
   try {
     answer = await fetch(new URL(path, document.baseURI), {
       method: body === undefined ? "GET" : "POST",
-      headers: { ...credentials(), ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
+      headers: { ...credentials(), ...(key ? { Authorization: `Bearer ${key}` } : {}), ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: "no-store",
     });
@@ -31,7 +31,7 @@ export async function call(path, body) {
   if (answer.status === 204) return null;
   const text = await answer.text();
   if (answer.ok) return JSON.parse(text);
-  if (answer.status === 401) sessionStorage.setItem(SCHEME, answer.headers.get("WWW-Authenticate") ?? "Bearer");
+  if (answer.status === 401 && !key) sessionStorage.setItem(SCHEME, answer.headers.get("WWW-Authenticate") ?? "Bearer");
   throw new Refused(answer.status, detail(text) || `the endpoint answered ${answer.status}`);
 }
 

@@ -2,6 +2,7 @@
 
 import { call, Refused } from "./api.js";
 import { element, number } from "./shown.js";
+import { showWhy } from "./why.js";
 
 const field = (id) => document.getElementById(id);
 let asked = null;
@@ -33,7 +34,8 @@ async function ask() {
   asked = request();
   field("answer").hidden = true;
   say("asking");
-  const answer = await call("v1/ads", asked);
+  const key = field("admin_key").value;
+  const answer = await call("v1/ads", key ? { ...asked, debug: true } : asked, key);
   chosen = null;
   field("event").hidden = true;
   if (answer === null) return say("no ad matches");
@@ -43,7 +45,9 @@ async function ask() {
   const who = served.cold_start ? "; nothing is known about the user" : "";
   say(`${by}${how}: ${number(served.queue_ms)} ms of waiting, ${number(served.decode_ms)} ms of decoding, model ${served.model_version}${who}.`);
   field("ads").replaceChildren(...answer.ads.map(row));
+  showWhy(answer.debug);
   field("answer").hidden = false;
+  if (!answer.ads.length) return field("path").replaceChildren();
   await choose(answer.ads[0], field("ads").rows[0]);
 }
 
@@ -52,11 +56,21 @@ function request() {
   const body = { count: Number(field("count").value), scene: field("scene").value };
   if (field("user_id").value) body.user_id = field("user_id").value;
   if (field("deadline_ms").value) body.deadline_ms = Number(field("deadline_ms").value);
+  if (field("context").value) body.context = told("context");
+  if (field("profile").value) body.user = told("profile");
   const items = list("history");
   const now = Date.now();
   if (items.length) body.history = items.map((item_id, place) => ({ item_id, timestamp: now - (items.length - place) * 60_000 }));
   body.filters = { blocked_categories: list("blocked"), exclude_seen: field("exclude_seen").checked };
   return body;
+}
+
+function told(id) {
+  try {
+    return JSON.parse(field(id).value);
+  } catch {
+    throw new Refused(0, `${id}: not JSON, as in {"os": "ios"}`);
+  }
 }
 
 function row(ad) {
