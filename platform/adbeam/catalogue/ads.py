@@ -19,7 +19,7 @@ from adbeam.catalogue.blocked import EVERYTHING, NO_ROWS, Allowed, Blocked, Requ
 from adbeam.catalogue.creatives.creative import UNDECLARED, Creative, Demands
 from adbeam.catalogue.creatives.table import Creatives
 from adbeam.catalogue.index import Sid, SidIndex
-from adbeam.catalogue.owners import Owner
+from adbeam.catalogue.owners import Owner, campaigns_of
 from adbeam.catalogue.popular import PopularAds, PricesOfPopular
 from adbeam.declared.encoder import FeatureEncoder
 from adbeam.decoding.masks.filters import ItemFilter
@@ -62,7 +62,7 @@ class AdCatalogue:
         self._price = table.column("price").to_pylist()
         self._ecpm = table.column("ecpm").to_pylist()
         self._advertiser = table.column("advertiser").to_pylist()
-        self._campaign = _campaigns(table)
+        self._campaign = campaigns_of(table)
         self._category = table.column("category").to_pylist()
         self._rows_by = {
             "advertiser": _rows_by_value(self._advertiser),
@@ -278,13 +278,6 @@ def _rows_by_value(values: Sequence[str | None]) -> dict[str, np.ndarray]:
 
 def _other(before: str | None, given: str | None) -> str | None:
     return before if given is None else given or None
-
-
-def _campaigns(table: pa.Table) -> list[str | None]:
-    """The campaign of each row; a number, of a column that was declared as a feature, as its digits."""
-    if CAMPAIGN not in table.column_names:
-        return [None] * len(table)
-    return [value or None for value in table.column(CAMPAIGN).cast(pa.string()).to_pylist()]
 
 
 def _valued_by(table: pa.Table, popularity: Mapping[str, float]) -> pa.Table:

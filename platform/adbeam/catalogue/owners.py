@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+import pyarrow as pa
+
+from adbeam.records import CAMPAIGN
+
 
 class Owner(NamedTuple):
     """Advertiser, campaign and category of an ad; None where nobody said."""
@@ -42,3 +46,10 @@ class HeardOwners:
     def owner(self, item_id: str, otherwise: Owner) -> Owner:
         """Whose an ad is; `otherwise` where nothing was heard."""
         return self._changed.get(item_id, otherwise)
+
+
+def campaigns_of(table: pa.Table) -> list[str | None]:
+    """The campaign of each row; a number, of a column that was declared as a feature, as its digits."""
+    if CAMPAIGN not in table.column_names:
+        return [None] * len(table)
+    return [value or None for value in table.column(CAMPAIGN).cast(pa.string()).to_pylist()]

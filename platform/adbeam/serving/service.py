@@ -34,12 +34,7 @@ from adbeam.serving.http.openrtb import BidRequest, bid_model, bid_response, slo
 from adbeam.serving.http.problems import Problem, change_problem, field_problem
 from adbeam.serving.http.schemas import AdChanges, AdRequest, EventBatch, changes_model, event_model, request_model
 from adbeam.serving.monitoring.recent_answers import RecentAnswers
-from adbeam.serving.monitoring.replica_state import (
-    load_figures,
-    load_gauges,
-    publish_trained_shares,
-    replica_state,
-)
+from adbeam.serving.monitoring.replica_state import publish_state, replica_state
 from adbeam.serving.privacy import PrivacyGate
 from adbeam.serving.queue.cache import ResultCache
 from adbeam.serving.queue.deadlines import AwaitedDecoding
@@ -211,18 +206,10 @@ class RecommenderService:
     def publish(self) -> dict[str, float]:
         """Set the gauges; returns what the autoscaling policy reads."""
         signals = self.decoding.signals()
-        for name, value in load_gauges(signals, self.decoding.depth, self.in_flight).items():
-            self.metrics.set(name, value)
         self.metrics.add("adbeam_rung_changes", signals.rung_changes - self._rung_changes)
         self._rung_changes = signals.rung_changes
-        self.metrics.set("adbeam_model_age_seconds", time.monotonic() - self.model.loaded_s, version=self.model.version)
-        if self.model.live is not None:
-            self.model.live.publish()
-        if self.model.facts.told is not None:
-            publish_trained_shares(self.model.facts.told, self.metrics)
         self._feedback.publish()
-        self.decoding.processor.publish(self.metrics)
-        return load_figures(signals, self.decoding.depth, self.in_flight)
+        return publish_state(self.model, self.decoding, signals, self.in_flight, self.metrics)
 
     def _next_id(self) -> str:
         """A request id that no other replica gives."""

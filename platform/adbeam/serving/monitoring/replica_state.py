@@ -44,19 +44,29 @@ def replica_state(
     }
 
 
-def load_figures(signals: ControllerSignals, depth: int, in_flight: int) -> dict[str, float]:
-    """What the autoscaling policy reads."""
+def publish_state(
+    model: LoadedModel, decoding: DecodeLoop, signals: ControllerSignals, in_flight: int, metrics: Recorder
+) -> dict[str, float]:
+    """Set the gauges; returns what the autoscaling policy reads."""
+    for name, value in _load_gauges(signals, decoding.depth, in_flight).items():
+        metrics.set(name, value)
+    metrics.set("adbeam_model_age_seconds", time.monotonic() - model.loaded_s, version=model.version)
+    if model.live is not None:
+        model.live.publish()
+    if model.facts.told is not None:
+        _publish_trained_shares(model.facts.told, metrics)
+    decoding.processor.publish(metrics)
     return {
         "demand_full_width": float(signals.demand_full_width),
         "arrivals_per_second": float(signals.arrival_rate_per_second),
         "in_flight": float(in_flight),
-        "queue_depth": float(depth),
+        "queue_depth": float(decoding.depth),
         "rung": float(signals.rung),
         "rung_changes": float(signals.rung_changes),
     }
 
 
-def publish_trained_shares(told: FeatureEncoder, metrics: Recorder) -> None:
+def _publish_trained_shares(told: FeatureEncoder, metrics: Recorder) -> None:
     """Set the gauges that drift of declared features is held against; none for a bundle that does not know them."""
     for feature in told.features:
         for what, share in (("missing", feature.missing_share), ("unknown", feature.unknown_share)):
@@ -64,7 +74,7 @@ def publish_trained_shares(told: FeatureEncoder, metrics: Recorder) -> None:
                 metrics.set("adbeam_feature_trained_share", share, feature=feature.name, what=what)
 
 
-def load_gauges(signals: ControllerSignals, depth: int, in_flight: int) -> dict[str, float]:
+def _load_gauges(signals: ControllerSignals, depth: int, in_flight: int) -> dict[str, float]:
     """Gauges by name."""
     return {
         "adbeam_rung": signals.rung,
