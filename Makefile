@@ -48,7 +48,7 @@ check-types:
 	$(BIN)/mypy $(filter-out tests/%,$(ROOM_FILES))
 
 check-tests:
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not full and not alone" $(wildcard tests/unit/$(ROOM)) tests/unit/project/test_walls.py
+	$(SHARED) -m "not full and not alone" $(wildcard tests/unit/$(ROOM)) tests/unit/project/test_walls.py
 
 # The documentation site, strictly: a link that leads nowhere ends it. It lies in build/site, with nothing from elsewhere.
 docs: $(VENV)/.installed-dev

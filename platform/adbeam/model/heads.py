@@ -32,6 +32,8 @@ class SidDecoder(nn.Module):
     trunk: Callable[..., Tensor]
     step: Callable[..., tuple[Tensor, Any]]
     train_losses: Callable[..., dict[str, Tensor]]
+    activation_checkpointing: bool
+    """Set when training begins: whether layers are computed again in the backward pass."""
 
     def encode(self, context: ContextBatch) -> ContextState:
         """Keys and values of B contexts, to be used by every later call."""

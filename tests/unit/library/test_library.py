@@ -58,7 +58,7 @@ def test_the_import_loads_nothing_and_every_stable_name_leads_somewhere() -> Non
 
 def test_a_name_that_is_none_is_refused_as_python_does() -> None:
     with pytest.raises(AttributeError, match="module 'adbeam' has no attribute 'Recomender'"):
-        _ = adbeam.Recomender  # type: ignore[attr-defined]
+        _ = adbeam.Recomender
 
 
 async def served(folder: Path, tmp_path: Path, body: dict[str, Any], **settings: Any) -> list[dict[str, Any]]:
