@@ -41,6 +41,10 @@ CORPUS: dict[str, tuple[Any, ...]] = {
     "/v1/openrtb": (
         {"id": "r", "imp": [{"id": "1", "bidfloor": 0.5, "banner": {"w": 300}}], "tmax": 500, "user": {"id": "u"}},
         {"id": "r", "imp": [{"id": "1"}, {"id": "2", "tagid": "display"}], "badv": ["north"], "cur": ["USD"]},
+        {"id": "r", "imp": [{"id": "1", "video": {"mimes": ["video/mp4"], "battr": [1]}, "pmp": {"private_auction": 1,
+         "deals": [{"id": "d", "bidfloor": 1.5, "wseat": ["adbeam"], "wadomain": ["a.example"]}]}}],
+         "wseat": ["adbeam"], "bapp": ["a"], "cattax": 1, "source": {"schain": {"complete": 1, "nodes": []}},
+         "user": {"eids": [{"source": "a.example", "uids": [{"id": "u"}]}]}},
     ),
     "/v1/events": (
         {"events": [{"event_id": "e", "request_id": "r", "user_id": "u", "timestamp": 1, "item_id": "ad1",

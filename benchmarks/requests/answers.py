@@ -33,7 +33,7 @@ async def _measured(number: int, seed: int) -> dict[str, Any]:
     wrong: list[Any] = []
     with tempfile.TemporaryDirectory() as folder:
         async with AsyncExitStack() as stack:
-            bundle = write_exchange_bundle(Path(folder) / "bundles")
+            bundle = write_exchange_bundle(Path(folder) / "exchange")
             asked = {
                 name: await stack.enter_async_context(exchange(bundle, Path(folder) / name, openrtb))
                 for name, openrtb in SETTINGS.items()

@@ -20,7 +20,7 @@ USERS = 997
 def http_figures(bundle: Path | None, other: Path, pairs: int) -> dict[str, Any]:
     """`request_http_ratio`: requests a second of processor time, here over there."""
     with tempfile.TemporaryDirectory() as folder:
-        bundle = bundle or write_exchange_bundle(Path(folder) / "bundles")
+        bundle = bundle or write_exchange_bundle(Path(folder) / "exchange")
         sides = []
         for checkout, name in ((HERE, "here"), (other, "there")):
             prepared = Path(folder) / name

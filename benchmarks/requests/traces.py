@@ -33,7 +33,7 @@ def trace_figures() -> dict[str, Any]:
 
 async def _measured() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        bundle = write_exchange_bundle(Path(folder) / "bundles")
+        bundle = write_exchange_bundle(Path(folder) / "exchange")
         forbidden = [{**_bid(), part: {name: value}} for part, name, values in FLAGS for value in values]
         found = await _traces(bundle, Path(folder) / "forbidden", forbidden)
         control = await _traces(bundle, Path(folder) / "control", [_bid()])
@@ -48,7 +48,7 @@ def _bid() -> dict[str, Any]:
 
 async def _traces(bundle: Path, folder: Path, requests: list[dict[str, Any]]) -> list[str]:
     """Where the user is found after these requests."""
-    log = {"folder": str(folder / "requests")}
+    log = {"folder": str(folder / "answered")}
     before = os.environ.get(KEY_ENV)
     os.environ[KEY_ENV] = KEY
     try:

@@ -38,7 +38,8 @@ def masks() -> RequestMasks:
     ],
 )  # fmt: skip
 def test_what_a_block_list_blocks(listed: dict[str, Any], refused: set[int]) -> None:
-    blocked = Blocked(**{name: frozenset(values) for name, values in listed.items()})
+    sets: dict[str, Any] = {name: frozenset(values) for name, values in listed.items()}
+    blocked = Blocked(**sets)
     allow_R = masks().allow(blocked, EVERYTHING, ROWS)
     assert allow_R is not None and set(np.flatnonzero(~allow_R)) == refused
     one_by_one = {

@@ -47,10 +47,15 @@ async def test_a_bad_field_is_named_with_its_value(body: Any, field: str, words:
     assert words in problem["errors"][0]["message"] and field in problem["detail"]
 
 
-@pytest.mark.parametrize("body", [b"", b'{"count": ', b"\xff\xfe", b'{"count": 1} trailing', b"[" * 5000, b'"\\ud800"'])
+@pytest.mark.parametrize("body", [b"", b'{"count": ', b"\xff\xfe", b'{"count": 1} trailing', b'"\\ud800"'])
 async def test_malformed_json_is_400(body: bytes) -> None:
     reply = await ask(body)
     assert reply.status == 400 and "not valid JSON" in reply.json["detail"]
+
+
+async def test_what_is_nested_too_deep_is_400() -> None:
+    reply = await ask(b"[" * 5000)
+    assert reply.status == 400 and "body: nested deeper" in reply.json["detail"]
 
 
 @pytest.mark.parametrize("chunks", [1, 7])

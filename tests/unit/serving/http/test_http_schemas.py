@@ -28,4 +28,4 @@ def test_every_operation_keeps_to_its_document(case: Any) -> None:
     case.validate_response(answer, checks=[checks.not_a_server_error, *refusal])
     assert not (is_tolerant and answer.status_code == 422)
     documented = {*case.operation.definition.raw["responses"], "405"}  # it tries other methods too
-    assert str(answer.status_code) in documented
+    assert str(answer.status_code) in documented or (case.method, answer.status_code) == ("OPTIONS", 204)
