@@ -48,10 +48,14 @@ from benchmarks.ladder.rows import BASE, FULL
 from benchmarks.ladder.run import interval, with_interval
 
 WIDE = MarketConfig(
-    users=2000, ads=600, days=20, requests_per_user_day=1.0, organic_items=200, organic_per_request=1.0, scenes=6,
-    segments=8, targeting=True,
+    users=6000, ads=240, categories=12, days=20, requests_per_user_day=0.5, organic_items=200, organic_per_request=0.5,
+    scenes=6, segments=8, segment_taste=0.7, targeting=True, click_rate=0.12, conversion_rate=0.3, logging_noise=2.0,
 )  # fmt: skip
-SETTINGS: dict[str, Any] = {**BASE, "training.max_steps": 600}
+"""Users who ask ten times on average, so that not all of what they like shows in what they did; a log that explores, of
+few ads, so that the reward model learns their order at all."""
+SETTINGS: dict[str, Any] = {
+    **BASE, "training.max_steps": 600, "rewards.epochs": 10, "rewards.batch_exposures": 256,
+}  # fmt: skip
 SIDES = {"with": True, "without": False}
 
 

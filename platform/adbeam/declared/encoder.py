@@ -100,7 +100,8 @@ class FittedFeature:
     @cached_property
     def dimensions(self) -> int:
         """D of a vector."""
-        return self._centre_PCE.shape[0] * self._centre_PCE.shape[2]
+        parts, _, size = self._centre_PCE.shape
+        return int(parts * size)
 
     @cached_property
     def _centre_PCE(self) -> np.ndarray:

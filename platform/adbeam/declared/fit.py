@@ -6,6 +6,7 @@ Shapes: n different values, each with how many requests brought it; E edges.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,12 +25,13 @@ KEPT_NUMBERS = 8192
 
 def fit_words(name: str, config: FeatureConfig, counts: Iterable[tuple[str, int]]) -> FittedFeature:
     """A category or list: its most frequent words, of equally frequent ones the first in order of text."""
-    columns, of_item = config.longest if config.kind == "list" else 1, _of_item(name, config)
+    columns = config.longest if config.kind == "list" else 1
     if config.buckets is not None:
-        return FittedFeature(name, config.kind, config.source, buckets=config.buckets, columns=columns, **of_item)
+        hashed = FittedFeature(name, config.kind, config.source, buckets=config.buckets, columns=columns)
+        return _readable(hashed, config)
     kept = sorted((-count, word) for word, count in counts if count >= config.least_requests)
     vocabulary = tuple(word for _, word in kept[: config.most_words])
-    return FittedFeature(name, config.kind, config.source, words=vocabulary, columns=columns, **of_item)
+    return _readable(FittedFeature(name, config.kind, config.source, words=vocabulary, columns=columns), config)
 
 
 def fit_numbers(name: str, config: FeatureConfig, number_n: np.ndarray, count_n: np.ndarray) -> FittedFeature:
@@ -42,7 +44,7 @@ def fit_numbers(name: str, config: FeatureConfig, number_n: np.ndarray, count_n:
         wanted_E = np.arange(1, buckets) * (total_n[-1] / buckets)
         edge_E = np.unique(number_n[np.searchsorted(total_n, wanted_E, side="right").clip(max=len(number_n) - 1)])
         edges = edge_E[edge_E > number_n[0]].tolist()
-    return FittedFeature(name, config.kind, config.source, edges=tuple(edges), **_of_item(name, config))
+    return _readable(FittedFeature(name, config.kind, config.source, edges=tuple(edges)), config)
 
 
 def fit_vectors(name: str, config: FeatureConfig, x_nD: np.ndarray) -> FittedFeature:
@@ -56,16 +58,16 @@ def fit_vectors(name: str, config: FeatureConfig, x_nD: np.ndarray) -> FittedFea
         )
     centre_PCE = fit_centres(x_nD, config.parts, config.buckets or CENTRES)
     centres = tuple(tuple(map(tuple, part)) for part in centre_PCE.tolist())
-    of_item = _of_item(name, config)
-    return FittedFeature(name, config.kind, config.source, centres=centres, columns=config.parts, **of_item)
+    fitted = FittedFeature(name, config.kind, config.source, centres=centres, columns=config.parts)
+    return _readable(fitted, config)
 
 
-def _of_item(name: str, config: FeatureConfig) -> dict[str, str]:
-    """What a feature of items keeps beside its codes, to be read from any catalogue."""
+def _readable(fitted: FittedFeature, config: FeatureConfig) -> FittedFeature:
+    """With what a feature of items keeps beside its codes, to be read from any catalogue."""
     if config.source != "item":
-        return {}
-    separator = {"separator": config.separator} if config.kind == "list" else {}
-    return {"column": config.column or name, **separator}
+        return fitted
+    separator = config.separator if config.kind == "list" else None
+    return replace(fitted, column=config.column or fitted.name, separator=separator)
 
 
 def summary(number_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

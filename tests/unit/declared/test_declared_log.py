@@ -185,7 +185,7 @@ def test_what_cannot_be_read_again_is_refused(tmp_path: Path) -> None:
 
 def test_hashes_and_numbers_are_encoded_value_by_value_as_by_column() -> None:
     from adbeam.declared.encoder import FittedFeature
-    from adbeam.logs.told.fitting import encode_column
+    from adbeam.logs.told.encoding import encode_column
 
     rng = np.random.default_rng(0)
     words = [None if rng.random() < 0.2 else f"w{rng.integers(50)}" for _ in range(500)]

@@ -45,10 +45,14 @@ def test_the_command_parses(line: str) -> None:
         assert "--help" in line
 
 
+READERS = ("jobs/mine.yaml", "jobs/told.yaml", "serving/told.yaml")
+"""What the reader of docs/your-own-log.md writes."""
+
+
 @pytest.mark.parametrize("line", COMMANDS)
 def test_files_it_names_are_in_the_repository(line: str) -> None:
     for word in shlex.split(line):
-        if re.match(r"(jobs|serving|cluster|dashboards)/[\w./-]+$", word) and word != "jobs/mine.yaml":
+        if re.match(r"(jobs|serving|cluster|dashboards)/[\w./-]+$", word) and word not in READERS:
             assert (ROOT / word).exists(), word
 
 

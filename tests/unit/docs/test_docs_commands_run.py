@@ -34,6 +34,8 @@ RUN = {
     "--log runs/quickstart/serving/ads.sqlite --bundle runs/quickstart/bundles": "insert\tad-42\t",
     "adbeam campaigns set spring --day 100 --total 2500 --pacing even "
     "--budgets runs/quickstart/serving/budgets.sqlite": "spring\tday 100.00",
+    "adbeam campaigns set spring --day 100 --total 2500 --pacing even "
+    "--budgets runs/told/serving/budgets.sqlite": "spring\tday 100.00",
     "adbeam campaigns list --timezone Europe/Berlin --budgets runs/quickstart/serving/budgets.sqlite": "held back",
     "adbeam campaigns remove spring --budgets runs/quickstart/serving/budgets.sqlite": "no budget",
     "adbeam ads add --file ads.jsonl --log runs/default/serving/ads.sqlite --bundle runs/default/bundles": (

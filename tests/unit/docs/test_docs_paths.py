@@ -14,6 +14,8 @@ from adbeam.imports.extension_points import KINDS
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "platform" / "adbeam"
 GROUPS = {registry.group for registry in KINDS}
+READERS = ("jobs/mine.yaml", "jobs/told.yaml", "serving/told.yaml")
+"""What the reader of docs/your-own-log.md writes."""
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 TOPS = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"runs"}
 
@@ -29,7 +31,7 @@ def _files(text: str) -> list[str]:
     """`path/file.py`, `file.py`, and other files under a folder of the repository."""
     found = re.findall(r"(?<![\w./<-])((?:[\w-]+/)*[\w-]+\.py)\b", text)
     found += re.findall(rf"(?<![\w./<-])((?:{'|'.join(sorted(TOPS))})/[\w./-]*\w\.\w+)", text)
-    return [name for name in dict.fromkeys(found) if name != "jobs/mine.yaml"]  # the reader's own
+    return [name for name in dict.fromkeys(found) if name not in READERS]
 
 
 def _folders(text: str) -> list[str]:

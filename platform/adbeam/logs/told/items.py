@@ -23,8 +23,9 @@ from adbeam.errors import UserError
 from adbeam.logs.casts import is_text, plain
 from adbeam.logs.config import TableConfig
 from adbeam.logs.sources.base import CATALOGUE_FILE
-from adbeam.logs.told.columns import Problems, column_of, told, told_values, word_counts
+from adbeam.logs.told.columns import column_of, told, told_values, word_counts
 from adbeam.logs.told.encoding import encode_column
+from adbeam.logs.told.vectors import Problems
 from adbeam.records import CAMPAIGN, CATALOGUE_SCHEMA, SPLITS, CatalogueItem
 from adbeam.targeting.features import FeatureConfig, Features
 
