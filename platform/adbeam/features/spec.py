@@ -45,6 +45,8 @@ class ModelShape(Protocol):
     def prefix_buckets(self) -> int: ...
     @property
     def told(self) -> Mapping[str, tuple[int, int]]: ...
+    @property
+    def order_only(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class FeatureSpec:
     """Features of a trending ad."""
     lists: dict[str, int] = field(default_factory=dict)
     """How many columns each static feature has that is a list; in all but the first, 0 stands for nothing."""
+    order_only: bool = False
+    """Whether contexts tell codes and actions in their order and nothing else."""
 
     @classmethod
     def of(cls, config: ModelShape) -> Self:
@@ -87,6 +91,7 @@ class FeatureSpec:
             trending_length=config.trending_length,
             trend={"day": SHARE, "three_days": SHARE, "week": SHARE} if config.trending_length else {},
             lists={DECLARED + name: columns for name, (_, columns) in told if columns > 1},
+            order_only=config.order_only,
         )
 
     @property
@@ -127,8 +132,8 @@ class FeatureSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """What a bundle stores; `from_dict` reads it."""
-        stored = asdict(self)
-        return stored if self.lists else {name: value for name, value in stored.items() if name != "lists"}
+        new = ("lists", "order_only")  # told where they say something: else the spec is stored as before it knew them
+        return {name: value for name, value in asdict(self).items() if value or name not in new}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:

@@ -19,6 +19,8 @@ from adbeam.features.spec import FeatureSpec
 
 SHORT, LONG = 1, 2
 """The two pathways, as token feature 0 knows them."""
+OF_ORDER = 2
+"""Token features before this one, pathway and action, tell nothing of when a context is read."""
 
 
 @dataclass(frozen=True)
