@@ -58,7 +58,7 @@ def sequence(items: list[int], requests: list[int] | None = None, **columns: lis
         np.full(count, AD),
         np.array(["home"] * count, dtype=object),
         np.array(columns.get("action", [CONVERSION] * count)),
-        np.full(count, np.nan, dtype=np.float32),
+        np.zeros(count, dtype=np.float32),
     )
 
 
