@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from adbeam import artifacts
@@ -73,12 +74,26 @@ class Beauty:
         return np.sort(np.random.default_rng(0).choice(len(self.sequences), count, replace=False))
 
 
-def read(folder: Path, model_dir: Path | None, keep: Path, users: int | None = None) -> Beauty:
+def read(
+    folder: Path,
+    model_dir: Path | None,
+    keep: Path,
+    users: int | None = None,
+    *,
+    proxy: bool = False,
+    tokens: bool = True,
+) -> Beauty:
     """The benchmark with its semantic IDs, which are made once and kept; `users` takes the first ones only.
 
-    Without `model_dir` item texts are TF-IDF vectors instead of a language model's.
+    Without `model_dir` item texts are TF-IDF vectors instead of a language model's. `proxy` forgets each user's last
+    item: training ends at [:-3], the stop asks [-3] and the test [-2], so that choices do not see the real test.
+    Without `tokens` all items have one: for count baselines, which ask for none.
     """
     sequences = [np.array(items) for items in read_sequences(folder / "sequences.txt.gz")][:users]
+    sequences = [items[:-1] for items in sequences] if proxy else sequences
+    if not tokens:
+        items = len(pd.read_csv(folder / "items.csv.gz", usecols=["item_id"]))
+        return Beauty(sequences, np.zeros((items, 1), np.int32), (1,), {}, "no tokens")
     details = {
         "fingerprint": artifacts.fingerprint(
             [items.tolist() for items in sequences], CODEBOOKS, BEHAVIOUR_DIMENSIONS, COOCCURRENCE.model_dump(),

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from adbeam.catalogue.index import SidIndex
-from adbeam.decoding import Decoder, ItemFilter, Trie
+from adbeam.decoding import Decoder, DecodeResult, ItemFilter, Trie
+from adbeam.decoding.engines.lazyar import StepModel
 from adbeam.features.batch import TrainBatch
 from adbeam.features.spec import FeatureSpec
 from adbeam.model.config import ModelConfig
@@ -134,19 +135,25 @@ class LazyARRow:
     ) -> dict[str, float]:
         assert isinstance(model, LazyAR)
         histories, target_U = self.data.judged(split, users)
-        trie, threads = self.ranking.trie(model), torch.get_num_threads()
+        ranked: list[list[int]] = [[] for _ in histories]
+        for user, result in self.decoded(model, histories, widths, new_only=new_only):
+            seen = set(histories[user].tolist()) if new_only else None
+            ranked[user] = self.ranking.expand(result.sids_nT.tolist(), seen)
+        return table_row(ranked, target_U)
+
+    def decoded(
+        self, model: LazyAR | StepModel, histories: Sequence[np.ndarray], widths: tuple[int, ...], *, new_only: bool
+    ) -> Iterator[tuple[int, DecodeResult]]:
+        """(place of a history, what the beam search finds after it), in any order; `new_only` bars the history."""
+        trie, threads = self.ranking.trie(self.model), torch.get_num_threads()
         decoder = Decoder(model, trie, order_by="log_probability", ecpm_step=False, threads=threads)
-        ranked: list[list[int]] = []
         # Histories of similar length share a batch: less padding.
         order = np.argsort([min(len(history), HISTORY) for history in histories], kind="stable")
         for start in range(0, len(order), JUDGED_TOGETHER):
-            part = [histories[user] for user in order[start : start + JUDGED_TOGETHER]]
-            context = history_context([self.data.sids_NT[history] for history in part], self.spec)
-            filters = [ItemFilter(deny=history.tolist()) if new_only else None for history in part]
-            results = decoder.decode(context, [widths] * len(part), filters)
-            for history, result in zip(part, results, strict=True):
-                ranked.append(self.ranking.expand(result.sids_nT.tolist(), set(history.tolist()) if new_only else None))
-        return table_row(ranked, target_U[order])
+            users = order[start : start + JUDGED_TOGETHER].tolist()
+            context = history_context([self.data.sids_NT[histories[user]] for user in users], self.spec)
+            filters = [ItemFilter(deny=histories[user].tolist()) if new_only else None for user in users]
+            yield from zip(users, decoder.decode(context, [widths] * len(users), filters), strict=True)
 
 
 class ItemRanking:

@@ -6,6 +6,8 @@ LazyAR with three seeds, plain AR (K = 0) and SASRec with sampled softmax. The t
 training is over; the answer is kept. The headline has no history filter, a second row has one.
 
 Everything is kept in `--keep` after each epoch: run the same command again to go on. `--minutes` ends a call early.
+`--proxy` forgets every user's last item: choices are made there, and kept in a folder of their own.
+`--parts counts` makes the rows of count baselines, `--parts look` tells what a trained LazyAR knows (look.py).
 `--also RESULT` takes finished rows of the same recipe from an earlier beauty.json; if that is another machine's, their
 semantic IDs were made there, from the same texts and events.
 """
@@ -29,10 +31,11 @@ from adbeam.model.lazyar import parameter_count
 from benchmarks.beauty import data as beauty_data
 from benchmarks.beauty import lazyar as beauty_lazyar
 from benchmarks.beauty import sasrec as beauty_sasrec
-from benchmarks.beauty.data import Beauty
+from benchmarks.beauty.data import Beauty, Split
 from benchmarks.beauty.lazyar import BATCH_TARGETS, VARIANTS, LazyARRow
+from benchmarks.beauty.parts import count_figures, count_rows, look_tables
 from benchmarks.beauty.sasrec import SASRecRow
-from benchmarks.rig.report import commit, hardware, report
+from benchmarks.rig.report import command, commit, hardware, report
 
 ROWS = ("lazyar-0", "sasrec-0", "ar-0", "lazyar-1", "lazyar-2")
 FURTHER = tuple(f"{name}-0" for name in VARIANTS if name not in ("lazyar", "ar"))
@@ -41,12 +44,13 @@ PUBLISHED = {
     "SASRec": (0.0605, 0.0318),
     "S3-Rec": (0.0647, 0.0327),
     "TIGER": (0.0648, 0.0384),
-    "HSTU, re-run": (0.0708, 0.0412),
     "ICLRec": (0.0744, 0.0403),
     "ActionPiece": (0.0775, 0.0424),
-    "SASRec, tuned": (0.0921, 0.0531),
+    "SASRec, tuned, filtered": (0.0921, 0.0531),
+    "sequential rules, fitted with validation items, filtered": (0.0956, 0.0605),
+    "popularity-corrected transitions, fitted with validation items, filtered": (0.0998, 0.0635),
 }
-"""Recall@10 and NDCG@10 on the same files."""
+"""Recall@10 and NDCG@10 on the same files. Filtered ones cannot answer the history: compare `test_new_only`."""
 
 Row = dict[str, Any]
 ROW = "row.json"
@@ -56,9 +60,38 @@ def main() -> None:
     """Go on with the rows that are not finished; write beauty.json from those that are."""
     options = _options()
     torch.set_num_threads(options.threads)
-    began = time.monotonic()
     known = _earlier(options.also)  # first: a wrong file is told before minutes of tokenizing
-    data = beauty_data.read(options.data, options.model_dir, options.keep, options.users)
+    data = beauty_data.read(
+        options.data, options.model_dir, options.keep, options.users, proxy=options.proxy,
+        tokens=options.parts != ["counts"],
+    )  # fmt: skip
+    if "rows" in options.parts:
+        _rows(data, known, options)
+    if "counts" in options.parts:
+        splits: tuple[Split, ...] = ("validation", "test") if options.proxy or not options.users else ("validation",)
+        found = count_rows(data, options.data, options.keep, splits)
+        _report("beauty_counts", count_figures(found), {"rows": found, "users": len(data.sequences)}, options)
+    if "look" in options.parts:
+        _look(data, options)
+
+
+def _look(data: Beauty, options: argparse.Namespace) -> None:
+    """The tables of the first seed's row, or of a short training of it."""
+    lazy, rival = (_open(name, data, _folder(name, options), options.epochs) for name in ("lazyar-0", "sasrec-0"))
+    assert isinstance(lazy, LazyARRow) and isinstance(rival, SASRecRow)
+    splits: tuple[Split, ...] = ("validation", "test") if options.proxy else ("validation",)
+    tables = look_tables(data, lazy, rival, options.data, splits)
+    extra = {"tables": tables, "users": len(data.sequences), "row": lazy.fit.key, "epochs": lazy.fit.progress.epoch}
+    _report("beauty_look", {}, extra, options)
+
+
+def _report(name: str, figures: dict[str, float | None], extra: dict[str, Any], options: argparse.Namespace) -> None:
+    """NAME.json, or NAME_proxy.json, with the command that was given."""
+    report(f"{name}_proxy" if options.proxy else name, figures, {"command": command("beauty"), **extra})
+
+
+def _rows(data: Beauty, known: dict[str, Row], options: argparse.Namespace) -> None:
+    began = time.monotonic()
     stop_at = began + options.minutes * 60 if options.minutes else float("inf")
     for name in options.rows:
         done = not _looked_at(options) and _finished(name, data, options.keep, known) is not None
@@ -72,7 +105,7 @@ def main() -> None:
     if left_out:
         print(f"not finished: {', '.join(left_out)}; run the same command again", flush=True)
     if found:
-        report("beauty", _figures(found), _extra(data, found, left_out, options))
+        _report("beauty", _figures(found), _extra(data, found, left_out, options), options)
 
 
 def _row(name: str, data: Beauty, options: argparse.Namespace, stop_at: float) -> None:
@@ -80,8 +113,7 @@ def _row(name: str, data: Beauty, options: argparse.Namespace, stop_at: float) -
 
     The test split is read for ROWS with their own recipe alone; what is only looked at is judged on validation.
     """
-    looked_at = _looked_at(options)
-    folder = options.keep / (f"look-{name}-{options.epochs}-{options.users}" if looked_at else name)
+    looked_at, folder = _looked_at(options), _folder(name, options)
     row = _open(name, data, folder, options.epochs)
     if not row.run(stop_at):
         return
@@ -95,6 +127,12 @@ def _row(name: str, data: Beauty, options: argparse.Namespace, stop_at: float) -
             result["table_minutes"] = result.get("table_minutes", 0.0) + (time.monotonic() - began) / 60
             artifacts.write_json(folder / ROW, result)
             print(name, table, json.dumps(result[table]), flush=True)
+
+
+def _folder(name: str, options: argparse.Namespace) -> Path:
+    """Where a row is kept."""
+    keep: Path = options.keep
+    return keep / (f"look-{name}-{options.epochs}-{options.users}" if _looked_at(options) else name)
 
 
 def _looked_at(options: argparse.Namespace) -> bool:
@@ -214,9 +252,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model-dir", type=Path, help="folder of all-MiniLM-L6-v2; without it texts become TF-IDF")
     parser.add_argument("--keep", type=Path, default=Path("runs/benchmark-beauty"), help="where everything is kept")
     parser.add_argument("--also", type=Path, nargs="+", default=[], help="earlier results whose rows are taken over")
+    parser.add_argument("--parts", nargs="+", choices=("rows", "counts", "look"), default=["rows"])
+    parser.add_argument("--proxy", action="store_true", help="one item earlier: [:-3] trains, [-3] stops, [-2] judges")
     parser.add_argument("--rows", nargs="+", choices=ROWS + FURTHER, default=list(ROWS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--minutes", type=float, help="start no further epoch after so long")
     parser.add_argument("--epochs", type=int, help="another number of epochs than the recipe's")
     parser.add_argument("--users", type=int, help="only the first users: a quick look, not the benchmark")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.keep = options.keep / "proxy" if options.proxy else options.keep
+    return options

@@ -104,19 +104,28 @@ class SASRecRow:
         metrics = self._metrics(model, "validation", self.data.validation_users, False)
         return {"ndcg@10": metrics["ndcg@10"], "recall@10": metrics["recall@10"]}
 
-    @torch.inference_mode()
     def _metrics(self, model: nn.Module, split: Split, users: np.ndarray | None, new_only: bool) -> dict[str, float]:
-        assert isinstance(model, SASRec)
         histories, target_U = self.data.judged(split, users)
+        return table_row(self.ranked(model, histories, max(CUTOFFS), new_only=new_only)[0], target_U)
+
+    @torch.inference_mode()
+    def ranked(
+        self, model: nn.Module, histories: list[np.ndarray], most: int, *, new_only: bool
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """(the first `most` items after each history, their scores); `new_only` leaves out those of the history."""
+        assert isinstance(model, SASRec)
         ranked: list[list[int]] = []
+        scores: list[list[float]] = []
         for start in range(0, len(histories), JUDGED_TOGETHER):
             part = histories[start : start + JUDGED_TOGETHER]
             score_BN = model.score(model(right_aligned(part, HISTORY))[:, -1])
             if new_only:
                 for score_N, history in zip(score_BN, part, strict=True):
                     score_N[torch.from_numpy(history)] = float("-inf")
-            ranked += score_BN.topk(max(CUTOFFS)).indices.tolist()
-        return table_row(ranked, target_U)
+            best = score_BN.topk(most)
+            ranked += best.indices.tolist()
+            scores += best.values.tolist()
+        return ranked, scores
 
 
 def right_aligned(histories: list[np.ndarray], longest: int = HISTORY + 1) -> Tensor:

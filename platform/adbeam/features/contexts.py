@@ -18,7 +18,7 @@ from adbeam.declared.encoder import Codes
 from adbeam.features.buckets import no_trending, static_features
 from adbeam.features.history import History
 from adbeam.features.spec import FeatureSpec
-from adbeam.features.tokens import HistoryTokens
+from adbeam.features.tokens import OF_ORDER, HistoryTokens
 
 if TYPE_CHECKING:
     from adbeam.features.batch import ContextBatch
@@ -90,6 +90,9 @@ def build_contexts(
     told = [moment.told for moment in moments]
     static_BF = static_features(now_ms_B, scenes, users, tokens.events_B, told, spec)
     contexts = static_BF, tokens.code_BST, tokens.feature_BSC
+    if spec.order_only:
+        static_BF[:] = 0
+        tokens.feature_BSC[:, :, OF_ORDER:] = 0
     if not spec.trending_length:
         return Contexts(*contexts)
     trending = [no_trending(spec) if trends is None else trends.at(moment.now_ms) for moment in moments]

@@ -47,6 +47,8 @@ class ModelShape(Protocol):
     def told(self) -> Mapping[str, tuple[int, int]]: ...
     @property
     def told_items(self) -> Mapping[str, tuple[int, int]]: ...
+    @property
+    def order_only(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class FeatureSpec:
     """How many columns each static feature has that is a list; in all but the first, 0 stands for nothing."""
     token_lists: dict[str, int] = field(default_factory=dict)
     """How many columns each token feature has that is a list; they come last, with the other declared ones of items."""
+    order_only: bool = False
+    """Whether contexts tell codes and actions in their order and nothing else."""
 
     @classmethod
     def of(cls, config: ModelShape) -> Self:
@@ -94,6 +98,7 @@ class FeatureSpec:
             trend={"day": SHARE, "three_days": SHARE, "week": SHARE} if config.trending_length else {},
             lists={DECLARED + name: columns for name, (_, columns) in told if columns > 1},
             token_lists={DECLARED + name: columns for name, (_, columns) in of_items if columns > 1},
+            order_only=config.order_only,
         )
 
     @property
@@ -151,8 +156,8 @@ class FeatureSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """What a bundle stores; `from_dict` reads it."""
-        stored = asdict(self)
-        return {name: value for name, value in stored.items() if value or name not in ("lists", "token_lists")}
+        new = ("lists", "token_lists", "order_only")  # told where they say something: else as before it knew them
+        return {name: value for name, value in asdict(self).items() if value or name not in new}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:

@@ -21,6 +21,8 @@ SHORT, LONG = 1, 2
 """The two pathways, as token feature 0 knows them."""
 OWN = 7
 """Token features that every model has, before the declared ones of items."""
+OF_ORDER = 2
+"""Token features before this one, pathway and action, tell nothing of when a context is read."""
 
 
 @dataclass(frozen=True)

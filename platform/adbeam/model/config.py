@@ -52,6 +52,11 @@ class ModelConfig(Extensible):
     copy_at_start: bool = Field(
         True, description="Begin with weights that copy codes of the history; false for logs without repeats."
     )
+    order_only: bool = Field(
+        False,
+        description="Contexts tell codes and actions in their order and nothing of times, counts, places and users; "
+        "for logs of items in order. Needs long_length 0; training.prefixes needs it.",
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Of residual branches and context tokens.")
     told: dict[str, tuple[int, int]] = Field(
         default={},
@@ -65,7 +70,7 @@ class ModelConfig(Extensible):
     @model_serializer(mode="wrap")
     def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A model that is told nothing is described as before features could be declared for it."""
-        return described_as_before(plain(self), "options", "told", "told_items")
+        return described_as_before(plain(self), "options", "told", "told_items", "order_only")
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
@@ -77,6 +82,11 @@ class ModelConfig(Extensible):
             raise ValueError("layers must divide by context_kv_groups")
         if self.decoder == "mtp" and self.path_codes:
             raise ValueError("path_codes belong to decoder lazyar")
+        if self.order_only and (self.long_length or self.trending_length or self.told):
+            raise ValueError(
+                "order_only: frequent items, trends and declared features tell more than an order; set long_length and "
+                "trending_length to 0 and declare no feature with model: true, or leave order_only out"
+            )
         if any(size < 1 for size in self.codebooks):
             raise ValueError("every codebook needs at least one code")
         return self

@@ -19,15 +19,16 @@ from adbeam.objectives.config import ObjectivesConfig
 from adbeam.objectives.ecpm import EcpmBuckets, SlidingEcpm
 from adbeam.objectives.weights import user_weight
 
-__all__ = ["EcpmBuckets", "SlidingEcpm", "user_weight", "vsl_loss", "vsl_per_target"]
+__all__ = ["EcpmBuckets", "SlidingEcpm", "user_weight", "vsl_loss", "vsl_over_prefixes", "vsl_per_target"]
 
 
 def vsl_per_target(losses: Mapping[str, Tensor], weight_BPM: Tensor, config: ObjectivesConfig) -> Tensor:
     """L_VSL of each target [B, P, M] before the mean; 0 where the weight is 0 (padding).
 
-    `losses` are LazyAR's: "sid", "ecpm" and, unless lambda_mtp is 0, "mtp", each [B, P, M].
+    `losses` are LazyAR's: "sid", "ecpm" (unless it was left out) and, unless lambda_mtp is 0, "mtp", each [B, P, M].
     """
-    per_target = weight_BPM * (losses["sid"] + config.lambda_ecpm * losses["ecpm"])
+    learnt = losses["sid"] + config.lambda_ecpm * losses["ecpm"] if "ecpm" in losses else losses["sid"]
+    per_target = weight_BPM * learnt
     if config.lambda_mtp and "mtp" in losses:
         auxiliary = weight_BPM if config.weighting == "B" else (weight_BPM > 0).to(weight_BPM.dtype)
         per_target = per_target + config.lambda_mtp * auxiliary * losses["mtp"]
@@ -49,6 +50,18 @@ def vsl_loss(
     return loss, vsl_metrics(losses, batch, real_BPM)
 
 
+def vsl_over_prefixes(
+    losses: Mapping[str, Tensor], batch: TrainBatch, config: ObjectivesConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """As `vsl_loss` of batches that hold all prefixes of a user: every target counts once, however many its user has.
+
+    Workers whose users have about equally many targets average to the loss of the whole batch.
+    """
+    real_BPM = batch.weight_BPM > 0
+    loss = vsl_per_target(losses, batch.weight_BPM, config).sum() / real_BPM.sum().clamp_min(1)
+    return loss, vsl_metrics(losses, batch, real_BPM)
+
+
 @torch.no_grad()
 def vsl_metrics(losses: Mapping[str, Tensor], batch: TrainBatch, real_BPM: Tensor) -> dict[str, Tensor]:
     """Means over the real targets."""
@@ -58,7 +71,8 @@ def vsl_metrics(losses: Mapping[str, Tensor], batch: TrainBatch, real_BPM: Tenso
         return (loss * where).sum() / where.sum().clamp_min(1)
 
     metrics = {name: mean(losses[name]) for name in ("sid", "mtp") if name in losses}
-    metrics["ecpm"] = mean(losses["ecpm"], real_BPM & (batch.bucket_BPM >= 0))
+    if "ecpm" in losses:
+        metrics["ecpm"] = mean(losses["ecpm"], real_BPM & (batch.bucket_BPM >= 0))
     for level, loss in enumerate(losses.get("level", ()), start=1):
         metrics[f"level_{level}"] = mean(loss)
     return {**metrics, "targets": targets.float()}

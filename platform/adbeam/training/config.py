@@ -70,6 +70,15 @@ class RailsConfig(Section):
     probe_requests: int = Field(64, ge=2, description="Contexts that SIDs are drawn for at each check.")
 
 
+class EarlyStopConfig(Section):
+    """Judging on validation requests while a run goes on: NDCG@10 of the lists that the beam search finds."""
+
+    interval_steps: int | None = Field(None, ge=1, description="Steps between two checks; unset: none, to the end.")
+    patience_checks: int = Field(10, ge=1, description="Checks in a row without a better one that end the run.")
+    requests: int = Field(4000, ge=1, description="Requests judged, the same ones at every check.")
+    beam_width: int = Field(64, ge=10, description="Beams of every level.")
+
+
 class TrainingConfig(Section):
     """Ray Train and DeepSpeed."""
 
@@ -99,6 +108,16 @@ class TrainingConfig(Section):
     weight_decay: float = Field(0.05, ge=0, description="On matrices; not on biases, norms and embedding tables.")
     gradient_clipping: float = Field(1.0, ge=0, description="Largest gradient norm; 0 switches clipping off.")
     gradient_accumulation: int = Field(1, ge=1, description="Passes a worker splits its part of the batch into.")
+
+    prefixes: bool = Field(
+        False,
+        description="Learn from all prefixes of a user in one pass: a row of a batch is a user, and batch_requests "
+        "counts users; for logs of items in order. Needs model.order_only.",
+    )
+    average_decay: float | None = Field(
+        None, gt=0, lt=1, description="Publish a running mean of the weights with this decay a step; unset: the last."
+    )
+    early_stop: EarlyStopConfig = EarlyStopConfig()
 
     anomaly: AnomalyConfig = AnomalyConfig()
 
@@ -152,10 +171,19 @@ class TrainingConfig(Section):
             raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
         if self.offload_parameters and self.zero_stage != 3:
             raise ValueError("offload_parameters needs zero_stage 3")
+        if self.zero_stage == 3 and (self.average_decay is not None or self.early_stop.interval_steps is not None):
+            raise ValueError(
+                "average_decay and early_stop need zero_stage 0, 1 or 2: workers of stage 3 hold no whole weight"
+            )
         taken = [key for key in OWNED_DEEPSPEED_KEYS if key in self.deepspeed]
         if taken:
             raise ValueError(f"deepspeed.{taken[0]} is set by the settings beside it; remove it there")
         return self
+
+    def unused(self) -> set[str]:
+        """Settings that a run without them does not mention, so that it keeps the name it had before they were."""
+        new = ("prefixes", "average_decay", "early_stop")
+        return {name for name in new if getattr(self, name) == type(self).model_fields[name].default}
 
     @property
     def worker_range(self) -> tuple[int, int]:

@@ -39,7 +39,9 @@ class TrainJob:
     initial: Path | None = None
     """Weights (safetensors) that a fresh run begins with: continual training."""
     sids: Path | None = None
-    """sids.parquet, where a run that learns from lists looks up which SIDs there are."""
+    """sids.parquet, where a run that learns from lists, or is judged, looks up which SIDs there are."""
+    prepared: Path | None = None
+    """The prepared log, whose validation requests judge a run that may stop early."""
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,16 @@ import torch
 
 from adbeam.features.batch import TrainBatch
 from adbeam.objectives.config import ObjectivesConfig
-from adbeam.objectives.vsl import vsl_loss
+from adbeam.objectives.vsl import vsl_loss, vsl_over_prefixes
 from adbeam.training.data.stream import RequestStream
 from adbeam.training.guards.anomaly import AnomalyGuard, LossNotFinite
 from adbeam.training.guards.divergence import Diverged
+from adbeam.training.guards.early_stop import EarlyStop, ValidationJudge
 from adbeam.training.guards.preemption import NoticeBoard
 from adbeam.training.job import Outcome, TrainJob, start
 from adbeam.training.list_learner import ListLearner
 from adbeam.training.state import checkpoint
+from adbeam.training.state.average import WeightAverage
 from adbeam.training.state.checkpoint import RunState
 from adbeam.training.state.deepspeed_engine import Engine, clip_gradients, leaves_gradients
 from adbeam.training.state.optimizer import learning_rate, set_learning_rate
@@ -88,6 +90,7 @@ class _Worker:
         )
         learns_lists = job.objectives.preference.method != "none"
         self.lists = ListLearner(job, engine, self.meter, self.world) if learns_lists else None
+        self.average, self.early_stop = self._average(), self._early_stop()
 
     def run(self) -> bool:
         """All steps that are left, with a checkpoint every interval and one at the end; false when told to stop."""
@@ -104,6 +107,8 @@ class _Worker:
             self.state.finished = self.state.step >= self.job.total_steps or progress >= 1.0
             if self.lists is not None and self.state.step % self.training.rails.interval_steps == 0:
                 self.lists.check(table)
+            if self.early_stop is not None and self.early_stop.due():
+                self._judge(self.early_stop)
             due = self.state.step % self.training.report_interval_steps == 0 or self.state.finished
             if due and self.meter.steps:
                 self._report(progress)
@@ -173,8 +178,32 @@ class _Worker:
                 self.guard.of_gradient(step, math.nan if norm is None else float(norm))
             return False
         self.guard.good(loss)
+        if self.average is not None:
+            self.average.update(self.engine.module, self.state.step + 1 - self.guard.skipped)
+            self.state.average = self.average.mean
         self.meter.done(loss, rate, 0.0 if norm is None else float(norm))
         return True
+
+    def _average(self) -> WeightAverage | None:
+        decay = self.training.average_decay
+        if decay is None or self.rank:
+            return None
+        return WeightAverage(decay, self.engine.module, self.state.average)
+
+    def _early_stop(self) -> EarlyStop | None:
+        config, job = self.training.early_stop, self.job
+        if config.interval_steps is None:
+            return None
+        assert job.prepared is not None and job.sids is not None
+        judge = None if self.rank else ValidationJudge(job.prepared, job.sids, job.model, config)
+        return EarlyStop(config, self.state, judge)
+
+    def _judge(self, early_stop: EarlyStop) -> None:
+        """Judge what the run would publish now; the run ends where it got no better for long enough."""
+        weights = dict(self.engine.module.named_parameters()) if self.average is None else self.average.mean
+        value, ends = early_stop.check(weights)
+        self.meter.note({"validation_ndcg": value, "best_step": float(self.state.best_step)})
+        self.state.finished = self.state.finished or ends
 
     def _progress(self, step: int) -> float:
         """How much of the run will be done after this step: by steps, or by the clock where that is further."""
@@ -225,6 +254,9 @@ class _Worker:
 
 def vsl_of(model: Any, batch: TrainBatch, objectives: ObjectivesConfig) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """(L_VSL, metrics) of a batch under a model or the engine around it."""
+    if batch.visible_BP.shape[1] > 1:
+        losses = model(batch, mtp=objectives.lambda_mtp > 0, ecpm=objectives.lambda_ecpm > 0)
+        return vsl_over_prefixes(losses, batch, objectives)
     return vsl_loss(model(batch, mtp=objectives.lambda_mtp > 0), batch, objectives)
 
 

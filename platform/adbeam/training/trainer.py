@@ -115,6 +115,9 @@ def lists_for(config: FitSettings, store: RowStore) -> ListStore | None:
     """The rows of `work_dir/lists`, where the configuration learns from lists; raises UserError when there are none."""
     if config.objectives.preference.method == "none":
         return None
+    if config.training.prefixes:
+        raise UserError("lists join rows of requests", field="training.prefixes", value=True,
+                        remedy="leave it out where objectives.preference learns from lists")  # fmt: skip
     work_dir, candidates = WorkDir.of(config.work_dir), config.lists.candidates
     return build_list_rows([work_dir.lists], work_dir.list_rows, store.format, candidates, version_in(work_dir.tokens))
 
@@ -148,6 +151,7 @@ def build_job(
         run_folder=run_folder,
         initial=None if training.start_from is None else training.start_from.resolve(),
         sids=WorkDir.of(config.work_dir).sids.resolve(),
+        prepared=WorkDir.of(config.work_dir).prepared.resolve(),
     )
     reading: dict[str, Any] = {"use_ray": not training.local, "task_cpus": training.ingest_cpus}
     of_lists = None if lists is None else RequestStream(lists.files, _list_order(config, lists), 0, 1, **reading)
@@ -193,7 +197,7 @@ def run_name(config: FitSettings, store: RowStore, lists: ListStore | None = Non
         *([] if lists is None else [lists.fingerprint]),
         model_of(config).model_dump(),
         config.objectives.model_dump(exclude=unread),
-        training_of(config).model_dump(exclude=LAYOUT_SETTINGS | unread | {"start_from"}),
+        training_of(config).model_dump(exclude=LAYOUT_SETTINGS | unread | config.training.unused() | {"start_from"}),
         *begun,
         config.seed,
     )

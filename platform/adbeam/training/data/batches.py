@@ -78,18 +78,24 @@ class BatchMaker:
         return CandidateBatch(batch, reward_BN, reference_BN, torch.from_numpy(mask_BN))
 
     def batch(self, table: pa.Table) -> TrainBatch:
-        """All rows of `table` as one batch, as narrow as its longest context and its longest list of targets."""
+        """All rows of `table` as one batch, as narrow as its longest context and its longest list of targets: a prefix
+        a request with M targets, or with `format.prefixes` P prefixes a user with one target each."""
         row = self.format.from_table(table)
         weight_BM = row["weight_M"] * self._user_weight(row["user_value"])[:, None]
         filled = max(1, int(targets_of(row["weight_M"]).max(initial=0)))
         value_BM, weight_BM = row["value_M"][:, :filled], weight_BM[:, :filled]
         context = self._context(row)
+        code_BMT = torch.from_numpy(row["target_MT"][:, :filled].astype(np.int64))
+        bucket_BM, weight = self._bucket(value_BM, weight_BM), torch.from_numpy(weight_BM.astype(np.float32))
+        if self.format.prefixes:  # every target is the only one of its prefix; padding sees the static token
+            visible_BP = torch.from_numpy(row["visible_M"][:, :filled].astype(np.int64)).clamp_min(1)
+            return TrainBatch(context, visible_BP, code_BMT[:, :, None], bucket_BM[:, :, None], weight[:, :, None])
         return TrainBatch(
             context=context,
             visible_BP=torch.full((len(table), 1), context.code_BST.shape[1]),
-            code_BPMT=torch.from_numpy(row["target_MT"][:, :filled].astype(np.int64))[:, None],
-            bucket_BPM=self._bucket(value_BM, weight_BM)[:, None],
-            weight_BPM=torch.from_numpy(weight_BM.astype(np.float32))[:, None],
+            code_BPMT=code_BMT[:, None],
+            bucket_BPM=bucket_BM[:, None],
+            weight_BPM=weight[:, None],
         )
 
     def parts(self, table: pa.Table, count: int) -> Iterator[TrainBatch]:

@@ -31,6 +31,7 @@ from adbeam.model.config import ModelConfig
 from adbeam.targeting.features import Features
 from adbeam.training.config import BehaviorWeights, TrainingConfig
 from adbeam.training.data.order import RowFiles
+from adbeam.training.data.prefix_rows import PrefixRowBuilder
 from adbeam.training.data.row_builder import RowBuilder
 from adbeam.training.data.rows import RowFormat
 from adbeam.workdir import SEQUENCES, SIDS, WorkDir
@@ -125,7 +126,7 @@ def build_rows(settings: TrainSettings, *, use_ray: bool = True) -> RowStore:
     if artifacts.is_current(target, details):
         return RowStore.open(target)
     with artifacts.publish(target, details) as staging:
-        format = RowFormat.of(model_of(settings), settings.training.targets_per_request)
+        format = _format(settings)
         shards = sorted(_build_shards(settings, format, staging, use_ray), key=lambda shard: shard["name"])
         total = sum(shard["rows"] for shard in shards)
         if not total:
@@ -197,21 +198,21 @@ def _build_shard_in_task(task: dict[str, str], shared: list[Any], rest: dict[str
 def _build_shard(task: dict[str, str], sids: SidTable, rest: dict[str, Any]) -> dict[str, Any]:
     """Write one shard of rows; returns its name, its totals and a sample of target values."""
     spec = FeatureSpec.from_dict(rest["spec"])
-    builder = RowBuilder(
-        sids=sids,
-        spec=spec,
-        format=RowFormat(**rest["format"]),
-        target_action=rest["target_action"],
-        weights=BehaviorWeights(**rest["weights"]),
-        seed=rest["seed"],
-        trends=EncodedTrends(TrendTable.read(rest["prepared"]), sids, spec) if spec.trending_length else None,
-    )
+    builder = _builder(sids, spec, rest)
     path = Path(task["target"])
     number = int(path.stem.rsplit("-", 1)[1])
     totals = _Totals()
     rows = totals.watch(builder.each(read_sequences(task["source"])))
     write_rows(path, rows, builder.format, seed=(builder.seed, number))
     return {"name": path.name, **totals.as_dict(), "scenes": sorted(builder.scenes)}
+
+
+def _builder(sids: SidTable, spec: FeatureSpec, rest: dict[str, Any]) -> RowBuilder | PrefixRowBuilder:
+    format, weights = RowFormat(**rest["format"]), BehaviorWeights(**rest["weights"])
+    if format.prefixes:
+        return PrefixRowBuilder(sids, format, rest["target_action"], weights, rest["seed"])
+    trends = EncodedTrends(TrendTable.read(rest["prepared"]), sids, spec) if spec.trending_length else None
+    return RowBuilder(sids, spec, format, rest["target_action"], weights, rest["seed"], trends)
 
 
 @dataclass
@@ -264,6 +265,19 @@ def _save_sample(path: Path, parts: list[list[float]]) -> None:
     np.save(path, np.sort(np.concatenate([np.asarray(part, dtype=np.float32) for part in parts])), allow_pickle=False)
 
 
+def _format(settings: TrainSettings) -> RowFormat:
+    """Raises UserError where prefixes are wanted of a model whose contexts tell more than an order."""
+    model, training = model_of(settings), settings.training
+    if training.prefixes and not (model.order_only and model.decoder == "lazyar"):
+        raise UserError(
+            "one context serves all prefixes of a user only where it tells an order and nothing else",
+            field="training.prefixes",
+            value=True,
+            remedy="set model.order_only: true (and model.decoder: lazyar), or leave prefixes out",
+        )
+    return RowFormat.of(model, training.targets_per_request, prefixes=training.prefixes)
+
+
 def _fingerprint(settings: TrainSettings) -> str:
     """Of everything the rows depend on."""
     work_dir, training = WorkDir.of(settings.work_dir), training_of(settings)
@@ -275,7 +289,7 @@ def _fingerprint(settings: TrainSettings) -> str:
         {name: value for name, value in prepared.items() if name.startswith(f"{SEQUENCES}/") or name in read},
         tokens[SIDS],
         FeatureSpec.of(model_of(settings)).as_dict(),
-        RowFormat.of(model_of(settings), training.targets_per_request).as_dict(),
+        _format(settings).as_dict(),
         training.target_action,
         training.behavior_weights.model_dump(),
     )

@@ -35,23 +35,27 @@ class RowFormat:
     """Places of the context behind the static token that are of the short pathway."""
     wide_token: bool = False
     """Whether token features need more than a byte each."""
+    prefixes: bool = False
+    """Whether a row is a user, and each target sees as many tokens as stand beside it."""
 
     @classmethod
-    def of(cls, model: ModelConfig, targets: int) -> Self:
-        """The rows of a model of this shape with up to `targets` targets."""
+    def of(cls, model: ModelConfig, targets: int, *, prefixes: bool = False) -> Self:
+        """The rows of a model of this shape with up to `targets` targets; with `prefixes` as many as a short pathway
+        holds events."""
         spec = FeatureSpec.of(model)
         return cls(
             static=len(spec.static_sizes),
             token=len(spec.token_sizes),
             context_length=spec.context_length,
             levels=model.levels,
-            targets=targets,
+            targets=spec.short_length if prefixes else targets,
             wide_static=max(spec.static.values()) > np.iinfo(np.int16).max,
             wide_codes=max(model.codebooks) > np.iinfo(np.int16).max,
             trending=spec.trending_length,
             trend=len(spec.trend),
             short_length=spec.short_length,
             wide_token=spec.wide_token,
+            prefixes=prefixes,
         )
 
     @property
@@ -71,6 +75,7 @@ class RowFormat:
                 ("value_M", np.float32, (self.targets,)),
                 ("weight_M", np.float32, (self.targets,)),
                 ("user_value", np.float32),
+                *([("visible_M", np.int16, (self.targets,))] if self.prefixes else []),
                 *(trends if self.trending else []),
             ]
         )
@@ -78,7 +83,7 @@ class RowFormat:
     def as_dict(self) -> dict[str, Any]:
         """What the manifest stores; `RowFormat(**stored)` reads it."""
         stored = asdict(self)
-        return stored if self.wide_token else {name: value for name, value in stored.items() if name != "wide_token"}
+        return {name: value for name, value in stored.items() if value or name not in ("wide_token", "prefixes")}
 
     def to_table(self, row_N: np.ndarray) -> pa.Table:
         """Rows as one fixed-size binary column a field."""

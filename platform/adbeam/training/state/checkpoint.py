@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from adbeam import artifacts
 from adbeam.errors import UserError
@@ -27,6 +27,8 @@ from adbeam.training.state.deepspeed_engine import Engine, build_engine, full_we
 from adbeam.training.state.resharding import resharded
 
 META, HISTORY, WEIGHTS = "meta.json", "history.json", "model.safetensors"
+KEPT = {"average": "average.safetensors", "best": "best.safetensors"}
+"""Weights that a run keeps beside its own, by their name in RunState: what it publishes is the last of them it has."""
 FILES = "files_rank{rank:05d}.json"
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,12 @@ class RunState:
     """Of the last steps, which the next one's is judged by."""
     skipped: int = 0
     """Steps left out so far."""
+    best_value: float = -1.0
+    """Of the early stop's checks, and after which step it was found."""
+    best_step: int = 0
+    average: dict[str, torch.Tensor] | None = None
+    """The running mean of the weights, and the weights of the best check; on rank 0, where the run keeps them."""
+    best: dict[str, torch.Tensor] | None = None
 
 
 def save(engine: Engine, state: RunState, training: TrainingConfig, folder: Path) -> None:
@@ -51,6 +59,11 @@ def save(engine: Engine, state: RunState, training: TrainingConfig, folder: Path
     # DeepSpeed's converter looks the key up; empty, as no tensor is split but by ZeRO.
     engine.save_checkpoint(str(folder), tag="state", client_state={"step": state.step, "universal_checkpoint_info": {}})
     if torch.distributed.get_rank() == 0:
+        for kept, file in KEPT.items():
+            if (held := getattr(state, kept)) is not None:
+                held = {name: tensor.cpu().contiguous() for name, tensor in held.items()}
+                save_file(held, folder / file)
+                weights |= held if weights else {}
         if weights:
             save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
         artifacts.write_json(folder / HISTORY, state.history)
@@ -65,6 +78,7 @@ def save(engine: Engine, state: RunState, training: TrainingConfig, folder: Path
                 "world": torch.distributed.get_world_size(),
                 "zero_stage": training.zero_stage,
                 "dtype": training.dtype,
+                **({"best_value": state.best_value, "best_step": state.best_step} if state.best_step else {}),
             },
         )
 
@@ -121,8 +135,10 @@ def restore(model: torch.nn.Module, training: TrainingConfig, folder: Path, loca
         steps = meta["step"] - meta.get("skipped", 0)
         engine = resharded(model, training, folder / "state", local_rank, steps, meta["zero_stage"])
     history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
-    fixed = {key: meta[key] for key in ("step", "elapsed_seconds", "finished", "losses", "skipped") if key in meta}
-    return engine, RunState(**fixed, history=history)
+    known = ("step", "elapsed_seconds", "finished", "losses", "skipped", "best_value", "best_step")
+    fixed = {key: meta[key] for key in known if key in meta}
+    kept = {name: load_file(folder / file) for name, file in KEPT.items() if (folder / file).is_file()}
+    return engine, RunState(**fixed, history=history, **kept)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
