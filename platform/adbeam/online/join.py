@@ -126,10 +126,10 @@ def told_of(state: Path, request_ids: Iterable[str]) -> dict[str, Codes]:
 
 def _apply(db: sqlite3.Connection, task: JoinTask) -> dict[str, int]:
     duplicates = events = 0
-    columns = ("request_id", "user_id", "timestamp", "scene", "item_ids", "model_version")
-    for row in _rows(task, "requests", (*columns, TOLD, TOLD_BY)):
+    asked = ("request_id", "user_id", "timestamp", "scene", "item_ids", "model_version")
+    for row in _rows(task, "requests", (*asked, TOLD, TOLD_BY)):
         row["item_ids"] = json.dumps(row["item_ids"])
-        values = [row[name] for name in columns]
+        values = [row[name] for name in asked]
         db.execute("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)", (*values, task.round))
         if task.told_by is not None and row.get(TOLD_BY) == task.told_by:
             db.execute("INSERT OR IGNORE INTO told VALUES (?, ?)", (row["request_id"], json.dumps(row[TOLD])))

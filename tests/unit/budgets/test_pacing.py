@@ -13,7 +13,7 @@ import pytest
 from adbeam.budgets.campaigns import CampaignBudgets
 from adbeam.budgets.config import BudgetsConfig
 from adbeam.budgets.ledger import Account, Budget
-from adbeam.budgets.pacing import CATCH_UP, HourBounds, Pace, last_days, pace_at, shares
+from adbeam.budgets.pacing import CATCH_UP, HourBounds, last_days, pace_at, shares
 from adbeam.budgets.sqlite import SqliteLedger
 from adbeam.records import DAY_MS, HOUR_MS, Event
 from adbeam.serving.monitoring.metrics import Metrics
@@ -121,7 +121,8 @@ def test_a_moment_has_the_share_of_the_hours_before_it() -> None:
     hours = [0.0] * 24
     hours[10], hours[20] = 0.25, 0.75
     at = MIDNIGHT + 20 * HOUR_MS + HOUR_MS // 3
-    assert pace_at(at, TIMEZONE, hours) == Pace("2026-05-05", 20, pytest.approx(0.5), 0.75)
+    pace = pace_at(at, TIMEZONE, hours)
+    assert (pace.day, pace.hour, pace.of_hour) == ("2026-05-05", 20, 0.75) and pace.behind == pytest.approx(0.5)
     assert pace_at(at, TIMEZONE, None).behind == pytest.approx((20 + 1 / 3) / 24)
     bounds = HourBounds()
     account = Account(Budget(day=10, total=4), today=3.0, total=3.5)

@@ -100,7 +100,7 @@ async def _serve(config: Config, store: dict[str, Any], prefix: str, late: bool 
     assert (await call(api, "POST", "/v1/users", {"users": users})).status == 200
     rng, asked = np.random.default_rng(0), {}
     for place in range(REQUESTS):
-        user, context = f"user{place % 14}", {}
+        user, context = f"user{place % 14}", dict[str, Any]()
         if (system := [*SYSTEMS, "newest", None][rng.integers(6)]) is not None:
             context["os"] = system
         if rng.integers(2):

@@ -27,6 +27,7 @@ from adbeam.serving.service import RecommenderService
 from adbeam.serving.stores.sqlite import SqliteStore
 from adbeam.serving.stores.store import now_ms
 from adbeam.targeting.features import FeatureConfig
+from adbeam.targeting.told import Value
 
 NOT_HERE = '{"scenes":["mailer"]}'
 BODY: dict[str, Any] = {
@@ -84,7 +85,8 @@ def test_codes_are_told_in_words() -> None:
     features = {name: FeatureConfig(kind=kind) for name, kind in
                 (("age", "number"), ("likes", "list"), ("store", "category"), ("country", "category"))}  # fmt: skip
     for age, words in ((None, "missing"), (29.0, "below 30"), (30, "30 to 50.5"), (1e9, "from 50.5")):
-        values = {"likes": ("wine", "egg"), "country": "de"} | ({} if age is None else {"age": age})
+        values: dict[str, Value] = {"likes": ("wine", "egg"), "country": "de"}
+        values |= {} if age is None else {"age": age}
         told = told_in_words(features, encoder, values, ["store"])
         assert [one["buckets"] for one in told] == [[words], ["wine", "unknown"], ["missing"], None]
     assert [one["value"] for one in told] == [1e9, ("wine", "egg"), None, "de"]
