@@ -24,6 +24,8 @@ DEALS_READ, SIZES_READ = 100, 100
 FIXED_PRICE = 3
 """AdCOM auction type: the floor is the price that was agreed on."""
 DEFAULT_CURRENCY = "USD"
+NOTHING: tuple[Any, ...] = (None, [], "")
+"""A list that restricts nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,9 @@ def check_scenes(config: OpenRtbConfig, scenes: Sequence[str], version: str) -> 
 
 def seats_allow(seat: str, allowed: Any, blocked: Any, unread: Unread) -> bool:
     """Whether a request's `wseat` and `bseat` let our seat bid."""
-    if allowed not in (None, []) and seat not in texts(allowed, "wseat", unread):
+    if allowed not in NOTHING and seat not in texts(allowed, "wseat", unread):
         return False
-    return blocked in (None, []) or seat not in texts(blocked, "bseat", unread)
+    return blocked in NOTHING or seat not in texts(blocked, "bseat", unread)
 
 
 def demands_of(place: Place, blocked_apps: list[str], must_be_named: bool, must_be_listed: bool,
@@ -209,7 +211,7 @@ def _deal(deal: Mapping[str, Any], config: OpenRtbConfig, unread: Unread) -> Dea
     if declared is None or not seats_allow(config.seat, deal.get("wseat"), None, unread):
         return None
     named = deal.get("wadomain")
-    domains = None if named in (None, []) else frozenset(texts(named, f"{place}.wadomain", unread))
+    domains = None if named in NOTHING else frozenset(texts(named, f"{place}.wadomain", unread))
     asked = number(deal.get("bidfloor"), f"{place}.bidfloor", unread)
     if domains == frozenset() or (asked is None and deal.get("bidfloor") is not None):
         return None
