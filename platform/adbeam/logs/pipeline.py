@@ -129,7 +129,7 @@ def _prepare(
     account.catalogue = stage["catalogue"]
     account.add({"source": stage["source"]})
     refuse_bad_catalogue(account.catalogue, logs, staging)
-    check_items(features, staging)
+    check_items(features, staging / CATALOGUE_FILE)
     account.add(succeeded(runner.once(partial(answered, partial(weigh_catalogue, staging)))))
     read = partial(answered, partial(read_share, source, logs, staging, latest_ms))
     for counts in runner.each(source.shares(), read, "read_validate_spill"):
@@ -153,7 +153,7 @@ def _prepare(
     if logs.value == "ecpm":
         account.value, account.ecpm_rates = "ecpm", _value_targets(account, source, staging, target, runner)
     if told(features):
-        print(fit_told(staging, staging / SPILL, features, runner))
+        print(fit_told(staging, staging / SPILL, staging / CATALOGUE_FILE, features, runner))
     shutil.rmtree(staging / SPILL)
     artifacts.write_json(staging / ACCOUNT, account.to_dict())
     return account

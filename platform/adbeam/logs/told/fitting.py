@@ -37,14 +37,15 @@ _MET = "met-items"
 TRAINED = "in training"
 
 
-def fit_told(staging: Path, spill: Path, features: Features, runner: Runner) -> str:
-    """Fit the features of a staged log and write their codes into its sequences; returns what came of it, in words."""
+def fit_told(staging: Path, spill: Path, catalogue: Path, features: Features, runner: Runner) -> str:
+    """Fit the features of a staged log and its catalogue, and write the codes of requests into its sequences; returns
+    what came of it, in words."""
     parts = len(list((staging / SEQUENCES).glob("*.parquet")))
     for counts in runner.each(
         parts, partial(answered, partial(count_shard, staging, spill, features)), "count_features"
     ):
         succeeded(counts)
-    sizes = succeeded(runner.once(partial(answered, partial(fit_features, staging, spill, features))))
+    sizes = succeeded(runner.once(partial(answered, partial(fit_features, staging, spill, catalogue, features))))
     of_items = ", ".join(f"{name} ({sizes.pop(name):,} codes)" for name in told(features, ITEM))
     of_items = of_items and f"the model is told of items: {of_items}"
     if not sizes:
@@ -77,7 +78,7 @@ def count_shard(staging: Path, spill: Path, features: Features, number: int) -> 
     return {}
 
 
-def fit_features(staging: Path, spill: Path, features: Features) -> dict[str, Any]:
+def fit_features(staging: Path, spill: Path, catalogue: Path, features: Features) -> dict[str, Any]:
     """Fit all features and write them; returns how many codes each has."""
     fitted = []
     for place, (name, config) in enumerate(told_by_requests(told(features)).items()):
@@ -85,7 +86,7 @@ def fit_features(staging: Path, spill: Path, features: Features) -> dict[str, An
         counts = pa.concat_tables([pq.read_table(path) for path in paths])
         fitted.append(_fitted(name, config, counts))
     met = [pq.read_table(path) for path in sorted(spill.glob(f"{_MET}-*.parquet"))]
-    encoder = FeatureEncoder(tuple(fitted), fit_items(staging, features, pa.concat_tables(met)) if met else ())
+    encoder = FeatureEncoder(tuple(fitted), fit_items(catalogue, features, pa.concat_tables(met)) if met else ())
     encoder.write(staging)
     return {feature.name: feature.size for feature in (*encoder.features, *encoder.items)}
 

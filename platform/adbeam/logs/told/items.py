@@ -22,7 +22,6 @@ from adbeam.declared.fit import fit_numbers, fit_vectors, fit_words
 from adbeam.errors import UserError
 from adbeam.logs.casts import is_text, plain
 from adbeam.logs.config import TableConfig
-from adbeam.logs.sources.base import CATALOGUE_FILE
 from adbeam.logs.told.columns import column_of, told, told_values, word_counts
 from adbeam.logs.told.encoding import encode_column
 from adbeam.logs.told.vectors import Problems
@@ -68,9 +67,9 @@ def problems_of(values: pa.Array, column: str, feature: FeatureConfig) -> Proble
     return told_values(values, column, feature)[1]
 
 
-def check_items(features: Features, staging: Path) -> None:
-    """Raise UserError for a feature of items whose column the staged catalogue lacks, or holds as another kind."""
-    schema = pq.read_schema(staging / CATALOGUE_FILE)
+def check_items(features: Features, catalogue: Path) -> None:
+    """Raise UserError for a feature of items whose column a staged catalogue lacks, or holds as another kind."""
+    schema = pq.read_schema(catalogue)
     for name, feature in told(features, ITEM).items():
         column = column_of(name, feature)
         if column not in schema.names:
@@ -100,13 +99,13 @@ def count_items(shard: Path) -> pa.Table:
     return pa.table({"item_id": counts.field("values"), "count": counts.field("counts")})
 
 
-def fit_items(staging: Path, features: Features, counts: pa.Table) -> tuple[FittedFeature, ...]:
-    """The features of items, by name; `counts` are those of all shards."""
+def fit_items(catalogue: Path, features: Features, counts: pa.Table) -> tuple[FittedFeature, ...]:
+    """The features of items, by name, of a staged catalogue; `counts` are those of all shards."""
     wanted = told(features, ITEM)
     if not wanted:
         return ()
     columns = dict.fromkeys(["item_id", *(column_of(name, one) for name, one in wanted.items())])
-    items = pq.read_table(staging / CATALOGUE_FILE, columns=list(columns))
+    items = pq.read_table(catalogue, columns=list(columns))
     total = counts.group_by("item_id").aggregate([("count", "sum")])
     items = items.join(total, "item_id", join_type="inner").sort_by("item_id")
     return tuple(_fitted(name, one, items) for name, one in wanted.items())
