@@ -107,8 +107,8 @@ def read(
             np.save(staging / "sids.npy", sids_NT)
             quality = sid_quality(sids_NT, CODEBOOKS)
             artifacts.write_json(staging / "quality.json", {key: quality[key] for key in ("cpr", "col", "util")})
-    tokens = json.loads((target / "quality.json").read_text(encoding="utf-8"))
-    return Beauty(sequences, np.load(target / "sids.npy"), CODEBOOKS, tokens, details["fingerprint"])
+    quality = json.loads((target / "quality.json").read_text(encoding="utf-8"))
+    return Beauty(sequences, np.load(target / "sids.npy"), CODEBOOKS, quality, details["fingerprint"])
 
 
 def _tokenize(folder: Path, model_dir: Path | None, sequences: list[np.ndarray]) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from adbeam.evaluation.baselines.counts import Scorer
 from adbeam.features.spec import FeatureSpec
 from adbeam.model.lazyar import LazyAR
 from adbeam.training.data.prefixes import history_context
@@ -49,7 +50,7 @@ class Lists:
 
 
 def look(
-    data: Beauty, lazy: LazyARRow, rival: SASRecRow | None, scorer: counts.Scorer, splits: Sequence[Split]
+    data: Beauty, lazy: LazyARRow, rival: SASRecRow | None, scorer: Scorer, splits: Sequence[Split]
 ) -> dict[str, Any]:
     """All tables, by split; `rival` is left out where it is not trained."""
     model = lazy.fit.best_model()

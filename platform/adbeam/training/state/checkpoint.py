@@ -137,7 +137,7 @@ def restore(model: torch.nn.Module, training: TrainingConfig, folder: Path, loca
     history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
     known = ("step", "elapsed_seconds", "finished", "losses", "skipped", "best_value", "best_step")
     fixed = {key: meta[key] for key in known if key in meta}
-    kept = {name: load_file(folder / file) for name, file in KEPT.items() if (folder / file).is_file()}
+    kept: dict[str, Any] = {name: load_file(folder / file) for name, file in KEPT.items() if (folder / file).is_file()}
     return engine, RunState(**fixed, history=history, **kept)
 
 
