@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ NAME = "prepare"
 PARTS = ("engines", "cores", "size", "rows")
 TIMES_LARGER = 5
 MEMORY_SECONDS = 0.2
-"""How often the memory of workers is looked at."""
+"""How often the memory of workers is looked at, of runs on one core, beside it: a look takes a fifth of a core."""
 ONE_CORE = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
 Run = dict[str, Any]
@@ -109,19 +110,20 @@ def figures(runs: list[Run], events: int) -> dict[str, float | None]:
 
 
 def _child(module: str, arguments: list[str], cores: int) -> Run:
-    """Run a module on its first `cores` cores; its last line, and the most that one of its processes held."""
+    """Run a module on its first `cores` cores; its last line, and of one core the most that a process of it held."""
     chosen = sorted(os.sched_getaffinity(0))[:cores]
     if len(chosen) < cores:
         raise SystemExit(f"{cores} cores are wanted and {len(chosen)} are here: leave `cores` out of --parts")
     command = ["taskset", "-c", ",".join(map(str, chosen)), sys.executable, "-m", module, *arguments]
     environment = {**os.environ, **ONE_CORE, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    with process, PeakMemory(MEMORY_SECONDS, process.pid, max) as peak:
+    peak = PeakMemory(MEMORY_SECONDS, process.pid, max)
+    with process, peak if cores == 1 else nullcontext():
         printed = process.communicate()[0]
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}; the runs before it are kept")
     answer: Run = json.loads(printed.splitlines()[-1])
-    return answer | {"peak_gib": round(peak.peak_bytes / 2**30, 3)}
+    return answer | ({"peak_gib": round(peak.peak_bytes / 2**30, 3)} if cores == 1 else {})
 
 
 def _warm(log: Path) -> None:
