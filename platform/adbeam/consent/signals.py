@@ -19,6 +19,8 @@ from adbeam.consent.us_sections import LAYOUTS, forbidden_by_section
 
 TCF_EU, US_PRIVACY = 2, 6
 """Sections of a GPP string that are strings of their own, too."""
+OF_THE_STRING = frozenset((3, 4))
+"""Sections that are no law's: the header, the signature."""
 MOST_SIDS = 64
 
 REASONS: dict[str, str] = {
@@ -149,15 +151,15 @@ def _sections(signals: Signals) -> tuple[list[tuple[int, str]], set[int]]:
 
     Raises Unreadable.
     """
-    told = [value for value in signals.gpp_sid if value is not None and value != "" and value != []]
-    applying = {section for value in told for section in _sids(value)}
-    if told and not applying:  # -1 or 0: no section applies
-        return [], applying
+    told = {section for value in signals.gpp_sid if value not in (None, "", []) for section in _sids(value)}
+    if told and max(told) <= 0:  # -1 or 0: no section applies
+        return [], set()
+    applying = {section for section in told if section > 0} - OF_THE_STRING
     found = []
     for text in _strings(signals.gpp):
         if not isinstance(text, str):
             raise Unreadable("no text")
-        found += [(id_, part) for id_, part in read_gpp(text).items() if not told or id_ in applying]
+        found += [(id_, part) for id_, part in read_gpp(text).items() if not applying or id_ in applying]
     return found, applying
 
 
@@ -168,7 +170,7 @@ def _sids(value: Any) -> set[int]:
     entries = value if isinstance(value, list) else [value]
     if len(entries) > MOST_SIDS:
         raise Unreadable("too many sections")
-    return {section for section in map(_sid, entries) if section > 0}
+    return set(map(_sid, entries))
 
 
 def _sid(entry: Any) -> int:

@@ -38,7 +38,8 @@ class PrivacySignals(BaseModel):
 
     def signals(self) -> Signals:
         """The same as they are judged."""
-        return Signals(**{name: (getattr(self, name),) for name in self.model_fields_set})
+        told: dict[str, Any] = {name: (getattr(self, name),) for name in self.model_fields_set}
+        return Signals(**told)
 
 
 class PrivacyGate:

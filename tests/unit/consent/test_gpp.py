@@ -87,15 +87,17 @@ def test_us_sections_that_are_published(section: int, text: str, reason: str | N
     assert forbidden_by_section(section, text, OPT_OUTS) == reason
 
 
-MEANINGS = {"S": (2, 1, "us_sale"), "H": (2, 1, "us_sharing"), "T": (2, 1, "us_targeted_advertising"),
-            "N": (1, 2, "us_no_notice"), "C": (2, 1, "us_child"), "P": (2, 1, "us_service_provider"),
-            ".": (1, 2, None)}  # fmt: skip
+MEANINGS: dict[str, tuple[int, int, str | None]] = {
+    "S": (2, 1, "us_sale"), "H": (2, 1, "us_sharing"), "T": (2, 1, "us_targeted_advertising"),
+    "N": (1, 2, "us_no_notice"), "C": (2, 1, "us_child"), "P": (2, 1, "us_service_provider"), ".": (1, 2, None),
+}  # fmt: skip
 """A value that allows, one that forbids, and the reason."""
 
 
 def _section(layout: str, forbidding: int | None = None, version: int = 1) -> str:
-    values = [MEANINGS[field][1 if place == forbidding else 0] for place, field in enumerate(layout)]
-    return base64url(number(version, 6) + "".join(number(value, 2) for value in values))
+    values = [MEANINGS[field] for field in layout]
+    bits = (number(worse if place == forbidding else better, 2) for place, (better, worse, _) in enumerate(values))
+    return base64url(number(version, 6) + "".join(bits))
 
 
 @pytest.mark.parametrize("section", LAYOUTS)

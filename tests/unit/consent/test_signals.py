@@ -17,7 +17,8 @@ SOLD, KEPT = "BVQVAAAAAgA.QA", "BVQqAAAAAgA.QA"
 
 
 def _reason(rules: PrivacyConfig = RULES, **told: Any) -> str | None:
-    return forbidden_by(Signals(**{name: tuple(values) for name, values in told.items()}), rules)
+    values: dict[str, Any] = {name: tuple(each) for name, each in told.items()}
+    return forbidden_by(Signals(**values), rules)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,8 @@ def _reason(rules: PrivacyConfig = RULES, **told: Any) -> str | None:
         {"gpp": ["damaged"], "gpp_sid": [[0]]},
         {"gpp": [gpp_string({5: "canada", 7: KEPT})], "gpp_sid": ["7"]},
         {"gpp": [gpp_string({2: YES, 6: "1YNN"})], "gpp_sid": ["2_6", [2.0, "6"]]},
+        {"gpp": [gpp_string({7: KEPT})], "gpp_sid": [[3, 7, 4]]},
+        {"gpp": [gpp_string({6: "1YYN"})], "gpp_sid": [[-1, 0], [-1]]},
         {"gpp_sid": [[2]], "tcf": [YES]},
         {"gpp_sid": [[6]], "us_privacy": ["1YNN"]},
         {"gdpr": [0], "gpp": [gpp_string({2: NO})]},
@@ -61,6 +64,8 @@ def test_what_lets_data_be_used(told: dict[str, Any]) -> None:
         ("gdpr_no_consent_string", {"gdpr": [0, 1], "tcf": [""]}),
         ("gdpr_no_consent_string", {"gdpr": ["yes"]}),
         ("gpp_missing", {"gpp_sid": [[2]]}),
+        ("us_sale", {"gpp": [gpp_string({7: SOLD})], "gpp_sid": [[3]]}),
+        ("us_sale", {"gpp": [gpp_string({7: SOLD})], "gpp_sid": [[-1], [7]]}),
         ("gpp_missing", {"gpp": [gpp_string({7: KEPT})], "gpp_sid": [[2, 7]]}),
         ("gpp_missing", {"gpp_sid": [[7]], "tcf": [YES], "us_privacy": ["1YNN"]}),
         ("tcf_vendor", {"gdpr": [1], "tcf": [NO]}),

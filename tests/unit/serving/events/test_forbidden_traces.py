@@ -160,8 +160,8 @@ async def test_no_trace_is_left_of_who_is_forbidden(
     for user in (PERSON, LONG, digest_of(LONG)):
         assert _found(needles[user], places) == []
     of_allowed = "\n".join(_found(needles["allowed-42"], places))  # so that the search is one
-    for place in ("events-", "requests-", "memory", "redis" if redis_url else "h.sqlite"):
-        assert place in of_allowed
+    for named in ("events-", "requests-", "memory", "redis" if redis_url else "h.sqlite"):
+        assert named in of_allowed
 
 
 async def test_the_answer_is_that_of_an_unknown_user(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +190,33 @@ async def test_a_test_of_ext_nested_deep_is_refused(tmp_path: Path) -> None:
     body = b'{"id":"r","imp":[{"id":"1"}],"user":{"id":"u17","ext":' + deep + b"}}"
     async with running(tmp_path, GatedEngine(), privacy=PRIVACY) as service:
         assert (await call(build_api(service), "POST", "/v1/openrtb", body)).status == 400
+
+
+VALUES: list[Any] = [
+    None, 0, 1, -1, 2, 0.5, True, False, "", "0", "1", "yes", "1YNN", "1YYN", "DBAA", SOLD, KEPT, YES, NO, YES[:40], [],
+    [1], [7], ["7"], [None], [[]], {}, {"gdpr": 1}, {"ext": {"gdpr": 1}}, "é" * 300, "D" * 9000, 10**400, 1e308,
+    "\x00", "~" * 500, "." * 500, [2] * 100, "2_6",
+]  # fmt: skip
+FIELDS = ("gdpr", "gpp", "gpp_sid", "us_privacy", "coppa", "gpc")
+
+
+async def test_whatever_stands_for_signals_a_bid_request_is_answered(tmp_path: Path) -> None:
+    """Mutated signals: an answer always, by the known user's only where every signal that is told can be read."""
+    draw = random.Random(7)
+    engine = GatedEngine()
+    async with running(tmp_path, engine, privacy=PRIVACY) as service:
+        for _ in range(400):
+            regs = {name: draw.choice(VALUES) for name in FIELDS if draw.random() < 0.2}
+            bid = {
+                **BID,
+                "regs": draw.choice([regs, regs, {"ext": regs}, {"ext": regs}, {}, draw.choice(VALUES)]),
+                "user": {"id": "u17", "consent": draw.choice([None, YES, draw.choice(VALUES)])},
+                "device": draw.choice([None, {}, {"lmt": 0, "dnt": draw.choice(VALUES)}]),
+            }
+            bid["user"]["ext"] = draw.choice([None, {}, {"consent": draw.choice(VALUES)}, draw.choice(VALUES)])
+            reply = await _post(service, "openrtb", bid)
+            assert reply.status == 200, bid
+        reasons = _counts(service, "adbeam_forbidden_users")
+        users = [query.user_id for batch in engine.batches for query in batch]
+    assert set(reasons) <= set(REASONS) and len(reasons) >= 8
+    assert users.count(None) == sum(reasons.values()) and 20 < users.count("u17") == len(users) - users.count(None)

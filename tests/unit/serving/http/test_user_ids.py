@@ -137,3 +137,29 @@ def test_a_store_filled_before_is_found_under_the_same_ids(tmp_path: Path) -> No
     events = [{**EVENT, "event_id": f"e{place}", "user_id": user} for place, user in enumerate(ids)]
     store.append([PostedEvent.model_validate_json(json.dumps(event)) for event in events])
     assert all(store.recent(known_user(user) or "") is not None for user in ids)
+
+
+ODD = [
+    "a\nb", "a\x00b", "\x1b[31mred", "a:b{c}", "'; DROP TABLE events; --", "ü😀\u202e", "%n%s", "a\tb\r", "{user_id}",
+    "x" * 4096,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", ODD)
+async def test_no_id_breaks_a_key_a_log_or_a_metric(
+    sent: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = GatedEngine()
+    with caplog.at_level("DEBUG"):
+        async with running(tmp_path, engine) as service:
+            events = [{**EVENT, "user_id": sent}, {**EVENT, "event_id": "f", "user_id": "u17"}]
+            batch = service.event_type.model_validate_json(json.dumps({"events": events}))
+            assert json.loads(await service.events(batch)) == {"accepted": 2, "duplicates": 0}
+            history = service.store.recent(known_user(sent) or "")
+            assert history is not None and len(history) == 1
+            body = json.dumps({"id": "r", "imp": [{"id": "1"}], "user": {"id": sent}}).encode()
+            request = read_bid_request(body, service.bid_type, service.config.limits, service.metrics)
+            assert await service.bid(request, 2000.0, time.monotonic()) is not None
+            assert engine.batches[-1][0].user_id == known_user(sent)
+            assert sent not in repr(service.metrics.take())  # type: ignore[attr-defined]
+    assert sent not in caplog.text
