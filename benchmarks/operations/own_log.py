@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +42,56 @@ logs:
 seconds since 1970, numbers for actions, no scene. Nothing here is not named on that page."""
 
 
+MORE = "## A log that tells more"
+"""The heading of the page's second walk."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One of the page's walks."""
+
+    text: str
+
+    def blocks(self, language: str) -> list[str]:
+        """What stands between its fences of a language."""
+        return re.findall(rf"```{language}\n(.*?)```", self.text, re.DOTALL)
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """The words after `adbeam` of every command line."""
+        lines = [line for block in self.blocks("bash") for line in block.splitlines()]
+        return [shlex.split(line)[1:] for line in lines if line.startswith("adbeam ")]
+
+
+@dataclass(frozen=True)
+class Walks:
+    """Both walks of the page."""
+
+    first: Page
+    more: Page
+
+
+def page() -> Walks:
+    """The page as it stands."""
+    first, more = PAGE.read_text(encoding="utf-8").split(f"\n{MORE}\n")
+    return Walks(Page(first), Page(more))
+
+
 def minutes_to_an_ad(folder: Path, port: int) -> float:
     """Minutes from a CSV log and a catalogue to a served ad, by the commands of the page in their order."""
     _write_log(folder)
     serving = ROOT / "serving"
     shutil.copytree(serving, folder / serving.name)
-    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)]
+    first = page().first
+    blocks = [yaml.safe_load(block) for block in first.blocks("yaml")]
     small = next(block for block in blocks if "decoding" in block)
     (folder / "jobs").mkdir()
     settings = {"size": blocks[0]["size"], "work_dir": blocks[0]["work_dir"], **yaml.safe_load(SHAPE), **small}
     (folder / "jobs" / "mine.yaml").write_text(yaml.safe_dump(settings))
     began = time.monotonic()
-    for command in _page_commands():
+    for command in first.commands:
         if command[0] == "serve":
-            server = _serve(folder, command, port)
+            server = serve(folder, command, port)
         elif command[0] == "request":
             answer = run_adbeam(folder, *_with_user(command), "--url", f"http://127.0.0.1:{port}")
         else:
@@ -66,18 +103,12 @@ def minutes_to_an_ad(folder: Path, port: int) -> float:
     return minutes
 
 
-def _page_commands() -> list[list[str]]:
-    """The words after `adbeam` of every command line of the page."""
-    blocks = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    return [shlex.split(line)[1:] for block in blocks for line in block.splitlines() if line.startswith("adbeam ")]
-
-
 def _with_user(command: list[str]) -> list[str]:
     place = command.index("--user") + 1
     return [*command[:place], "client-1", *command[place + 1 :]]
 
 
-def _serve(folder: Path, command: list[str], port: int) -> subprocess.Popen[bytes]:
+def serve(folder: Path, command: list[str], port: int) -> subprocess.Popen[bytes]:
     """`adbeam serve`, once it answers; its output goes to serve.log."""
     words = [sys.executable, "-m", "adbeam.cli", *command, "--port", str(port)]
     with (folder / "serve.log").open("wb") as log:

@@ -3,7 +3,8 @@
     python -m benchmarks.operations
 
 Takes a CSV log of a shape that adbeam does not know to a served ad by the commands of docs/your-own-log.md
-(own_log.py), then trains again and serves under load while a real Prometheus scrapes, and runs every panel's
+(own_log.py), and one with users, devices, regions and rules to a targeted ad (told_log.py: `told_minutes`, alone with
+--only told), then trains again and serves under load while a real Prometheus scrapes, and runs every panel's
 query. The reward model and a round of the online loop run on what those requests left. Needs `prometheus` on PATH.
 Writes operations.json, and adbeam-serving-spike.png: the serving dashboard during a ten-fold rise of the load.
 """
@@ -11,6 +12,7 @@ Writes operations.json, and adbeam-serving-spike.png: the serving dashboard duri
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -28,6 +30,7 @@ import yaml
 from adbeam.dashboards.panels import Panel
 from adbeam.loadtest import arrivals
 from benchmarks.operations.own_log import ADS, USERS, VISITS, minutes_to_an_ad, run_adbeam
+from benchmarks.operations.told_log import minutes_to_a_targeted_ad
 from benchmarks.rig.report import report
 
 ROOT = Path(__file__).parents[2]
@@ -39,11 +42,17 @@ SPIKE_SECONDS, SPIKE_DEADLINE_MS, SPIKE_SHARE, MAX_BASE_PER_SECOND = 30.0, 150.0
 
 def main() -> None:
     """Run everything and write the result file."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["told"], help="print told_minutes and write no file")
+    only = parser.parse_args().only
     folder = Path(tempfile.mkdtemp(prefix="adbeam-operations-"))
     try:
+        if only:
+            print(json.dumps({"told_minutes": round(minutes_to_a_targeted_ad(folder, SERVE_PORT), 2)}))
+            return
         commands, yaml_files = _tests(folder)
         minutes = minutes_to_an_ad(folder, SERVE_PORT)
+        told = minutes_to_a_targeted_ad(folder, SERVE_PORT)
         run_adbeam(folder, "reward", "--config", "jobs/mine.yaml")
         panels, with_data, empty = _panels(folder)
     finally:
@@ -53,6 +62,7 @@ def main() -> None:
         "panels_with_data": with_data,
         "yaml_files_validated": yaml_files,
         "byo_log_minutes": round(minutes, 2),
+        "told_minutes": round(told, 2),
         "docs_commands_tested": commands,
     }
     report("operations", figures, {"panels_without_data": empty, "own_log": {"rows": 2 * VISITS, "ads": ADS}})
