@@ -93,7 +93,7 @@ def judged(folder: Path, seed: int, sizes: Sizes) -> dict[str, Any]:
     shutil.rmtree(place, ignore_errors=True)  # what was cut short begins again
     write_log(world, WorkDir(place).log)
     sides = {side: _judged_side(world, place, side, sizes) for side in SIDES}
-    found = {
+    found: dict[str, Any] = {
         "seed": seed,
         "revenue": {side: one["revenue"] for side, one in sides.items()},
         "auc": {side: one["auc"] for side, one in sides.items()},
@@ -144,7 +144,7 @@ def _judged_side(world: World, place: Path, side: str, sizes: Sizes) -> dict[str
 def _trained(config: Config, prepared: PreparedLog) -> Recommender:
     store = build_rows(config, use_ray=False)
     job, stream = build_job(config, store, WorkDir(config.work_dir).root / "run")
-    model, _ = train_plain(job, stream)
+    model: Any = train_plain(job, stream)[0]
     catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(WorkDir(config.work_dir).sids))
     means = job.maker.buckets.means.tolist()
     return Recommender(model.eval(), catalogue, means, order_by="expected_value", include_paused=True)

@@ -91,7 +91,7 @@ def test_offline_and_serving_read_the_same_codes_of_items(told: tuple[Config, Bu
     pasts = [one.sequence.before(one.now_ms) for one in requests]
     columns = ("item_H", "timestamp_H", "action_H", "kind_H", "value_H")
     stored = [user_history(zip(*(getattr(past, name).tolist() for name in columns), strict=True)) for past in pasts]
-    online = served.build(queries, stored)
+    online = served.build(queries, stored, served.told(queries))
     assert offline.feature_BSC.shape[-1] == OWN + COLUMNS
     for name in ("static_BF", "code_BST", "feature_BSC", "mask_BS"):
         np.testing.assert_array_equal(getattr(offline, name).numpy(), getattr(online, name).numpy(), err_msg=name)
