@@ -31,6 +31,7 @@ FIGURES: dict[str, Figure] = {
     "operations": Figure("one's own log to an ad; panels with data", "", ("logs", "cli", "dashboards", "serving")),
     "prepare": Figure("prepare against DuckDB and Polars", "", ("logs", "ray_data")),
     "quickstart": Figure("recall, burst and minutes of the quickstart", "", ("logs", "tokens", *LEARNING, *BEAMS)),
+    "requests": Figure("mutated bid requests; forbidden users leave no trace", "", ("serving", "consent", "catalogue")),
     "spike": Figure("beam policies under live spikes", "--work-dir DIR --traces DATA", BEAMS),
     "spike_simulated": Figure("beam policies under simulated spikes", "--traces DATA", ("beams",)),
     "told": Figure("what targeting, profiles and caps cost", "", ("targeting", "list_rules", "budgets", "serving")),

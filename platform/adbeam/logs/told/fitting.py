@@ -127,9 +127,8 @@ def _with_shares(staging: Path, counts: Mapping[str, int]) -> None:
         }
         for one in encoder.features
     ]
-    FeatureEncoder(
-        tuple(replace(one, **share) for one, share in zip(encoder.features, shares, strict=True))  # type: ignore[arg-type]
-    ).write(staging)
+    counted = [replace(one, **share) for one, share in zip(encoder.features, shares, strict=True)]  # type: ignore[arg-type]
+    replace(encoder, features=tuple(counted)).write(staging)
 
 
 def _shard(staging: Path, features: Features, number: int) -> tuple[str, ShardRequests, dict[str, pa.Array]]:
