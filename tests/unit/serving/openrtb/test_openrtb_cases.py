@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from tests.support.openrtb.exchange import SETTINGS, exchange, row_of, write_exc
 
 CASES = read_cases(Path(__file__).parent / "cases")
 SCHEMA = Path(__file__).parents[3] / "schemas/openrtb/bid_response.json"
-BANNER = {"id": "r", "imp": [{"id": "1", "banner": {"w": 300, "h": 250}}], "user": {"id": "u17"}}
+BANNER: dict[str, Any] = {"id": "r", "imp": [{"id": "1", "banner": {"w": 300, "h": 250}}], "user": {"id": "u17"}}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("settings", SETTINGS)
 async def test_every_case_is_answered_right(settings: str, bundle: Path, tmp_path: Path) -> None:
     schema = Draft202012Validator(json.loads(SCHEMA.read_text()))
-    wrong = {}
+    wrong: dict[str, list[str]] = {}
     async with AsyncExitStack() as stack:
         asked = await stack.enter_async_context(exchange(bundle, tmp_path, SETTINGS[settings]))
         for case in CASES:
