@@ -68,7 +68,8 @@ async def test_every_route_reads_packed_bodies(path: str, asked: Any, status: in
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
 async def test_a_body_that_unpacks_beyond_the_limit_is_413_at_the_limit(coding: str) -> None:
-    pack: Any = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd}[coding]
+    packers: dict[str, Any] = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd}
+    pack = packers[coding]
     fits = pack(b" " * (2048 - len(ASKED)) + ASKED)
     assert (await ask(fits, coding, body_bytes=2048)).status == 200
     for size in (2049, 32 << 20):
