@@ -37,6 +37,7 @@ from adbeam.market.play import Market
 from adbeam.market.truth.scenes import SCENE_NAMES
 from adbeam.market.workdir import features_of, prepare_log, tokenize_market
 from adbeam.market.world import Requests, World
+from adbeam.model import build_model
 from adbeam.rewards import reward
 from adbeam.rewards.scoring import RewardModel
 from adbeam.training.data.build_rows import build_rows
@@ -93,7 +94,7 @@ def judged(folder: Path, seed: int, sizes: Sizes) -> dict[str, Any]:
     shutil.rmtree(place, ignore_errors=True)  # what was cut short begins again
     write_log(world, WorkDir(place).log)
     sides = {side: _judged_side(world, place, side, sizes) for side in SIDES}
-    found = {
+    found: dict[str, Any] = {
         "seed": seed,
         "revenue": {side: one["revenue"] for side, one in sides.items()},
         "auc": {side: one["auc"] for side, one in sides.items()},
@@ -144,7 +145,9 @@ def _judged_side(world: World, place: Path, side: str, sizes: Sizes) -> dict[str
 def _trained(config: Config, prepared: PreparedLog) -> Recommender:
     store = build_rows(config, use_ray=False)
     job, stream = build_job(config, store, WorkDir(config.work_dir).root / "run")
-    model, _ = train_plain(job, stream)
+    trained, _ = train_plain(job, stream)
+    model = build_model(job.model)
+    model.load_state_dict(trained.state_dict())
     catalogue = catalogue_with_sids(prepared.catalogue(), pq.read_table(WorkDir(config.work_dir).sids))
     means = job.maker.buckets.means.tolist()
     return Recommender(model.eval(), catalogue, means, order_by="expected_value", include_paused=True)
