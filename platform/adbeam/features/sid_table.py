@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from adbeam.declared.encoder import FeatureEncoder
 from adbeam.errors import UserError
+from adbeam.logs.told.items import item_codes
 
 MANY = 10_000
 """Ids from which on hashing each distinct one once is the faster way."""
@@ -108,3 +110,10 @@ def _hash(item_ids: Sequence[str] | np.ndarray) -> np.ndarray:
     ids = np.asarray(item_ids, dtype=object)
     key_H: np.ndarray = pd.util.hash_array(ids, categorize=len(ids) >= MANY)
     return key_H
+
+
+def with_items_told(sids: SidTable, items: pa.Table, encoder: FeatureEncoder | None) -> SidTable:
+    """The same table, told the declared features of a catalogue's items where there are any."""
+    if encoder is None or not encoder.items:
+        return sids
+    return sids.told_of(items["item_id"].to_numpy(), item_codes(items, encoder))

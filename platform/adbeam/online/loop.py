@@ -51,9 +51,10 @@ class Loop:
 
     @cached_property
     def told_by(self) -> str | None:
-        """Fingerprint of the declared features that the model is told; None where it is told none."""
+        """Fingerprint of the declared features of requests that the model is told; None where it is told
+        none."""
         told = FeatureEncoder.read(self.work_dir.prepared)
-        return None if told is None else told.fingerprint
+        return told.fingerprint if told is not None and told.features else None
 
     @property
     def bundles(self) -> Path:

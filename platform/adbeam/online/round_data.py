@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from adbeam import artifacts
 from adbeam.bundle import load_bundle, resolve
-from adbeam.features.sid_table import SidTable
+from adbeam.features.sid_table import SidTable, with_items_told
 from adbeam.features.spec import FeatureSpec
 from adbeam.features.trends import EncodedTrends
 from adbeam.logs.prepared import PreparedLog
@@ -76,7 +76,9 @@ def row_maker(loop: Loop, base: RowStore, numbers: list[int]) -> RowMaker:
     A click that is trained on together with its conversion is learnt beside that conversion's difference.
     """
     training, spec = loop.config.training, FeatureSpec.of(model_of(loop.config))
-    sids = SidTable.of_catalogue(load_bundle(loop.bundles).catalogue, loop.config.model.levels)
+    bundle = load_bundle(loop.bundles)
+    sids = SidTable.of_catalogue(bundle.catalogue, loop.config.model.levels)
+    sids = with_items_told(sids, bundle.catalogue, bundle.told)
     trends = None
     if spec.trending_length:
         trends = EncodedTrends(PreparedLog.open(loop.work_dir.prepared, verify=False).trends(), sids, spec)

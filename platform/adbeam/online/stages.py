@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from adbeam import artifacts
 from adbeam.bundle import load_bundle, write_again
+from adbeam.features.spec import FeatureSpec
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence
@@ -40,10 +41,10 @@ from adbeam.online.round_data import (
 )
 from adbeam.online.rows import replay, requests_of, untold
 from adbeam.ray_data.runners import InProcessRunner, ray_runner
-from adbeam.records import HOUR_MS, LIST_SAMPLE_SCHEMA
-from adbeam.rewards.lists import ListMaker
+from adbeam.records import HOUR_MS
+from adbeam.rewards.lists import ListMaker, sample_schema
 from adbeam.rewards.scoring import RewardModel
-from adbeam.training.data.build_rows import RowStore, write_rows
+from adbeam.training.data.build_rows import RowStore, model_of, write_rows
 from adbeam.training.launch import fit, ray_for
 from adbeam.training.state.checkpoint import HISTORY, WEIGHTS
 from adbeam.training.trainer import ECPM, open_record, stopped
@@ -137,8 +138,9 @@ def lists(loop: Loop, number: int) -> Step:
         asks = islice(asks_of(loop, number), wanted)
         while part := list(islice(asks, config.lists.batch_requests)):
             rows_made += maker.samples(part)
+    schema = sample_schema(FeatureSpec.of(model_of(config)))
     with artifacts.publish(target, {"round": number, "lists": len(rows_made)}) as out:
-        pq.write_table(pa.Table.from_pylist(rows_made, schema=LIST_SAMPLE_SCHEMA), out / "lists-00000.parquet")
+        pq.write_table(pa.Table.from_pylist(rows_made, schema=schema), out / "lists-00000.parquet")
     return Step("train")
 
 

@@ -45,6 +45,7 @@ FEATURES: dict[str, Any] = {
     "os": {"kind": "category", "model": True},
     "interests": {"kind": "list", "model": True, "longest": 3},
     "age": {"kind": "number", "source": "user", "model": True, "buckets": 5},
+    "maker": {"kind": "category", "source": "item", "model": True, "column": "advertiser"},
 }
 GATE = {"min_requests": 2, "likelihood_margin": 50.0, "ndcg_margin_share": 1.0}
 ONLINE = {"workers": 0, "shards": 2, "min_samples": 4, "lists_per_round": 0, "gate": GATE}

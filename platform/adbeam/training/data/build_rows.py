@@ -18,13 +18,12 @@ from adbeam import artifacts
 from adbeam.declared.encoder import FILE as FEATURES
 from adbeam.declared.encoder import FeatureEncoder
 from adbeam.errors import UserError
-from adbeam.features.sid_table import SidTable
+from adbeam.features.sid_table import SidTable, with_items_told
 from adbeam.features.spec import FeatureSpec
 from adbeam.features.trends import EncodedTrends
 from adbeam.logs.prepared import PreparedLog, resolve_target
 from adbeam.logs.requests import read_sequences
 from adbeam.logs.sources.base import CATALOGUE_FILE
-from adbeam.logs.told.items import item_codes
 from adbeam.logs.trending import FILE as TRENDS
 from adbeam.logs.trending import TrendTable
 from adbeam.model.config import ModelConfig
@@ -170,10 +169,9 @@ def _build_shards(settings: TrainSettings, format: RowFormat, staging: Path, use
 def told_sids(work_dir: WorkDir, levels: int) -> SidTable:
     """The semantic IDs of a work_dir, and the declared features of the items where the model is told any."""
     sids, encoder = SidTable.read(work_dir.sids, levels), FeatureEncoder.read(work_dir.prepared)
-    if encoder is None or not encoder.items:
+    if encoder is None or not encoder.items:  # the catalogue is not read for nothing
         return sids
-    items = PreparedLog.open(work_dir.prepared, verify=False).catalogue()
-    return sids.told_of(items["item_id"].to_numpy(), item_codes(items, encoder))
+    return with_items_told(sids, PreparedLog.open(work_dir.prepared, verify=False).catalogue(), encoder)
 
 
 def _map_with_ray(
