@@ -19,7 +19,7 @@ def ids_of(user: Any, sources: Mapping[str, str], unread: Unread) -> Iterator[st
     if not sources:
         return
     found: dict[str, str] = {}
-    listed = _either(user, "eids", list, unread, "user.eids") or []
+    listed = [each for held in _both(user, "eids", list, unread, "user.eids") for each in held]
     for each in listed[:EIDS_READ]:
         source = each.get("source") if isinstance(each, dict) else None
         if not isinstance(source, str):
@@ -33,7 +33,7 @@ def ids_of(user: Any, sources: Mapping[str, str], unread: Unread) -> Iterator[st
 
 def is_complete(source: Any, unread: Unread) -> bool:
     """Whether a request names all its sellers."""
-    chain = _either(source, "schain", dict, unread, "source.schain")
+    chain = next(iter(_both(source, "schain", dict, unread, "source.schain")), None)
     if chain is None:
         return False
     nodes = chain.get("nodes")
@@ -46,15 +46,15 @@ def is_complete(source: Any, unread: Unread) -> bool:
     return chain.get("complete") in (1, "1", True)
 
 
-def _either(value: Any, name: str, kind: type, unread: Unread, place: str) -> Any:
-    """`name` of an object, or of its `ext`, where it is of this kind."""
-    ext = _inside(value, "ext")
-    for found in (_inside(value, name), _inside(ext, name)):
-        if isinstance(found, kind):
-            return found
-        if found is not None:
+def _both(value: Any, name: str, kind: type, unread: Unread, place: str) -> list[Any]:
+    """`name` of an object, and of its `ext`, where it is of this kind."""
+    found = []
+    for held in (_inside(value, name), _inside(_inside(value, "ext"), name)):
+        if isinstance(held, kind):
+            found.append(held)
+        elif held is not None:
             unread(place)
-    return None
+    return found
 
 
 def _inside(value: Any, name: str) -> Any:

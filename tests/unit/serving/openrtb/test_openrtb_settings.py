@@ -54,6 +54,7 @@ def test_ids_come_from_declared_sources_in_their_order() -> None:
     both = [{"source": "b.example", "uids": [{"id": 7}]}, {"source": "a.example", "uids": [{"id": "u"}]}]
     assert _ids({"eids": both}) == (["u", "b:7"], [])
     assert _ids({"ext": {"eids": both}}) == (["u", "b:7"], [])
+    assert _ids({"eids": [7], "ext": {"eids": both}}) == (["u", "b:7"], ["user.eids"]), "one place hides not the other"
     assert _ids({"eids": both}, {"c.example": ""}) == ([], []) and _ids(None) == ([], [])
 
 
