@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from tests.support.tools import tool
 
 from adbeam.targeting.live import LiveTargeting
 from adbeam.targeting.rules import stored_rules
+from benchmarks.told.budgets import budget_figures
 from benchmarks.told.catalogue import FEATURES, request, rule_texts
 from benchmarks.told.masks import mask_figures
 
@@ -25,3 +27,10 @@ def test_the_rules_of_the_catalogue_are_read_and_ask_for_all_features() -> None:
 def test_answers_under_rules_are_legal_and_full() -> None:
     figures = mask_figures(3000, 1)
     assert figures["answers"] and not figures["illegal_answers"] and not figures["short_answers"]
+
+
+def test_budgets_are_spent_over_http_and_little_more() -> None:
+    tool("redis-server")
+    figures = budget_figures(None, seconds=12, rate=15, late_seconds=3)
+    assert figures["budgets_spent"] and not figures["budget_refused"]
+    assert 0 <= figures["budget_overspend"] < 0.5 and figures["budget_overspend_late"] < 0.5
