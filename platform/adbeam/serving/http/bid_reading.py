@@ -22,6 +22,7 @@ from adbeam.serving.config import LimitsConfig
 from adbeam.serving.http.openrtb import BidRequest
 from adbeam.serving.http.problems import Problem, validation_problem
 from adbeam.serving.openrtb.impression import CATEGORY_LENGTH, CURRENCY_LENGTH, FLOOR_MAX, NAME_LENGTH, TAG_LENGTH
+from adbeam.serving.openrtb.values import finite
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Reader = Callable[[Any], Any]
@@ -135,17 +136,8 @@ def _texts(name: str, most: int, unread: list[str], least: int = 1) -> Reader:
     return read
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(value)
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(value)
-    return number
-
-
 def _floor(value: Any) -> float:
-    number = _number(value)
+    number = finite(value)
     if not 0 <= number <= FLOOR_MAX:
         raise ValueError(value)
     return number
@@ -153,7 +145,7 @@ def _floor(value: Any) -> float:
 
 def _milliseconds(value: Any) -> int | None:
     """Whole milliseconds, rounded down; 0 is none."""
-    number = math.floor(_number(value))
+    number = math.floor(finite(value))
     if number < 0:
         raise ValueError(value)
     return number or None
@@ -163,7 +155,7 @@ REQUEST: dict[str, Reader] = {
     "id": _text(NAME_LENGTH),
     "tmax": _milliseconds,
     **dict.fromkeys(("device", "regs", "site", "app", "cattax", "wseat", "bseat", "source"), lambda value: value),
-    "test": lambda value: 1 if value is True else int(_number(value)),
+    "test": lambda value: 1 if value is True else int(finite(value)),
 }
 USER: dict[str, Reader] = {"id": _text(USER_ID_READ, least=0), "buyeruid": _text(USER_ID_READ, least=0)}
 IMPRESSION: dict[str, Reader] = {

@@ -23,10 +23,10 @@ from adbeam.recorder import Recorder
 from adbeam.serving.bid_features import GivenPlaces, features_of_bid, parts_of, places_of
 from adbeam.serving.config import LimitsConfig, ServingConfig
 from adbeam.serving.http.bodies import Body
-from adbeam.serving.openrtb.bids import Bidding, Money
+from adbeam.serving.openrtb.bids import Bidding
 from adbeam.serving.openrtb.config import FIRST_TAXONOMY, OpenRtbConfig
 from adbeam.serving.openrtb.impression import Category, CurrencyWord, Impression, Name, Tolerant
-from adbeam.serving.openrtb.money import bid_currency
+from adbeam.serving.openrtb.money import Money, bid_currency
 from adbeam.serving.openrtb.places import Place, allowed_by, demands_of, place_of, scene_of, seats_allow
 from adbeam.serving.openrtb.sources import ids_of, is_complete
 from adbeam.serving.openrtb.values import whole
@@ -171,7 +171,7 @@ def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: R
     """
     config, scenes = serving.openrtb, model.scenes
     unread = partial(_unread, metrics)
-    money = bid_currency(request.cur, config) if request.cur else (config.currency, 1.0)
+    money = bid_currency(request.cur, config)
     why = "no_unit" if not model.may_bid else _refused(request, config, unread)
     if why is not None or money is None:
         metrics.add("adbeam_bids_bounded", len(request.imp), reason=why or "currency")
@@ -209,7 +209,7 @@ def slots(request: BidRequest, model: Bidder, serving: ServingConfig, metrics: R
                 "count": min(SPARE * len(each), serving.limits.count_max),
                 "filters": {**blocked, **{name: [*named] for name, named in alone}},
             },
-            Money(*money),
+            money,
             demands,
         )
         for (scene, demands, alone), each in by_group.items()

@@ -13,20 +13,13 @@ from typing import Any
 from adbeam.catalogue.creatives.creative import FORMATS, Creative
 from adbeam.recorder import Recorder
 from adbeam.serving.openrtb.config import FIRST_TAXONOMY, OpenRtbConfig
+from adbeam.serving.openrtb.money import Money
 from adbeam.serving.openrtb.notices import filled
 from adbeam.serving.openrtb.places import Deal, Place
 
 Bid = dict[str, Any]
 DOMAINS_NAMED = 16
 """Domains and categories that one bid names."""
-
-
-@dataclass(frozen=True)
-class Money:
-    """What a response is bid in: a currency, and what one unit of it is worth in the configured one."""
-
-    currency: str
-    rate: float = 1.0
 
 
 @dataclass

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from adbeam.serving.openrtb.config import OpenRtbConfig
+
+
+class Money(NamedTuple):
+    """What a response is bid in: a currency, and what one unit of it is worth in the configured one."""
+
+    currency: str
+    rate: float = 1.0
 
 
 def rate_of(currency: str, config: OpenRtbConfig) -> float | None:
@@ -13,15 +21,13 @@ def rate_of(currency: str, config: OpenRtbConfig) -> float | None:
     return 1.0 if name == config.currency else config.rates.get(name)
 
 
-def bid_currency(accepted: Sequence[str], config: OpenRtbConfig) -> tuple[str, float] | None:
-    """(currency of the bids, its rate): the configured one where a request takes it, else the first that has a rate;
-    None where it takes none of those."""
-    if not accepted:
-        return config.currency, 1.0
+def bid_currency(accepted: Sequence[str], config: OpenRtbConfig) -> Money | None:
+    """What a request is bid in: the configured currency where it takes that, or says nothing, else the first that has a
+    rate; None where it takes none of those."""
     names = [name.upper() for name in accepted]
-    if config.currency in names:
-        return config.currency, 1.0
-    return next(((name, rate) for name in names if (rate := config.rates.get(name)) is not None), None)
+    if not names or config.currency in names:
+        return Money(config.currency)
+    return next((Money(name, rate) for name in names if (rate := config.rates.get(name)) is not None), None)
 
 
 def floor_of(floor: float, currency: str, config: OpenRtbConfig) -> float | None:

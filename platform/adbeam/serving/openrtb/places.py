@@ -12,12 +12,13 @@ from typing import Any
 
 from adbeam.catalogue.blocked import names_any
 from adbeam.catalogue.creatives.creative import FORMATS, Creative, Demands, Format, Wanted
+from adbeam.consent.signals import is_set
 from adbeam.errors import UserError, nearest_name
 from adbeam.identity.names import folded
 from adbeam.serving.openrtb.config import DealConfig, OpenRtbConfig
 from adbeam.serving.openrtb.impression import NAME_LENGTH, Impression
 from adbeam.serving.openrtb.money import floor_of
-from adbeam.serving.openrtb.values import Unread, codes, is_set, number, part, texts, whole
+from adbeam.serving.openrtb.values import Unread, codes, number, part, texts, whole
 
 DEALS_READ, SIZES_READ = 100, 100
 """Deals of one impression and sizes of one banner that are read."""

@@ -25,14 +25,22 @@ def part(value: Any, name: str, unread: Unread) -> Mapping[str, Any] | None:
     return None
 
 
+def finite(value: Any) -> float:
+    """A number, or text of one; raises TypeError, ValueError or OverflowError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError(value)
+    found = float(value)
+    if not math.isfinite(found):
+        raise ValueError(value)
+    return found
+
+
 def number(value: Any, name: str, unread: Unread) -> float | None:
     """A number of at least 0; None where there is none, or none that can be read."""
     if value is None:
         return None
     try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise TypeError(value)
-        found = float(value)
+        found = finite(value)
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not 0 <= found < MOST:
@@ -69,8 +77,3 @@ def codes(value: Any, name: str, unread: Unread) -> frozenset[int]:
     entries = [] if value is None else value if isinstance(value, list) else [value]
     found = [whole(entry, name, unread) for entry in entries[:LISTED] if entry is not None]
     return frozenset(code for code in found if code is not None)
-
-
-def is_set(value: Any) -> bool:
-    """Whether a flag that protects is set: one that cannot be read is."""
-    return value not in (None, 0, "0", "", False)
