@@ -158,29 +158,15 @@ def load_in_process(
         engine.close()
         raise
     live_ecpm = HeardEcpm(loaded.worthless)
-    if loaded.news is None:
-        popular = PopularAds(
-            loaded.popular_ads, None, None, loaded.prices, loaded.popular_rules, None, loaded.popular_creatives
-        )
-        return LoadedModel(
-            engine,
-            loaded.facts,
-            popular,
-            time.monotonic(),
-            None,
-            live_ecpm,
-            worn=engine.worn,
-            why=engine.why,
-            campaigns=engine.campaigns,
-        )
-    live = engine.live(loaded.news, config.updates.poll_ms, metrics, live_ecpm)
+    live = None if loaded.news is None else engine.live(loaded.news, config.updates.poll_ms, metrics, live_ecpm)
+    known: dict[str, Any] = {} if live is None else {"rules": live.rules, "owners": live.owners}
     popular = PopularAds(
         loaded.popular_ads,
-        live.is_unchanged,
-        live_ecpm,
+        None if live is None else live.is_unchanged,
+        None if live is None else live_ecpm,
         loaded.prices,
         loaded.popular_rules,
-        live.rules,
+        known.get("rules"),
         loaded.popular_creatives,
     )
     return LoadedModel(
@@ -190,11 +176,10 @@ def load_in_process(
         time.monotonic(),
         live,
         live_ecpm,
-        live.rules,
-        live.owners,
-        engine.worn,
-        engine.why,
-        engine.campaigns,
+        worn=engine.worn,
+        why=engine.why,
+        campaigns=engine.campaigns,
+        **known,
     )
 
 

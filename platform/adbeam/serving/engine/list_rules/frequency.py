@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbeam.catalogue.ads import AdCatalogue
+from adbeam.catalogue.blocked import both
 from adbeam.decoding import ItemFilter
 from adbeam.list_rules.caps import NOTHING_WORN, Worn, worn_by
 from adbeam.list_rules.config import FrequencyCap
@@ -53,10 +54,7 @@ class FrequencyCaps:
         if worn.withheld:
             open_R = self._open_rows()
             self._metrics.add("adbeam_ads_left_out", int((~open_R).sum()), rule="frequency_caps_unread")
-            shared = len(open_R) if found.allow is None else min(len(open_R), len(found.allow))
-            found = ItemFilter(
-                open_R[:shared] if found.allow is None else found.allow[:shared] & open_R[:shared], found.deny
-            )
+            found = replace(found, allow=both(found.allow, open_R))
         return replace(found, deny=np.concatenate([np.asarray(found.deny, np.int64), *parts.values()]))
 
     def _open_rows(self) -> NDArray[np.bool_]:
