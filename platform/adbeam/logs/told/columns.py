@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +18,15 @@ from adbeam.logs.config import LogsConfig, TableConfig
 from adbeam.logs.told.vectors import Problems, to_vectors
 from adbeam.targeting.features import LIST_VALUES, MOST_NUMBER, VALUE_BYTES, FeatureConfig, Features
 
-_TYPES = {"category": "string", "number": "number", "list": "string"}
+_TYPES = {"category": "string", "number": "number", "list": "string", "vector": "string"}
 """Kinds of features -> types of columns (validate.FEATURE_TYPES); see WORD_END of lists."""
 WORD_END = "\x1f"
 """Between the words of a list in a clean event: rows with lists could not be compared as a whole."""
 _FIT = {"category": ("string", "integer"), "number": ("number", "integer"), "list": ()}
 """Types under which the log may have declared the column itself."""
+ITEM = "item"
+OF_ITEMS = {**_FIT, "list": ("string",), "vector": ("string",)}
+"""The same of the catalogue, which holds lists and vectors as text."""
 
 
 def told(features: Features | None, source: str | None = None) -> dict[str, FeatureConfig]:
@@ -53,7 +56,7 @@ def with_columns(table: TableConfig, features: Features | None, source: str, kno
                 remedy="the model knows scene, time and user already; copy another column under a name of its own",
             )
         declared = table.features.get(column)
-        if declared is not None and declared not in _FIT[feature.kind]:
+        if declared is not None and declared not in (OF_ITEMS if source == ITEM else _FIT)[feature.kind]:
             raise UserError(
                 f"is a {feature.kind}, and the column {column!r} is declared as {declared}",
                 field=f"features.{name}",
@@ -85,21 +88,25 @@ def check_known(features: Features | None, schema: pa.Schema, logs: LogsConfig) 
                 value="user",
                 remedy="name the table in logs.files.users, or set model: false",
             )
-    for name, feature in told(features, "request").items():
+    lacking = f"the log has no such column: source {logs.source} reads {', '.join(schema.names) or 'none'}"
+    check_columns(told(features, "request"), schema, lacking, "", pt.is_string)
+
+
+def check_columns(
+    features: Features, schema: pa.Schema, lacking: str, place: str, holds_text: Callable[[pa.DataType], bool]
+) -> None:
+    """Raise UserError for a feature whose column is not in `schema`, which is called `lacking`, or that is of another
+    kind than the column at `place`."""
+    for name, feature in features.items():
         column = column_of(name, feature)
         if column not in schema.names:
-            raise UserError(
-                f"the log has no such column: source {logs.source} reads {', '.join(schema.names) or 'none'}",
-                field=f"features.{name}.column",
-                value=column,
-                remedy="name one of them, or set model: false",
-            )
+            remedy = "name one of them, or set model: false"
+            raise UserError(lacking, field=f"features.{name}.column", value=column, remedy=remedy)
         kind = schema.field(column).type
-        number = pt.is_integer(kind) or pt.is_floating(kind)
-        fits = {"category": pt.is_string(kind) or pt.is_integer(kind), "number": number, "list": pt.is_string(kind)}
-        if not fits[feature.kind]:
+        number, text = pt.is_integer(kind) or pt.is_floating(kind), holds_text(kind)
+        if not {"category": text or pt.is_integer(kind), "number": number}.get(feature.kind, text):
             raise UserError(
-                f"the column {column!r} holds {kind}, which is no {feature.kind}",
+                f"the column {column!r}{place} holds {kind}, which is no {feature.kind}",
                 field=f"features.{name}.kind",
                 value=feature.kind,
                 remedy="give the kind that it is of, or name another column",

@@ -19,20 +19,16 @@ import pyarrow.types as pt
 
 from adbeam.declared.encoder import FeatureEncoder, FittedFeature
 from adbeam.declared.fit import fit_numbers, fit_vectors, fit_words
-from adbeam.errors import UserError
 from adbeam.logs.casts import is_text, plain
 from adbeam.logs.config import TableConfig
-from adbeam.logs.told.columns import column_of, told, told_values, word_counts
+from adbeam.logs.told.columns import ITEM, check_columns, column_of, told, told_values, with_columns, word_counts
 from adbeam.logs.told.encoding import encode_column
 from adbeam.logs.told.vectors import Problems
 from adbeam.records import CAMPAIGN, CATALOGUE_SCHEMA, SPLITS, CatalogueItem
 from adbeam.targeting.features import FeatureConfig, Features
 
-ITEM = "item"
 OWN = (*CATALOGUE_SCHEMA.names, CAMPAIGN)
 """Columns of the catalogue's contract."""
-_TYPES = {"category": "string", "number": "number", "list": "string", "vector": "string"}
-_FIT = {"category": ("string", "integer"), "number": ("number", "integer"), "list": ("string",), "vector": ("string",)}
 
 
 def with_item_columns(table: TableConfig, features: Features | None) -> TableConfig:
@@ -40,18 +36,8 @@ def with_item_columns(table: TableConfig, features: Features | None) -> TableCon
 
     Raises UserError for a column that is declared as another type.
     """
-    types: dict[str, str] = dict(table.features)
-    for name, feature in told(features, ITEM).items():
-        column = column_of(name, feature)
-        if column in OWN:
-            continue
-        if types.setdefault(column, _TYPES[feature.kind]) not in _FIT[feature.kind]:
-            raise UserError(
-                f"is a {feature.kind}, and the column {column!r} is declared as {types[column]}",
-                field=f"features.{name}",
-                remedy="leave the column out of the table's own features, or give it a type that fits",
-            )
-    return table.model_copy(update={"features": types}) if types != table.features else table
+    asked = {name: one for name, one in (features or {}).items() if column_of(name, one) not in OWN}
+    return with_columns(table, asked, ITEM, ())
 
 
 def as_stored(values: pa.Array) -> pa.Array:
@@ -70,25 +56,8 @@ def problems_of(values: pa.Array, column: str, feature: FeatureConfig) -> Proble
 def check_items(features: Features, catalogue: Path) -> None:
     """Raise UserError for a feature of items whose column a staged catalogue lacks, or holds as another kind."""
     schema = pq.read_schema(catalogue)
-    for name, feature in told(features, ITEM).items():
-        column = column_of(name, feature)
-        if column not in schema.names:
-            raise UserError(
-                f"the catalogue has no such column, only {', '.join(schema.names)}",
-                field=f"features.{name}.column",
-                value=column,
-                remedy="name one of them, or set model: false",
-            )
-        kind = schema.field(column).type
-        is_number = pt.is_integer(kind) or pt.is_floating(kind)
-        fits = {"category": is_text(kind) or pt.is_integer(kind), "number": is_number}.get(feature.kind, is_text(kind))
-        if not fits:
-            raise UserError(
-                f"the column {column!r} of the catalogue holds {kind}, which is no {feature.kind}",
-                field=f"features.{name}.kind",
-                value=feature.kind,
-                remedy="give the kind that it is of, or name another column",
-            )
+    lacking = f"the catalogue has no such column, only {', '.join(schema.names)}"
+    check_columns(told(features, ITEM), schema, lacking, " of the catalogue", is_text)
 
 
 def count_items(shard: Path) -> pa.Table:
