@@ -18,11 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adbeam import artifacts
-from adbeam.bundle import load_bundle, write_bundle
+from adbeam.bundle import catalogue_with_sids, load_bundle, write_bundle
 from adbeam.bundle_settings import BundleSettings
 from adbeam.config import Config
 from adbeam.decoding.config import OrderBy
-from adbeam.export.export_bundle import catalogue_with_sids
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence, read_sequences

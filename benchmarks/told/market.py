@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 import torch
 
 from adbeam import artifacts
+from adbeam.bundle import catalogue_with_sids
 from adbeam.config import Config
-from adbeam.export.export_bundle import catalogue_with_sids
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.prepared import PreparedLog

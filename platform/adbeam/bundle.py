@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
@@ -205,3 +206,9 @@ def _read_told(folder: Path, model_config: ModelConfig) -> FeatureEncoder | None
     if shapes != (model_config.told, model_config.told_items):
         raise UserError(f"{folder}: features.json is not of this model", remedy="export the bundle again")
     return told
+
+
+def catalogue_with_sids(catalogue: pa.Table, sids: pa.Table) -> pa.Table:
+    """The catalogue in its order with a column `sid`, null where an item has none."""
+    places = pc.index_in(catalogue.column("item_id"), value_set=sids.column("item_id").combine_chunks())
+    return catalogue.append_column(SID_COLUMN, sids.column("sid").take(places))

@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import torch
 from tests.support.training.samples import training_config, write_training_sample
 
-from adbeam.bundle import write_bundle
+from adbeam.bundle import catalogue_with_sids, write_bundle
 from adbeam.bundle_settings import BundleSettings
 from adbeam.config import Config
-from adbeam.export.export_bundle import catalogue_with_sids
 from adbeam.features.spec import FeatureSpec
 from adbeam.logs.prepared import PreparedLog
 from adbeam.model.lazyar import LazyAR

@@ -8,10 +8,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from adbeam.bundle import load_bundle, write_bundle
+from adbeam.bundle import catalogue_with_sids, load_bundle, write_bundle
 from adbeam.bundle_settings import BundleSettings
 from adbeam.config import Config
-from adbeam.export.export_bundle import catalogue_with_sids
 from adbeam.features.spec import FeatureSpec
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog

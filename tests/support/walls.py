@@ -18,7 +18,7 @@ ORDER = (
     "errors", "imports", "settings", "consent", "identity", "targeting", "records", "recorder", "workdir", "artifacts",
     "signals", "pseudonyms", "sqlite_wal", "declared", "ray_data", "logs", "features", "tokens", "model",
     "bundle_settings", "pricing", "bundle", "objectives",
-    "decoding", "beams", "catalogue", "list_rules", "budgets", "inference", "training", "evaluation", "rewards",
+    "decoding", "beams", "catalogue", "list_rules", "budgets", "inference", "evaluation", "training", "rewards",
     "export",
     "serving", "loadtest", "online", "market", "config", "sweep", "dashboards", "jobs", "cluster", "operations",
     "reference", "library", "quickstart", "cli",

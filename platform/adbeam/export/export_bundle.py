@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import load_file
 
 from adbeam import artifacts
-from adbeam.bundle import SID_COLUMN, resolve, write_bundle
+from adbeam.bundle import catalogue_with_sids, resolve, write_bundle
 from adbeam.bundle_settings import BundleSettings
 from adbeam.catalogue.config import UpdatesConfig
 from adbeam.catalogue.fold_updates import fold_updates
@@ -137,12 +137,6 @@ def export(config: ExportSettings) -> Path:
             "metrics": {**trained["metrics"], **({f"validation_{quality['metric']}": full["quality"]} if full else {})},
         },
     )
-
-
-def catalogue_with_sids(catalogue: pa.Table, sids: pa.Table) -> pa.Table:
-    """The catalogue in its order with a column `sid`, null where an item has none."""
-    places = pa.compute.index_in(catalogue.column("item_id"), value_set=sids.column("item_id").combine_chunks())
-    return catalogue.append_column(SID_COLUMN, sids.column("sid").take(places))
 
 
 def trained_model(folder: Path) -> tuple[SidDecoder, list[float]]:

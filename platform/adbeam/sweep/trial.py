@@ -75,9 +75,10 @@ def judge(config: Config, requests: int) -> float:
     """Recall@10 of the trained model at full width, over validation requests spread over the users."""
     import pyarrow.parquet as pq
 
+    from adbeam.bundle import catalogue_with_sids
     from adbeam.evaluation.evaluate import judged_requests
     from adbeam.evaluation.metrics import recall_at
-    from adbeam.export.export_bundle import catalogue_with_sids, trained_model
+    from adbeam.export.export_bundle import trained_model
     from adbeam.inference.recommender import Recommender
     from adbeam.logs.prepared import PreparedLog
 

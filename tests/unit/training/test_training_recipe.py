@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from adbeam.errors import UserError
+from adbeam.evaluation.metrics import ndcg_at
 from adbeam.features.contexts import Moment, build_contexts
 from adbeam.features.history import History
 from adbeam.features.sid_table import SidTable
@@ -26,12 +28,13 @@ from adbeam.training.data.batches import BatchMaker
 from adbeam.training.data.prefix_rows import PrefixRowBuilder
 from adbeam.training.data.prefixes import mean_over_targets, prefix_batch
 from adbeam.training.data.rows import RowFormat
-from adbeam.training.guards.early_stop import EarlyStop, ndcg
+from adbeam.training.guards.early_stop import FIRST, EarlyStop
 from adbeam.training.launch import single_process_group
 from adbeam.training.loop import vsl_of
 from adbeam.training.state.average import WeightAverage
 from adbeam.training.state.checkpoint import RunState
 
+ndcg = partial(ndcg_at, k=FIRST)
 CONVERSION, CLICK, IMPRESSION = (ACTIONS.index(name) for name in ("conversion", "click", "impression"))
 AD = ITEM_KINDS.index("ad")
 MODEL = ModelConfig(

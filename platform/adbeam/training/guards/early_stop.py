@@ -6,18 +6,18 @@ weights of the best check are what the run publishes. NDCG@10 of whole lists fou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from adbeam.bundle import SID_COLUMN
+from adbeam.bundle import catalogue_with_sids
 from adbeam.decoding import Decoder
 from adbeam.errors import UserError
+from adbeam.evaluation.metrics import ndcg_at
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import Request, read_sequences, requests_in
@@ -37,11 +37,9 @@ class ValidationJudge:
         log = PreparedLog.open(prepared, verify=False)
         self.requests = validation_requests(log, config.requests)
         self.widths = (config.beam_width,) * model.levels
-        catalogue, table = log.catalogue(), pq.read_table(sids, columns=["item_id", "sid"])
-        places = pc.index_in(catalogue.column("item_id"), value_set=table.column("item_id").combine_chunks())
         self.recommender = Recommender(
             build_model(model),
-            catalogue.append_column(SID_COLUMN, table.column("sid").take(places)),
+            catalogue_with_sids(log.catalogue(), pq.read_table(sids, columns=["item_id", "sid"])),
             [0.0] * model.ecpm_buckets,
             include_paused=True,
             trends=log.trends(),
@@ -54,7 +52,8 @@ class ValidationJudge:
         # A decoder lays weights out for itself when it is made.
         self.recommender.decoder = Decoder(model, self.recommender.trie, order_by="log_probability", ecpm_step=False)
         lists = self.recommender.rank(self.requests, self.widths, FIRST)
-        return float(np.mean([ndcg(found, one.ad_targets()) for found, one in zip(lists, self.requests, strict=True)]))
+        targets = [request.ad_targets() for request in self.requests]
+        return float(np.mean([ndcg_at(found, one, FIRST) for found, one in zip(lists, targets, strict=True)]))
 
 
 class EarlyStop:
@@ -103,10 +102,3 @@ def validation_requests(log: PreparedLog, most: int) -> list[Request]:
         )
     chosen = np.sort(np.random.default_rng(0).choice(len(found), min(most, len(found)), replace=False))
     return [found[place] for place in chosen.tolist()]
-
-
-def ndcg(ranked: Sequence[str], targets: Mapping[str, float]) -> float:
-    """Binary NDCG of the first FIRST: gain 1 a target, over the best that its places allow."""
-    discount = 1 / np.log2(np.arange(2, FIRST + 2))
-    gains = sum(discount[place] for place, item in enumerate(ranked[:FIRST]) if item in targets)
-    return float(gains / discount[: min(FIRST, len(targets))].sum())
