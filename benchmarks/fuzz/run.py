@@ -26,6 +26,7 @@ from tests.support.replicas import start_replicas, stop_replicas, write_tokenize
 
 from adbeam.workdir import WorkDir
 from benchmarks.rig.report import report
+from benchmarks.rig.torn import torn
 
 MOST_GROWTH_MIB = 64.0
 ADMIN_KEY = "fuzz-admin-key"
@@ -67,19 +68,7 @@ def mutated(rng: random.Random) -> tuple[str, bytes]:
     value = json.loads(json.dumps(rng.choice(CORPUS[route])))
     if rng.random() < 0.6:
         _change(value, rng)
-    body = bytearray(json.dumps(value).encode())
-    for _ in range(rng.choice((0, 0, 1, 2, 4))):
-        start = rng.randrange(len(body) + 1)
-        match rng.randrange(4):
-            case 0:
-                body[start : start + rng.randrange(8)] = rng.choice((*SPLICES, rng.randbytes(3)))
-            case 1:
-                del body[start:]
-            case 2:
-                body[start:start] = body[start : start + rng.randrange(60)]
-            case _ if body:
-                body[start % len(body)] ^= 1 << rng.randrange(8)
-    return route, bytes(body)
+    return route, torn(json.dumps(value).encode(), rng, rng.choice((0, 0, 1, 2, 4)), SPLICES)
 
 
 def _change(value: Any, rng: random.Random) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from benchmarks.rig.torn import torn
+
 Kind = Literal["sloppy", "forbidden", "private", "bytes"]
 Path = tuple[str | int, ...]
 NUMBER: tuple[Any, ...] = ("x", "", [], {}, [1], "nan", True, -5, "1e999", [[[]]], None)
@@ -85,7 +87,7 @@ def mutations(cases: Sequence[dict[str, Any]], number: int, seed: int) -> Iterat
             case "private":
                 yield Mutation("private", case["settings"], *_flagged(request, rng))
             case _:
-                yield Mutation("bytes", case["settings"], _torn(_text(request), rng))
+                yield Mutation("bytes", case["settings"], torn(_text(request), rng, rng.choice((1, 2, 4))))
 
 
 def _spoil(request: dict[str, Any], reference: dict[str, Any], rng: random.Random) -> None:
@@ -134,22 +136,6 @@ def _flagged(request: dict[str, Any], rng: random.Random) -> tuple[bytes, dict[s
     held = request.get(part)
     request[part] = {**(held if isinstance(held, dict) else {}), name: rng.choice(values)}
     return _text(request), reference
-
-
-def _torn(body: bytes, rng: random.Random) -> bytes:
-    torn = bytearray(body)
-    for _ in range(rng.choice((1, 2, 4))):
-        start = rng.randrange(len(torn) + 1)
-        match rng.randrange(4):
-            case 0:
-                torn[start : start + rng.randrange(8)] = rng.randbytes(3)
-            case 1:
-                del torn[start:]
-            case 2:
-                torn[start:start] = torn[start : start + rng.randrange(60)]
-            case _ if torn:
-                torn[start % len(torn)] ^= 1 << rng.randrange(8)
-    return bytes(torn)
 
 
 def _text(request: dict[str, Any]) -> bytes:

@@ -43,6 +43,5 @@ def main() -> None:
         figures |= trace_figures()
     if "http" in given.parts:
         figures |= http_figures(given.bundle and given.bundle.resolve(), given.other.resolve(), given.pairs)
-    lists = {name: figures.pop(name) for name in [*figures] if isinstance(figures[name], list)}
     settings = {"mutations": given.mutations, "seed": given.seed, "pairs": given.pairs}
-    report("requests", figures, {"settings": settings, **lists})
+    report("requests", figures, {"settings": settings})

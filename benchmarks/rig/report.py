@@ -17,24 +17,27 @@ STARTED_S = time.monotonic()
 """When the run began, nearly: benchmarks import this first."""
 
 
-def report(name: str, figures: Mapping[str, float | int | None], extra: Mapping[str, Any] | None = None) -> Path:
-    """Write `NAME.json` into the working folder and print it; `extra` holds tables and settings beside the figures."""
+def report(name: str, figures: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> Path:
+    """Write `NAME.json` into the working folder and print it; `extra` holds tables and settings beside the figures, as
+    do lists among them."""
     path = write(name, figures, extra)
-    print(json.dumps(dict(figures), indent=2))
+    print(json.dumps({name: figure for name, figure in figures.items() if not isinstance(figure, list)}, indent=2))
     print(f"wrote {path}; to cite it: cp {path} benchmarks/results/{datetime.date.today().isoformat()}-{name}.json")
     return path
 
 
-def write(name: str, figures: Mapping[str, float | int | None], extra: Mapping[str, Any] | None = None) -> Path:
+def write(name: str, figures: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> Path:
     """As report, in silence: what a long benchmark has so far."""
+    lists = {name: figure for name, figure in figures.items() if isinstance(figure, list)}
     result = {
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
         "command": command(name),
         "hardware": hardware(),
         "minutes": round((time.monotonic() - STARTED_S) / 60, 1),
-        "figures": dict(figures),
+        "figures": {name: figure for name, figure in figures.items() if name not in lists},
         **(extra or {}),
+        **lists,
     }
     path = Path(f"{name}.json")
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -63,9 +63,8 @@ def main() -> None:
     if "budgets" in given.parts:
         bundle = None if given.bundle is None else given.bundle.resolve()
         figures |= budget_figures(bundle, given.seconds, given.rate, given.late)
-    lists = {name: figures.pop(name) for name in [*figures] if isinstance(figures[name], list)}
     settings = {
         name: getattr(given, name)
         for name in ("ads", "repeats", "slices", "markets", "seeds", "steps", "seconds", "rate", "late")
     }
-    report("told", figures, {"simulated": ["market"], "parts": given.parts, "settings": settings, **lists})
+    report("told", figures, {"simulated": ["market"], "parts": given.parts, "settings": settings})

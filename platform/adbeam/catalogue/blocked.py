@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 
 import numpy as np
@@ -115,6 +115,23 @@ class _Spellings:
         return self._by_name.get(name, [])
 
 
+class KeptMasks:
+    """Compiled masks by what asks for them, so that requests that ask the same share one."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, NDArray[np.bool_]] = OrderedDict()
+
+    def of(self, key: Hashable, rows: int, make: Callable[[], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+        """bool [R] of at least the first `rows`: the kept one, or a new one where rows have come since."""
+        allow_R = self._kept.get(key)
+        if allow_R is None or len(allow_R) < rows:
+            allow_R = self._kept[key] = make()
+        self._kept.move_to_end(key)
+        if len(self._kept) > KEPT_MASKS:
+            self._kept.popitem(last=False)
+        return allow_R
+
+
 class RequestMasks:
     """Which rows the lists of a request leave, kept so that requests with the same lists share one compiled mask."""
 
@@ -126,7 +143,7 @@ class RequestMasks:
         """`rows_by` are the rows of each advertiser, campaign and category, and of each of ADVERTISERS and CATEGORIES
         that is known, `known_rows` those of item ids."""
         self._rows_by, self._known_rows = rows_by, known_rows
-        self._kept: OrderedDict[Hashable, NDArray[np.bool_]] = OrderedDict()
+        self._kept = KeptMasks()
         self._spellings = {
             kind: _Spellings(rows_by[kind], names)
             for kinds, names in ((ADVERTISERS, advertiser_names), (CATEGORIES, category_names))
@@ -140,13 +157,7 @@ class RequestMasks:
         if not (blocked.advertisers or blocked.categories or allowed):
             return None
         key = (blocked.advertisers, blocked.categories, allowed)
-        allow_R = self._kept.get(key)
-        if allow_R is None or len(allow_R) < rows:  # a mask blocks the rows that are newer than it
-            allow_R = self._kept[key] = self._made(blocked, allowed, rows)
-        self._kept.move_to_end(key)
-        if len(self._kept) > KEPT_MASKS:
-            self._kept.popitem(last=False)
-        return allow_R
+        return self._kept.of(key, rows, partial(self._made, blocked, allowed, rows))
 
     def _made(self, blocked: Blocked, allowed: Allowed, rows: int) -> NDArray[np.bool_]:
         allow_R = np.ones(rows, np.bool_)

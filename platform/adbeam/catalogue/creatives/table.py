@@ -6,20 +6,18 @@ shapes. One thread at a time may add.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from adbeam.catalogue.blocked import NO_ROWS, KeptMasks
 from adbeam.catalogue.creatives.columns import CreativeColumns
 from adbeam.catalogue.creatives.creative import Creative, Demands, Format, Shape
 from adbeam.identity.names import folded
-
-KEPT_MASKS = 256
-"""Masks kept; the least recently used go first."""
 
 
 class Creatives:
@@ -46,13 +44,12 @@ class Creatives:
             if creative is None:
                 creative = made[key] = columns.creative(dict(zip(named, key, strict=True)), default)
             self._append(creative)
-            for kind, names in (("domain", creative.domains), ("listed_category", creative.categories)):
-                for name in names:
-                    listed[kind].setdefault(name, []).append(row)
+            for kind, name in _listed(creative):
+                listed[kind].setdefault(name, []).append(row)
         for kind, rows in listed.items():
             self.rows_by[kind].update({name: np.array(held, np.int64) for name, held in rows.items()})
         self._bundled_R = np.array(self._shape, np.int32)
-        self._kept: OrderedDict[Demands, NDArray[np.bool_]] = OrderedDict()
+        self._kept = KeptMasks()
 
     def of(self, row: int) -> Creative:
         """The creative of a row."""
@@ -73,13 +70,7 @@ class Creatives:
 
     def allow(self, demands: Demands, rows: int) -> NDArray[np.bool_]:
         """bool [R] of at least the first `rows`: which of them fit."""
-        allow_R = self._kept.get(demands)
-        if allow_R is None or len(allow_R) < rows:
-            allow_R = self._kept[demands] = self._made(demands, rows)
-        self._kept.move_to_end(demands)
-        if len(self._kept) > KEPT_MASKS:
-            self._kept.popitem(last=False)
-        return allow_R
+        return self._kept.of(demands, rows, partial(self._made, demands, rows))
 
     def _made(self, demands: Demands, rows: int) -> NDArray[np.bool_]:
         allow_S = np.fromiter(map(demands.fits_shape, list(self._shapes)), np.bool_)
@@ -93,10 +84,8 @@ class Creatives:
 
     def _add(self, creative: Creative) -> None:
         row = len(self._creatives)
-        for kind, names in (("domain", creative.domains), ("listed_category", creative.categories)):
-            for name in names:
-                held = self.rows_by[kind].get(name, np.zeros(0, np.int64))
-                self.rows_by[kind][name] = np.append(held, row)
+        for kind, name in _listed(creative):
+            self.rows_by[kind][name] = np.append(self.rows_by[kind].get(name, NO_ROWS), row)
         self._append(creative)
 
     def _append(self, creative: Creative) -> None:
@@ -104,6 +93,12 @@ class Creatives:
             self._rows_of_app.setdefault(folded(creative.app), []).append(len(self._creatives))
         self._shape.append(self._shapes.setdefault(creative.shape, len(self._shapes)))
         self._creatives.append(creative)
+
+
+def _listed(creative: Creative) -> Iterator[tuple[str, str]]:
+    """(kind, name) of what lists of a request may name of an ad."""
+    yield from (("domain", name) for name in creative.domains)
+    yield from (("listed_category", name) for name in creative.categories)
 
 
 def _hashable(cell: Any) -> Any:

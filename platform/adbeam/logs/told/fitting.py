@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 
 from adbeam.declared.encoder import MISSING, UNKNOWN, FeatureEncoder, FittedFeature
 from adbeam.declared.fit import fit_numbers, fit_words, summary
-from adbeam.logs.told.columns import WORD_END, column_of, kinds_of, told
+from adbeam.logs.told.columns import ITEM, WORD_END, column_of, kinds_of, told
 from adbeam.logs.told.encoding import encode_column
-from adbeam.logs.told.items import ITEM, count_items, fit_items
+from adbeam.logs.told.items import count_items, fit_items
 from adbeam.logs.told.profiles import known_at
 from adbeam.logs.told.requests import ShardRequests
 from adbeam.ray_data.runners import Runner, answered, succeeded

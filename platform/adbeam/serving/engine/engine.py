@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from adbeam.beams.ladder import Widths
 from adbeam.bundle import Bundle
 from adbeam.declared.buckets import told_in_words
+from adbeam.declared.encoder import ToldCodes
 from adbeam.decoding import ItemFilter
 from adbeam.decoding.results import DecodeResult
 from adbeam.decoding.trie.paths import Step, steps
@@ -95,15 +95,9 @@ class ModelEngine:
         else:
             found = [list(ads) for ads in candidates]
         priced = self.prices.price(found, [query.scene for query in queries])
-        parts = zip(histories, filters, found, priced, filled, profiles, strict=True)
-        answers = [self._answer(*each) for each in parts]
-        for query, answer in zip(queries, answers, strict=True):
-            if query.demands is not None:
-                for ad in answer.ads:
-                    ad["creative"] = self.catalogue.creative(ad["item_id"])
-        if told is not None:
-            answers = [replace(answer, told=codes) for answer, codes in zip(answers, told, strict=True)]
-        return answers
+        codes = [None] * len(queries) if told is None else told
+        parts = zip(queries, histories, filters, found, priced, filled, profiles, codes, strict=True)
+        return [self._answer(*each) for each in parts]
 
     def close(self) -> None:
         """Nothing to release: the history store belongs to the replica or, in the decode process, to the process."""
@@ -153,8 +147,8 @@ class ModelEngine:
         return islice(self.recommender.found(result, hidden, allow_R), self._lists.candidates(query))
 
     def _answer(
-        self, history: UserHistory, item_filter: ItemFilter | None, found: Sequence[FoundAd], priced: Sequence[float],
-        filled: Sequence[Ad], profile: Context | None,
+        self, query: Query, history: UserHistory, item_filter: ItemFilter | None, found: Sequence[FoundAd],
+        priced: Sequence[float], filled: Sequence[Ad], profile: Context | None, told: ToldCodes | None,
     ) -> Answer:  # fmt: skip
         """The ads as the response carries them, in falling order of score."""
         ads = [self._ad(ad, price) for ad, price in zip(found, priced, strict=True)]
@@ -166,7 +160,10 @@ class ModelEngine:
         rules = {item_id: text for item_id, text in texts.items() if text is not None}
         worth = sum(priced) + sum(ad["expected_ecpm"] or 0.0 for ad in filled)
         categories = self._lists.categories(ads)
-        return Answer(ads, len(history) == 0, worth, rules, profile, categories)
+        if query.demands is not None:
+            for ad in ads:
+                ad["creative"] = self.catalogue.creative(ad["item_id"])
+        return Answer(ads, len(history) == 0, worth, rules, profile, categories, told)
 
     def _ad(self, found: FoundAd, price: float) -> dict[str, Any]:
         """The search's order is that of the model's own number, and so is the score; the price says what it is worth

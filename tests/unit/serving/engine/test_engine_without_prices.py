@@ -15,8 +15,9 @@ from adbeam.serving.config import EngineConfig
 from adbeam.serving.engine.engine import ModelEngine
 from adbeam.serving.engine.request import Query
 from adbeam.serving.monitoring.metrics import Metrics
-from adbeam.serving.openrtb.bids import Bidding, Money
+from adbeam.serving.openrtb.bids import Bidding
 from adbeam.serving.openrtb.config import OpenRtbConfig
+from adbeam.serving.openrtb.money import Money
 from adbeam.serving.openrtb.places import Place
 from adbeam.serving.stores.sqlite import SqliteStore
 
