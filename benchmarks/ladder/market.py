@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence, read_sequences
 from adbeam.market.cascade import Cascade, click_pairs, train_two_tower
 from adbeam.market.config import MarketConfig
-from adbeam.market.feed import Feed, audience_of
-from adbeam.market.play import NOTHING, Market
+from adbeam.market.feed import Feed, audience_of, live_ads, shown_ads
+from adbeam.market.play import Market
 from adbeam.market.workdir import prepare_market, tokenize_market
-from adbeam.market.world import SCENES, Requests, World
+from adbeam.market.world import SCENES, World
 from adbeam.rewards import generate_lists, reward
 from adbeam.rewards.scoring import RewardModel
 from adbeam.training.data.build_rows import build_rows
@@ -178,30 +179,21 @@ class Bench:
             found[order] = float(Market(world).expected_revenue(requests, shown).mean())
         return {"per_second": per_second, "by_order": found, "weights": self.weights(row).stem}
 
-    def judge_cascade(self, world: World) -> float:
-        """Expected revenue a request of two-tower recall and DLRM ranking."""
+    def cascade(self, sequences: list[UserSequence]) -> Cascade:
+        """Two-tower recall and DLRM ranking, both of the log."""
         work_dir = WorkDir(self.config(named("ua_sid")).work_dir)
         catalogue = PreparedLog.open(work_dir.prepared, verify=False).catalogue()
         judge = RewardModel.open(work_dir.reward, catalogue)
-        sequences = self.sequences()
-        tower = train_two_tower(click_pairs(sequences, judge), judge, self.seed)
-        cascade = Cascade(tower, judge, catalogue)
-        requests = world.requests(self.market.days, self.requests)
-        return float(
-            Market(world).expected_revenue(requests, self._cascade(cascade, world, requests, sequences)).mean()
-        )
+        return Cascade(train_two_tower(click_pairs(sequences, judge), judge, self.seed), judge, catalogue)
 
-    def _cascade(self, cascade: Cascade, world: World, requests: Requests, sequences: list[UserSequence]) -> np.ndarray:
-        audience, market = audience_of(sequences), Market(world)
-        live = market.affordable(requests.day)
-        mask = np.array([live[int(ad.removeprefix("ad"))] for ad in cascade.ads])
-        shown = np.full((len(requests), self.market.slots), NOTHING)
-        for start in range(0, len(requests), 64):
-            places = range(start, min(start + 64, len(requests)))
-            for place, ads in zip(places, cascade.rank([audience.request(requests, p) for p in places],
-                                                       self.market.slots, mask), strict=True):  # fmt: skip
-                shown[place, : len(ads)] = [int(ad.removeprefix("ad")) for ad in ads]
-        return shown
+    def judge_cascade(self, world: World) -> float:
+        """Expected revenue a request of the cascade."""
+        sequences, requests = self.sequences(), world.requests(self.market.days, self.requests)
+        cascade, market = self.cascade(sequences), Market(world)
+        live = live_ads(market, requests, cascade.ads)
+        rank = partial(cascade.rank, count=self.market.slots, live_N=live)
+        shown = shown_ads(rank, audience_of(sequences), requests, self.market.slots)
+        return float(market.expected_revenue(requests, shown).mean())
 
     def bounds(self, world: World) -> dict[str, float]:
         """Revenue a request of random live ads and of the truth's own best, to see where the ladder stands."""

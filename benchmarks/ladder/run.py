@@ -1,12 +1,14 @@
 """The paper's ladder in simulated revenue over a cascade, what an RSPO step costs, and the online loop under drift.
 
     python -m benchmarks.ladder [--seeds 0 1 2 3 4] [--steps 1000] [--more-steps 400] [--online-rounds 20]
+    python -m benchmarks.ladder --ceilings [--seeds 0 1 2 3 4]
 
 Every figure is **simulated**: the market of adbeam.market. Each row is trained anew for every seed (a market of its
 own) and judged by the expected revenue of its lists on the day after the log; `revenue_<row>` is the mean lift over the
 cascade (two-tower recall, DLRM ranking), with a 95 % Student interval over the seeds; `rspo_over_<row>` compares seed
 by seed. Finished models are kept in runs/benchmark-ladder and not trained again. Interrupted, it goes on where it was;
-seeds can be done beside each other with `--seeds 0 1 --online-rounds 0` before the call that reads all.
+seeds can be done beside each other with `--seeds 0 1 --online-rounds 0` before the call that reads all. With
+`--ceilings` no row is judged: ceilings.py says what is, and writes ladder_ceilings.json.
 """
 
 from __future__ import annotations
@@ -45,11 +47,14 @@ def main() -> None:
     parser.add_argument("--online-requests", type=int, default=3000, help="a day; the market's users ask as often")
     parser.add_argument("--root", type=Path, default=ROOT)
     parser.add_argument("--rows", nargs="*", help="only these rows, for a look")
+    parser.add_argument("--ceilings", action="store_true", help="what any order or recall could earn, and nothing else")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     chosen = [row for row in ROWS if row.shown and (not asked.rows or row.name in asked.rows)]
     root = folder_of_commit(asked.root)
     seeds = [Bench(root / f"seed-{seed}", seed, asked.steps, asked.more_steps, asked.requests) for seed in asked.seeds]
+    if asked.ceilings:
+        return _report_ceilings(seeds)
     results = [judged(bench, chosen) for bench in seeds]
     figures: dict[str, float] = {}
     for row in chosen:
@@ -76,6 +81,14 @@ def main() -> None:
     _plot(figures, [row.name for row in chosen])
     if online:
         _plot_online(online["rounds_table"])
+
+
+def _report_ceilings(seeds: Sequence[Bench]) -> None:
+    from benchmarks.ladder.ceilings import ceilings, summed_up
+
+    found = [ceilings(bench) for bench in seeds]
+    settings = {"simulated": True, "market": seeds[0].market.model_dump(), "requests": seeds[0].requests}
+    report("ladder_ceilings", summed_up(found) | {"markets": found}, settings)
 
 
 def judged(bench: Bench, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from tests.support.market_samples import MARKET
 
 from adbeam.market.cascade import train_two_tower
 from benchmarks.ladder import market
+from benchmarks.ladder.ceilings import ceilings, summed_up
 from benchmarks.ladder.market import Bench
 from benchmarks.ladder.online import play_online
 from benchmarks.ladder.rows import BASE, ORDERS, named
@@ -53,6 +54,18 @@ def test_rows_are_trained_once_judged_and_read_back(root: Path) -> None:
     again = judged(bench, [*ROWS, heavier])
     assert again[heavier.name]["weights"] != found["vsl_rspo"]["weights"]
     assert {name: again[name] for name in found} == found
+
+
+def test_ceilings_bound_what_their_recall_can_earn(root: Path) -> None:
+    found = ceilings(Bench(root, seed=0, steps=3, more_steps=2, requests=20, market=SMALL))
+    revenue = found["revenue"]
+    assert revenue["best"] == max(revenue.values()) and min(revenue.values()) > 0
+    assert revenue["cascade_truth"] >= revenue["cascade"] and revenue["generated_truth"] >= revenue["generated_reward"]
+    assert all(0 < share <= 1 for share in found["recall"].values())
+    for name in ("ads", "exposures", "probability", "clicks"):
+        assert sum(tenth[name] for tenth in found["exposure"]) == pytest.approx(1)
+    assert found["exposure"][0]["ads"] > 0.1, "the least shown are many"
+    assert summed_up([found])["ceiling_best"] > 0
 
 
 def test_online_rounds_are_compared_with_a_model_that_stands_still(root: Path) -> None:

@@ -4,7 +4,7 @@ A mutation is made of a case whose right answer is known, by changing one or a f
 
 * `sloppy`: optional fields hold values that cannot be read: the answer is that to the same request without them;
 * `forbidden`: the same on a request that nothing of ours may be bid on: still nothing is bid;
-* `private`: a flag forbids the user's data: the answer is that to the same request without a user;
+* `private`: a signal forbids the user's data: the answer is that to the same request without a user;
 * `bytes`: the text is cut, doubled or flipped: whatever it is, it is no failure.
 """
 
@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from benchmarks.requests.signals import SIGNALS, with_signal
 from benchmarks.rig.torn import torn
 
 Kind = Literal["sloppy", "forbidden", "private", "bytes"]
@@ -47,10 +48,6 @@ OF_FORMAT: dict[str, tuple[Any, ...]] = {
     "w": NUMBER, "h": NUMBER, "battr": ({}, "x", [[]], ["x"], None, []), "pos": ANYTHING, "mimes": ({}, [], True, None),
     "api": ANYTHING, "minduration": NUMBER, "maxduration": NUMBER, "protocols": ANYTHING, "ext": ANYTHING,
 }  # fmt: skip
-FLAGS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
-    ("regs", "coppa", (1, "1", True, "yes", [1], {"a": 1}, 1.5)), ("device", "lmt", (1, "1", True, "x", [0])),
-    ("device", "dnt", (1, "1", True, "x")),
-)  # fmt: skip
 FORMATS = ("banner", "video", "audio", "native")
 
 
@@ -129,13 +126,8 @@ def _spoil_around(request: dict[str, Any], rng: random.Random) -> None:
 
 
 def _flagged(request: dict[str, Any], rng: random.Random) -> tuple[bytes, dict[str, Any]]:
-    request["user"] = {"id": "u17"}
-    reference = copy.deepcopy(request)
-    del reference["user"]
-    part, name, values = rng.choice(FLAGS)
-    held = request.get(part)
-    request[part] = {**(held if isinstance(held, dict) else {}), name: rng.choice(values)}
-    return _text(request), reference
+    reference = {name: value for name, value in request.items() if name != "user"}
+    return _text(with_signal({**request, "user": {"id": "u17"}}, rng.choice(SIGNALS))), reference
 
 
 def _text(request: dict[str, Any]) -> bytes:

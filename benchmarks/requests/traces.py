@@ -1,8 +1,8 @@
 """What a replica keeps of people whose signals forbid it.
 
-Bid requests with a flag that forbids the user's data are answered with the log of requests on; afterwards every file of
-the replica's folder, its metrics and its cache are searched for the user's id: as it is, in base64, hashed, and under
-the keyed hash of the logs.
+Bid requests with a signal that forbids the user's data are answered with the log of requests on; afterwards all files
+of the replica's folder, its metrics and its cache are searched for the user's id: as it is, in base64, hashed, and
+under the keyed hash of the logs.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ import pyarrow.parquet as pq
 from tests.support.openrtb.exchange import SETTINGS, exchange, write_exchange_bundle
 
 from adbeam.pseudonyms import pseudonym
-from benchmarks.requests.mutations import FLAGS
+from benchmarks.requests.signals import ALLOWED, PRIVACY, SIGNALS, with_signal
 
 USER, KEY, KEY_ENV = "forbidden-person-7f3a9", "k" * 32, "ADBEAM_USER_KEY"
 
 
 def trace_figures() -> dict[str, Any]:
-    """`forbidden_traces`: places where the user is found; `trace_control` the same without a flag, which must find
-    some."""
+    """`forbidden_traces`: places where the user is found; `trace_control` the same with a consent string that allows
+    it, which must find some."""
     return asyncio.run(_measured())
 
 
 async def _measured() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         bundle = write_exchange_bundle(Path(folder) / "exchange")
-        forbidden = [{**_bid(), part: {name: value}} for part, name, values in FLAGS for value in values]
+        forbidden = [with_signal(_bid(), signal) for signal in SIGNALS]
         found = await _traces(bundle, Path(folder) / "forbidden", forbidden)
-        control = await _traces(bundle, Path(folder) / "control", [_bid()])
+        allowed = with_signal({**_bid(), "regs": {"gdpr": 1}}, ("user", {"consent": ALLOWED}))
+        control = await _traces(bundle, Path(folder) / "control", [allowed])
     return {"forbidden_traces": len(found), "trace_control": len(control), "forbidden_requests": len(forbidden),
             "traces": found}  # fmt: skip
 
@@ -48,11 +49,11 @@ def _bid() -> dict[str, Any]:
 
 async def _traces(bundle: Path, folder: Path, requests: list[dict[str, Any]]) -> list[str]:
     """Where the user is found after these requests."""
-    log = {"folder": str(folder / "answered")}
+    args = {"request_log": {"folder": str(folder / "answered")}, "cache": {"enabled": True}, "privacy": PRIVACY}
     before = os.environ.get(KEY_ENV)
     os.environ[KEY_ENV] = KEY
     try:
-        async with exchange(bundle, folder, SETTINGS["full"], request_log=log, cache={"enabled": True}) as asked:
+        async with exchange(bundle, folder, SETTINGS["full"], **args) as asked:
             for request in requests:
                 reply = await asked.ask(request)
                 if reply.status != 200:

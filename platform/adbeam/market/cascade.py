@@ -114,21 +114,25 @@ class Cascade:
         with torch.inference_mode():
             self._ad_NE = tower.ads(torch.arange(len(self.ads)))
 
-    @torch.inference_mode()
     def rank(self, requests: Sequence[Request], count: int, live_N: np.ndarray) -> list[list[str]]:
         """The first `count` live ads of each request; `live_N` is bool [N], or [B, N] of each request."""
+        recalled = self.recall(requests, live_N)
+        answers = zip(recalled, self.reward.judge(recalled), strict=True)
+        return [[self.ads[row] for row in asked.row_n[np.argsort(-money_n)[:count]]] for asked, money_n in answers]
+
+    @torch.inference_mode()
+    def recall(self, requests: Sequence[Request], live_N: np.ndarray) -> list[Question]:
+        """What the ranker is asked: of each request the `recalled` live ads nearest to it, the nearest first."""
         pasts = [self._past(request) for request in requests]
         recent = torch.from_numpy(np.stack([_recent(row_H, len(self.ads)) for row_H, _ in pasts]))
         names = [request.sequence.user_id for request in requests]
         user_BE = self.tower.users(torch.from_numpy(hash_buckets(names, USER_BUCKETS)), recent)
         score_BN = (user_BE @ self._ad_NE.T).masked_fill(~torch.from_numpy(live_N), float("-inf"))
         row_Bn = score_BN.topk(min(self.recalled, int(live_N.sum(-1).min())), dim=1).indices.numpy()
-        questions = [
+        return [
             Question(past, request.now_ms, request.scene, request.sequence.user_id, row_n, request.told)
             for request, (_, past), row_n in zip(requests, pasts, row_Bn, strict=True)
         ]
-        answers = zip(row_Bn, self.reward.judge(questions), strict=True)
-        return [[self.ads[row] for row in row_n[np.argsort(-money_n)[:count]]] for row_n, money_n in answers]
 
     def _past(self, request: Request) -> tuple[np.ndarray, Past]:
         """(rows of the ads clicked before, all events before)."""
