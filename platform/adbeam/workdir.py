@@ -13,12 +13,14 @@ from adbeam.errors import UserError
 from adbeam.settings import local_path
 
 PREPARED, TOKENS, TRAINING, REWARD, LISTS = "prepared", "tokens", "training", "reward", "lists"
+FOUNDATION = "foundation"
 WRITERS = {
     PREPARED: "adbeam prepare",
     TOKENS: "adbeam tokenize",
     TRAINING: "adbeam train",
     REWARD: "adbeam reward",
     LISTS: "adbeam generate-lists",
+    FOUNDATION: "adbeam foundation",
 }
 """The command that writes a folder: what is told to whoever finds it missing or altered."""
 TRAINING_RUNS, BUNDLES = "training_runs", "bundles"
@@ -94,6 +96,21 @@ class WorkDir:
     def bundles(self) -> Path:
         """Bundles and the CURRENT pointer (adbeam export, adbeam online)."""
         return self.root / BUNDLES
+
+    @property
+    def foundation(self) -> Path:
+        """The foundation and its report by scene (adbeam foundation)."""
+        return self.root / FOUNDATION
+
+    @property
+    def foundation_rows(self) -> Path:
+        """Users and items that met, as rows (adbeam foundation)."""
+        return self.root / "foundation_rows"
+
+    @property
+    def foundation_runs(self) -> Path:
+        """Checkpoints and records of the foundation's runs (adbeam foundation)."""
+        return self.root / "foundation_runs"
 
     @property
     def reward(self) -> Path:

@@ -1,0 +1,16 @@
+"""One model over all scenes, ads and organic items, whose representations others use (LFM4Ads, arXiv 2508.14948)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adbeam.foundation.trainer import FoundationSettings
+
+
+def foundation(config: FoundationSettings) -> Path:
+    """Train the foundation on the prepared log into `work_dir/foundation`, unless it is current."""
+    from adbeam.foundation.trainer import foundation as run
+
+    return run(config)

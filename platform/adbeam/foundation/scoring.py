@@ -1,0 +1,58 @@
+"""The published foundation, ready to say UR, IR, CR and probabilities of rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from adbeam import artifacts
+from adbeam.foundation.config import FoundationConfig
+from adbeam.foundation.model import FoundationNet, RowBatch
+
+WEIGHTS, SETTINGS, REPORT, SEEN = "model.safetensors", "foundation.json", "report.json", "seen_items.json"
+BATCH_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """A trained foundation."""
+
+    net: FoundationNet
+    config: FoundationConfig
+    scenes: tuple[str, ...]
+    version: str
+    """Of its space: representations of two versions do not compare."""
+
+    @classmethod
+    def of(cls, config: FoundationConfig, scenes: tuple[str, ...], weights: Path, version: str) -> Self:
+        """With the weights in a safetensors file."""
+        net = FoundationNet(config, len(scenes))
+        net.load_state_dict(load_file(weights))
+        return cls(net.eval(), config, scenes, version)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Self:
+        """Load `work_dir/foundation`, every hash checked; raises UserError when it is missing or altered."""
+        folder = Path(folder)
+        manifest = artifacts.read_manifest(folder)
+        stored: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        config = FoundationConfig.parse(stored["config"], source=str(folder / SETTINGS))
+        return cls.of(config, tuple(stored["scenes"]), folder / WEIGHTS, str(manifest["fingerprint"]))
+
+    @torch.inference_mode()
+    def probabilities(self, row: dict[str, np.ndarray]) -> np.ndarray:
+        """Probabilities of click and of conversion, float64 [R, 2]."""
+        found = [torch.sigmoid(self.net(batch)).double().numpy() for batch in _batches(row)]
+        return np.concatenate(found) if found else np.empty((0, 2))
+
+
+def _batches(row: dict[str, np.ndarray]) -> Iterator[RowBatch]:
+    for start in range(0, len(row["user"]), BATCH_ROWS):
+        yield RowBatch.of({name: value[start : start + BATCH_ROWS] for name, value in row.items()})
