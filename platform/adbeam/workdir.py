@@ -13,7 +13,7 @@ from adbeam.errors import UserError
 from adbeam.settings import local_path
 
 PREPARED, TOKENS, TRAINING, REWARD, LISTS = "prepared", "tokens", "training", "reward", "lists"
-FOUNDATION = "foundation"
+FOUNDATION, REPRESENTATIONS = "foundation", "representations"
 WRITERS = {
     PREPARED: "adbeam prepare",
     TOKENS: "adbeam tokenize",
@@ -21,6 +21,7 @@ WRITERS = {
     REWARD: "adbeam reward",
     LISTS: "adbeam generate-lists",
     FOUNDATION: "adbeam foundation",
+    REPRESENTATIONS: "adbeam represent",
 }
 """The command that writes a folder: what is told to whoever finds it missing or altered."""
 TRAINING_RUNS, BUNDLES = "training_runs", "bundles"
@@ -111,6 +112,11 @@ class WorkDir:
     def foundation_runs(self) -> Path:
         """Checkpoints and records of the foundation's runs (adbeam foundation)."""
         return self.root / "foundation_runs"
+
+    @property
+    def representations(self) -> Path:
+        """CR of users and items by moment, IR of items (adbeam represent)."""
+        return self.root / REPRESENTATIONS
 
     @property
     def reward(self) -> Path:

@@ -53,6 +53,13 @@ def foundation(config: ConfigPath = None, override: Overrides = None) -> None:
     run(load(config, override))
 
 
+def represent(config: ConfigPath = None, override: Overrides = None) -> None:
+    """Aggregate what the foundation makes of the log into representations of users and items."""
+    from adbeam.foundation import represent as run
+
+    run(load(config, override))
+
+
 def reward(config: ConfigPath = None, override: Overrides = None) -> None:
     """Train the reward model (pCTR and pCVR, so eCPM) on the log's exposures; its calibration is reported."""
     from adbeam.rewards import reward as run

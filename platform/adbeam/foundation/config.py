@@ -10,6 +10,26 @@ from pydantic import Field, model_validator
 from adbeam.settings import Section
 from adbeam.training.config import TrainingConfig
 
+
+class RepresentConfig(Section):
+    """How cross representations of events become those of users and items."""
+
+    layer: int | None = Field(
+        None, ge=0, description="k of CR_k; unset: the last hidden layer of the ad branch, as the paper advises."
+    )
+    decay: Literal["time", "event"] = Field(
+        "time", description="time: by the time since an event, as in the paper; event: by events, as in its code."
+    )
+    half_life_hours: float = Field(168.0, gt=0, description="An event weighs half after this long.")
+    event_share: float = Field(
+        0.99, gt=0, le=1, description="Each event leaves this share of the weight of those before (decay: event)."
+    )
+    actions: Literal["shown", "clicked", "converted"] = Field(
+        "shown", description="Which events of ads enter; the paper's code takes everything that was shown."
+    )
+    workers: int = Field(1, ge=0, description="0: in this process; else Ray Data, a task a shard of users.")
+
+
 TRAINING = {"batch_requests": 512, "epochs": 2, "learning_rate": 3e-3, "workers": 1, "zero_stage": 0}
 """Where these differ from the defaults of the section `training`."""
 

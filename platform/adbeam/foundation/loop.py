@@ -11,8 +11,8 @@ import pyarrow as pa
 import torch
 
 from adbeam.foundation.config import FoundationConfig
-from adbeam.foundation.model import FoundationNet, RowBatch, foundation_loss
-from adbeam.foundation.rows import from_table
+from adbeam.foundation.data.rows import from_table
+from adbeam.foundation.net.model import FoundationNet, RowBatch, foundation_loss
 from adbeam.training.job import Job, Outcome
 from adbeam.training.loop import DATASET
 from adbeam.training.step_loop import Worker, run_worker

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.dataset as ds
 from sklearn.metrics import roc_auc_score
 
-from adbeam.foundation.rows import LABELS, from_table
+from adbeam.foundation.data.rows import LABELS, from_table
 from adbeam.foundation.scoring import Foundation
 
 CONTENT, UNSEEN = "content branch", "scenes not seen"

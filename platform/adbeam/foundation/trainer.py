@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 from adbeam import artifacts
 from adbeam.errors import UserError
-from adbeam.foundation.build_rows import scenes_of, training_files, write_rows
 from adbeam.foundation.config import FoundationConfig
-from adbeam.foundation.items import Items
+from adbeam.foundation.data.build_rows import scenes_of, training_files, write_rows
+from adbeam.foundation.data.items import Items
+from adbeam.foundation.data.rows import LABELS
 from adbeam.foundation.loop import FoundationJob, foundation_worker
 from adbeam.foundation.report import judge, lines, macro_auc
-from adbeam.foundation.rows import LABELS
 from adbeam.foundation.scoring import REPORT, SEEN, SETTINGS, WEIGHTS, Foundation
 from adbeam.logs.prepared import PreparedLog
 from adbeam.ray_data.runners import ray_runner

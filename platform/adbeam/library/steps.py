@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from adbeam.tokens.pipeline import Tokens
     from adbeam.training.trainer import TrainingResult
 
-__all__ = ["evaluate", "export", "foundation", "generate_lists", "online", "prepare", "reward", "tokenize", "train"]
+__all__ = [
+    "evaluate",
+    "export",
+    "foundation",
+    "generate_lists",
+    "online",
+    "prepare",
+    "represent",
+    "reward",
+    "tokenize",
+    "train",
+]
 
 
 def prepare(config: Config) -> PreparedLog:
@@ -44,6 +55,13 @@ def train(config: Config) -> TrainingResult:
 def foundation(config: Config) -> Path:
     """Train one model over all scenes, ads and organic, into `work_dir/foundation`; returns that folder."""
     from adbeam.foundation import foundation as run
+
+    return run(config)
+
+
+def represent(config: Config) -> Path:
+    """Representations of users and items by moment, into `work_dir/representations`; returns that folder."""
+    from adbeam.foundation import represent as run
 
     return run(config)
 

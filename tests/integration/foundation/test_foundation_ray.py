@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tests.support.foundation.samples import foundation_config
 
 from adbeam import artifacts
-from adbeam.foundation import foundation
+from adbeam.foundation import foundation, represent
 from adbeam.foundation.loop import FoundationWorker
+from adbeam.foundation.tables import Representations
 from adbeam.foundation.trainer import build_job
 from adbeam.training.launch import build_trainer
 from adbeam.training.loop import DATASET
@@ -46,3 +49,15 @@ def test_zero_stages_on_two_workers_follow_one_process(ray_session: None, tmp_pa
     assert sorted(curves) == [0, 1, 2, 3]
     for stage, losses in curves.items():
         assert losses == pytest.approx(expected, rel=CURVE_TOLERANCE), f"ZeRO stage {stage}"
+
+
+def test_ray_data_gives_the_states_of_one_process(ray_session: None, tmp_path: Path) -> None:
+    config = foundation_config(tmp_path, represent={"workers": 0})
+    foundation(config)
+    alone = Representations.open(represent(config))
+    shutil.rmtree(WorkDir(tmp_path).representations)
+    shared = Representations.open(represent(foundation_config(tmp_path, represent={"workers": 1})))
+    for name in ("users", "items", "content"):
+        one, other = getattr(alone, name), getattr(shared, name)
+        assert one.ids.equals(other.ids) and np.array_equal(one.time_R, other.time_R)
+        np.testing.assert_allclose(one.mean_RE, other.mean_RE, atol=1e-5)

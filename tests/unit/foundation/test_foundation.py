@@ -15,12 +15,12 @@ from tests.support.foundation.samples import foundation_config
 
 from adbeam.errors import UserError
 from adbeam.foundation import foundation
-from adbeam.foundation.build_rows import scenes_of
 from adbeam.foundation.config import FoundationConfig
-from adbeam.foundation.items import Items
-from adbeam.foundation.model import FoundationNet, RowBatch, foundation_loss
+from adbeam.foundation.data.build_rows import scenes_of
+from adbeam.foundation.data.items import Items
+from adbeam.foundation.data.rows import RowMaker, from_table, to_table
+from adbeam.foundation.net.model import FoundationNet, RowBatch, foundation_loss
 from adbeam.foundation.report import CONTENT, auc_of, lines
-from adbeam.foundation.rows import RowMaker, from_table, to_table
 from adbeam.foundation.scoring import Foundation
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import UserSequence, read_sequences

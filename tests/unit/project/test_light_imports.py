@@ -25,7 +25,7 @@ TASKS = [
     "adbeam.training.data.row_builder",
     "adbeam.training.data.rows",
     "adbeam.training.data.stream",
-    "adbeam.foundation.build_rows",
+    "adbeam.foundation.data.build_rows",
     "adbeam.rewards.exposures",
     "adbeam.online.join",
     "adbeam.online.rows",

@@ -73,6 +73,7 @@ def test_the_layout_is_what_older_work_dirs_hold() -> None:
         "foundation": "foundation",
         "foundation_rows": "foundation_rows",
         "foundation_runs": "foundation_runs",
+        "representations": "representations",
         "reward": "reward",
         "lists": "lists",
         "online": "online",

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adbeam.foundation.config import FoundationConfig
-from adbeam.foundation.mix import MixTower
-from adbeam.foundation.towers import Towers
+from adbeam.foundation.net.mix import MixTower
+from adbeam.foundation.net.towers import Towers
 
 HOURS, WEEKDAYS, CONTEXT_FIELDS = 24, 7, 3
 
@@ -29,8 +29,8 @@ class RowBatch:
     @classmethod
     def of(cls, row: dict[str, np.ndarray]) -> Self:
         """From arrays [B, ...]; whole numbers become int64."""
-        return cls({name: torch.tensor(value).long() if value.dtype.kind == "i" else torch.tensor(value)
-                    for name, value in row.items()})  # fmt: skip
+        fields = {name: torch.from_numpy(np.array(value)) for name, value in row.items()}
+        return cls({name: value if value.is_floating_point() else value.long() for name, value in fields.items()})
 
     def __len__(self) -> int:
         return len(self.fields["user"])

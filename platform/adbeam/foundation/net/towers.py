@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from adbeam.foundation.config import FoundationConfig
-from adbeam.foundation.items import UNKNOWN
-from adbeam.foundation.rows import COUNTS
+from adbeam.foundation.data.items import UNKNOWN
+from adbeam.foundation.data.rows import COUNTS
 
 ITEM_FIELDS, USER_FIELDS = 5, 3
 

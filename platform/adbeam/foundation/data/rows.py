@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adbeam.foundation.config import FoundationConfig
-from adbeam.foundation.items import UNKNOWN, Items, bucket_of
+from adbeam.foundation.data.items import UNKNOWN, Items, bucket_of
 from adbeam.logs.requests import AD, UserSequence
 from adbeam.records import ACTIONS, DAY_MS, HOUR_MS
 
@@ -30,7 +30,7 @@ COUNTS = 4
 
 
 def row_type(config: FoundationConfig) -> np.dtype:
-    """One row."""
+    """One row. `known_ms` is when its last deed was done: before it, nobody knew how far the user would go."""
     return np.dtype(
         [
             ("user", np.int32, (1,)),
@@ -42,7 +42,7 @@ def row_type(config: FoundationConfig) -> np.dtype:
             ("ad", np.float32, (1,)),
             ("label", np.float32, (2,)),
             ("weight", np.float32, (1,)),
-            ("time_ms", np.int64, (1,)),
+            ("known_ms", np.int64, (1,)),
             ("row", np.int32, (1,)),
             ("split", np.int8, (1,)),
         ]
@@ -115,6 +115,8 @@ class RowMaker:
         action_n, weight_n = np.zeros(len(key_n), np.int64), np.zeros(len(key_n))
         np.maximum.at(action_n, inverse_e, sequence.action_H[place_e])
         np.maximum.at(weight_n, inverse_e, weight_H[place_e])
+        known_n = np.zeros(len(key_n), np.int64)
+        np.maximum.at(known_n, inverse_e, sequence.timestamp_H[place_e])
         item_n, is_ad_n = key_n // 2, key_n % 2 == 1
         scene_n = sequence.scene_H[place_e[first_n]]
         drawn = self._not_chosen(item_n[~is_ad_n & (action_n >= CLICK)], negatives)
@@ -127,7 +129,8 @@ class RowMaker:
         row_R["weight"][:, 0] = 1.0
         # A conversion implies its exposure, so it was not sampled.
         row_R["weight"][chosen, 0] = np.where(action_n == CONVERSION, 1.0, weight_n)
-        row_R["time_ms"], row_R["split"] = now_ms, sequence.split_H[place_e[0]]
+        row_R["known_ms"][:, 0] = np.append(known_n, np.full(len(drawn), now_ms))
+        row_R["split"] = sequence.split_H[place_e[0]]
         self.tell_items(row_R, row_R["row"][:, 0])
         scenes = [*scene_n.tolist(), *[scene_n[0]] * len(drawn)]
         self._tell_context(row_R, scenes, now_ms)

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from adbeam.errors import UserError
 from adbeam.foundation.config import FoundationConfig
-from adbeam.foundation.items import Items
-from adbeam.foundation.rows import RowMaker, to_table
+from adbeam.foundation.data.items import Items
+from adbeam.foundation.data.rows import RowMaker, to_table
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import read_sequences
 from adbeam.ray_data.runners import InProcessRunner, Runner
