@@ -20,9 +20,10 @@ import torch
 
 from adbeam.model import build_model
 from adbeam.training.launch import single_process_group
-from adbeam.training.loop import seed_step, vsl_of
+from adbeam.training.loop import vsl_of
 from adbeam.training.state.deepspeed_engine import build_engine, clip_gradients, leaves_gradients
 from adbeam.training.state.optimizer import build_optimizer
+from adbeam.training.step_loop import seed_step
 from benchmarks.rig.report import report
 from benchmarks.training.setup import config_of, job_of, random_store
 

@@ -15,6 +15,7 @@ from adbeam.catalogue.config import UpdatesConfig
 from adbeam.decoding.config import DecodingConfig
 from adbeam.evaluation.config import EvaluationConfig
 from adbeam.export.config import ExportConfig
+from adbeam.foundation.config import FoundationConfig, RepresentConfig
 from adbeam.logs.config import LogsConfig
 from adbeam.model.config import ModelConfig
 from adbeam.objectives.config import ObjectivesConfig
@@ -69,6 +70,8 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     objectives: ObjectivesConfig = ObjectivesConfig()
     training: TrainingConfig = TrainingConfig()
+    foundation: FoundationConfig = FoundationConfig()
+    represent: RepresentConfig = RepresentConfig()
     rewards: RewardConfig = RewardConfig()
     lists: ListsConfig = ListsConfig()
     online: OnlineConfig = OnlineConfig()

@@ -13,12 +13,15 @@ from adbeam.errors import UserError
 from adbeam.settings import local_path
 
 PREPARED, TOKENS, TRAINING, REWARD, LISTS = "prepared", "tokens", "training", "reward", "lists"
+FOUNDATION, REPRESENTATIONS = "foundation", "representations"
 WRITERS = {
     PREPARED: "adbeam prepare",
     TOKENS: "adbeam tokenize",
     TRAINING: "adbeam train",
     REWARD: "adbeam reward",
     LISTS: "adbeam generate-lists",
+    FOUNDATION: "adbeam foundation",
+    REPRESENTATIONS: "adbeam represent",
 }
 """The command that writes a folder: what is told to whoever finds it missing or altered."""
 TRAINING_RUNS, BUNDLES = "training_runs", "bundles"
@@ -94,6 +97,26 @@ class WorkDir:
     def bundles(self) -> Path:
         """Bundles and the CURRENT pointer (adbeam export, adbeam online)."""
         return self.root / BUNDLES
+
+    @property
+    def foundation(self) -> Path:
+        """The foundation and its report by scene (adbeam foundation)."""
+        return self.root / FOUNDATION
+
+    @property
+    def foundation_rows(self) -> Path:
+        """Users and items that met, as rows (adbeam foundation)."""
+        return self.root / "foundation_rows"
+
+    @property
+    def foundation_runs(self) -> Path:
+        """Checkpoints and records of the foundation's runs (adbeam foundation)."""
+        return self.root / "foundation_runs"
+
+    @property
+    def representations(self) -> Path:
+        """CR of users and items by moment, IR of items (adbeam represent)."""
+        return self.root / REPRESENTATIONS
 
     @property
     def reward(self) -> Path:

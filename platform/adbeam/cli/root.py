@@ -31,6 +31,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None)
 VERBS = (
     *(steps.prepare, steps.tokenize, steps.train, steps.export, steps.reprice),
+    *(steps.foundation, steps.represent),
     *(steps.reward, steps.generate_lists, steps.online, steps.evaluate),
     *(serving.serve, serving.request, serving.loadtest),
     *(steps.sweep, steps.runs, steps.quickstart),

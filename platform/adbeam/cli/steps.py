@@ -46,6 +46,20 @@ def reprice(config: ConfigPath = None, override: Overrides = None) -> None:
     print(f"wrote {reprice_bundle(load(config, override))}")
 
 
+def foundation(config: ConfigPath = None, override: Overrides = None) -> None:
+    """Train one model over all scenes, ads and organic, with Ray Train; its AUC by scene is printed."""
+    from adbeam.foundation import foundation as run
+
+    run(load(config, override))
+
+
+def represent(config: ConfigPath = None, override: Overrides = None) -> None:
+    """Aggregate what the foundation makes of the log into representations of users and items."""
+    from adbeam.foundation import represent as run
+
+    run(load(config, override))
+
+
 def reward(config: ConfigPath = None, override: Overrides = None) -> None:
     """Train the reward model (pCTR and pCVR, so eCPM) on the log's exposures; its calibration is reported."""
     from adbeam.rewards import reward as run

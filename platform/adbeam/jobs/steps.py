@@ -39,6 +39,8 @@ STEPS: dict[str, Step] = {
         Step("prepare", "prepare", "Cleans an ad log and catalogue into events, sequences and splits.", retries=1),
         Step("tokenize", "tokenize", "Gives every item of the catalogue its semantic ID.", driver_cpus=4, retries=1),
         Step("train", "train", "Trains with Ray Train and DeepSpeed; a repeat resumes.", gpu=True, retries=2),
+        Step("foundation", "foundation", "Trains one model over all scenes; a repeat resumes.", gpu=True, retries=2),
+        Step("represent", "represent", "Aggregates what the foundation makes of the log.", driver_cpus=2, retries=1),
         Step(
             "reward",
             "reward",

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from adbeam.tokens.pipeline import Tokens
     from adbeam.training.trainer import TrainingResult
 
-__all__ = ["evaluate", "export", "generate_lists", "online", "prepare", "reward", "tokenize", "train"]
+__all__ = [
+    "evaluate",
+    "export",
+    "foundation",
+    "generate_lists",
+    "online",
+    "prepare",
+    "represent",
+    "reward",
+    "tokenize",
+    "train",
+]
 
 
 def prepare(config: Config) -> PreparedLog:
@@ -37,6 +48,20 @@ def tokenize(config: Config) -> Tokens:
 def train(config: Config) -> TrainingResult:
     """Train with Ray Train and DeepSpeed into `work_dir/training`; a rerun resumes from the last checkpoint."""
     from adbeam.training import train as run
+
+    return run(config)
+
+
+def foundation(config: Config) -> Path:
+    """Train one model over all scenes, ads and organic, into `work_dir/foundation`; returns that folder."""
+    from adbeam.foundation import foundation as run
+
+    return run(config)
+
+
+def represent(config: Config) -> Path:
+    """Representations of users and items by moment, into `work_dir/representations`; returns that folder."""
+    from adbeam.foundation import represent as run
 
     return run(config)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,11 @@ from adbeam.training.state.deepspeed_engine import Engine, build_engine
 from adbeam.training.tracking.progress import Post, Row, print_nothing
 
 
-@dataclass(frozen=True)
-class TrainJob:
-    """Everything a worker needs beside its data."""
+@dataclass(frozen=True, kw_only=True)
+class Job(ABC):
+    """What every run needs beside its data, whatever it trains."""
 
-    model: ModelConfig
-    objectives: ObjectivesConfig
     training: TrainingConfig
-    maker: BatchMaker
     seed: int
     total_steps: int
     run_folder: Path
@@ -38,10 +36,29 @@ class TrainJob:
     checkpoints: bool = True
     initial: Path | None = None
     """Weights (safetensors) that a fresh run begins with: continual training."""
+
+    @abstractmethod
+    def build(self) -> torch.nn.Module:
+        """The model with random weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob(Job):
+    """A run of the generative model."""
+
+    model: ModelConfig
+    objectives: ObjectivesConfig
+    maker: BatchMaker
     sids: Path | None = None
     """sids.parquet, where a run that learns from lists, or is judged, looks up which SIDs there are."""
     prepared: Path | None = None
     """The prepared log, whose validation requests judge a run that may stop early."""
+
+    def build(self) -> torch.nn.Module:
+        """See Job."""
+        model = build_model(self.model)
+        model.activation_checkpointing = self.training.activation_checkpointing
+        return model
 
 
 @dataclass(frozen=True)
@@ -55,12 +72,10 @@ class Outcome:
     """The driver ended the run before its end; a checkpoint is there."""
 
 
-def start(job: TrainJob, local_rank: int) -> tuple[Engine, RunState]:
+def start(job: Job, local_rank: int) -> tuple[Engine, RunState]:
     """The DeepSpeed engine of this worker, and where the run stands."""
     torch.manual_seed(job.seed)
-    model = build_model(job.model)
-    model.train()
-    model.activation_checkpointing = job.training.activation_checkpointing
+    model = job.build().train()
     folder = _newest(job) if job.checkpoints else None
     if folder is not None:
         return checkpoint.restore(model, job.training, folder, local_rank)
@@ -80,7 +95,7 @@ def begin_with(model: torch.nn.Module, initial: Path | None) -> None:
         ) from None
 
 
-def _newest(job: TrainJob) -> Path | None:
+def _newest(job: Job) -> Path | None:
     """The folder of the newest checkpoint, on this machine."""
     import ray.train
 

@@ -15,7 +15,7 @@ from typing import Any
 from adbeam.signals import signal_event
 from adbeam.training.config import TrainingConfig
 from adbeam.training.data.stream import RequestStream
-from adbeam.training.job import Outcome, TrainJob
+from adbeam.training.job import Job, Outcome
 from adbeam.training.loop import DATASET, train_worker
 from adbeam.training.state.checkpoint import newest_local
 from adbeam.training.tracking.progress import Follower, Post, Printer, Row
@@ -24,7 +24,9 @@ from adbeam.training.tracking.run_record import RunRecord
 Worker = Callable[[dict[str, Any]], Any]
 
 
-def fit(job: TrainJob, stream: RequestStream, record: RunRecord) -> tuple[Outcome, Path | None]:
+def fit(
+    job: Job, stream: RequestStream, record: RunRecord, worker: Worker = train_worker
+) -> tuple[Outcome, Path | None]:
     """Run the job to its end; returns (rank 0's outcome, the folder of the last checkpoint)."""
     show, status = Printer(job.total_steps), "failed"
 
@@ -35,9 +37,9 @@ def fit(job: TrainJob, stream: RequestStream, record: RunRecord) -> tuple[Outcom
     try:
         with signal_event(signal.SIGTERM) as told:
             outcome, folder = (
-                _fit_here(replace(job, post=post, stop=told.is_set), stream)
+                _fit_here(replace(job, post=post, stop=told.is_set), stream, worker)
                 if job.training.local
-                else _fit_on_ray(job, stream, post, told)
+                else _fit_on_ray(job, stream, post, told, worker)
             )
         record.complete(outcome.history)
         status = "stopped" if outcome.stopped else "failed" if outcome.failure else "finished"
@@ -47,7 +49,7 @@ def fit(job: TrainJob, stream: RequestStream, record: RunRecord) -> tuple[Outcom
         record.close(status)
 
 
-def build_trainer(job: TrainJob, stream: RequestStream, worker: Worker = train_worker) -> Any:
+def build_trainer(job: Job, stream: RequestStream, worker: Worker = train_worker) -> Any:
     """The TorchTrainer that calls `worker` with {"job": job}. Storage and name make a rerun resume."""
     from adbeam.training.data.data_config import RequestDataConfig
 
@@ -124,9 +126,11 @@ def _worker_environment(training: TrainingConfig) -> dict[str, str]:
     return {**threads, **device, **training.environment}
 
 
-def _fit_on_ray(job: TrainJob, stream: RequestStream, show: Post, told: threading.Event) -> tuple[Outcome, Path | None]:
+def _fit_on_ray(
+    job: Job, stream: RequestStream, show: Post, told: threading.Event, worker: Worker
+) -> tuple[Outcome, Path | None]:
     with Follower(show, told) as follower:
-        result = build_trainer(replace(job, post=follower.post, stop=follower.stop), stream).fit()
+        result = build_trainer(replace(job, post=follower.post, stop=follower.stop), stream, worker).fit()
     checkpoint = result.checkpoint
     if checkpoint is None:
         return result.return_value, None
@@ -134,13 +138,13 @@ def _fit_on_ray(job: TrainJob, stream: RequestStream, show: Post, told: threadin
     return result.return_value, folder if folder.is_dir() else Path(checkpoint.to_directory())
 
 
-def _fit_here(job: TrainJob, stream: RequestStream) -> tuple[Outcome, Path | None]:
+def _fit_here(job: Job, stream: RequestStream, worker: Worker) -> tuple[Outcome, Path | None]:
     """Ray Train's local mode: the worker runs in this process, without a cluster."""
     train, torch_train = _ray_train()
     with single_process_group():
         trainer = torch_train.TorchTrainer(
             _train_and_release,
-            train_loop_config={"job": job},
+            train_loop_config={"job": job, "worker": worker},
             datasets={DATASET: stream},
             scaling_config=train.ScalingConfig(num_workers=0),
         )
@@ -153,7 +157,8 @@ def _train_and_release(config: dict[str, Any]) -> Outcome:
     import deepspeed.comm
 
     try:
-        return train_worker(config)
+        outcome: Outcome = config["worker"](config)
+        return outcome
     finally:
         if deepspeed.comm.is_initialized():
             deepspeed.comm.destroy_process_group()

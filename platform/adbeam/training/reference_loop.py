@@ -13,8 +13,9 @@ from adbeam.model import build_model
 from adbeam.training.data.stream import RequestStream
 from adbeam.training.job import TrainJob, begin_with
 from adbeam.training.list_learner import lists_of
-from adbeam.training.loop import seed_step, vsl_of
+from adbeam.training.loop import vsl_of
 from adbeam.training.state.optimizer import build_optimizer, learning_rate, set_learning_rate
+from adbeam.training.step_loop import seed_step
 from adbeam.training.tracking.progress import Row
 
 

@@ -99,7 +99,7 @@ def _train(config: FitSettings) -> TrainingResult:
     if outcome.stopped:
         raise stopped(outcome)
     if outcome.failure is not None or last is None:
-        raise _refusal(outcome)
+        raise refusal(outcome)
     with artifacts.publish(folder, details) as staging:
         details |= _write(staging, job, last)
     return _result(folder, reused=False)
@@ -218,7 +218,8 @@ def _result(folder: Path, *, reused: bool) -> TrainingResult:
     return TrainingResult(folder, manifest["steps"], manifest["metrics"], reused)
 
 
-def _refusal(outcome: Outcome) -> UserError:
+def refusal(outcome: Outcome, section: str = "training") -> UserError:
+    """What a driver says whose run failed for good."""
     if outcome.failure is None:
         return UserError("the run ended without a checkpoint", remedy="train again")
     if outcome.failure.get("rail"):
@@ -229,6 +230,6 @@ def _refusal(outcome: Outcome) -> UserError:
         )
     return UserError(
         outcome.failure["what"],
-        field="training.learning_rate",
-        remedy="lower it, or raise training.warmup_steps; the checkpoints before that step are kept",
+        field=f"{section}.learning_rate",
+        remedy=f"lower it, or raise {section}.warmup_steps; the checkpoints before that step are kept",
     )

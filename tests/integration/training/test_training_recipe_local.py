@@ -104,7 +104,7 @@ def test_a_run_stops_when_it_gets_no_better_and_publishes_its_best(
 
 def test_a_cut_run_ends_with_the_same_weights(configure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(configure("whole"))
-    config, step = configure("cut"), loop._Worker._step
+    config, step = configure("cut"), loop.Worker._step
 
     def cut(worker: Any, number: int, *rest: Any) -> Any:
         if number == 38:
@@ -112,7 +112,7 @@ def test_a_cut_run_ends_with_the_same_weights(configure: Any, monkeypatch: pytes
         return step(worker, number, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop._Worker, "_step", cut)
+        patched.setattr(loop.Worker, "_step", cut)
         with pytest.raises(Exception, match="cut"):
             train(config)
     resumed = train(config)

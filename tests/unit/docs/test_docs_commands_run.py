@@ -58,6 +58,8 @@ NOT_RUN = {
     "adbeam export": "a trained model",
     "adbeam evaluate": "a bundle of a prepared log",
     "adbeam reprice": "a bundle that has served",
+    "adbeam foundation": "a prepared log; tests/unit/foundation",
+    "adbeam represent": "a foundation; tests/unit/foundation",
     "adbeam reward": "a prepared log",
     "adbeam generate-lists": "a bundle and a reward model",
     "adbeam online": "logs of an endpoint; tests/integration/online",

@@ -25,6 +25,7 @@ TASKS = [
     "adbeam.training.data.row_builder",
     "adbeam.training.data.rows",
     "adbeam.training.data.stream",
+    "adbeam.foundation.data.build_rows",
     "adbeam.rewards.exposures",
     "adbeam.online.join",
     "adbeam.online.rows",

@@ -106,9 +106,10 @@ class Printer:
 
 def describe(row: Row, total_steps: int) -> str:
     """One row in words."""
+    sid = f"sid {row['sid']:.3f}  " if "sid" in row else ""
     rest = row["elapsed_seconds"] * (1 / row["progress"] - 1) if row["progress"] > 0 else 0.0
     return (
-        f"step {int(row['step'])}/{total_steps}  loss {row['loss']:.4f}  sid {row['sid']:.3f}  "
+        f"step {int(row['step'])}/{total_steps}  loss {row['loss']:.4f}  {sid}"
         f"lr {row['learning_rate']:.2e}  {row['requests_per_second']:.0f} requests/s  eta {rest:.0f} s"
     )
 

@@ -1,0 +1,1 @@
+"""From a prepared log to the rows that the foundation learns from."""
