@@ -16,6 +16,7 @@ from adbeam.objectives.config import ObjectivesConfig
 from adbeam.training.config import TrainingConfig
 from adbeam.training.data.batches import BatchMaker
 from adbeam.training.guards.preemption import Stop, never
+from adbeam.training.neighbour_table import fill_neighbours
 from adbeam.training.state import checkpoint
 from adbeam.training.state.checkpoint import RunState
 from adbeam.training.state.deepspeed_engine import Engine, build_engine
@@ -40,6 +41,8 @@ class TrainJob:
     """Weights (safetensors) that a fresh run begins with: continual training."""
     sids: Path | None = None
     """sids.parquet, where a run that learns from lists, or is judged, looks up which SIDs there are."""
+    neighbours: Path | None = None
+    """The table (safetensors) of a model whose neighbours vote."""
     prepared: Path | None = None
     """The prepared log, whose validation requests judge a run that may stop early."""
 
@@ -59,12 +62,14 @@ def start(job: TrainJob, local_rank: int) -> tuple[Engine, RunState]:
     """The DeepSpeed engine of this worker, and where the run stands."""
     torch.manual_seed(job.seed)
     model = build_model(job.model)
+    fill_neighbours(model, job.neighbours)
     model.train()
     model.activation_checkpointing = job.training.activation_checkpointing
     folder = _newest(job) if job.checkpoints else None
     if folder is not None:
         return checkpoint.restore(model, job.training, folder, local_rank)
     begin_with(model, job.initial)
+    fill_neighbours(model, job.neighbours)
     return build_engine(model, job.training, torch.distributed.get_world_size()), RunState()
 
 

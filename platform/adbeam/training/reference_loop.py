@@ -14,6 +14,7 @@ from adbeam.training.data.stream import RequestStream
 from adbeam.training.job import TrainJob, begin_with
 from adbeam.training.list_learner import lists_of
 from adbeam.training.loop import seed_step, vsl_of
+from adbeam.training.neighbour_table import fill_neighbours
 from adbeam.training.state.optimizer import build_optimizer, learning_rate, set_learning_rate
 from adbeam.training.tracking.progress import Row
 
@@ -23,6 +24,7 @@ def train_plain(job: TrainJob, stream: RequestStream) -> tuple[torch.nn.Module, 
     torch.manual_seed(job.seed)
     model = build_model(job.model)
     begin_with(model, job.initial)
+    fill_neighbours(model, job.neighbours)
     model.train()
     optimizer = build_optimizer(model, job.training)
     history, began = [], time.monotonic()
