@@ -56,6 +56,9 @@ class EvaluationConfig(Section):
         ("popularity", "own_frequency", "last_category"),
         description="Rankings beside the model's. The last four are counted on training events before judging begins.",
     )
+    model_parts: bool = Field(
+        False, description="Judge a model's priors without the network, and its network without the priors, beside it."
+    )
     baseline_workers: int = Field(0, ge=0, description="Ray actors that count neighbours; 0: the job itself does.")
     neighbours: NeighbourBaselineConfig = NeighbourBaselineConfig()
     user_knn: UserKnnConfig = UserKnnConfig()

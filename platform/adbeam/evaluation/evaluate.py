@@ -8,7 +8,7 @@ purchases repeat, so one number alone would flatter either a model that only rep
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,20 +21,20 @@ from rich.progress import track
 from rich.table import Table
 
 from adbeam import artifacts
-from adbeam.bundle import Bundle, load_bundle
+from adbeam.bundle import load_bundle
 from adbeam.decoding.config import DecodingConfig
 from adbeam.errors import UserError
 from adbeam.evaluation.baselines.popularity import Popularity, count_conversions, rank_popularity
 from adbeam.evaluation.baselines.rivals import Rivals
 from adbeam.evaluation.config import EvaluationConfig
 from adbeam.evaluation.metrics import measure, money_weighted_mean
+from adbeam.evaluation.model_parts import MODEL, recommenders
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.prepared import PreparedLog
 from adbeam.logs.requests import Request, UserSequence, read_sequences, requests_in
 from adbeam.ray_data.progress import told
 from adbeam.workdir import WorkDir
 
-MODEL = "model"
 QUESTIONS = ("all", "new")
 PART = 64
 
@@ -64,11 +64,11 @@ def evaluate(config: EvaluateSettings, split: str = "test", *, model: bool = Tru
     prepared, judged = PreparedLog.open(work_dir.prepared), config.evaluation
     bundle = load_bundle(work_dir.bundles) if model else None
     popularity = popularity_before(prepared, split)
-    recommender = None if bundle is None else _recommender(bundle, prepared, judged)
+    models = {} if bundle is None else recommenders(bundle, prepared, judged)
     requests = judged_requests(prepared, split, judged.max_requests)
     rivals = Rivals.of(prepared, popularity, judged)
     began = time.monotonic()
-    rows = list(_judge(requests, recommender, rivals, config.decoding.widths, judged.cutoffs))
+    rows = list(_judge(requests, models, rivals, config.decoding.widths, judged.cutoffs))
     table = summarise(rows)
     details = {"step": "evaluate", "split": split, "bundle": None if bundle is None else bundle.version,
                "requests": len(requests), "order_by": judged.order_by, "value": prepared.value}  # fmt: skip
@@ -76,14 +76,10 @@ def evaluate(config: EvaluateSettings, split: str = "test", *, model: bool = Tru
     with artifacts.publish(target, details) as staging:
         pq.write_table(pa.Table.from_pylist(rows), staging / "requests.parquet")
         artifacts.write_json(staging / "table.json", table)
-    ads = len(popularity.ranked if recommender is None else recommender.ads)
+    ads = len(models[MODEL].ads if models else popularity.ranked)
     print_table(table, judged.cutoffs, f"{split}: {len(requests)} requests, {ads} ads")
     print(f"evaluated in {time.monotonic() - began:.0f} s; wrote {target}")
     return table
-
-
-def _recommender(bundle: Bundle, prepared: PreparedLog, config: EvaluationConfig) -> Recommender:
-    return Recommender.of(bundle, config.order_by, include_paused=True, trends=prepared.trends())
 
 
 def popularity_before(prepared: PreparedLog, split: str) -> Popularity:
@@ -116,7 +112,7 @@ def _sequences(prepared: PreparedLog) -> Iterator[UserSequence]:
 
 def _judge(
     requests: Sequence[Request],
-    recommender: Recommender | None,
+    models: Mapping[str, Recommender],
     rivals: Rivals,
     widths: tuple[int, ...],
     cutoffs: tuple[int, ...],
@@ -124,7 +120,7 @@ def _judge(
     """One row a request, question and method."""
     starts = range(0, len(requests), PART)
     parts = (
-        _judge_part(requests[start : start + PART], recommender, rivals, widths, cutoffs)
+        _judge_part(requests[start : start + PART], models, rivals, widths, cutoffs)
         for start in track(starts, description="judging")
     )
     for rows in told(parts, len(starts), "judging requests, in batches"):
@@ -133,7 +129,7 @@ def _judge(
 
 def _judge_part(
     part: Sequence[Request],
-    recommender: Recommender | None,
+    models: Mapping[str, Recommender],
     rivals: Rivals,
     widths: tuple[int, ...],
     cutoffs: tuple[int, ...],
@@ -141,12 +137,12 @@ def _judge_part(
     scores, found = rivals.scores(part), list[dict[str, Any]]()
     for question in QUESTIONS:
         new_only = question == "new"
-        lists = None if recommender is None else recommender.rank(part, widths, max(cutoffs), new_only=new_only)
+        lists = {name: one.rank(part, widths, max(cutoffs), new_only=new_only) for name, one in models.items()}
         for row, request in enumerate(part):
             targets, banned = _asked(request, new_only)
             if not targets:
                 continue
-            answers = {} if lists is None else {MODEL: lists[row]}
+            answers = {name: ranked[row] for name, ranked in lists.items()}
             answers |= rivals.answers(request, row, scores, banned, max(cutoffs))
             for method, answer in answers.items():
                 place = {"request_id": request.request_id, "question": question, "method": method}

@@ -8,6 +8,19 @@ from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model
 
 from adbeam.imports.extension_points import MODELS
 from adbeam.settings import Extensible, described_as_before
+from adbeam.tokens.config import NeighboursConfig
+
+
+class NeighbourPriorConfig(NeighboursConfig):
+    """Section `model.neighbour_prior`: item neighbours vote for codes (not in GR4AD). Needs training.prefixes."""
+
+    neighbours: int = Field(
+        32, ge=1, description="Neighbours of an item that vote; each takes 20 bytes of the model with three levels."
+    )
+    history_events: int = Field(5, ge=1, description="Newest events of a user whose neighbours vote.")
+    age_decay: float = Field(
+        0.6, gt=0, le=1, description="An event's votes count by this to the power of newer ones, before training."
+    )
 
 
 class ModelConfig(Extensible):
@@ -36,6 +49,12 @@ class ModelConfig(Extensible):
     )
     history_prior: bool = Field(
         False, description="Let history tokens vote for their own next code (not in GR4AD); for logs with repeats."
+    )
+    neighbour_prior: NeighbourPriorConfig | None = Field(
+        None, description="Let neighbours of the newest events vote for the next code (not in GR4AD); {} turns it on."
+    )
+    prior_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of training contexts in which no prior votes, so that the rest learns too."
     )
     path_codes: bool = Field(
         False,
@@ -70,7 +89,9 @@ class ModelConfig(Extensible):
     @model_serializer(mode="wrap")
     def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A model that is told nothing is described as before features could be declared for it."""
-        return described_as_before(plain(self), "options", "told", "told_items", "order_only")
+        return described_as_before(
+            plain(self), "options", "told", "told_items", "order_only", "neighbour_prior", "prior_dropout"
+        )
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:

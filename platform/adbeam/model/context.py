@@ -23,6 +23,7 @@ from adbeam.features.tokens import SHORT
 from adbeam.model.config import ModelConfig
 from adbeam.model.history_layers import HistoryLayers
 from adbeam.model.priors.history import HistoryPrior
+from adbeam.model.priors.neighbours import NeighbourPrior, Prefixes
 from adbeam.model.priors.trend import TrendPrior
 from adbeam.model.priors.votes import Votes
 from adbeam.model.recency import ages
@@ -124,9 +125,12 @@ class ContextProcessor(nn.Module):
             self.priors["history"] = HistoryPrior(config)
         if config.trending_length:
             self.priors["trend"] = TrendPrior(config)
+        if config.neighbour_prior is not None:
+            self.priors["neighbours"] = NeighbourPrior(config)
 
-    def forward(self, context: ContextBatch, codes: nn.ModuleList) -> ContextState:
-        """Keys and values of B contexts. `codes` are the decoder's code tables: the history speaks its language."""
+    def forward(self, context: ContextBatch, codes: nn.ModuleList, prefixes: Prefixes | None = None) -> ContextState:
+        """Keys and values of B contexts. `codes` are the decoder's code tables: the history speaks its language.
+        `prefixes` are those of training rows that have several."""
         config, B = self.config, context.size
         token = self.dropout(self._tokens(context, codes))
         split = config.short_length if context.short_places is None else context.short_places
@@ -138,7 +142,7 @@ class ContextProcessor(nn.Module):
         joined = self.norm(joined.view(B, -1, self.slices, self.group_width))
         joined = joined.view(B, -1, self.slices, config.context_kv_heads, config.head_width).permute(0, 2, 3, 1, 4)
         key, *value = joined.contiguous().split(config.context_kv_groups, dim=1)
-        votes, order = self.votes(context), self.order(context.feature_BSC, context.mask_BS)
+        votes, order = self.votes(context, prefixes), self.order(context.feature_BSC, context.mask_BS)
         return ContextState(key, value[0] if value else key, context.mask_BS, votes, order)
 
     def order(self, feature_BSC: Tensor, mask_BS: Tensor) -> Tensor | None:
@@ -148,9 +152,16 @@ class ContextProcessor(nn.Module):
         newest_BS = mask_BS & (feature_BSC[..., 0] == SHORT)
         return newest_BS.cumsum(dim=1) * newest_BS
 
-    def votes(self, context: ContextBatch) -> tuple[Votes, ...]:
-        """What each prior of the model says about B contexts."""
-        return tuple(prior(context) for prior in self.priors.values())
+    def votes(self, context: ContextBatch, prefixes: Prefixes | None = None) -> tuple[Votes, ...]:
+        """What each prior of the model says about B contexts; in training nothing about some (`prior_dropout`)."""
+        votes = tuple(
+            prior(context, prefixes) if isinstance(prior, NeighbourPrior) else prior(context)
+            for prior in self.priors.values()
+        )
+        if not (votes and self.training and self.config.prior_dropout):
+            return votes
+        heard_B = torch.rand(context.size, device=context.mask_BS.device) >= self.config.prior_dropout
+        return tuple(one.heard(heard_B) for one in votes)
 
     def _static(self, context: ContextBatch) -> Tensor:
         """One token [B, 1, D] of all static features."""

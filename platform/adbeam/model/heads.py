@@ -17,6 +17,7 @@ from adbeam.features.batch import ContextBatch
 from adbeam.model.codes import LevelEmbedding
 from adbeam.model.config import ModelConfig
 from adbeam.model.context import ContextProcessor, ContextState
+from adbeam.model.priors.neighbours import Prefixes
 from adbeam.model.priors.votes import vote_logits
 
 
@@ -35,9 +36,9 @@ class SidDecoder(nn.Module):
     activation_checkpointing: bool
     """Set when training begins: whether layers are computed again in the backward pass."""
 
-    def encode(self, context: ContextBatch) -> ContextState:
-        """Keys and values of B contexts, to be used by every later call."""
-        state: ContextState = self.context(context, self.codes)
+    def encode(self, context: ContextBatch, prefixes: Prefixes | None = None) -> ContextState:
+        """Keys and values of B contexts, to be used by every later call; `prefixes` are those of training rows."""
+        state: ContextState = self.context(context, self.codes, prefixes)
         return state
 
     def head(self, level: int, h: Tensor, column_C: Tensor | None = None) -> Tensor:

@@ -25,6 +25,7 @@ from adbeam.model.context import ContextProcessor, ContextState, Sight
 from adbeam.model.heads import SidDecoder, negative_log_likelihood
 from adbeam.model.initialise import initialise
 from adbeam.model.layers import Block, StepCache
+from adbeam.model.priors.neighbours import Prefixes
 from adbeam.model.recency import RecencyBias
 
 
@@ -120,7 +121,7 @@ class LazyAR(SidDecoder):
         """
         P, T = batch.code_BPMT.shape[1], batch.code_BPMT.shape[-1]
         steps = T + 1 if ecpm else T
-        state = self.encode(batch.context)
+        state = self.encode(batch.context, Prefixes.of(batch))
 
         def sight(queries: int) -> Sight:
             return Sight.of(state, batch.visible_BP, queries if P > 1 else 1)

@@ -17,6 +17,7 @@ from adbeam.objectives.config import ObjectivesConfig
 from adbeam.training.config import TrainingConfig
 from adbeam.training.data.batches import BatchMaker
 from adbeam.training.guards.preemption import Stop, never
+from adbeam.training.neighbour_table import fill_neighbours
 from adbeam.training.state import checkpoint
 from adbeam.training.state.checkpoint import RunState
 from adbeam.training.state.deepspeed_engine import Engine, build_engine
@@ -41,6 +42,10 @@ class Job(ABC):
     def build(self) -> torch.nn.Module:
         """The model with random weights."""
 
+    def begin(self, model: torch.nn.Module) -> None:
+        """Make it what a fresh run begins with; raises UserError where that is of another shape."""
+        begin_with(model, self.initial)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJob(Job):
@@ -51,6 +56,8 @@ class TrainJob(Job):
     maker: BatchMaker
     sids: Path | None = None
     """sids.parquet, where a run that learns from lists, or is judged, looks up which SIDs there are."""
+    neighbours: Path | None = None
+    """The table (safetensors) of a model whose neighbours vote."""
     prepared: Path | None = None
     """The prepared log, whose validation requests judge a run that may stop early."""
 
@@ -58,7 +65,13 @@ class TrainJob(Job):
         """See Job."""
         model = build_model(self.model)
         model.activation_checkpointing = self.training.activation_checkpointing
+        fill_neighbours(model, self.neighbours)
         return model
+
+    def begin(self, model: torch.nn.Module) -> None:
+        """See Job; the neighbours stay those of this run's log."""
+        super().begin(model)
+        fill_neighbours(model, self.neighbours)
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,7 @@ def start(job: Job, local_rank: int) -> tuple[Engine, RunState]:
     folder = _newest(job) if job.checkpoints else None
     if folder is not None:
         return checkpoint.restore(model, job.training, folder, local_rank)
-    begin_with(model, job.initial)
+    job.begin(model)
     return build_engine(model, job.training, torch.distributed.get_world_size()), RunState()
 
 

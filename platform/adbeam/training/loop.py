@@ -82,7 +82,7 @@ class AdWorker(Worker):
     def _judge(self, early_stop: EarlyStop) -> None:
         """Judge what the run would publish now; the run ends where it got no better for long enough."""
         weights = dict(self.engine.module.named_parameters()) if self.average is None else self.average.mean
-        value, ends = early_stop.check(weights)
+        value, ends = early_stop.check(weights | dict(self.engine.module.named_buffers()))
         self.meter.note({"validation_ndcg": value, "best_step": float(self.state.best_step)})
         self.state.finished = self.state.finished or ends
 

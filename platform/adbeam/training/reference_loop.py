@@ -11,7 +11,7 @@ import torch
 
 from adbeam.model import build_model
 from adbeam.training.data.stream import RequestStream
-from adbeam.training.job import TrainJob, begin_with
+from adbeam.training.job import TrainJob
 from adbeam.training.list_learner import lists_of
 from adbeam.training.loop import vsl_of
 from adbeam.training.state.optimizer import build_optimizer, learning_rate, set_learning_rate
@@ -23,7 +23,7 @@ def train_plain(job: TrainJob, stream: RequestStream) -> tuple[torch.nn.Module, 
     """(the trained model, one row {"step", "loss", "seconds"} a step)."""
     torch.manual_seed(job.seed)
     model = build_model(job.model)
-    begin_with(model, job.initial)
+    job.begin(model)
     model.train()
     optimizer = build_optimizer(model, job.training)
     history, began = [], time.monotonic()

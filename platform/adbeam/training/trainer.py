@@ -30,6 +30,7 @@ from adbeam.training.data.order import RequestOrder
 from adbeam.training.data.stream import RequestStream
 from adbeam.training.job import Outcome, TrainJob
 from adbeam.training.launch import fit, ray_for
+from adbeam.training.neighbour_table import write_neighbours
 from adbeam.training.state.checkpoint import HISTORY, WEIGHTS
 from adbeam.training.state.deepspeed_engine import with_deepspeed_file
 from adbeam.training.tracking.run_record import RunRecord, flat
@@ -152,6 +153,7 @@ def build_job(
         initial=None if training.start_from is None else training.start_from.resolve(),
         sids=WorkDir.of(config.work_dir).sids.resolve(),
         prepared=WorkDir.of(config.work_dir).prepared.resolve(),
+        neighbours=write_neighbours(config, run_folder),
     )
     reading: dict[str, Any] = {"use_ray": not training.local, "task_cpus": training.ingest_cpus}
     of_lists = None if lists is None else RequestStream(lists.files, _list_order(config, lists), 0, 1, **reading)

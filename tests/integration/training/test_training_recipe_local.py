@@ -40,7 +40,12 @@ OBJECTIVES = {"lambda_mtp": 0.0, "lambda_ecpm": 0.0}
 def configure(tmp_path: Path) -> Any:
     """Configurations in work_dirs of their own: users who walk through the items in order, from anywhere."""
 
-    def make(name: str, training: dict[str, Any] | None = None, model: dict[str, Any] | None = None) -> Config:
+    def make(
+        name: str,
+        training: dict[str, Any] | None = None,
+        model: dict[str, Any] | None = None,
+        evaluation: dict[str, Any] | None = None,
+    ) -> Config:
         rng = np.random.default_rng(0)
         walks = zip(rng.integers(0, ITEMS, 240), rng.integers(5, 12, 240), strict=True)
         lines = [
@@ -53,7 +58,7 @@ def configure(tmp_path: Path) -> Any:
         logs = {"source": "sequences", "sequences": {"path": str(folder / "log.txt")}, "shards": 2}
         config = training_config(
             folder, {**TRAINING, **(training or {})}, model={**MODEL, **(model or {})}, objectives=OBJECTIVES,
-            logs=logs, updates={"path": None},
+            logs=logs, updates={"path": None}, evaluation=evaluation or {},
         )  # fmt: skip
         prepared = run(config, in_process=True)
         items = prepared.catalogue()["item_id"].to_pylist()
@@ -125,3 +130,25 @@ def test_a_cut_run_ends_with_the_same_weights(configure: Any, monkeypatch: pytes
 def test_prefixes_are_refused_where_a_context_tells_times(configure: Any) -> None:
     with pytest.raises(UserError, match="order_only"):
         train(configure("work", model={"order_only": False}))
+
+
+def test_neighbours_vote_from_training_to_evaluation(configure: Any) -> None:
+    votes = {"neighbours": 8, "text_fields": []}
+    config = configure("work", model={"neighbour_prior": votes, "prior_dropout": 0.2}, evaluation={"model_parts": True})
+    assert train(config).metrics["validation_ndcg"] > 0.3
+    table = evaluate_exported(config)
+    alone = [table[f"new/model_{part}_only"]["recall@10"] for part in ("priors", "network")]
+    assert table["new/model"]["recall@10"] > 0.6 and alone[0] > 0.6
+    assert alone[1] > table["new/popularity"]["recall@10"]
+
+
+def test_neighbours_are_refused_where_own_pairs_cannot_be_taken_out(configure: Any) -> None:
+    with pytest.raises(UserError, match="neighbour_prior"):
+        train(configure("work", training={"prefixes": False}, model={"neighbour_prior": {}}))
+
+
+def test_parts_are_refused_of_a_model_without_priors(configure: Any) -> None:
+    config = configure("work", training={"max_steps": 5}, evaluation={"model_parts": True})
+    train(config)
+    with pytest.raises(UserError, match="model_parts"):
+        evaluate_exported(config)

@@ -55,10 +55,11 @@ class TrainingEvents:
     """Place in ACTIONS of the weakest action that counts."""
 
     @classmethod
-    def read(cls, log: PreparedLog) -> Self:
-        """The training events of a prepared log that are its target action or a stronger one, over its catalogue."""
+    def read(cls, log: PreparedLog, weakest: str | None = None) -> Self:
+        """The training events of a prepared log that are `weakest` (by default its target action) or a stronger action,
+        over its catalogue."""
         item_ids = log.catalogue().column("item_id").combine_chunks()
-        floor = ACTIONS.index(log.target_action)
+        floor = ACTIONS.index(weakest or log.target_action)
         users, items, baskets, user_ids, last_basket = [], [], [], list[str](), 0
         for batch in ds.dataset(log.sequences(), format="parquet").to_batches(columns=list(COLUMNS), batch_size=4096):
             kept = pc.and_(

@@ -13,6 +13,7 @@ Shapes: B requests, N tokens, T SID levels, Q queries, V codebook.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Self
 
@@ -34,10 +35,17 @@ class Votes:
     """float32 >= 0, the token's vote at each level; 0 where there is no token."""
     of_history: bool
     """Whether the tokens are places of the context, which a prefix may see only in part."""
+    prefixes: int = 1
+    """Where each prefix of a context has voters of its own, how many there are: rows are then prefixes."""
 
     def rows(self, row: Tensor | slice) -> Self:
         """The votes of some of the requests."""
-        return type(self)(self.code_BNT[row], self.weight_BNT[row], self.of_history)
+        return type(self)(self.code_BNT[row], self.weight_BNT[row], self.of_history, self.prefixes)
+
+    def heard(self, heard_B: Tensor) -> Self:
+        """The same without the votes of the contexts that `heard_B` (bool) leaves out."""
+        heard_R = heard_B.repeat_interleave(self.prefixes)
+        return dataclasses.replace(self, weight_BNT=self.weight_BNT * heard_R[:, None, None])
 
 
 def weight_of(log_weight_BNT: Tensor, present_BN: Tensor) -> Tensor:
@@ -50,6 +58,10 @@ def vote_logits(votes: Votes, level: int, path_BQt: Tensor, size: int, seen_BQN:
 
     `seen_BQN` (bool) leaves tokens out that a query may not see.
     """
+    if votes.prefixes > 1:
+        rows, (B, Q) = dataclasses.replace(votes, prefixes=1), path_BQt.shape[:2]
+        path = path_BQt.reshape(B * votes.prefixes, Q // votes.prefixes, level)
+        return vote_logits(rows, level, path, size).view(B, Q, size)
     B, Q = path_BQt.shape[:2]
     vote_BQN = votes.weight_BNT[:, None, :, level].expand(B, Q, -1)
     for earlier in range(level):

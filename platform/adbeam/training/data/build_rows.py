@@ -273,6 +273,12 @@ def _format(settings: TrainSettings) -> RowFormat:
             value=True,
             remedy="set model.order_only: true (and model.decoder: lazyar), or leave prefixes out",
         )
+    if model.neighbour_prior is not None and not training.prefixes:
+        raise UserError(
+            "a user's own pairs can be taken out of the neighbours' counts only where a row is a user",
+            field="model.neighbour_prior",
+            remedy="set training.prefixes: true, or leave neighbour_prior out",
+        )
     return RowFormat.of(model, training.targets_per_request, prefixes=training.prefixes)
 
 

@@ -48,7 +48,7 @@ class ValidationJudge:
     def ndcg(self, weights: Mapping[str, Tensor]) -> float:
         """Mean NDCG@10 of the ads that followed, over the requests."""
         model = self.recommender.model
-        model.load_state_dict(dict(weights), strict=False)  # buffers are as they were built
+        model.load_state_dict(dict(weights), strict=False)
         # A decoder lays weights out for itself when it is made.
         self.recommender.decoder = Decoder(model, self.recommender.trie, order_by="log_probability", ecpm_step=False)
         lists = self.recommender.rank(self.requests, self.widths, FIRST)
