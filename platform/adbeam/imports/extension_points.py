@@ -20,7 +20,7 @@ POLICIES = Registry(
 )
 MODELS = Registry(
     "model.decoder",
-    {"lazyar": "adbeam.model.lazyar:LazyAR", "mtp": "adbeam.model.mtp:MtpDecoder"},
+    {"lazyar": "adbeam.model.lazyar:LazyAR", "gpr": "adbeam.model.gpr:Gpr", "mtp": "adbeam.model.mtp:MtpDecoder"},
     "adbeam.models",
 )
 SOURCES = Registry(

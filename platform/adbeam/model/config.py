@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from adbeam.imports.extension_points import MODELS
-from adbeam.settings import Extensible, described_as_before
+from adbeam.settings import Extensible, Section, described_as_before
 from adbeam.tokens.config import NeighboursConfig
 
 
@@ -23,11 +23,22 @@ class NeighbourPriorConfig(NeighboursConfig):
     )
 
 
+class GprConfig(Section):
+    """Parts of GPR that come before the code path (docs/gpr.md)."""
+
+    hsd_layers: int = Field(2, ge=1, description="HSD blocks over the request's sequence.")
+    thinking_tokens: int = Field(
+        4, ge=0, le=64, description="Learnt tokens that filter the intent embeddings; 0: the path reads all of them."
+    )
+
+
 class ModelConfig(Extensible):
     """Shapes of LazyAR (GR4AD 1.3-1.4). `lazy_layers` = 0 is the plain autoregressive decoder."""
 
     decoder: Annotated[str, AfterValidator(MODELS.check)] = Field(
-        "lazyar", description="mtp: DeepSeek-style, one shallow module a step after a full first one; a baseline."
+        "lazyar",
+        description="gpr: HSD and thinking tokens before the code path (docs/gpr.md). mtp: DeepSeek-style, one shallow "
+        "module a step after a full first one; a baseline.",
     )
     width: int = Field(96, ge=8, description="Model width D.")
     layers: int = Field(6, ge=1, description="Decoder layers L.")
@@ -76,6 +87,12 @@ class ModelConfig(Extensible):
         description="Contexts tell codes and actions in their order and nothing of times, counts, places and users; "
         "for logs of items in order. Needs long_length 0; training.prefixes needs it.",
     )
+    context: Literal["linear", "hsd"] = Field(
+        "linear",
+        description="linear: keys and values of each token alone, as in GR4AD. hsd: GPR's typed sequence, where tokens "
+        "know each other; decoder gpr always reads it.",
+    )
+    gpr: GprConfig = Field(GprConfig(), description="Read by decoder gpr and by context hsd.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Of residual branches and context tokens.")
     told: dict[str, tuple[int, int]] = Field(
         default={},
@@ -89,9 +106,10 @@ class ModelConfig(Extensible):
     @model_serializer(mode="wrap")
     def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A model that is told nothing is described as before features could be declared for it."""
-        return described_as_before(
-            plain(self), "options", "told", "told_items", "order_only", "neighbour_prior", "prior_dropout"
-        )
+        names = ("options", "told", "told_items", "order_only", "neighbour_prior", "prior_dropout")
+        shape = described_as_before(plain(self), *names)
+        new = () if self.reads_hsd else ("context", "gpr")
+        return {name: value for name, value in shape.items() if name not in new}
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
@@ -103,6 +121,12 @@ class ModelConfig(Extensible):
             raise ValueError("layers must divide by context_kv_groups")
         if self.decoder == "mtp" and self.path_codes:
             raise ValueError("path_codes belong to decoder lazyar")
+        if self.decoder == "mtp" and self.context == "hsd":
+            raise ValueError("context hsd belongs to decoders lazyar and gpr")
+        if self.reads_hsd and (self.history_layers or self.recency_bias):
+            raise ValueError("history_layers and recency_bias belong to context linear: HSD has layers and ages itself")
+        if self.reads_hsd and self.neighbour_prior is not None:
+            raise ValueError("neighbour_prior learns from prefixes and belongs to context linear: HSD sees no prefixes")
         if self.order_only and (self.long_length or self.trending_length or self.told):
             raise ValueError(
                 "order_only: frequent items, trends and declared features tell more than an order; set long_length and "
@@ -111,6 +135,11 @@ class ModelConfig(Extensible):
         if any(size < 1 for size in self.codebooks):
             raise ValueError("every codebook needs at least one code")
         return self
+
+    @property
+    def reads_hsd(self) -> bool:
+        """Whether contexts are read by HSD."""
+        return self.decoder == "gpr" or self.context == "hsd"
 
     @property
     def levels(self) -> int:

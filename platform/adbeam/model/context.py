@@ -131,7 +131,7 @@ class ContextProcessor(nn.Module):
     def forward(self, context: ContextBatch, codes: nn.ModuleList, prefixes: Prefixes | None = None) -> ContextState:
         """Keys and values of B contexts. `codes` are the decoder's code tables: the history speaks its language.
         `prefixes` are those of training rows that have several."""
-        config, B = self.config, context.size
+        config = self.config
         token = self.dropout(self._tokens(context, codes))
         split = config.short_length if context.short_places is None else context.short_places
         short, long = token[:, :split], token[:, split:]
@@ -139,11 +139,18 @@ class ContextProcessor(nn.Module):
             short = self.history(short, context.mask_BS[:, 1 : 1 + split])
         parts = [self.dropout(self._static(context)), short, long]
         joined = torch.cat([path(part) for path, part in zip(self.pathways, parts, strict=True)], dim=1)
-        joined = self.norm(joined.view(B, -1, self.slices, self.group_width))
+        order = self.order(context.feature_BSC, context.mask_BS)
+        return self.state_of(joined, context.mask_BS, self.votes(context, prefixes), order)
+
+    def state_of(
+        self, joined_BSX: Tensor, mask_BS: Tensor, votes: tuple[Votes, ...], order_BS: Tensor | None
+    ) -> ContextState:
+        """Keys and values from what a pathway made of each token, all groups' slices behind each other (X)."""
+        config, B = self.config, len(mask_BS)
+        joined = self.norm(joined_BSX.view(B, -1, self.slices, self.group_width))
         joined = joined.view(B, -1, self.slices, config.context_kv_heads, config.head_width).permute(0, 2, 3, 1, 4)
         key, *value = joined.contiguous().split(config.context_kv_groups, dim=1)
-        votes, order = self.votes(context, prefixes), self.order(context.feature_BSC, context.mask_BS)
-        return ContextState(key, value[0] if value else key, context.mask_BS, votes, order)
+        return ContextState(key, value[0] if value else key, mask_BS, votes, order_BS)
 
     def order(self, feature_BSC: Tensor, mask_BS: Tensor) -> Tensor | None:
         """`ContextState.order_BS`."""

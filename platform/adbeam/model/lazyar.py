@@ -23,6 +23,7 @@ from adbeam.model.codes import CodeTable, Fuse, LevelEmbedding
 from adbeam.model.config import ModelConfig
 from adbeam.model.context import ContextProcessor, ContextState, Sight
 from adbeam.model.heads import SidDecoder, negative_log_likelihood
+from adbeam.model.hsd.context import HsdContext
 from adbeam.model.initialise import initialise
 from adbeam.model.layers import Block, StepCache
 from adbeam.model.priors.neighbours import Prefixes
@@ -58,7 +59,7 @@ class LazyAR(SidDecoder):
         self.config = config
         self.codes = nn.ModuleList(CodeTable(size, config.width) for size in config.codebooks)
         self.ecpm_head = nn.Linear(config.width, config.ecpm_buckets, bias=False)
-        self.context = ContextProcessor(config)
+        self.context = self.read_context(config)
         self.steps = LevelEmbedding(config.levels + 1, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.recency = nn.ModuleList(RecencyBias(config) for _ in range(config.layers if config.recency_bias else 0))
@@ -67,6 +68,10 @@ class LazyAR(SidDecoder):
         self.activation_checkpointing = False
         """Whether training computes a layer's activations again instead of keeping them."""
         initialise(self)
+
+    def read_context(self, config: ModelConfig) -> ContextProcessor:
+        """What makes keys and values of contexts, with fresh weights."""
+        return HsdContext(config, thinking=False) if config.context == "hsd" else ContextProcessor(config)
 
     def trunk(self, state: ContextState) -> Tensor:
         """m^(K) [B, T+1, D]: layers 1..K of every step in one pass, without any code (GR4AD eq 5-6)."""
@@ -122,9 +127,12 @@ class LazyAR(SidDecoder):
         P, T = batch.code_BPMT.shape[1], batch.code_BPMT.shape[-1]
         steps = T + 1 if ecpm else T
         state = self.encode(batch.context, Prefixes.of(batch))
+        visible_BP = None if self.config.reads_hsd else batch.visible_BP
+        if visible_BP is None and P > 1:
+            raise ValueError("tokens of HSD know each other: each prefix needs a context of its own")
 
         def sight(queries: int) -> Sight:
-            return Sight.of(state, batch.visible_BP, queries if P > 1 else 1)
+            return Sight.of(state, visible_BP, queries if P > 1 else 1)
 
         trunk_BPTD = self._trunk(state, sight(steps), P, steps)
         first_BPD, h_tBPMD = self._teacher_forced(trunk_BPTD, batch.code_BPMT, state, sight)

@@ -156,6 +156,9 @@ class ReturnedMoneyConfig(Section):
 class EngineConfig(Section):
     """How a replica decodes."""
 
+    decoder: str | None = Field(
+        None, description="Serve bundles of this model.decoder only; default: whatever the bundle holds."
+    )
     device: str = Field("cpu", description="cpu or cuda.")
     precision: Literal["float32", "bfloat16", "int8"] = "float32"
     compiled: bool = Field(False, description="torch.compile the decoder's layers; costs a minute at start.")

@@ -22,7 +22,7 @@ from adbeam.model.lazyar import LazyAR
 
 def reader_of(model: LazyAR) -> Callable[[ContextBatch, bool], ContextState]:
     """`ContextReader.read`; the model's own `encode`, always whole, where tokens know each other and are no sums."""
-    if model.config.history_layers:
+    if model.config.history_layers or model.config.reads_hsd:
         return lambda context, whole: model.encode(context)
     return ContextReader(model).read
 

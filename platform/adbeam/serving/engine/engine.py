@@ -179,7 +179,15 @@ class ModelEngine:
 
 
 def full_widths(bundle: Bundle, config: EngineConfig) -> Widths:
-    """The widths of full quality: the configured ones, else those the bundle was measured with."""
+    """The widths of full quality: the configured ones, else those the bundle was measured with. Raises UserError for
+    them, and for a bundle of another decoder than is to be served."""
+    if config.decoder not in (None, bundle.model_config.decoder):
+        raise UserError(
+            f"the bundle {bundle.version} holds a model of decoder {bundle.model_config.decoder}",
+            field="engine.decoder",
+            value=config.decoder,
+            remedy=f"serve a bundle of decoder {config.decoder}, or say engine.decoder: {bundle.model_config.decoder}",
+        )
     measured = [tuple(entry["widths"]) for entry in bundle.ladder_quality.get("schedules", ())]
     widths = config.widths or bundle.ladder_quality.get("full_widths") or max(measured, key=sum, default=None)
     if widths is None:

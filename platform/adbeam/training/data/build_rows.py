@@ -266,12 +266,12 @@ def _save_sample(path: Path, parts: list[list[float]]) -> None:
 def _format(settings: TrainSettings) -> RowFormat:
     """Raises UserError where prefixes are wanted of a model whose contexts tell more than an order."""
     model, training = model_of(settings), settings.training
-    if training.prefixes and not (model.order_only and model.decoder == "lazyar"):
+    if training.prefixes and not (model.order_only and model.decoder == "lazyar" and model.context == "linear"):
         raise UserError(
             "one context serves all prefixes of a user only where it tells an order and nothing else",
             field="training.prefixes",
             value=True,
-            remedy="set model.order_only: true (and model.decoder: lazyar), or leave prefixes out",
+            remedy="set model.order_only: true (decoder lazyar, context linear), or leave prefixes out",
         )
     if model.neighbour_prior is not None and not training.prefixes:
         raise UserError(

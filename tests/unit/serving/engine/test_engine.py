@@ -151,6 +151,14 @@ def test_full_widths_come_from_the_bundle_or_the_configuration(folder: Path) -> 
         full_widths(bundle, EngineConfig(widths=(2, 4)))
 
 
+def test_a_bundle_of_another_decoder_is_refused_by_name(folder: Path) -> None:
+    bundle = load_bundle(folder)
+    assert full_widths(bundle, EngineConfig(decoder="lazyar")) == FULL_WIDTHS
+    with pytest.raises(UserError, match=r"engine.decoder.*gpr") as refusal:
+        full_widths(bundle, EngineConfig(decoder="gpr"))
+    assert bundle.version in str(refusal.value) and "lazyar" in str(refusal.value)
+
+
 timeless_loader = partial(load_model, cost=COST)
 
 
