@@ -126,7 +126,7 @@ class ModelConfig(Extensible):
         if self.reads_hsd and (self.history_layers or self.recency_bias):
             raise ValueError("history_layers and recency_bias belong to context linear: HSD has layers and ages itself")
         if self.reads_hsd and self.neighbour_prior is not None:
-            raise ValueError("neighbour_prior learns from prefixes and belongs to context linear: HSD sees no prefixes")
+            raise ValueError("neighbour_prior and the prefixes it learns from belong to context linear: HSD has none")
         if self.order_only and (self.long_length or self.trending_length or self.told):
             raise ValueError(
                 "order_only: frequent items, trends and declared features tell more than an order; set long_length and "
