@@ -10,6 +10,23 @@ from pydantic import Field, model_validator
 from adbeam.settings import Section
 from adbeam.training.config import TrainingConfig
 
+Adapter = Literal["linear", "concat", "gate", "mlp"]
+
+
+class TransferConfig(Section):
+    """Which representations a model is told, and how they enter it."""
+
+    adapter: Adapter = Field(
+        "gate",
+        description="linear, mlp: one more field; concat: beside the top's inputs; gate: multiplies all fields.",
+    )
+    sources: tuple[Literal["user", "item", "content"], ...] = Field(
+        ("user",), min_length=1, description="user: CR(u); item: CR(i); content: IR, which cold ads have as well."
+    )
+    point: Literal["as_of", "snapshot"] = Field(
+        "as_of", description="as_of: what was known strictly before a row; snapshot: the last state, which leaks."
+    )
+
 
 class RepresentConfig(Section):
     """How cross representations of events become those of users and items."""

@@ -26,6 +26,8 @@ from adbeam.foundation.aggregate import Decay, decay_of, normalised
 from adbeam.foundation.config import RepresentConfig
 
 USERS, ITEMS, CONTENT, SETTINGS = "users", "items", "content", "representations.json"
+BESIDE = 2
+"""Numbers that stand beside a vector: log(1 + weight), and whether it is known."""
 Point = Literal["as_of", "snapshot"]
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
 
-from adbeam.settings import Section
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from adbeam.foundation.config import TransferConfig
+from adbeam.settings import Section, described_as_before
 
 
 class RewardConfig(Section):
@@ -25,6 +28,13 @@ class RewardConfig(Section):
     )
     workers: int = Field(1, ge=0, description="Workers of the Ray Train job; 0 trains in this process.")
     reported_exposures: int = Field(200_000, ge=1, description="At most this many exposures of a split are judged.")
+    representation: TransferConfig | None = Field(
+        None, description="Representations of the foundation that the model is told; unset: none (docs/lfm4ads.md)."
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return described_as_before(plain(self), "representation")
 
 
 class ListsConfig(Section):

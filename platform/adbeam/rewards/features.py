@@ -39,6 +39,8 @@ SCENES = 256
 NEVER_DAYS = 365.0
 TOLD = "told_{:03d}"
 """Columns of exposures that hold the codes of declared features."""
+REPRESENTED = "rep_{:04d}"
+"""Columns of exposures that hold what is told of representations."""
 _COLUMNS = {"item": "item_id", "category": "category", "brand": "brand", "advertiser": "advertiser"}
 
 
@@ -58,6 +60,11 @@ def told_sizes(encoder: FeatureEncoder | None) -> tuple[int, ...]:
 def told_columns(count: int) -> tuple[str, ...]:
     """Names of that many columns."""
     return tuple(TOLD.format(place) for place in range(count))
+
+
+def represented_columns(count: int) -> tuple[str, ...]:
+    """Names of that many columns."""
+    return tuple(REPRESENTED.format(place) for place in range(count))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ Embeddings of the categorical features and a projection of the dense ones intera
 an MLP over them gives two logits. Trained on pCTR and pCTCVR = pCTR * pCVR over all exposures, so that pCVR is not
 learnt from clicked exposures alone (ESMM, Ma et al. 2018).
 
-Shapes: B exposures, C categorical and D dense features, W embedding width.
+With `transfer` it is told representations of the foundation as well (foundation/adapters.py).
+
+Shapes: B exposures, C categorical and D dense features, W embedding width, R what is told of representations.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adbeam.foundation.adapters import RepresentationAdapter
+from adbeam.foundation.config import TransferConfig
+
 PER_MILLE = 1000.0
 
 
@@ -27,27 +32,44 @@ class RewardNet(nn.Module):
     start_C: Tensor
     pair_2P: Tensor
 
-    def __init__(self, vocabulary: Sequence[int], dense: int, width: int, hidden: Sequence[int]) -> None:
-        """`vocabulary` are the sizes of the categorical features; one of 0 has the embeddings of the one before it."""
+    def __init__(
+        self,
+        vocabulary: Sequence[int],
+        dense: int,
+        width: int,
+        hidden: Sequence[int],
+        transfer: TransferConfig | None = None,
+        blocks: Sequence[int] = (),
+    ) -> None:
+        """`vocabulary` are the sizes of the categorical features; one of 0 has the embeddings of the one before it.
+        `blocks` are the widths of the representations' sources."""
         super().__init__()
         self.register_buffer("start_C", torch.tensor(_starts(vocabulary)), persistent=False)
         self.embedding = nn.Embedding(sum(vocabulary), width)
         self.dense = nn.Sequential(nn.Linear(dense, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
-        fields = len(vocabulary) + 1
+        fields, beside = len(vocabulary) + 1, 0
+        self.adapter: RepresentationAdapter | None = None
+        if transfer is not None:
+            self.adapter = RepresentationAdapter(transfer.adapter, blocks, fields, width)
+            fields, beside = fields + self.adapter.added_fields, self.adapter.added_width
         self.register_buffer("pair_2P", torch.triu_indices(fields, fields, offset=1), persistent=False)
-        sizes = [dense + fields * width + fields * (fields - 1) // 2, *hidden]
+        sizes = [dense + fields * width + fields * (fields - 1) // 2 + beside, *hidden]
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.top = nn.Sequential(*layers, nn.Linear(sizes[-1], 2))
         nn.init.normal_(self.embedding.weight, std=0.05)
 
-    def forward(self, categorical_BC: Tensor, dense_BD: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, categorical_BC: Tensor, dense_BD: Tensor, told_BR: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(click logit [B], conversion-after-click logit [B])."""
         fields_BCW = torch.cat([self.embedding(categorical_BC + self.start_C), self.dense(dense_BD)[:, None]], dim=1)
+        beside: list[Tensor] = []
+        if self.adapter is not None and told_BR is not None:
+            fields_BCW, beside_BX = self.adapter(fields_BCW, told_BR)
+            beside = [beside_BX]
         dots_BCC = fields_BCW @ fields_BCW.transpose(1, 2)
         dots_BP = dots_BCC[:, self.pair_2P[0], self.pair_2P[1]]
-        click, conversion = self.top(torch.cat([dense_BD, fields_BCW.flatten(1), dots_BP], dim=1)).unbind(1)
+        click, conversion = self.top(torch.cat([dense_BD, fields_BCW.flatten(1), dots_BP, *beside], dim=1)).unbind(1)
         return click, conversion
 
 

@@ -18,17 +18,21 @@ from safetensors.torch import load_file
 
 from adbeam import artifacts
 from adbeam.declared.encoder import MISSING, Codes, FeatureEncoder
+from adbeam.foundation.reader import RepresentationReader
 from adbeam.rewards.calibration import apply_curve, fit_curve, fit_platt, logit, sigmoid
 from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.features import DENSE, ItemTable, Past, pair_features, vocabulary
 from adbeam.rewards.model import PER_MILLE, RewardNet, probabilities
+from adbeam.workdir import REPRESENTATIONS
 
 WEIGHTS, SETTINGS, REPORT = "model.safetensors", "reward.json", "report.json"
 
 
-def build_net(config: RewardConfig, told: Sequence[int] = ()) -> RewardNet:
-    """An untrained net of these settings; `told` are `told_sizes` of the declared features."""
-    return RewardNet((*vocabulary(config), *told), len(DENSE), config.embedding_width, config.hidden)
+def build_net(config: RewardConfig, told: Sequence[int] = (), blocks: Sequence[int] = ()) -> RewardNet:
+    """An untrained net of these settings; `told` are `told_sizes` of the declared features, `blocks` widths of the
+    representations' sources."""
+    sizes, transfer = (*vocabulary(config), *told), config.representation
+    return RewardNet(sizes, len(DENSE), config.embedding_width, config.hidden, transfer, blocks)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class RewardModel:
     version: str
     told: tuple[int, ...] = ()
     """`told_sizes` of the declared features of requests that it learned from."""
+    reader: RepresentationReader | None = None
+    """Of the representations that it learned from; None where it is told none."""
 
     @classmethod
     def open(cls, folder: str | Path, catalogue: pa.Table) -> Self:
@@ -89,12 +95,16 @@ class RewardModel:
         stored: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         config = RewardConfig.parse(stored["config"], source=str(folder / SETTINGS))
         told, encoder = tuple(stored.get("told", ())), FeatureEncoder.read(folder)
-        net = build_net(config, told)
+        reader = None
+        if config.representation is not None:
+            beside = folder.parent / REPRESENTATIONS
+            reader = RepresentationReader.of_model(beside, config.representation, **stored["representation"])
+        net = build_net(config, told, reader.blocks if reader else ())
         net.load_state_dict(load_file(folder / WEIGHTS))
         calibration = Calibration(**stored["calibration"]["converted"])
         items = ItemTable.of(catalogue, config, encoder)
         of_requests = told[: len(told) - items.told_NF.shape[1]]
-        return cls(net.eval(), config, calibration, items, str(manifest["fingerprint"]), of_requests)
+        return cls(net.eval(), config, calibration, items, str(manifest["fingerprint"]), of_requests, reader)
 
     @torch.inference_mode()
     def judge(self, questions: Sequence[Question]) -> list[np.ndarray]:
@@ -107,10 +117,18 @@ class RewardModel:
         ]
         categorical = torch.from_numpy(np.concatenate([part[0] for part in parts]).astype(np.int64))
         dense = torch.from_numpy(np.concatenate([part[1] for part in parts]))
-        _, both = probabilities(*self.net(categorical, dense))
+        _, both = probabilities(*self.net(categorical, dense, *self._represented(questions)))
         rate = self.calibration.apply(both.double().numpy())
         money = PER_MILLE * rate * self.items.price_N[np.concatenate([q.row_n for q in questions])]
         return np.split(money, np.cumsum([len(q.row_n) for q in questions])[:-1])
+
+    def _represented(self, questions: Sequence[Question]) -> tuple[torch.Tensor, ...]:
+        """What the net is told of representations [B, R], where it is told any."""
+        reader, ids = self.reader, self.items.ids
+        if reader is None:
+            return ()
+        parts = [reader.read(q.user_id, q.now_ms, ids[q.row_n].tolist()) for q in questions]
+        return (torch.from_numpy(np.concatenate(parts)),)
 
     def _told(self, question: Question) -> Codes:
         return (question.told or (MISSING,) * len(self.told)) if self.told else ()

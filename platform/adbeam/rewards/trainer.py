@@ -22,6 +22,8 @@ from safetensors.torch import load_file, save_file
 
 from adbeam import artifacts
 from adbeam.errors import UserError
+from adbeam.foundation.reader import RepresentationReader
+from adbeam.foundation.tables import BESIDE
 from adbeam.logs.prepared import PreparedLog
 from adbeam.ray_data.parquet import read_parquet
 from adbeam.ray_data.runners import ray_runner
@@ -29,7 +31,7 @@ from adbeam.records import SPLITS
 from adbeam.rewards.calibration import report
 from adbeam.rewards.config import RewardConfig
 from adbeam.rewards.exposures import LABELS, write_exposures
-from adbeam.rewards.features import CATEGORICAL, DENSE, TOLD, told_columns, told_sizes
+from adbeam.rewards.features import CATEGORICAL, DENSE, REPRESENTED, TOLD, represented_columns, told_columns, told_sizes
 from adbeam.rewards.model import RewardNet, probabilities, reward_loss
 from adbeam.rewards.scoring import REPORT, SETTINGS, WEIGHTS, Calibration, build_net
 from adbeam.workdir import WorkDir
@@ -63,6 +65,8 @@ class RewardJob:
     """Training exposures of one worker in one epoch, about."""
     told: tuple[int, ...] = ()
     """`told_sizes` of the declared features."""
+    blocks: tuple[int, ...] = ()
+    """Widths of the representations' sources."""
 
 
 def reward(config: RewardSettings) -> Path:
@@ -73,9 +77,10 @@ def reward(config: RewardSettings) -> Path:
     """
     work_dir = WorkDir.of(config.work_dir)
     prepared = PreparedLog.open(work_dir.prepared)
+    reader, parts = _representations(config)
     details: dict[str, Any] = {
         "fingerprint": artifacts.fingerprint(
-            FORMAT, prepared.fingerprint, config.rewards.model_dump(exclude={"workers"}), config.seed
+            FORMAT, prepared.fingerprint, config.rewards.model_dump(exclude={"workers"}), config.seed, *parts
         )
     }
     folder = work_dir.reward
@@ -84,17 +89,30 @@ def reward(config: RewardSettings) -> Path:
     with artifacts.publish(folder, details) as staging, tempfile.TemporaryDirectory() as scratch:
         exposures = Path(scratch) / DATASET
         with ray_runner() if config.rewards.workers else nullcontext() as runner:
-            write_exposures(prepared, config.rewards, exposures, runner)
+            beside = work_dir.representations.resolve() if reader else None
+            write_exposures(prepared, config.rewards, exposures, runner, beside)
             encoder = prepared.told()
             told = told_sizes(encoder)
-            weights = _fit(config, exposures, told)
+            blocks = reader.blocks if reader else ()
+            weights = _fit(config, exposures, told, blocks)
             if encoder is not None and encoder.items:
                 encoder.write(staging)  # whoever judges reads what it is told of items in a catalogue of his own
-        details |= _judge_and_write(config.rewards, told, weights, exposures, staging)
+        details |= _judge_and_write(config.rewards, told, reader, weights, exposures, staging)
     return folder
 
 
-def _fit(config: RewardSettings, exposures: Path, told: tuple[int, ...]) -> dict[str, torch.Tensor]:
+def _representations(config: RewardSettings) -> tuple[RepresentationReader | None, tuple[str, ...]]:
+    """(what the model is told of representations, what tells them apart from others); nothing where it is told none."""
+    folder = WorkDir.of(config.work_dir).representations
+    if config.rewards.representation is None:
+        return None, ()
+    reader = RepresentationReader.open(folder, config.rewards.representation)
+    return reader, (str(artifacts.read_manifest(folder, verify=False)["fingerprint"]),)
+
+
+def _fit(
+    config: RewardSettings, exposures: Path, told: tuple[int, ...], blocks: tuple[int, ...]
+) -> dict[str, torch.Tensor]:
     train = ds.dataset(exposures).filter(pc.field("split") == SPLITS.index("train"))
     rows = train.count_rows() if any(exposures.iterdir()) else 0
     if not rows or not train.filter(pc.field("converted") > 0).count_rows():
@@ -104,9 +122,10 @@ def _fit(config: RewardSettings, exposures: Path, told: tuple[int, ...]) -> dict
             remedy="the reward model needs impressions and conversions of ads",
         )
     if not config.rewards.workers:
-        job = RewardJob(config.rewards, config.seed, rows, told)
+        job = RewardJob(config.rewards, config.seed, rows, told, blocks)
         return train_on(job, lambda epoch: local_batches(train, config, epoch))
-    return _fit_on_ray(RewardJob(config.rewards, config.seed, rows // config.rewards.workers, told), exposures)
+    job = RewardJob(config.rewards, config.seed, rows // config.rewards.workers, told, blocks)
+    return _fit_on_ray(job, exposures)
 
 
 def local_batches(dataset: ds.Dataset, config: RewardSettings, epoch: int) -> Iterator[dict[str, np.ndarray]]:
@@ -127,7 +146,8 @@ def _fit_on_ray(job: RewardJob, exposures: Path) -> dict[str, torch.Tensor]:
     from ray.data.expressions import col
 
     data: Any = read_parquet(str(exposures)).filter(expr=col("split") == SPLITS.index("train"))
-    data = data.select_columns([*CATEGORICAL, *told_columns(len(job.told)), *DENSE, *LABELS])
+    represented = represented_columns(sum(job.blocks) + BESIDE * len(job.blocks))
+    data = data.select_columns([*CATEGORICAL, *told_columns(len(job.told)), *DENSE, *represented, *LABELS])
     with tempfile.TemporaryDirectory() as storage:
         trainer: Any = ray.train.torch.TorchTrainer(
             reward_worker,
@@ -171,7 +191,7 @@ def reward_worker(config: dict[str, Any]) -> None:
 def train_on(job: RewardJob, batches: Any) -> dict[str, torch.Tensor]:
     """The weights after `epochs` passes over `batches(epoch)`; the workers of a process group share gradients."""
     torch.manual_seed(job.seed)
-    net = build_net(job.config, job.told)
+    net = build_net(job.config, job.told, job.blocks)
     optimizer = torch.optim.AdamW(net.parameters(), lr=job.config.learning_rate, weight_decay=job.config.weight_decay)
     total = max(1, job.config.epochs * -(-job.rows // job.config.batch_exposures))
     step = 0
@@ -197,18 +217,27 @@ def _average_gradients(net: RewardNet) -> None:
             parameter.grad /= torch.distributed.get_world_size()
 
 
-def tensors(batch: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(categorical int64 [B, C], dense float32 [B, D])."""
+def tensors(batch: dict[str, np.ndarray]) -> tuple[torch.Tensor, ...]:
+    """(categorical int64 [B, C], dense float32 [B, D]), then what is told of representations [B, R] where any is."""
     told = sorted(name for name in batch if name.startswith(TOLD[:5]))
     categorical = torch.from_numpy(np.stack([batch[name] for name in (*CATEGORICAL, *told)], 1).astype(np.int64))
-    return categorical, torch.from_numpy(np.stack([batch[name] for name in DENSE], 1).astype(np.float32))
+    dense = torch.from_numpy(np.stack([batch[name] for name in DENSE], 1).astype(np.float32))
+    represented = sorted(name for name in batch if name.startswith(REPRESENTED[:4]))
+    if not represented:
+        return categorical, dense
+    return categorical, dense, torch.from_numpy(np.stack([batch[name] for name in represented], 1))
 
 
 def _judge_and_write(
-    config: RewardConfig, told: tuple[int, ...], weights: dict[str, torch.Tensor], exposures: Path, staging: Path
+    config: RewardConfig,
+    told: tuple[int, ...],
+    reader: RepresentationReader | None,
+    weights: dict[str, torch.Tensor],
+    exposures: Path,
+    staging: Path,
 ) -> dict[str, Any]:
     """Fit the calibration, write everything; returns what the manifest says of it."""
-    net = build_net(config, told)
+    net = build_net(config, told, reader.blocks if reader else ())
     net.load_state_dict(weights)
     fitted = _predict(net, exposures, "validation", config.reported_exposures)
     scales = {name: Calibration.fit(fitted[f"p_{name}"], fitted[name], fitted["weight"]) for name in LABELS}
@@ -216,7 +245,8 @@ def _judge_and_write(
     found = {name: report(scales[name].apply(judged[f"p_{name}"]), judged[name], judged["weight"]) for name in LABELS}
     save_file(weights, staging / WEIGHTS)
     stored = {"config": config.model_dump(), "calibration": {name: asdict(scale) for name, scale in scales.items()}}
-    artifacts.write_json(staging / SETTINGS, {**stored, **({"told": told} if told else {})})
+    learned = {"representation": {"blocks": reader.blocks, "version": reader.version}} if reader else {}
+    artifacts.write_json(staging / SETTINGS, {**stored, **({"told": told} if told else {}), **learned})
     artifacts.write_json(staging / REPORT, {"split": "test", **found})
     metrics = {
         f"{name}_{key}": found[name][key] for name in LABELS for key in ("auc", "ece", "predicted_over_observed")
