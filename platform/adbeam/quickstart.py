@@ -19,6 +19,7 @@ from adbeam.loadtest.burst import burst_table, send_burst
 from adbeam.serving.client import print_ads, request_ads
 from adbeam.serving.deploy.environment import LOCAL_SWITCHES, SWITCHES
 from adbeam.serving.deploy.local import Endpoint, of_work_dir, start
+from adbeam.serving.deploy.ports import host_switches
 from adbeam.workdir import WorkDir
 
 SHOWN_USERS = 3
@@ -39,6 +40,8 @@ def run(config: Config, *, serving_yaml: Path, port: int = 8000, keep: bool = Fa
     """Run every step on `config`, serve, send a burst, and stop what was started (unless `keep`)."""
     for name, value in {"RAY_AUTH_MODE": "token", **SWITCHES, **LOCAL_SWITCHES}.items():
         os.environ.setdefault(name, value)
+    if "RAY_ADDRESS" not in os.environ:
+        os.environ.update(host_switches(os.environ, "127.0.0.1"))
     result = QuickstartResult()
     with _ray():
         _learn(config, result)

@@ -195,4 +195,4 @@ def test_a_shape_without_hsd_is_described_as_before() -> None:
 @pytest.mark.parametrize("wrong", [{"history_layers": 1}, {"recency_bias": True}, {"neighbour_prior": {}}])
 def test_parts_of_the_linear_context_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="belong to context linear"):
-        ModelConfig(decoder="gpr", **wrong)  # type: ignore[arg-type]
+        ModelConfig(decoder="gpr", **wrong)

@@ -40,4 +40,5 @@ class Thinking(nn.Module):
             query.expand(B, -1, -1, -1), key, value, attn_mask=mask_BN[:, None, None]
         )
         x_BKD = x_KD + self.dropout(self.out(mixed.transpose(1, 2).reshape(B, -1, D)))
-        return x_BKD + self.dropout(self.ffn(self.ffn_norm(x_BKD)))
+        thought_BKD: Tensor = x_BKD + self.dropout(self.ffn(self.ffn_norm(x_BKD)))
+        return thought_BKD

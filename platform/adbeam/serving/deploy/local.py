@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from typing import Any
 
 from adbeam.errors import UserError
 from adbeam.serving.deploy.environment import LOCAL_SWITCHES, SWITCHES
+from adbeam.serving.deploy.ports import PORTS, host_switches, refuse_taken
 from adbeam.signals import signal_event
 from adbeam.workdir import WorkDir
 
@@ -88,7 +88,9 @@ def start(
         validated_options(deployment.get("user_config"), application["args"]["policy"])
     owns_ray = not ray.is_initialized()
     if owns_ray:
-        refuse_taken(port)
+        host = values["http_options"]["host"]
+        refuse_taken(port, "--port", host)
+        os.environ.update(host_switches(os.environ, host))
         ray.init(**{"include_dashboard": False, "log_to_driver": False, **(ray_options or {})})
     endpoint = Endpoint(f"http://127.0.0.1:{port}", application.get("name", "default"), owns_ray, values)
     # A Serve that is cut off while it starts leaves its HAProxy behind: what interrupts waits until it can be stopped.
@@ -100,19 +102,6 @@ def start(
             endpoint.stop()
             raise
     return endpoint
-
-
-def refuse_taken(port: int) -> None:
-    """Raise UserError when something listens on 127.0.0.1:`port`, before anything is started."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            remedy = "name another port, or end what holds it (ss -ltnp)"
-            raise UserError(
-                f"the port cannot be used: {error.strerror}", field="--port", value=port, remedy=remedy
-            ) from None
 
 
 def stop(*, shut_ray_down: bool = True) -> None:
@@ -167,7 +156,11 @@ def _deploy(values: dict[str, Any]) -> None:
             global_logging_config=schema.logging_config,
         )
     except RayError as error:
-        remedy = f"free port {schema.http_options.port}, or see the proxy's log in Ray's session folder"
+        taken = ", ".join(f"{name} {os.environ[name]}" for name in PORTS if name in os.environ)
+        remedy = (
+            f"free port {schema.http_options.port} (--port) or those of the proxy ({taken or 'Serve chose them'}), "
+            "or see the proxy's log in Ray's session folder"
+        )
         raise UserError(f"Serve could not start: {error}", remedy=remedy) from None
     client.deploy_apps(schema, _blocking=False)
 

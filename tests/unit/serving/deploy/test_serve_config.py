@@ -19,8 +19,8 @@ from adbeam.serving.autoscaling import FullWidthPolicy
 from adbeam.serving.config import CacheConfig, EventLogConfig, ServingConfig
 from adbeam.serving.deploy.config_file import read_serve_config
 from adbeam.serving.deploy.environment import DECISIVE, SWITCHES, missing_switches
-from adbeam.serving.deploy.local import refuse_taken
 from adbeam.serving.deploy.policy import read_policy
+from adbeam.serving.deploy.ports import refuse_taken
 from adbeam.serving.events.event_log import EventLog
 from adbeam.serving.queue.cache import ResultCache
 
