@@ -113,5 +113,7 @@ class Representations:
         decay = decay_of(RepresentConfig.parse(stored["config"], source=str(folder / SETTINGS)))
         if point == "snapshot":
             log.warning("representations are read as a snapshot: what a row is judged by and its future are in them")
-        tables = [StateTable.of(ds.dataset(folder / name).to_table(), decay) for name in (USERS, ITEMS, CONTENT)]
-        return cls(*tables, version=stored["version"], fingerprint=str(manifest["fingerprint"]))
+        users, items, content = (
+            StateTable.of(ds.dataset(folder / name).to_table(), decay) for name in (USERS, ITEMS, CONTENT)
+        )
+        return cls(users, items, content, stored["version"], str(manifest["fingerprint"]))

@@ -181,7 +181,7 @@ class Worker(ABC):
 
     def _progress(self, step: int) -> float:
         """How much of the run will be done after this step: by steps, or by the clock where that is further."""
-        by_step = (step + 1) / self.job.total_steps
+        by_step: float = (step + 1) / self.job.total_steps
         budget = self.training.time_budget_seconds
         return by_step if budget is None else max(by_step, (time.monotonic() - self.started) / budget)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from adbeam.model import build_model
 from adbeam.model.config import GprConfig, ModelConfig
 from adbeam.model.lazyar import LazyAR
 
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "gpr": {"decoder": "gpr", "lazy_layers": 0},
     "lazy gpr": {"decoder": "gpr"},
     "gpr without thinking": {"decoder": "gpr", "gpr": GprConfig(thinking_tokens=0)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -86,7 +87,8 @@ def test_an_unknown_item_has_no_row_and_an_unknown_scene_a_bucket() -> None:
 @pytest.mark.parametrize("towers", ["none", "mlp"])
 def test_representations_are_those_of_a_forward_by_hand(towers: str) -> None:
     config = SMALL.model_copy(update={"towers": towers})
-    net, batch = FoundationNet(config, 1).eval(), batch_of()
+    net: Any = FoundationNet(config, 1).eval()
+    batch = batch_of()
     found = net.representations(batch)
     ur, ir = net.users(batch), net.items(batch)
     assert (ur.shape[1], ir.shape[1]) == ((8, 8) if towers == "mlp" else (12, 20))
@@ -110,7 +112,8 @@ def test_representations_are_those_of_a_forward_by_hand(towers: str) -> None:
 
 @pytest.mark.parametrize(("ad", "moved", "still"), [(1.0, "ads", "content"), (0.0, "content", "ads")])
 def test_rows_of_one_branch_move_nothing_of_the_other(ad: float, moved: str, still: str) -> None:
-    net, batch = FoundationNet(SMALL, 1), batch_of()
+    net: Any = FoundationNet(SMALL, 1)
+    batch = batch_of()
     batch.fields["ad"].fill_(ad)
     torch.autograd.backward(foundation_loss(net(batch), batch)[0])
     gradients = {name: sum(float(weight.grad.abs().sum()) for weight in getattr(net.mix, name).parameters()

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
@@ -20,7 +21,11 @@ from adbeam.serving.deploy.ports import BINARY, PORTS, host_switches
 
 def written(folder: Path, host: str, *backends: BackendConfig) -> Path:
     """A config file as Serve writes it, completed by our program, which then has HAProxy check it."""
-    paths = {"socket_path": str(folder / "s"), "server_state_base": str(folder), "server_state_file": str(folder / "f")}
+    paths: dict[str, Any] = {
+        "socket_path": str(folder / "s"),
+        "server_state_base": str(folder),
+        "server_state_file": str(folder / "f"),
+    }
     config = HAProxyConfig(http_options=HTTPOptions(host=host, port=18970), is_head=True, **paths)
     file = folder / "haproxy.cfg"
     api = HAProxyApi(config, config_file_path=str(file))
