@@ -126,9 +126,7 @@ class LiveTargeting:
         put = self._put  # after `rows` was counted: a row is put before it exists
         if self._base is None and not put.segments and not put.tail:
             return None
-        allow_R = np.ones(rows, np.bool_)
-        if self._base is not None:
-            allow_R[: self._size] = self._base.allow(told)
+        allow_R = self._by_base(told, rows)
         for segment in put.segments:
             exists = segment.rows < rows
             allow_R[segment.rows[exists]] = segment.compiled.allow(told)[exists]
@@ -136,6 +134,13 @@ class LiveTargeting:
             if row < rows:
                 allow_R[row] = text is None or stored_rules(text).hold(told)
         return allow_R
+
+    def _by_base(self, told: Told, rows: int) -> NDArray[np.bool_]:
+        """bool [R], a new array: by the base alone; rows that came since are for everybody."""
+        if self._base is None:
+            return np.ones(rows, np.bool_)
+        allow_N = self._base.allow(told)
+        return allow_N if rows == self._size else np.append(allow_N, np.ones(rows - self._size, np.bool_))
 
     def _grown(self, segments: tuple[_Segment, ...]) -> tuple[_Segment, ...]:
         """Segments that each hold twice the rows of the next, at least."""
