@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,32 @@ def test_ports_are_free_and_differ_and_a_named_one_that_is_taken_is_told() -> No
         port = holder.getsockname()[1]
         with pytest.raises(UserError, match=f"RAY_SERVE_HAPROXY_STATS_PORT.*{port}"):
             host_switches({"RAY_SERVE_HAPROXY_STATS_PORT": str(port)}, "127.0.0.1")
+
+
+def test_a_replica_that_never_answers_costs_503_with_retry_after(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 18971)):  # takes connections, answers none of them
+        file = written(tmp_path, "127.0.0.1", backend())
+        text = file.read_text().replace(" check observe layer4 error-limit 3 on-error mark-down", "")
+        file.write_text(text)
+        for old, new in zip(binds(file)[::2], host_switches({}, "127.0.0.1").values(), strict=False):
+            file.write_text(file.read_text().replace(old, f"127.0.0.1:{new}"))
+        process = subprocess.Popen([get_haproxy_binary(), "-db", "-f", str(file)])
+        try:
+            answer = asked(b'{"user_id": "u", "deadline_ms": 20}')
+        finally:
+            process.kill()
+            process.wait()
+    assert answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1\r\n" in answer.lower()
+
+
+def asked(body: bytes) -> bytes:
+    """The whole answer to POST /v1/ads, once the proxy listens; `timeout server` (30 s) is longer than we wait."""
+    head = f"POST /v1/ads HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    for _ in range(200):
+        try:
+            with socket.create_connection(("127.0.0.1", 18970), timeout=20) as connection:
+                connection.sendall(head + body)
+                return b"".join(iter(lambda: connection.recv(65536), b""))
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+    raise AssertionError("the proxy does not listen")
