@@ -72,7 +72,8 @@ class HsdBlock(nn.Module):
     def forward(self, x_BND: Tensor, type_BN: Tensor, seen_BNN: Tensor, slices: TypeSlices) -> Tensor:
         """Same shape as x."""
         x_BND = x_BND + self.dropout(self.attention(self.norm(x_BND, type_BN), seen_BNN))
-        return x_BND + self.dropout(slices.apply(self.ffn, self.ffn_norm(x_BND, type_BN)))
+        out_BND: Tensor = x_BND + self.dropout(slices.apply(self.ffn, self.ffn_norm(x_BND, type_BN)))
+        return out_BND
 
 
 class Hsd(nn.Module):

@@ -56,7 +56,7 @@ class TypeSlices:
         """[B, N, D], each token by its type's module; 0 where there is none. Every module runs, if on nothing: ZeRO-3
         must gather the same weights on all workers."""
         x = x_BND.flatten(0, 1)
-        parts = x.index_select(0, self.place_n).split(self.sizes)
+        parts = torch.split(x.index_select(0, self.place_n), list(self.sizes))
         out = torch.cat([module(part) for module, part in zip(of_type, parts, strict=True)])
         return out.new_zeros(x.shape).index_copy(0, self.place_n, out).view_as(x_BND)
 
