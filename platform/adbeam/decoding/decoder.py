@@ -24,6 +24,7 @@ from adbeam.decoding.engines.lazyar import LazyAREngine, StepModel
 from adbeam.decoding.engines.lazyar_graphs import RecordedEngine
 from adbeam.decoding.engines.mtp import MtpEngine
 from adbeam.decoding.engines.precision import Precision
+from adbeam.decoding.heads import merge, shares
 from adbeam.decoding.masks.filters import ItemFilter
 from adbeam.decoding.results import DecodeResult
 from adbeam.decoding.search import Schedule, Search, Wanted, rounded_up
@@ -121,6 +122,25 @@ class Decoder:
         B = context.size
         counts = [count] * B if count is None or isinstance(count, int) else list(count)
         wanted = [_wanted(tuple(widths), limit) for widths, limit in zip(schedules, counts, strict=True)]
+        limits = list(counts if kept is None else kept)
+        if len(weights := self.config.mixture) == 1:
+            return self._search(context, wanted, filters or [None] * B, limits)
+        by_head = [head for one in zip(*(shares(each, weights) for each in wanted), strict=True) for head in one]
+        every = list(filters or [None] * B) * len(weights)
+        found = self._search(context.for_heads(len(weights)), by_head, every, [None] * len(every))
+        return [
+            merge(found[b::B], weights, tuple(schedules[b]), self._searches[0].order_by, limits[b]) for b in range(B)
+        ]
+
+    def _search(
+        self,
+        context: ContextBatch,
+        wanted: Sequence[Wanted],
+        filters: Sequence[ItemFilter | None],
+        limits: Sequence[int | None],
+    ) -> list[DecodeResult]:
+        """The answers, in the order of the contexts."""
+        B = context.size
         # Requests that want the same stand side by side: they are one group of the search. The last is repeated up to a
         # size that the engine knows; zip drops the answers to the repetitions.
         turn = sorted(range(B), key=lambda b: wanted[b])
@@ -133,8 +153,8 @@ class Decoder:
                     search.run,
                     _rows(context, turn[part]),
                     [wanted[b] for b in turn[part]],
-                    [filters[b] if filters else None for b in turn[part]],
-                    [(counts if kept is None else kept)[b] for b in turn[part]],
+                    [filters[b] for b in turn[part]],
+                    [limits[b] for b in turn[part]],
                 )
                 for search, part in zip(searches, parts, strict=False)
             ]

@@ -7,7 +7,7 @@ M targets of one prefix.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -33,6 +33,10 @@ class ContextBatch:
     """int64, bucketed shares of the conversions of each window."""
     short_places: int | None = None
     """How many places behind the static token are of the short pathway; None: as many as the model's settings say."""
+    head_B: Tensor | None = None
+    """int64, which prediction head of the model each row is read for; None: the first."""
+    origin_B: Tensor | None = None
+    """int64, equal where rows are one request read for several heads."""
 
     @classmethod
     def of(
@@ -66,6 +70,12 @@ class ContextBatch:
         """The contexts of some of the requests, in the order of `row_b`."""
         return self._map(lambda part: part.index_select(0, row_b))
 
+    def for_heads(self, heads: int) -> Self:
+        """[heads * B] rows: all requests for the first head, then for the second, and so on."""
+        origin_R = torch.arange(self.size, device=self.static_BF.device).repeat(heads)
+        head_R = torch.arange(heads, device=origin_R.device).repeat_interleave(self.size)
+        return replace(self.rows(origin_R), head_B=head_R, origin_B=origin_R)
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         changed: dict[str, Any] = {
@@ -87,10 +97,14 @@ class TrainBatch:
     """int64, eCPM bucket of the targets; -1 where the value is unknown."""
     weight_BPM: Tensor
     """float32, w = w_user * w_behavior (GR4AD 1.5)."""
+    head_BPM: Tensor | None = None
+    """int64, which prediction head learns each target; None: the first learns all."""
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in parts.items()}
+        return type(self)(**moved)
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -30,6 +30,21 @@ class GprConfig(Section):
     thinking_tokens: int = Field(
         4, ge=0, le=64, description="Learnt tokens that filter the intent embeddings; 0: the path reads all of them."
     )
+    head_weights: tuple[float, ...] = Field(
+        (1.0,),
+        min_length=1,
+        max_length=8,
+        description="omega_j of each prediction head; they sum to 1. The first learns what a request brought, the j-th "
+        "the (j-1)-th next ad after it; answers mix all heads by these weights. The paper has four heads.",
+    )
+
+    @model_validator(mode="after")
+    def _heads_are_a_mixture(self) -> Self:
+        if min(self.head_weights) <= 0 or abs(sum(self.head_weights) - 1) > 1e-6:
+            raise ValueError(f"head_weights must be positive and sum to 1, not to {sum(self.head_weights):g}")
+        if len(self.head_weights) > 1 and not self.thinking_tokens:
+            raise ValueError("head_weights: several heads need thinking_tokens, which are each head's own")
+        return self
 
 
 class ModelConfig(Extensible):
@@ -140,6 +155,11 @@ class ModelConfig(Extensible):
     def reads_hsd(self) -> bool:
         """Whether contexts are read by HSD."""
         return self.decoder == "gpr" or self.context == "hsd"
+
+    @property
+    def mixture(self) -> tuple[float, ...]:
+        """omega_j of each prediction head; a model without several has one of weight 1."""
+        return self.gpr.head_weights if self.decoder == "gpr" else (1.0,)
 
     @property
     def levels(self) -> int:

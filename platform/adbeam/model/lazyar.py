@@ -124,9 +124,12 @@ class LazyAR(SidDecoder):
         `mtp`: L_MTP, the same codes predicted by the tail from the trunk alone; absent when `mtp` is false.
         `level` [T, B, P, M] are the terms of `sid`.
         """
+        return self.path_losses(self.encode(batch.context, Prefixes.of(batch)), batch, mtp, ecpm)
+
+    def path_losses(self, state: ContextState, batch: TrainBatch, mtp: bool, ecpm: bool) -> dict[str, Tensor]:
+        """`train_losses` of contexts that are encoded already."""
         P, T = batch.code_BPMT.shape[1], batch.code_BPMT.shape[-1]
         steps = T + 1 if ecpm else T
-        state = self.encode(batch.context, Prefixes.of(batch))
         visible_BP = None if self.config.reads_hsd else batch.visible_BP
         if visible_BP is None and P > 1:
             raise ValueError("tokens of HSD know each other: each prefix needs a context of its own")

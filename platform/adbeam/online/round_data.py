@@ -97,7 +97,8 @@ def batch_maker(loop: Loop, number: int, base: RowStore) -> BatchMaker:
             sliding.add(values[values > 0])
     weights = loop.config.training.user_value_weights
     buckets: EcpmBuckets = sliding.current()
-    return BatchMaker(base.format, buckets, base.user_value_sample if weights else base.user_value_sample[:0])
+    users = base.user_value_sample if weights else base.user_value_sample[:0]
+    return BatchMaker(base.format, buckets, users, mixture=loop.config.model.mixture)
 
 
 def list_store(loop: Loop, number: int) -> ListStore | None:

@@ -141,6 +141,7 @@ def build_job(
         buckets=EcpmBuckets.fit(store.value_sample[store.value_sample > 0], config.model.ecpm_buckets),
         user_value_U=store.user_value_sample if training.user_value_weights else store.user_value_sample[:0],
         lists=None if lists is None else lists.format,
+        mixture=config.model.mixture,
     )
     job = TrainJob(
         model=model_of(config),

@@ -24,6 +24,7 @@ from adbeam.model.layers import FeedForward
 from adbeam.records import ACTIONS
 from adbeam.settings import Section
 
+MIXTURE = (0.4, 0.3, 0.2, 0.1)
 GPR = CONFIG.model_copy(update={"decoder": "gpr", "lazy_layers": 0})
 HOUR_MS = 3_600_000
 NOW_MS = 1_700_000_000_000
@@ -196,3 +197,47 @@ def test_a_shape_without_hsd_is_described_as_before() -> None:
 def test_parts_of_the_linear_context_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="belong to context linear"):
         ModelConfig(decoder="gpr", **wrong)
+
+
+def four_heads() -> Gpr:
+    return gpr_of(GPR.model_copy(update={"gpr": GprConfig(head_weights=MIXTURE)}))
+
+
+def of_heads(batch: TrainBatch, heads: list[list[int]]) -> TrainBatch:
+    return replace(batch, head_BPM=torch.tensor(heads)[:, None])
+
+
+def test_a_head_learns_from_its_own_targets_alone() -> None:
+    for head in range(4):
+        model = four_heads()
+        batch = of_heads(targets_of(context_of(GPR, 3), GPR, 4), [[0, 1, 2, 3]] * 3)
+        model.train_losses(batch)["sid"][..., head].sum().backward()
+        thinking = context_processor(model).thinking
+        assert thinking is not None and thinking.token.grad is not None
+        learnt = thinking.token.grad.abs().sum((1, 2)) > 0
+        assert learnt.tolist() == [place == head for place in range(4)]
+
+
+def test_losses_of_heads_are_those_of_each_head_read_alone() -> None:
+    model, context = four_heads(), context_of(GPR, 3)
+    heads = [[0, 0, 1, 2], [0, 1, 2, 3], [3, 0, 0, 0]]
+    batch = targets_of(context, GPR, 4)
+    found = model.train_losses(of_heads(batch, heads))
+    for head in range(4):
+        alone = model.train_losses(replace(batch, context=replace(context, head_B=torch.full((3,), head))))
+        for name in ("sid", "ecpm", "mtp", "level"):
+            mine = (torch.tensor(heads) == head)[:, None]
+            torch.testing.assert_close(found[name][..., mine], alone[name][..., mine], atol=1e-5, rtol=1e-4)
+
+
+def test_without_named_heads_the_first_learns_all() -> None:
+    model, batch = four_heads(), targets_of(context_of(GPR, 3), GPR, 4)
+    torch.testing.assert_close(
+        model.train_losses(batch)["sid"], model.train_losses(of_heads(batch, [[0] * 4] * 3))["sid"]
+    )
+
+
+@pytest.mark.parametrize("wrong", [(0.5, 0.4), (1.5, -0.5), ()])
+def test_head_weights_that_are_no_mixture_are_refused(wrong: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="head_weights"):
+        GprConfig(head_weights=wrong)

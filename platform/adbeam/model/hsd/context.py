@@ -37,12 +37,23 @@ class HsdContext(ContextProcessor):
 
     def forward(self, context: ContextBatch, codes: nn.ModuleList, prefixes: Prefixes | None = None) -> ContextState:
         """Keys and values of B contexts: of the thinking tokens, or of all tokens where there are none."""
-        tokens = self.tokens(context, codes)
-        read, mask = self.hsd(tokens), tokens.mask_BN
+        read, mask = self._intents(context, codes)
         if self.thinking is not None:
-            read = self.thinking(read, mask)
+            head_B = context.static_BF.new_zeros(context.size) if context.head_B is None else context.head_B
+            read = self.thinking(read, mask, head_B)
             mask = mask.new_ones(read.shape[:2])
         return self.state_of(self.pathways[0](read), mask, self.votes(context, prefixes), None)
+
+    def _intents(self, context: ContextBatch, codes: nn.ModuleList) -> tuple[Tensor, Tensor]:
+        """Intent embeddings [B, N, D] and where they are: a request that is read for several heads is read once."""
+        if context.origin_B is None:
+            tokens = self.tokens(context, codes)
+            return self.hsd(tokens), tokens.mask_BN
+        origin, place_B = torch.unique(context.origin_B, return_inverse=True)
+        row_B = torch.arange(context.size, device=place_B.device)
+        first = torch.empty_like(origin).scatter_(0, place_B, row_B)
+        tokens = self.tokens(context.rows(first), codes)
+        return self.hsd(tokens)[place_B], tokens.mask_BN[place_B]
 
     def tokens(self, context: ContextBatch, codes: nn.ModuleList) -> TypedTokens:
         """The sequence: user, most frequent items, newest events, environment."""

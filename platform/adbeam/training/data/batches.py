@@ -17,7 +17,7 @@ import torch
 from adbeam.features.batch import ContextBatch, TrainBatch
 from adbeam.features.contexts import Contexts
 from adbeam.objectives.ecpm import EcpmBuckets
-from adbeam.objectives.weights import user_weight
+from adbeam.objectives.weights import mixed_weights, user_weight
 from adbeam.training.data.list_rows import ListFormat
 from adbeam.training.data.rows import RowFormat, targets_of
 
@@ -50,6 +50,8 @@ class BatchMaker:
     """Ad values of a sample of the users, in rising order; empty leaves w_user out."""
     lists: ListFormat | None = None
     """Of the lists that join the requests."""
+    mixture: tuple[float, ...] = (1.0,)
+    """omega_j of the prediction heads (GPR eq 3)."""
 
     def list_parts(self, table: pa.Table, count: int) -> Iterator[CandidateBatch]:
         """The lists of `table` in `count` batches of nearly equal size."""
@@ -90,12 +92,16 @@ class BatchMaker:
         if self.format.prefixes:  # every target is the only one of its prefix; padding sees the static token
             visible_BP = torch.from_numpy(row["visible_M"][:, :filled].astype(np.int64)).clamp_min(1)
             return TrainBatch(context, visible_BP, code_BMT[:, :, None], bucket_BM[:, :, None], weight[:, :, None])
+        head_BM = row["head_M"][:, :filled] if self.format.later else None
+        if head_BM is not None:
+            weight = torch.from_numpy(mixed_weights(weight_BM, head_BM, self.mixture))
         return TrainBatch(
             context=context,
             visible_BP=torch.full((len(table), 1), context.code_BST.shape[1]),
             code_BPMT=code_BMT[:, None],
             bucket_BPM=bucket_BM[:, None],
             weight_BPM=weight[:, None],
+            head_BPM=None if head_BM is None else torch.from_numpy(head_BM.astype(np.int64))[:, None],
         )
 
     def parts(self, table: pa.Table, count: int) -> Iterator[TrainBatch]:

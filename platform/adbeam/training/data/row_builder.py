@@ -19,6 +19,7 @@ from adbeam.features.trends import EncodedTrends
 from adbeam.logs.requests import AD, UserSequence
 from adbeam.records import ACTIONS
 from adbeam.training.config import BehaviorWeights
+from adbeam.training.data.later_ads import later_ads
 from adbeam.training.data.rows import RowFormat
 from adbeam.training.data.targets import JoinedEvents, Targets
 
@@ -55,18 +56,27 @@ class RowBuilder:
 
     def _rows(self, sequences: Sequence[UserSequence], user_value_U: np.ndarray | None = None) -> list[np.ndarray]:
         events = JoinedEvents.of(sequences, self.sids)
-        targets = Targets.of(events, self.target_action, self.format.targets, self.seed)
+        targets = Targets.of(events, self.target_action, self.format.targets - self.format.later, self.seed)
         self.scenes.update(targets.scenes)
         row_N = np.zeros(len(targets.user_K), dtype=self.format.dtype)
         place_n = targets.request_n, targets.rank_n
-        row_N["target_MT"][place_n] = events.code_EX[targets.event_n, : self.spec.levels]
-        row_N["value_M"][place_n] = np.nan_to_num(events.worth_E[targets.event_n], nan=0.0)
-        row_N["weight_M"][place_n] = self._behavior(events.kind_E[targets.event_n])
+        self._fill_targets(row_N, events, place_n, targets.event_n)
+        if self.format.later:
+            row_n, rank_n, event_n, head_n = later_ads(events, targets, self.target_action, self.format.later)
+            self._fill_targets(row_N, events, (row_n, rank_n), event_n)
+            row_N["head_M"][row_n, rank_n] = head_n
         user_value_U = events.ad_values() if user_value_U is None else user_value_U
         row_N["user_value"] = user_value_U[targets.user_K]
         self._fill_contexts(row_N, targets, sequences, _histories(sequences, events))
         edges = np.searchsorted(targets.user_K, np.arange(1, len(sequences)))
         return np.split(row_N, edges)
+
+    def _fill_targets(
+        self, row_N: np.ndarray, events: JoinedEvents, place_n: tuple[np.ndarray, np.ndarray], event_n: np.ndarray
+    ) -> None:
+        row_N["target_MT"][place_n] = events.code_EX[event_n, : self.spec.levels]
+        row_N["value_M"][place_n] = np.nan_to_num(events.worth_E[event_n], nan=0.0)
+        row_N["weight_M"][place_n] = self._behavior(events.kind_E[event_n])
 
     def _fill_contexts(
         self, row_N: np.ndarray, targets: Targets, sequences: Sequence[UserSequence], histories: list[History]

@@ -37,18 +37,20 @@ class RowFormat:
     """Whether token features need more than a byte each."""
     prefixes: bool = False
     """Whether a row is a user, and each target sees as many tokens as stand beside it."""
+    later: int = 0
+    """Places for ads that came after the request, which further prediction heads learn; `targets` counts them too."""
 
     @classmethod
     def of(cls, model: ModelConfig, targets: int, *, prefixes: bool = False) -> Self:
         """The rows of a model of this shape with up to `targets` targets; with `prefixes` as many as a short pathway
         holds events."""
-        spec = FeatureSpec.of(model)
+        spec, later = FeatureSpec.of(model), len(model.mixture) - 1
         return cls(
             static=len(spec.static_sizes),
             token=len(spec.token_sizes),
             context_length=spec.context_length,
             levels=model.levels,
-            targets=spec.short_length if prefixes else targets,
+            targets=spec.short_length if prefixes else targets + later,
             wide_static=max(spec.static.values()) > np.iinfo(np.int16).max,
             wide_codes=max(model.codebooks) > np.iinfo(np.int16).max,
             trending=spec.trending_length,
@@ -56,6 +58,7 @@ class RowFormat:
             short_length=spec.short_length,
             wide_token=spec.wide_token,
             prefixes=prefixes,
+            later=later,
         )
 
     @property
@@ -75,6 +78,7 @@ class RowFormat:
                 ("value_M", np.float32, (self.targets,)),
                 ("weight_M", np.float32, (self.targets,)),
                 ("user_value", np.float32),
+                *([("head_M", np.uint8, (self.targets,))] if self.later else []),
                 *([("visible_M", np.int16, (self.targets,))] if self.prefixes else []),
                 *(trends if self.trending else []),
             ]
@@ -83,7 +87,9 @@ class RowFormat:
     def as_dict(self) -> dict[str, Any]:
         """What the manifest stores; `RowFormat(**stored)` reads it."""
         stored = asdict(self)
-        return {name: value for name, value in stored.items() if value or name not in ("wide_token", "prefixes")}
+        return {
+            name: value for name, value in stored.items() if value or name not in ("wide_token", "prefixes", "later")
+        }
 
     def to_table(self, row_N: np.ndarray) -> pa.Table:
         """Rows as one fixed-size binary column a field."""
