@@ -5,6 +5,7 @@ Shapes: B requests, R rows, W beams, G context heads, S context, d head width, D
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -46,8 +47,8 @@ def one_stage_top_k(score_Bn: Tensor, k: int, chunk: int = 0) -> tuple[Tensor, T
     return torch.topk(score_Bn, k, dim=1)
 
 
-def bare_products(config: ModelConfig, batch: int, widths: tuple[int, ...]) -> tuple[Callable[[], None], float]:
-    """(a job that does only the matrix products of one decode, their GFLOP). Operands are reused and stay in cache."""
+def products(config: ModelConfig, batch: int, widths: tuple[int, ...]) -> tuple[list[tuple[int, ...]], float]:
+    """(shapes of the matrix products of one decode, their GFLOP)."""
     D, L, K = config.width, config.layers, config.lazy_layers
     shapes: list[tuple[int, ...]] = []
 
@@ -56,23 +57,29 @@ def bare_products(config: ModelConfig, batch: int, widths: tuple[int, ...]) -> t
         queries = width * config.heads // config.context_kv_heads
         shapes.extend([*linear, (batch, config.context_kv_heads, queries)] * count)
 
-    def is_attention(shape: tuple[int, ...]) -> bool:
-        return shape[0] == batch and shape[1] == config.context_kv_heads
-
     layers(batch * (config.levels + 1), config.levels + 1, K)
     for beams, outputs in zip((1, *widths), (*config.codebooks, config.ecpm_buckets), strict=True):
         layers(batch * beams, beams, L - K)
         shapes += [(batch * beams, D, D), (batch * beams, D, outputs)]
+    attention = 4.0 * config.context_length * config.head_width
+    flop = sum((attention if _is_attention(config, batch, shape) else 2.0) * math.prod(shape) for shape in shapes)
+    return shapes, flop / 1e9
+
+
+def _is_attention(config: ModelConfig, batch: int, shape: tuple[int, ...]) -> bool:
+    return shape[0] == batch and shape[1] == config.context_kv_heads
+
+
+def bare_products(config: ModelConfig, batch: int, widths: tuple[int, ...]) -> tuple[Callable[[], None], float]:
+    """(a job that does only the matrix products of one decode, their GFLOP). Operands are reused and stay in cache."""
+    shapes, gflop = products(config, batch, widths)
     S, d = config.context_length, config.head_width
     operands: dict[tuple[int, ...], tuple[Tensor, ...]] = {}
-    flop = 0.0
     for shape in shapes:
-        if is_attention(shape):
-            flop += 4.0 * shape[0] * shape[1] * shape[2] * S * d
+        if _is_attention(config, batch, shape):
             key = torch.randn(*shape[:2], S, d)
             operands[shape] = (torch.randn(*shape, d), key.mT.contiguous(), key)
         else:
-            flop += 2.0 * shape[0] * shape[1] * shape[2]
             operands[shape] = (torch.randn(shape[:2]), torch.randn(shape[1:]))
 
     @torch.inference_mode()
@@ -84,7 +91,7 @@ def bare_products(config: ModelConfig, batch: int, widths: tuple[int, ...]) -> t
             else:
                 first @ second
 
-    return run, flop / 1e9
+    return run, gflop
 
 
 class VectorMask:
@@ -124,7 +131,7 @@ class HuggingFace:
 
     FIRST_TOKEN = 2
 
-    def __init__(self, config: ModelConfig, sids_NT: NDArray[np.int32], beams: int) -> None:
+    def __init__(self, config: ModelConfig, sids_NT: NDArray[np.int32], beams: int, device: str = "cpu") -> None:
         from transformers import T5Config, T5ForConditionalGeneration
 
         self.config, self.beams, V = config, beams, config.codebooks[0]
@@ -136,7 +143,7 @@ class HuggingFace:
             "decoder_start_token_id": 0,
         }  # fmt: skip
         torch.manual_seed(0)
-        self.model = T5ForConditionalGeneration(T5Config(**shape)).eval()
+        self.model = T5ForConditionalGeneration(T5Config(**shape)).eval().to(device)
         self.trie = Trie.build(sids_NT, config.codebooks)
         self.allowed: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for sid in self.trie.sids().tolist():
@@ -152,7 +159,7 @@ class HuggingFace:
         from transformers.modeling_outputs import BaseModelOutput
 
         torch.manual_seed(1)
-        context = torch.randn(batch, self.config.context_length, self.config.width)
+        context = torch.randn(batch, self.config.context_length, self.config.width).to(self.model.device)
         options: dict[str, Any] = {
             "max_new_tokens": self.config.levels,
             "min_new_tokens": self.config.levels,

@@ -12,11 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
-    "beauty", "decode", "decode_scale", "fuzz", "house", "index", "inputs", "ladder", "ladder_tune", "money",
-    "off_policy", "operations", "prepare", "quickstart", "requests", "spike", "spike_simulated", "told", "tokens",
-    "tokens_speed", "training", "training_memory", "training_phases", "value_offline",
+    "beauty", "decode", "decode_scale", "fuzz", "gpu", "house", "index", "inputs", "ladder", "ladder_tune",
+    "money", "off_policy", "operations", "prepare", "quickstart", "requests", "spike", "spike_simulated", "told",
+    "tokens", "tokens_speed", "training", "training_memory", "training_phases", "value_offline",
 )  # fmt: skip
-LIGHT = ("house", "index", "inputs", "prepare", "training_memory")
+LIGHT = ("gpu", "house", "index", "inputs", "prepare", "training_memory")
 """Those whose options are read before torch or Ray is imported."""
 
 

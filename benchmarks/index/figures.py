@@ -22,6 +22,7 @@ FIGURES: dict[str, Figure] = {
     "decode": Figure("decoding: speed, memory, exactness", "", ("decoding", "model")),
     "decode_scale": Figure("decoding a million and 25 million ads", "", ("decoding", "model")),
     "fuzz": Figure("no body that a client sends fails inside", "", ("serving",)),
+    "gpu": Figure("decoding on a GPU, beside Hugging Face", "", ("decoding", "model")),
     "house": Figure("circles, sizes, tests, types, start-up", "--tests", ("imports", "cli", "library", "config.py")),
     "inputs": Figure("a log comes out the same however it was written", "", ("logs", "identity")),
     "ladder": Figure("the paper's ladder in simulated revenue", "", ("market", "rewards", "online", *LEARNING)),

@@ -31,6 +31,9 @@ hardware. To cite a result, copy it to `benchmarks/results/` under its date. `ri
 rooms that it measures, so many of them when this page was written; "no" is as of then too. A figure without a result
 is not to be cited from anywhere. Measure on an idle machine; ratios are taken within one run.
 
+On a rented GPU machine with PyTorch, without Ray, DeepSpeed or a network: `WHEELS=FOLDER bash benchmarks/gpu/run.sh`,
+from a source tree; it takes at most ten minutes, and `gpu.json` holds what was found when it ended, however it ended.
+
 """
 HEADINGS = ("command", "asks", "minutes", "newest result", "commit", "cited by", "stale")
 

@@ -1,0 +1,1 @@
+"""The decoding engine on a GPU."""
