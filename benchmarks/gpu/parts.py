@@ -50,7 +50,7 @@ class Part:
 
     def shape(self, size: str, lazy: bool = True) -> ModelConfig:
         """The model of a size; in a rehearsal always `tiny` with 3 x 64 codes."""
-        model = Config(size="tiny" if self.tiny else size).model  # type: ignore[arg-type]
+        model = Config(size="tiny" if self.tiny else size).model
         small: dict[str, Any] = {"codebooks": (64, 64, 64)} if self.tiny else {}
         return model.model_copy(update=small | {"dropout": 0.0} | ({} if lazy else {"lazy_layers": 0}))
 
@@ -114,7 +114,12 @@ def exact(part: Part) -> None:
             found = job()
         shared = [len(_first(one) & _first(two)) / len(_first(two)) for one, two in zip(found, expected, strict=True)]
         legal = all(tuple(sid) in trie for one in found for sid in one.sids_nT.tolist())
-        row = {"row": name, "recorded": graphs, "top10_agreement": float(np.mean(shared)), "all_legal": legal}
+        row: dict[str, Any] = {
+            "row": name,
+            "recorded": graphs,
+            "top10_agreement": float(np.mean(shared)),
+            "all_legal": legal,
+        }
         part.keep(row, **{f"gpu_top10_agreement_{name}": row["top10_agreement"]})
 
 
