@@ -18,14 +18,25 @@ class CodeTable(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(size, width))
 
-    def forward(self, x: Tensor, head: bool = False, column_C: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, head: bool = False, column_C: Tensor | None = None, temperature: float | None = None
+    ) -> Tensor:
         """Embeddings [..., D] of int64 codes [...], or logits [..., V] of states [..., D].
 
-        With `column_C` only these codes' logits [..., C] are computed.
+        With `column_C` only these codes' logits [..., C] are computed; with a `temperature` they are cosines over it.
         """
         if not head:
             return F.embedding(x, self.weight)
-        return F.linear(x, self.weight if column_C is None else self.weight[column_C])
+        weight = self.weight if column_C is None else self.weight[column_C]
+        if temperature is not None:
+            x = F.normalize(x, dim=-1)
+        return F.linear(x, unit(weight, temperature))
+
+
+def unit(weight_VD: Tensor, temperature: float | None) -> Tensor:
+    """Codes of length 1 / temperature, so that a product with a state of length 1 is a cosine over the temperature; as
+    they are without one."""
+    return weight_VD if temperature is None else F.normalize(weight_VD, dim=-1) / temperature
 
 
 class LevelEmbedding(nn.Module):

@@ -89,6 +89,15 @@ class ModelConfig(Extensible):
     history_layers: int = Field(
         0, ge=0, description="Causal self-attention layers over the newest events before their keys (not in GR4AD)."
     )
+    history_from_zero: bool = Field(
+        False, description="Begin with history_layers that change nothing, so that they only add what they have learnt."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of a training target that is spread over its level's whole codebook."
+    )
+    cosine_temperature: float | None = Field(
+        None, gt=0, description="Logits of SID levels are cosines of state and code over this; unset: plain products."
+    )
     recency_bias: bool = Field(
         False,
         description="Attention to the newest events fades by a learnt bias for each age and head (not in GR4AD); for "
@@ -121,8 +130,8 @@ class ModelConfig(Extensible):
     @model_serializer(mode="wrap")
     def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A model that is told nothing is described as before features could be declared for it."""
-        names = ("options", "told", "told_items", "order_only", "neighbour_prior", "prior_dropout")
-        shape = described_as_before(plain(self), *names)
+        young = ("order_only", "neighbour_prior", "prior_dropout", "history_from_zero", "label_smoothing")
+        shape = described_as_before(plain(self), "options", "told", "told_items", "cosine_temperature", *young)
         new = () if self.reads_hsd else ("context", "gpr")
         return {name: value for name, value in shape.items() if name not in new}
 

@@ -43,10 +43,16 @@ class SidDecoder(nn.Module):
 
     def head(self, level: int, h: Tensor, column_C: Tensor | None = None) -> Tensor:
         """Logits [..., V_level] of states [..., D]; level T gives the eCPM buckets. `column_C` computes only these."""
-        logits: Tensor = (
-            self.ecpm_head(h) if level == self.config.levels else self.codes[level](h, head=True, column_C=column_C)
-        )
+        if level == self.config.levels:
+            ecpm: Tensor = self.ecpm_head(h)
+            return ecpm
+        logits: Tensor = self.codes[level](h, True, column_C, self.config.cosine_temperature)
         return logits
+
+    @property
+    def smoothing(self) -> float:
+        """Label smoothing of SID levels, in training only."""
+        return self.config.label_smoothing if self.training else 0.0
 
     def prior(self, level: int, state: ContextState, path_BQt: Tensor, seen_BQS: Tensor | None = None) -> Tensor:
         """What the priors add to the logits of `level` after the codes `path_BQt`: [B, Q, V]; 0 without any."""
@@ -62,7 +68,15 @@ class SidDecoder(nn.Module):
                         value=self.config.decoder, remedy="see docs/extending.md")  # fmt: skip
 
 
-def negative_log_likelihood(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy in float32, of logits [..., V] and targets [...]."""
-    loss = F.cross_entropy(logits.flatten(0, -2).float(), target.flatten(), reduction="none")
+def negative_log_likelihood(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy in float32, of logits [..., V] and targets [...], `smoothing` of each spread over all of V."""
+    flat = logits.flatten(0, -2).float()
+    loss = F.cross_entropy(flat, target.flatten(), reduction="none", label_smoothing=smoothing)
     return loss.view(target.shape)
+
+
+def shared_nll(logits_BPV: Tensor, code_BPM: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The same [B, P, M] where all targets of a prefix have the same logits."""
+    log_p_BPV = F.log_softmax(logits_BPV.float(), dim=-1)
+    loss_BPM = -log_p_BPV.gather(-1, code_BPM)
+    return torch.lerp(loss_BPM, -log_p_BPV.mean(-1, keepdim=True), smoothing) if smoothing else loss_BPM

@@ -47,6 +47,10 @@ def initialise(model: SidDecoder) -> None:
     nn.init.normal_(model.steps.bos, std=CODE_SCALE * config.width**-0.5)
     if config.copy_at_start:
         _read_aloud(model)
+    if config.history_from_zero and model.context.history is not None:
+        for name, parameter in model.context.history.named_parameters():
+            if ".out." in name:
+                nn.init.zeros_(parameter)
 
 
 def _read_aloud(model: SidDecoder) -> None:

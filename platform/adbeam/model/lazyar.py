@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -22,7 +21,7 @@ from adbeam.features.batch import TrainBatch
 from adbeam.model.codes import CodeTable, Fuse, LevelEmbedding
 from adbeam.model.config import ModelConfig
 from adbeam.model.context import ContextProcessor, ContextState, Sight
-from adbeam.model.heads import SidDecoder, negative_log_likelihood
+from adbeam.model.heads import SidDecoder, negative_log_likelihood, shared_nll
 from adbeam.model.hsd.context import HsdContext
 from adbeam.model.initialise import initialise
 from adbeam.model.layers import Block, StepCache
@@ -140,9 +139,9 @@ class LazyAR(SidDecoder):
         trunk_BPTD = self._trunk(state, sight(steps), P, steps)
         first_BPD, h_tBPMD = self._teacher_forced(trunk_BPTD, batch.code_BPMT, state, sight)
         prior = self._teacher_prior(state, batch)
-        level = [_shared_nll(self.head(0, first_BPD) + prior[0], batch.code_BPMT[..., 0])]
+        level = [shared_nll(self.head(0, first_BPD) + prior[0], batch.code_BPMT[..., 0], self.smoothing)]
         level += [
-            negative_log_likelihood(self.head(t, h_tBPMD[t - 1]) + prior[t], batch.code_BPMT[..., t])
+            negative_log_likelihood(self.head(t, h_tBPMD[t - 1]) + prior[t], batch.code_BPMT[..., t], self.smoothing)
             for t in range(1, T)
         ]
         level_TBPM = torch.stack(level)
@@ -188,7 +187,9 @@ class LazyAR(SidDecoder):
         T = code_BPMT.shape[-1]
         h_BPTD, _ = self._tail(trunk_BPTD[:, :, :T], state, sight)
         h_tBPD = self.norm(h_BPTD).unbind(2)
-        return torch.stack([_shared_nll(self.head(t, h_tBPD[t]), code_BPMT[..., t]) for t in range(T)]).sum(0)
+        return torch.stack(
+            [shared_nll(self.head(t, h_tBPD[t]), code_BPMT[..., t], self.smoothing) for t in range(T)]
+        ).sum(0)
 
     def _trunk(self, state: ContextState, sight: Sight, prefixes: int, steps: int | None = None) -> Tensor:
         """m^(K) [B, P, T+1, D], or of the first `steps` steps."""
@@ -235,8 +236,3 @@ class LazyAR(SidDecoder):
 def parameter_count(model: nn.Module) -> int:
     """Number of trainable numbers; tied tables count once."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _shared_nll(logits_BPV: Tensor, code_BPM: Tensor) -> Tensor:
-    """Cross-entropy [B, P, M] where all targets of a prefix have the same logits."""
-    return -F.log_softmax(logits_BPV.float(), dim=-1).gather(-1, code_BPM)

@@ -24,7 +24,7 @@ from adbeam.features.batch import TrainBatch
 from adbeam.model.codes import CodeTable, LevelEmbedding
 from adbeam.model.config import ModelConfig
 from adbeam.model.context import ContextProcessor, ContextState
-from adbeam.model.heads import SidDecoder, negative_log_likelihood
+from adbeam.model.heads import SidDecoder, negative_log_likelihood, shared_nll
 from adbeam.model.initialise import initialise
 from adbeam.model.layers import Block
 
@@ -104,14 +104,14 @@ class MtpDecoder(SidDecoder):
         h_BWD, cache = self.step(0, self.trunk(state), state)
         prior = self.prior(0, state, code_BMT[:, :1, :0])
         first_BV = self.head(0, h_BWD[:, 0]) + (prior[:, 0] if prior.dim() else prior)
-        level = [-F.log_softmax(first_BV.float(), dim=-1).gather(-1, code_BMT[..., 0])]
+        level = [shared_nll(first_BV, code_BMT[..., 0], self.smoothing)]
         cache = BeamState(cache.h_BWD.expand(B, M, -1))
         for t in range(1, T + 1):
             h_BWD, cache = self.step(t, cache.h_BWD, state, code_BMT[..., t - 1], None, cache)
             logits_BMV = self.head(t, h_BWD)
             if t < T:
                 logits_BMV = logits_BMV + self.prior(t, state, code_BMT[..., :t])
-                level.append(negative_log_likelihood(logits_BMV, code_BMT[..., t]))
+                level.append(negative_log_likelihood(logits_BMV, code_BMT[..., t], self.smoothing))
         known_BM = batch.bucket_BPM[:, 0] >= 0
         ecpm_BM = negative_log_likelihood(logits_BMV, batch.bucket_BPM[:, 0].clamp_min(0)) * known_BM
         level_TBPM = torch.stack(level)[:, :, None]

@@ -29,9 +29,11 @@ def assert_same_list(result: DecodeResult, sids_nT: torch.Tensor, log_p_n: torch
 
 @pytest.mark.parametrize("lazy_layers", [0, 2])
 @pytest.mark.parametrize(
-    "switches", [{}, {"separate_values": True}, {"recency_bias": True}, {"history_layers": 2}], ids=str
+    "switches",
+    [{}, {"separate_values": True}, {"recency_bias": True}, {"history_layers": 2}, {"cosine_temperature": 0.3}],
+    ids=str,
 )
-def test_exhaustive_widths_give_the_brute_force_list(lazy_layers: int, switches: dict[str, int]) -> None:
+def test_exhaustive_widths_give_the_brute_force_list(lazy_layers: int, switches: dict[str, float]) -> None:
     config = CONFIG.model_copy(update={"lazy_layers": lazy_layers, **switches})
     model, sids_NT = model_of(config), catalogue()
     trie = Trie.build(sids_NT, config.codebooks)

@@ -139,6 +139,8 @@ class LazyAREngine:
     def logits(self, state: LazyARState, level: int, h_RD: Tensor) -> Tensor:
         """float32 [R, V]."""
         head_DV = self.weights.heads[level]
+        if self.config.cosine_temperature is not None and level < self.config.levels:
+            h_RD = F.normalize(h_RD, dim=-1)
         logits_RV = torch.mm(h_RD, head_DV, out=self._buffers.take("logits", len(h_RD), head_DV.shape[1])).float()
         if state.votes is not None and level < self.config.levels:
             state.votes.add_to(logits_RV, level)

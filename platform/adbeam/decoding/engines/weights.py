@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adbeam.decoding.engines.precision import Linear, Precision, dtype_of, linear
+from adbeam.model.codes import unit
 from adbeam.model.layers import Block
 from adbeam.model.lazyar import LazyAR
 from adbeam.model.recency import RecencyBias
@@ -103,6 +104,7 @@ class SearchWeights:
         previous = [bos[None], *tables]
         first, second = torch.split(model.fuse.project.weight, config.width, dim=1)
         blocks = [cast(Block, block) for block in model.blocks]
+        heads = [unit(table, config.cosine_temperature) for table in tables]
         none: list[RecencyBias | None] = [None] * config.layers
         biases = [cast(RecencyBias, bias) for bias in model.recency] or none
         groups = [place * config.context_kv_groups // config.layers for place in range(config.layers)]
@@ -116,7 +118,7 @@ class SearchWeights:
             else None,
             fuse_DD=_copy(first.T, dtype),
             norm=_norm(model.norm, precision),
-            heads=tuple(_copy(table.T, dtype) for table in (*tables, model.ecpm_head.weight)),
+            heads=tuple(_copy(table.T, dtype) for table in (*heads, model.ecpm_head.weight)),
         )
 
 
