@@ -60,8 +60,9 @@ class StateTable:
         names = table.column("id").to_numpy()
         ids, start_U = np.unique(names.astype(str), return_index=True)
         mean_RE = pc.list_flatten(table.column("mean")).to_numpy().reshape(len(table), -1)
-        columns = (table.column(name).to_numpy() for name in ("time_ms", "weight"))
-        return cls(pd.Index(ids.astype(object)), np.append(start_U, len(table)), *columns, mean_RE, decay)
+        time_R, weight_R = (table.column(name).to_numpy() for name in ("time_ms", "weight"))
+        starts = np.append(start_U, len(table))
+        return cls(pd.Index(ids.astype(object)), starts, time_R, weight_R, mean_RE, decay)
 
     def look_up(
         self, ids: Sequence[str | None], now_ms_B: np.ndarray, point: Point = "as_of"
@@ -113,5 +114,7 @@ class Representations:
         decay = decay_of(RepresentConfig.parse(stored["config"], source=str(folder / SETTINGS)))
         if point == "snapshot":
             log.warning("representations are read as a snapshot: what a row is judged by and its future are in them")
-        tables = [StateTable.of(ds.dataset(folder / name).to_table(), decay) for name in (USERS, ITEMS, CONTENT)]
-        return cls(*tables, version=stored["version"], fingerprint=str(manifest["fingerprint"]))
+        users, items, content = (
+            StateTable.of(ds.dataset(folder / name).to_table(), decay) for name in (USERS, ITEMS, CONTENT)
+        )
+        return cls(users, items, content, stored["version"], str(manifest["fingerprint"]))

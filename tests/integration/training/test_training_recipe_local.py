@@ -19,7 +19,7 @@ from adbeam.errors import UserError
 from adbeam.evaluation.evaluate import evaluate
 from adbeam.export import export
 from adbeam.logs.pipeline import run
-from adbeam.training import loop, train
+from adbeam.training import step_loop, train
 from adbeam.training.state.checkpoint import WEIGHTS
 from adbeam.workdir import SIDS, WorkDir
 
@@ -104,7 +104,7 @@ def test_a_run_stops_when_it_gets_no_better_and_publishes_its_best(
 
 def test_a_cut_run_ends_with_the_same_weights(configure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(configure("whole"))
-    config, step = configure("cut"), loop.Worker._step
+    config, step = configure("cut"), step_loop.Worker._step
 
     def cut(worker: Any, number: int, *rest: Any) -> Any:
         if number == 38:
@@ -112,7 +112,7 @@ def test_a_cut_run_ends_with_the_same_weights(configure: Any, monkeypatch: pytes
         return step(worker, number, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop.Worker, "_step", cut)
+        patched.setattr(step_loop.Worker, "_step", cut)
         with pytest.raises(Exception, match="cut"):
             train(config)
     resumed = train(config)
