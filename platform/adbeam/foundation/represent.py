@@ -186,7 +186,8 @@ def _join_items(staging: Path, config: RepresentConfig) -> None:
     """Parts of days into the state of each item after each of its days; the parts go."""
     decay = TimeDecay(config.half_life_hours * HOUR_MS)
     parts = ds.dataset(staging / PARTS).to_table().sort_by([("id", "ascending"), ("time_ms", "ascending")])
-    ids, states = list[str](), list[State]()
+    ids: list[str] = []
+    states: list[State] = []
     before, state = None, State.empty(0)
     for row in parts.to_pylist():
         one = State(np.array(row["mean"], np.float64), row["weight"], row["time_ms"], 1)

@@ -60,8 +60,9 @@ class StateTable:
         names = table.column("id").to_numpy()
         ids, start_U = np.unique(names.astype(str), return_index=True)
         mean_RE = pc.list_flatten(table.column("mean")).to_numpy().reshape(len(table), -1)
-        time_R, weight_R = table.column("time_ms").to_numpy(), table.column("weight").to_numpy()
-        return cls(pd.Index(ids.astype(object)), np.append(start_U, len(table)), time_R, weight_R, mean_RE, decay)
+        time_R, weight_R = (table.column(name).to_numpy() for name in ("time_ms", "weight"))
+        starts = np.append(start_U, len(table))
+        return cls(pd.Index(ids.astype(object)), starts, time_R, weight_R, mean_RE, decay)
 
     def look_up(
         self, ids: Sequence[str | None], now_ms_B: np.ndarray, point: Point = "as_of"

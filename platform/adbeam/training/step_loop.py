@@ -183,7 +183,8 @@ class Worker(ABC):
         """How much of the run will be done after this step: by steps, or by the clock where that is further."""
         by_step: float = (step + 1) / self.job.total_steps
         budget = self.training.time_budget_seconds
-        return by_step if budget is None else max(by_step, (time.monotonic() - self.started) / budget)
+        spent: float = time.monotonic() - self.started
+        return float(by_step if budget is None else max(by_step, spent / budget))
 
     def _agree(self, step: int, local: torch.Tensor) -> tuple[float, float, bool]:
         """(loss of the whole batch, progress, whether to ask for notices): the latter two by rank 0's clock."""

@@ -92,13 +92,15 @@ def test_representations_are_those_of_a_forward_by_hand(towers: str) -> None:
     found = net.representations(batch)
     ur, ir = net.users(batch), net.items(batch)
     assert (ur.shape[1], ir.shape[1]) == ((8, 8) if towers == "mlp" else (12, 20))
-    context = [table.weight[batch["context"][:, place]] for place, table in enumerate(net.context)]
+    context = [table(batch["context"][:, place]) for place, table in enumerate(net.context)]
     x = first = torch.cat([ur, ir, *context], 1)
     by_hand = [x]
     for layer in net.mix.cross.layers:
+        assert isinstance(layer, torch.nn.Linear)
         x = (x @ layer.weight.T + layer.bias) * first + x
         by_hand.append(x)
     for layer in net.mix.ads.layers:
+        assert isinstance(layer, torch.nn.Linear)
         x = x.clamp_min(0) @ layer.weight.T + layer.bias
         by_hand.append(x)
     assert len(found) == config.layers + 1
@@ -119,8 +121,8 @@ def test_rows_of_one_branch_move_nothing_of_the_other(ad: float, moved: str, sti
     gradients = {name: sum(float(weight.grad.abs().sum()) for weight in getattr(net.mix, name).parameters()
                            if weight.grad is not None) for name in (moved, still)}  # fmt: skip
     assert gradients[still] == 0.0 < gradients[moved]
-    other_scene = net.mix.ads.head.weight.grad.view(2, 2, -1)[0]
-    assert not other_scene.any(), "heads of a scene without rows stay"
+    of_heads = net.mix.ads.head.weight.grad
+    assert of_heads is not None and not of_heads.view(2, 2, -1)[0].any(), "heads of a scene without rows stay"
 
 
 def test_users_and_items_do_not_know_the_scene() -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tests.support.foundation.samples import foundation_config
@@ -48,6 +48,7 @@ def close(left: State, right: State) -> None:
 
 
 @pytest.mark.parametrize("decay", [BY_TIME, BY_EVENT], ids=["time", "event"])
+@settings(deadline=None)
 @given(a=events, b=events, c=events)
 def test_merging_is_associative_and_nothing_changes_nothing(decay: Decay, a: State, b: State, c: State) -> None:
     close(decay.merge(decay.merge(a, b), c), decay.merge(a, decay.merge(b, c)))
@@ -55,6 +56,7 @@ def test_merging_is_associative_and_nothing_changes_nothing(decay: Decay, a: Sta
     close(decay.merge(State.empty(3), a), a)
 
 
+@settings(deadline=None)
 @given(a=events, b=events)
 def test_by_time_the_order_does_not_count(a: State, b: State) -> None:
     close(BY_TIME.merge(a, b), BY_TIME.merge(b, a))
@@ -163,9 +165,9 @@ def test_the_step_is_done_once_and_faults_are_named(trained: Config) -> None:
     folder = represent(trained)
     before = (folder / "manifest.json").stat().st_mtime_ns
     assert represent(trained) == folder and (folder / "manifest.json").stat().st_mtime_ns == before
-    settings = trained.represent.model_copy(update={"layer": 9})
+    deeper = trained.represent.model_copy(update={"layer": 9})
     with pytest.raises(UserError, match=r"represent\.layer: .*layers 0 to 5"):
-        represent(trained.model_copy(update={"represent": settings}))
+        represent(trained.model_copy(update={"represent": deeper}))
 
 
 def test_what_is_no_number_is_counted_and_refused_where_nothing_else_is_left(trained: Config, tmp_path: Path) -> None:

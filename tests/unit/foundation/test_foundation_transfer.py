@@ -54,9 +54,9 @@ def test_an_open_gate_is_the_model_without_representations() -> None:
     plain, gated = net_of(None), net_of("gate")
     gated.load_state_dict({**gated.state_dict(), **plain.state_dict()})
     assert gated.adapter is not None
-    last: Any = gated.adapter.project[-1]
-    torch.nn.init.zeros_(last.weight)
-    torch.nn.init.constant_(last.bias, 100.0)
+    weight, bias = list(gated.adapter.project.parameters())
+    torch.nn.init.zeros_(weight)
+    torch.nn.init.constant_(bias, 100.0)
     for mine, theirs in zip(gated(*INPUTS, told([1.0, 0.0])), plain(*INPUTS), strict=True):
         assert torch.equal(mine, theirs)
 
@@ -65,8 +65,7 @@ def test_an_open_gate_is_the_model_without_representations() -> None:
 def test_what_is_known_counts_and_what_is_missing_is_learnt(kind: str) -> None:
     net = net_of(kind)
     assert net.adapter is not None
-    last: Any = net.adapter.project[-1]
-    torch.nn.init.normal_(last.weight)
+    torch.nn.init.normal_(list(net.adapter.project.parameters())[-2])
     known, missing = told([1.0, 1.0]), told([0.0, 0.0])
     click, conversion = net(*INPUTS, known)
     assert not torch.allclose(click, net(*INPUTS, missing)[0])
