@@ -41,7 +41,7 @@ def http_figures(bundle: Path, slices: int) -> dict[str, Any]:
         _budgets(told)
         shared = {"updates": {"path": str(plain / "changes.sqlite")}}
         (plain / SETTINGS).write_text(json.dumps(shared))
-        ledger = {"budgets": {"path": str(told / "ledger.sqlite")}}
+        ledger = {"budgets": {"path": str(told / "budgets.sqlite")}}
         (told / SETTINGS).write_text(json.dumps(shared | ledger | {"features": FEATURES, "frequency_caps": CAPS}))
         found = compare([side(HERE, bundle, told), side(HERE, bundle, plain)], slices)
     return {"profile_http_ratio": found.pop("http_ratio"), **{f"profile_{name}": each for name, each in found.items()}}
@@ -81,6 +81,6 @@ def _profiles(place: Path) -> None:
 
 
 def _budgets(place: Path) -> None:
-    ledger = SqliteLedger(place / "ledger.sqlite")
+    ledger = SqliteLedger(place / "budgets.sqlite")
     for campaign in range(CAMPAIGNS):
         ledger.set(f"c{campaign}", Budget(day=1e6, pacing="even" if campaign % 2 else "asap"))

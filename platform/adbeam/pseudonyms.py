@@ -22,6 +22,8 @@ def user_key(folder: Path, env: str) -> bytes:
     if given := os.environ.get(env):
         return given.encode()
     path = folder / KEY_FILE
+    if path.is_file():
+        return path.read_bytes()
     partial = folder / f"{KEY_FILE}.{uuid.uuid4().hex[:8]}"
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
         stream.write(secrets.token_hex(32).encode())

@@ -25,6 +25,7 @@ WRITERS = {
 }
 """The command that writes a folder: what is told to whoever finds it missing or altered."""
 TRAINING_RUNS, BUNDLES = "training_runs", "bundles"
+LEDGER = "ledger.sqlite"
 SEQUENCES, EVENTS, QUARANTINE = "sequences", "events", "quarantine"
 """Folders of shards in a prepared log; a local endpoint logs its events under the same name."""
 SIDS = "sids.parquet"
@@ -132,6 +133,11 @@ class WorkDir:
     def online(self) -> Path:
         """The ledger and what each round of the online loop made (adbeam online)."""
         return self.root / "online"
+
+    @property
+    def ledger(self) -> Path:
+        """Which log files the online loop has read."""
+        return self.online / LEDGER
 
     @property
     def evaluation(self) -> Path:

@@ -150,14 +150,15 @@ ALERTS: tuple[Alert, ...] = (
         "sum(rate(ray_adbeam_store_failures_total[5m])) > 0",
         "5m",
         "page",
-        "The history store fails: users are answered as if new, and events are lost.",
+        "The history store or the event log fails: users are answered as if new, or events are refused.",
     ),
     Alert(
         "AdbeamEventsLost",
-        "sum(delta(ray_adbeam_event_log_dropped_rows[15m])) > 0",
+        "sum(delta(ray_adbeam_event_log_dropped_rows[15m])) > 0"
+        " or sum(delta(ray_adbeam_request_log_dropped_rows[15m])) > 0",
         "0m",
         "ticket",
-        "Rows of the event log are lost: the next training will not see them.",
+        "Rows of a log were removed before the online loop read them: no training will see them.",
     ),
     Alert(
         "AdbeamMoneyDrift",

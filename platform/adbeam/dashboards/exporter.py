@@ -153,7 +153,7 @@ def _reward(work_dir: WorkDir) -> Iterator[Sample]:
 
 def _online(work_dir: WorkDir) -> Iterator[Sample]:
     folder = work_dir.online
-    ledger = folder / "ledger.sqlite"
+    ledger = work_dir.ledger
     if not ledger.is_file():
         return
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=5)) as db:

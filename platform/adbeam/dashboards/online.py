@@ -82,7 +82,7 @@ _EVENTS = Row(
         ),
         Panel(
             "Event rows lost",
-            "Rows that could not be written to the event log since the replicas started.",
+            "Rows of the event log that were removed before the online loop read them, since the replicas started.",
             (Query(f"sum (ray_adbeam_event_log_dropped_rows{_A}) or vector(0)", "lost"),),
         ),
     ),

@@ -10,20 +10,21 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from adbeam.serving.events.retention import READ_FILES, locked
 from adbeam.sqlite_wal import enter_wal
+from adbeam.workdir import LEDGER
 
 BUSY_SECONDS = 30.0
 STAGES = ("join", "rows", "lists", "train", "gate", "publish", "done")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rounds (number INTEGER PRIMARY KEY, stage TEXT NOT NULL, verdict TEXT, reason TEXT);
-CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, kind TEXT NOT NULL, rows INTEGER NOT NULL,
-                                  round INTEGER NOT NULL REFERENCES rounds);
 """
 
 
@@ -43,9 +44,9 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._db = sqlite3.connect(folder / "ledger.sqlite", timeout=BUSY_SECONDS, isolation_level=None)
+        self._db = sqlite3.connect(folder / LEDGER, timeout=BUSY_SECONDS, isolation_level=None)
         enter_wal(self._db, BUSY_SECONDS)
-        self._db.executescript(_SCHEMA)
+        self._db.executescript(_SCHEMA + READ_FILES)
 
     def close(self) -> None:
         """Release the file."""
@@ -70,8 +71,14 @@ class Ledger:
         """Begin a round over every whole file that no round has; None when there is none.
 
         `folders` maps a kind ("events", "requests") to its folder. The files are linked into the round's own folder
-        first, since a log removes its oldest ones; a file that cannot be read whole is left for a later round.
+        first, since a log removes those that are read; a file that cannot be read whole is left for a later round.
         """
+        with ExitStack() as held:
+            for folder in {*folders.values()}:  # so that what is counted as removed unread was not read
+                held.enter_context(locked(folder))
+            return self._claim(folders)
+
+    def _claim(self, folders: dict[str, Path]) -> Round | None:
         known = {name for name, _, _ in self.files()}
         number = (self.rounds() or [Round(0, "done", None, None)])[-1].number + 1
         inputs = self.inputs(number)

@@ -54,6 +54,8 @@ class Status:
     bundle: str | None = None
     bundles: list[str] = field(default_factory=list)
     steps: list[StepStatus] = field(default_factory=list)
+    removed_unread: dict[str, int] = field(default_factory=dict)
+    """Rows of each log that were removed before the online loop read them."""
     unreachable: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
@@ -63,6 +65,7 @@ class Status:
 def read_status(*, work_dir: Path, address: str | None, metrics_urls: list[str] | None = None) -> Status:
     """Ask the cluster's dashboard, the metrics endpoints and the work folder; each may be missing."""
     status = Status(bundle=_current(work_dir), bundles=_bundles(work_dir), steps=list(_steps(work_dir)))
+    status.removed_unread = _removed_unread(work_dir)
     try:
         status.applications = read_applications(address)
     except UserError as error:
@@ -129,6 +132,9 @@ def lines(status: Status) -> list[str]:
     for step in status.steps:
         metrics = ", ".join(f"{name} {value}" for name, value in step.metrics.items())
         shown.append(f"{step.name}: {step.published}" + (f"; {metrics}" if metrics else ""))
+    shown += [
+        f"{log} log: {rows} rows were removed unread (max_bytes)" for log, rows in status.removed_unread.items() if rows
+    ]
     return shown + [f"not asked: {problem}" for problem in status.unreachable]
 
 
@@ -149,6 +155,13 @@ def _current(work_dir: Path) -> str | None:
 
 def _bundles(work_dir: Path) -> list[str]:
     return sorted(path.parent.name for path in (WorkDir(work_dir).bundles).glob(f"*/{artifacts.MANIFEST}"))
+
+
+def _removed_unread(work_dir: Path) -> dict[str, int]:
+    from adbeam.serving.events.retention import removed_unread  # Arrow is not loaded for other commands
+
+    layout = WorkDir(work_dir)
+    return {"event": removed_unread(layout.events), "request": removed_unread(layout.requests)}
 
 
 def _steps(work_dir: Path) -> list[StepStatus]:

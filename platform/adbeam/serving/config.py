@@ -136,7 +136,15 @@ class EventLogConfig(Section):
     folder: Path | None = None
     rotate_seconds: float = Field(60.0, gt=0)
     rotate_rows: int = Field(20_000, ge=1)
-    max_files: int = Field(1000, ge=1, description="Oldest files beyond this are removed.")
+    max_files: int = Field(
+        1000, ge=1, description="Of the files that the online loop has read, the oldest beyond this are removed."
+    )
+    max_bytes: int = Field(
+        10 << 30, ge=1 << 20, description="Of all files of the folder; beyond it the oldest go, read or not."
+    )
+    ledger: Path | None = Field(
+        None, description="The online loop's ledger, which says what is read: WORK_DIR/online/ledger.sqlite."
+    )
     key_env: str = Field("ADBEAM_USER_KEY", description="Secret of the HMAC that replaces user ids.")
 
 

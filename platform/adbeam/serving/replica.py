@@ -54,7 +54,7 @@ class Recommender:
         policy = read_policy(config.policy)
         loader = loader or (load_in_process if config.engine.own_process else load_model)
         model = first_model(loader, config, policy, store, self._metrics)
-        log = EventLog(config.event_log) if config.event_log.folder is not None else None
+        log = EventLog(config.event_log, store) if config.event_log.folder is not None else None
         answered = config.request_log.folder
         is_told = any(feature.model for feature in config.features.values())
         requests = None if answered is None else RequestLog(config.request_log, config.event_log.folder, is_told)

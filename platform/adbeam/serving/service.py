@@ -25,7 +25,7 @@ from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.loaded_model import LoadedModel
 from adbeam.serving.engine.request import Query, Refusal
-from adbeam.serving.events.event_log import EventLog, RequestLog
+from adbeam.serving.events.event_log import EventLog, NotKept, RequestLog
 from adbeam.serving.events.feedback import Feedback
 from adbeam.serving.events.profiles import Profiles
 from adbeam.serving.http.bodies import Body, decoded_body, fallback_body, receipt_body
@@ -145,10 +145,11 @@ class RecommenderService:
         return None if response is None else to_json(response)
 
     async def events(self, batch: EventBatch) -> bytes:
-        """The JSON of an EventReceipt; raises Problem 422 for a time in the future, 503 when the store refuses."""
-        counted = await self._feedback.take(batch, self.model.facts.nobody_words, self.model.campaigns)
-        if counted is None:
-            raise self._unavailable("the history store cannot be written; send the events again")
+        """The JSON of an EventReceipt; raises Problem 422 for a time in the future, 503 when store or log refuses."""
+        try:
+            counted = await self._feedback.take(batch, self.model.facts.nobody_words, self.model.campaigns)
+        except NotKept as error:
+            raise self._unavailable(f"{error}; send the events again") from None
         return to_json(counted)
 
     async def users(self, batch: UserBatch) -> bytes:

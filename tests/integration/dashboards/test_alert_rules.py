@@ -62,7 +62,7 @@ BAD: dict[str, dict[str, str]] = {
     "AdbeamBundleRefused": {'ray_adbeam_bundle_swaps_total{result="refused"}': "0x110 1x10"},
     "AdbeamReplicasDisagree": {'ray_adbeam_model_age_seconds{version="v2"}': "0+60x120"},
     "AdbeamStoreFailures": {'ray_adbeam_store_failures_total{operation="append"}': "0+5x120"},
-    "AdbeamEventsLost": {'ray_adbeam_event_log_dropped_rows{replica="a"}': "0x100 0+5x20"},
+    "AdbeamEventsLost": {'ray_adbeam_request_log_dropped_rows{replica="a"}': "0x100 0+5x20"},
     "AdbeamTrainingStalled": {"ray_adbeam_train_step": "0+10x60 600x60"},
     "AdbeamTrainingDiverged": {"ray_adbeam_train_loss": "2x60" + " NaN" * 60},
     "AdbeamLogQuarantined": {'adbeam_prepared_rows{result="quarantined"}': "100x120"},

@@ -92,7 +92,7 @@ async def _serve(config: Config, store: dict[str, Any], prefix: str, late: bool 
     model = first_model(
         partial(load_model, cost=BatchCost(1.0, 0.5, 0.01)), served, read_policy("deadline"), opened, Metrics()
     )
-    logs = EventLog(served.event_log), RequestLog(served.request_log, served.event_log.folder, is_told=True)
+    logs = EventLog(served.event_log, opened), RequestLog(served.request_log, served.event_log.folder, is_told=True)
     service = RecommenderService(served, model, read_policy("deadline"), opened, Metrics(), *logs)
     service.start()
     api = build_api(service)

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from adbeam.errors import UserError
 from adbeam.model.config import ModelConfig
 from adbeam.operations.doctor import Finding, examine
 from adbeam.operations.status import lines, parse_applications, read_rungs, read_status
+from adbeam.serving.events.retention import retain
 
 
 @pytest.fixture
@@ -101,6 +103,16 @@ def test_status_reads_steps_and_bundles_without_a_cluster(tmp_path: Path, bundle
     assert [(step.name, step.metrics) for step in status.steps] == [("training", {"loss": 1.235})]
     assert "cannot reach the job server" in status.unreachable[0]
     assert json.loads(status.to_json())["bundle"] == bundle.name
+
+
+def test_status_tells_of_rows_that_were_removed_unread(tmp_path: Path) -> None:
+    folder = tmp_path / "serving" / "events"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({"n": [1, 2, 3]}), folder / "events-1-a.parquet")
+    assert retain(folder, "events", 1, 1, None) == 3
+    status = read_status(work_dir=tmp_path, address="http://127.0.0.1:1")
+    assert status.removed_unread == {"event": 3, "request": 0}
+    assert "event log: 3 rows were removed unread (max_bytes)" in lines(status)
 
 
 def test_applications_are_counted_by_replica_state() -> None:

@@ -77,6 +77,7 @@ def test_the_layout_is_what_older_work_dirs_hold() -> None:
         "reward": "reward",
         "lists": "lists",
         "online": "online",
+        "ledger": "online/ledger.sqlite",
         "evaluation": "evaluation",
         "serving": "serving",
         "histories": "serving/histories.sqlite",

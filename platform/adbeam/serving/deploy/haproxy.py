@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""The program that Serve starts as HAProxy (RAY_SERVE_HAPROXY_BINARY_PATH): it completes the config, then is HAProxy.
+"""The proxy timeout, and what else Serve has no setting for: HAProxy's config is completed, then HAProxy is started.
 
-Serve has no setting for these: the addresses of HAProxy's own two ports, a request's deadline as its time for an
-answer, 503 with Retry-After in place of 500, and no 404 while routes are not known yet. It runs at each reload, never
-at a request, with the standard library alone: any python3 on PATH does. https://docs.haproxy.org/2.8/configuration.html
+Serve starts this program as HAProxy (RAY_SERVE_HAPROXY_BINARY_PATH). It adds addresses of HAProxy's own two ports, a
+request's deadline as its time for an answer, 503 with Retry-After in place of 500, and no 404 while routes are not
+known yet. It runs at each reload, never at a request, with the standard library alone: any python3 on PATH does.
+https://docs.haproxy.org/2.8/configuration.html
 """
 
 from __future__ import annotations

@@ -124,7 +124,9 @@ def of_work_dir(work_dir: Path) -> dict[str, Any]:
         "store.path": str(layout.histories),
         "store.prepared": str(layout.prepared) if layout.prepared.is_dir() else None,
         "event_log.folder": str(layout.events),
+        "event_log.ledger": str(layout.ledger),
         "request_log.folder": str(layout.requests),
+        "request_log.ledger": str(layout.ledger),
         "updates.path": str(layout.ad_updates),
     }
 

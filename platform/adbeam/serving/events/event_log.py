@@ -1,124 +1,171 @@
 """Accepted events and answered requests as Parquet, ready to be read back as an ad log and joined.
 
-Rows wait in memory until a file is due; a file appears under its final name only when whole. Rows of at most
-`rotate_seconds` are lost when a process is killed (the history store has them). User ids are replaced by a keyed hash.
+Events are acknowledged when two places have them: the history store, and this log's journal, which is on the disk
+before the store hears of them. Parquet files are made of journals, never of memory. Whatever ends a process, the next
+one that opens the folder makes files of the journals it has left, and asks the store again about batches without an
+answer: the store remembers by the batch's name what it said. So an event is in one file once.
 
-A row waits as a line of JSON and Arrow reads them all at once: neither the interpreter's garbage collector nor its lock
-is held up by them. As mappings, twenty thousand rows stopped the event loop for some hundred milliseconds.
+Requests wait in memory: those of at most `rotate_seconds` are lost when a process is killed.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
-import os
 import threading
-import time
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.json as pa_json
-import pyarrow.parquet as pq
 from pydantic_core import to_json
 
 from adbeam.declared.encoder import ToldCodes
-from adbeam.pseudonyms import pseudonym, user_key
 from adbeam.records import EVENT_SCHEMA, REQUEST_SCHEMA, TOLD, TOLD_BY, TOLD_SCHEMA, Event
 from adbeam.serving.config import EventLogConfig
+from adbeam.serving.events.journal import BATCH, SUFFIX, Journal, OtherFormat, new_source
+from adbeam.serving.events.rotation import RotatingLog
+from adbeam.serving.stores.store import HistoryStore, RemembersBatches
 
 logger = logging.getLogger(__name__)
 
 BUFFERED_FILES = 8
-"""Rows beyond this many files' worth are dropped while the disk refuses writes."""
+"""Requests beyond this many files' worth are dropped while the disk refuses writes."""
+KNOWN_AS = "known_as"
+"""Key of journals for the user id that the store knows; it is in no Parquet file."""
 
 
-class RotatingLog:
-    """Appends rows and rotates files from a thread of its own."""
+class NotKept(Exception):
+    """Events were not taken, and why; they may come again. `operation` is what failed: append (the store) or log."""
 
-    prefix: str
-    schema: pa.Schema
-
-    def __init__(self, config: EventLogConfig, key_folder: Path | None = None) -> None:
-        """`key_folder` holds the secret where the environment has none; logs that are joined share it."""
-        assert config.folder is not None
-        self.config, self.folder = config, config.folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.dropped = 0
-        key_folder = key_folder or self.folder
-        key_folder.mkdir(parents=True, exist_ok=True)
-        self._key = user_key(key_folder, config.key_env)
-        self._rows: list[bytes] = []
-        self._changed = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(target=self._rotate_until_closed, name="event-log", daemon=True)
-        self._thread.start()
-
-    def _put(self, rows: list[dict[str, Any]]) -> None:
-        """Queue rows for the next file; never waits for the disk."""
-        lines = [to_json(row, inf_nan_mode="null") for row in rows]
-        with self._changed:
-            room = self.config.rotate_rows * BUFFERED_FILES - len(self._rows)
-            self.dropped += max(0, len(lines) - room)
-            self._rows.extend(lines[: max(0, room)])
-            if len(self._rows) >= self.config.rotate_rows:
-                self._changed.notify()
-
-    def user_hash(self, user_id: str) -> str:
-        """The pseudonym that stands for a user in the log."""
-        return pseudonym(self._key, user_id)
-
-    def close(self) -> None:
-        """Write what is left and stop."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        self._thread.join(timeout=30)
-
-    def _rotate_until_closed(self) -> None:
-        while not self._closing:
-            with self._changed:
-                self._changed.wait_for(self._is_due, timeout=self.config.rotate_seconds)
-                rows, self._rows = self._rows, []
-            if rows and not self._write(rows):
-                with self._changed:
-                    self._rows = rows + self._rows
-                time.sleep(1.0)
-
-    def _is_due(self) -> bool:
-        return self._closing or len(self._rows) >= self.config.rotate_rows
-
-    def _write(self, lines: list[bytes]) -> bool:
-        name = f"{self.prefix}-{time.time_ns()}-{uuid.uuid4().hex[:8]}.parquet"
-        partial = self.folder / f".{name}.partial"
-        try:
-            pq.write_table(table_of(lines, self.schema), partial, compression="zstd")
-            os.replace(partial, self.folder / name)
-            self._remove_oldest()
-            return True
-        except (OSError, pa.ArrowException):
-            logger.exception("the log cannot write %s; %d rows wait", self.folder / name, len(lines))
-            partial.unlink(missing_ok=True)
-            return False
-
-    def _remove_oldest(self) -> None:
-        files = sorted(self.folder.glob(f"{self.prefix}-*.parquet"))
-        for path in files[: max(0, len(files) - self.config.max_files)]:
-            path.unlink(missing_ok=True)
+    def __init__(self, what: str, operation: str) -> None:
+        super().__init__(what)
+        self.operation = operation
 
 
 class EventLog(RotatingLog):
-    """Accepted events."""
+    """Accepted events, and the way of events into the store."""
 
     prefix, schema = "events", EVENT_SCHEMA
 
-    def append(self, events: Sequence[Event]) -> None:
-        """Queue events for the next file; never waits for the disk."""
-        columns = set(EVENT_SCHEMA.names)  # no signal of a person is logged
-        rows = [(event.model_dump(include=columns), self.user_hash(event.user_id)) for event in events]
-        self._put([{**row, "user_id": user_hash} for row, user_hash in rows])
+    def __init__(self, config: EventLogConfig, store: HistoryStore) -> None:
+        """Takes over journals in `config.folder` whose writers have died."""
+        self._store = store
+        self._remembers = store if isinstance(store, RemembersBatches) else None
+        self._writing = threading.Lock()
+        self._journal: Journal | None = None
+        self._sealed: list[Journal] = []
+        self._left: tuple[Journal, int, Sequence[Event]] | None = None
+        super().__init__(config)
+
+    def keep(self, events: Sequence[Event]) -> list[bool]:
+        """Write events into the journal, then into the store; for each, whether its id was new. Raises NotKept."""
+        payload = b"\n".join(map(self._line, events))
+        with self._writing:
+            if self._left is not None:  # what the store refused comes first: its fate is open
+                self._settle(*self._left)
+            try:
+                journal, number = self._begin(payload)
+            except OSError as error:
+                raise NotKept(f"the event log cannot be written ({error.strerror})", "log") from None
+            fresh = self._settle(journal, number, events)
+        if self._is_due():
+            self._wake()
+        return fresh
+
+    def _line(self, event: Event) -> bytes:
+        row = event.model_dump(include=_COLUMNS)  # no signal of a person is logged
+        return to_json({**row, "user_id": self.user_hash(event.user_id), KNOWN_AS: event.user_id})
+
+    def _begin(self, payload: bytes) -> tuple[Journal, int]:
+        if self._journal is not None and self._journal.broken:
+            self._seal()
+        if self._journal is None:
+            self._journal = Journal.create(self.folder, self.prefix)
+        return self._journal, self._journal.begin(payload)
+
+    def _settle(self, journal: Journal, number: int, events: Sequence[Event]) -> list[bool]:
+        try:
+            fresh = self._asked(journal.source, number, events)
+        except Exception as error:  # not its text: Redis repeats the command there, and users are in it
+            self._left = journal, number, events
+            logger.error("the history store refused %d events: %s", len(events), type(error).__name__)
+            raise NotKept("the history store cannot be written", "append") from None
+        self._left = None
+        try:
+            journal.answer(number, fresh)
+        except OSError as error:  # the events are kept: the store is asked again when a file is made of them
+            logger.warning("%s takes no answer: %s", journal.path, error)
+        return fresh
+
+    def _asked(self, source: str, number: int, events: Sequence[Event]) -> list[bool]:
+        if self._remembers is not None:
+            return self._remembers.append_once(source, number, events)
+        return self._store.append(events)
+
+    def _is_due(self) -> bool:
+        journal = self._journal
+        return journal is not None and journal.rows >= self.config.rotate_rows
+
+    def _turn(self) -> bool:
+        with self._writing:
+            if self._left is None or self._closing:
+                self._seal()
+        made = [self._made_of(journal) for journal in self._all_sealed()]
+        self._retain()
+        return all(made)
+
+    def _seal(self) -> None:
+        if self._journal is not None:
+            self._sealed.append(self._journal)
+            self._journal = None
+
+    def _all_sealed(self) -> list[Journal]:
+        """One's own, and those of processes that have died."""
+        with self._writing:
+            own = {journal.path for journal in (self._journal, *self._sealed) if journal is not None}
+            for path in sorted(self.folder.glob(f".{self.prefix}-*{SUFFIX}")):
+                if path not in own and (journal := Journal.claim(path)) is not None:
+                    self._sealed.append(journal)
+            return list(self._sealed)
+
+    def _made_of(self, journal: Journal) -> bool:
+        """Make a file of a journal and remove it; False where that has to wait."""
+        try:
+            if not (self.folder / f"{journal.source}.parquet").exists():  # else the process died right after
+                lines = self._new_lines(journal)
+                if lines:
+                    self._write(journal.source, lines)
+            if self._remembers is not None:
+                self._remembers.forget_source(journal.source)
+            journal.remove()
+        except Exception as error:  # of any store, whose text may name users
+            told = str(error) if isinstance(error, OSError | OtherFormat) else type(error).__name__
+            logger.error("%s waits: %s", journal.path, told)
+            return False
+        self._sealed.remove(journal)
+        return True
+
+    def _new_lines(self, journal: Journal) -> list[bytes]:
+        batches: dict[int, list[bytes]] = {}
+        answers: dict[int, Sequence[int]] = {}
+        for record in journal.records():
+            if record.kind == BATCH:
+                batches[record.number] = record.payload.split(b"\n")
+            else:
+                answers[record.number] = record.payload
+        for number in batches.keys() - answers.keys():
+            events = [_event(line) for line in batches[number]]
+            fresh = self._asked(journal.source, number, events)
+            # A store without memory may have taken them before: rather twice in the log than never.
+            answers[number] = fresh if self._remembers is not None else [True] * len(events)
+        return [
+            line
+            for number, lines in batches.items()
+            for line, is_new in zip(lines, answers[number], strict=True)
+            if is_new
+        ]
 
 
 class RequestLog(RotatingLog):
@@ -130,6 +177,7 @@ class RequestLog(RotatingLog):
         """`is_told` where the model is told declared features: TOLD_SCHEMA stands behind the other columns."""
         if is_told:
             self.schema = pa.schema([*REQUEST_SCHEMA, *TOLD_SCHEMA])
+        self._rows: list[bytes] = []
         super().__init__(config, key_folder)
 
     def append(
@@ -151,12 +199,36 @@ class RequestLog(RotatingLog):
         }
         if told is not None:
             row |= {TOLD: told.codes, TOLD_BY: told.by}
-        self._put([row])
+        line = to_json(row, inf_nan_mode="null")
+        with self._changed:
+            if len(self._rows) >= self.config.rotate_rows * BUFFERED_FILES:
+                self.dropped += 1
+                return
+            self._rows.append(line)
+            if len(self._rows) >= self.config.rotate_rows:
+                self._changed.notify()
+
+    def _is_due(self) -> bool:
+        return len(self._rows) >= self.config.rotate_rows
+
+    def _turn(self) -> bool:
+        with self._changed:
+            lines, self._rows = self._rows, []
+        try:
+            if lines:
+                self._write(new_source(self.prefix), lines)
+        except (OSError, pa.ArrowException):
+            with self._changed:
+                self._rows = lines + self._rows
+            return False
+        self._retain()
+        return True
 
 
-def table_of(lines: Sequence[bytes], schema: pa.Schema) -> pa.Table:
-    """JSON lines as a table of `schema`; fields that it lacks are left out."""
-    data = b"\n".join(lines)
-    parsing = pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    reading = pa_json.ReadOptions(use_threads=False, block_size=max(1, len(data)))
-    return pa_json.read_json(pa.BufferReader(data), reading, parsing).select(schema.names).cast(schema)
+_COLUMNS = set(EVENT_SCHEMA.names)
+
+
+def _event(line: bytes) -> Event:
+    row = json.loads(line)
+    user_id = row.pop(KNOWN_AS)
+    return Event.model_validate(row | {"user_id": user_id})

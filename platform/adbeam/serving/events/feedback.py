@@ -18,7 +18,8 @@ from adbeam.identity.people import known_user
 from adbeam.recorder import Recorder
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.request import Query
-from adbeam.serving.events.event_log import EventLog, RequestLog
+from adbeam.serving.events.event_log import EventLog, NotKept, RequestLog
+from adbeam.serving.events.grouping import GroupedWrites
 from adbeam.serving.http.problems import field_problem
 from adbeam.serving.http.schemas import EventBatch, PostedEvent
 from adbeam.serving.monitoring.returned_money import ReturnedMoney
@@ -46,6 +47,7 @@ class Feedback:
     ) -> None:
         self._store, self._cache, self._log, self._writer, self._metrics = store, cache, log, writer, metrics
         self._request_log = request_log
+        self._kept = None if log is None else GroupedWrites(log.keep, writer)
         self._privacy = PrivacyGate(config.privacy, metrics)
         self._money = ReturnedMoney(config.returned_money, metrics)
         ledger = open_ledger(config.budgets)
@@ -68,11 +70,12 @@ class Feedback:
 
     async def take(
         self, batch: EventBatch, nobody_words: frozenset[str], campaigns: Campaigns | None = None
-    ) -> dict[str, int] | None:
+    ) -> dict[str, int]:
         """Events by what became of them, those of users among `nobody_words` as nobody's, those of people whose
-        signals forbid to keep them as forbidden; None when the store refused them, so that they may come again.
+        signals forbid to keep them as forbidden; the others are in the store and, where there is one, in the event log.
 
-        Raises Problem 422 for a time in the future.
+        Raises NotKept when one of the two refused them, so that they may come again, and Problem 422 for a time in the
+        future.
         """
         latest = now_ms() + FUTURE_TOLERANCE_MS
         for place, event in enumerate(batch.events):
@@ -81,20 +84,14 @@ class Feedback:
         somebodys = _of_users(batch.events, nobody_words)
         events = [event for event in somebodys if not self._privacy.forbids(event.privacy)]
         try:
-            loop = asyncio.get_running_loop()
-            if self._budgets is not None and campaigns is not None:  # what was shown to nobody costs, too
-                await loop.run_in_executor(self._writer, self._budgets.spend, batch.events, campaigns)
-            fresh = await loop.run_in_executor(self._writer, self._store.append, events)
-        except Exception as error:  # not its text: Redis repeats the command there, and users are in it
-            logger.error("the history store refused %d events: %s", len(events), type(error).__name__)
-            self._metrics.add("adbeam_store_failures", operation="append")
-            return None
+            fresh = await self._written(batch.events, events, campaigns)
+        except NotKept as error:
+            self._metrics.add("adbeam_store_failures", operation=error.operation)
+            raise
         accepted = [event for event, is_new in zip(events, fresh, strict=True) if is_new]
         for user_id in {event.user_id for event in accepted}:
             self._cache.forget_user(user_id)
         self._money.take(accepted)
-        if self._log is not None:
-            self._log.append(accepted)
         duplicates, nobody = len(fresh) - len(accepted), len(batch.events) - len(somebodys)
         forbidden = len(somebodys) - len(events)
         self._metrics.add("adbeam_events", len(accepted), result="accepted")
@@ -103,6 +100,23 @@ class Feedback:
         for result, count in left_out.items():
             self._metrics.add("adbeam_events", count, result=result)
         return {"accepted": len(accepted), "duplicates": duplicates, **{name: n for name, n in left_out.items() if n}}
+
+    async def _written(
+        self, shown: Sequence[PostedEvent], events: Sequence[PostedEvent], campaigns: Campaigns | None
+    ) -> list[bool]:
+        """Whether each of `events` is new, once it is kept."""
+        try:
+            loop = asyncio.get_running_loop()
+            if self._budgets is not None and campaigns is not None:  # what was shown to nobody costs, too
+                await loop.run_in_executor(self._writer, self._budgets.spend, shown, campaigns)
+            if self._kept is not None:
+                return await self._kept.keep(events) if events else []
+            return await loop.run_in_executor(self._writer, self._store.append, events)
+        except NotKept:
+            raise
+        except Exception as error:  # not its text: Redis repeats the command there, and users are in it
+            logger.error("the history store refused %d events: %s", len(events), type(error).__name__)
+            raise NotKept("the history store cannot be written", "append") from None
 
     def publish(self) -> None:
         """Set the gauges, and count the money of answers whose window has ended."""

@@ -98,7 +98,12 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
         ("result",),
         (),
     ),
-    "adbeam_store_failures": ("counter", "Reads or writes of the history store that failed.", ("operation",), ()),
+    "adbeam_store_failures": (
+        "counter",
+        "Reads or writes of the history store that failed; operation log: of the event log.",
+        ("operation",),
+        (),
+    ),
     "adbeam_bundle_swaps": ("counter", "New bundles taken or refused.", ("result",), ()),
     "adbeam_rung_changes": ("counter", "Moves of the beam controller.", (), ()),
     "adbeam_rung": ("gauge", "Rung in force, 0 the widest.", (), ()),
@@ -116,8 +121,8 @@ METRICS: dict[str, tuple[Kind, str, tuple[str, ...], tuple[float, ...]]] = {
     "adbeam_ad_updates_watermark": ("gauge", "Newest ad update that this replica has applied.", (), ()),
     "adbeam_ad_updates_skipped": ("gauge", "Ad updates that could not be applied since the bundle came.", (), ()),
     "adbeam_ad_updates_age_seconds": ("gauge", "Time since the update log was last read to its end.", (), ()),
-    "adbeam_request_log_dropped_rows": ("gauge", "Request rows lost because the log could not be written.", (), ()),
-    "adbeam_event_log_dropped_rows": ("gauge", "Event rows lost because the log could not be written.", (), ()),
+    "adbeam_request_log_dropped_rows": ("gauge", "Request rows lost: not written, or removed unread.", (), ()),
+    "adbeam_event_log_dropped_rows": ("gauge", "Event rows lost: removed before they were read.", (), ()),
 }
 
 

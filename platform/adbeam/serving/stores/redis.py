@@ -113,9 +113,20 @@ class RedisStore:
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Add events; for each, whether its id was new. Raises redis.RedisError; sending them again is safe."""
+        return self._appended(events, None)
+
+    def append_once(self, source: str, number: int, events: Sequence[Event]) -> list[bool]:
+        """Add a batch of an event log (RemembersBatches), which is remembered as long as event ids are; raises
+        redis.RedisError. What the disk has then is Redis' own setting (appendfsync)."""
+        return self._appended(events, f"{self.config.key_prefix}:batch:{source}:{number}")
+
+    def forget_source(self, source: str) -> None:
+        """Nothing: batches go when their time is over."""
+
+    def _appended(self, events: Sequence[Event], batch: str | None) -> list[bool]:
         fresh: dict[int, bool] = {}
         for shard, placed in self._by_shard(list(enumerate(events)), lambda entry: entry[1].user_id).items():
-            new = self._append(self._writers[shard], [event for _, event in placed])
+            new = self._append(self._writers[shard], [event for _, event in placed], batch)
             fresh.update({place: is_new for (place, _), is_new in zip(placed, new, strict=True)})
         return [fresh[place] for place in range(len(events))]
 
@@ -172,23 +183,25 @@ class RedisStore:
             users += len(batch)
         return users
 
-    def _append(self, client: Any, events: Sequence[Event]) -> list[bool]:
+    def _append(self, client: Any, events: Sequence[Event], batch: str | None) -> list[bool]:
         until_s, wait_s = time.monotonic() + CONFLICT_SECONDS, 0.002
         while True:
             try:
                 with client.pipeline() as pipe:
-                    return self._transaction(pipe, events)
+                    return self._transaction(pipe, events, batch)
             except redis.WatchError:  # another replica wrote for one of these users
                 if time.monotonic() > until_s:
                     raise
                 time.sleep(random.uniform(0, wait_s))
                 wait_s = min(2 * wait_s, 0.25)
 
-    def _transaction(self, pipe: Any, events: Sequence[Event]) -> list[bool]:
+    def _transaction(self, pipe: Any, events: Sequence[Event], batch: str | None) -> list[bool]:
         users = list(dict.fromkeys(event.user_id for event in events))
         ids = list(dict.fromkeys(event.event_id for event in events))
         keys = [self._history(user) for user in users] + [self._event(event_id) for event_id in ids]
         pipe.watch(*keys)
+        if batch is not None and (said := pipe.get(batch)) is not None:
+            return [bool(is_new) for is_new in said]
         values = pipe.mget(keys)
         seen = {event_id for event_id, value in zip(ids, values[len(users) :], strict=True) if value is not None}
         fresh = []
@@ -205,6 +218,8 @@ class RedisStore:
         for event, is_new in zip(events, fresh, strict=True):
             if is_new:
                 pipe.set(self._event(event.event_id), b"", ex=self.config.event_id_seconds)
+        if batch is not None:
+            pipe.set(batch, bytes(fresh), ex=self.config.event_id_seconds)
         pipe.execute()
         return fresh
 

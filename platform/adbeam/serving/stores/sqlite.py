@@ -41,6 +41,9 @@ CREATE TABLE IF NOT EXISTS histories (
     kinds BLOB NOT NULL, event_values BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event_ids (place INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS batches (
+    source TEXT NOT NULL, number INTEGER NOT NULL, fresh BLOB NOT NULL, PRIMARY KEY (source, number)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS conversions (
     hour INTEGER NOT NULL, item_id TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (hour, item_id)
 ) WITHOUT ROWID;
@@ -116,17 +119,36 @@ class SqliteStore:
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Add events in one transaction; for each, whether its id was new."""
         with self._writing, self.transaction() as connection:
-            fresh = [self._claim(connection, event.event_id) for event in events]
-            by_user: dict[str, list[Event]] = {}
-            for event, is_new in zip(events, fresh, strict=True):
-                if is_new:
-                    by_user.setdefault(event.user_id, []).append(event)
-            for user_id, added in by_user.items():
-                row = self._read(user_id)
-                history = (_unpack(row) if row else EMPTY).extended(user_history(map(event_row, added)))
-                write_history(connection, user_id, history.newest(self.max_events))
-            count_conversions(connection, hour_counts(chain.from_iterable(by_user.values())))
-            self._prune(connection)
+            return self._added(connection, events)
+
+    def append_once(self, source: str, number: int, events: Sequence[Event]) -> list[bool]:
+        """Add a batch of an event log in one transaction that the disk has (RemembersBatches)."""
+        self._connection().execute("PRAGMA synchronous=FULL")  # this thread's: it acknowledges what it writes
+        with self._writing, self.transaction() as connection:
+            known = connection.execute("SELECT fresh FROM batches WHERE source = ? AND number = ?", (source, number))
+            if (said := known.fetchone()) is not None:
+                return [bool(is_new) for is_new in said[0]]
+            fresh = self._added(connection, events)
+            connection.execute("INSERT INTO batches VALUES (?, ?, ?)", (source, number, bytes(fresh)))
+        return fresh
+
+    def forget_source(self, source: str) -> None:
+        """No batch of `source` will come again."""
+        with self._writing, self.transaction() as connection:
+            connection.execute("DELETE FROM batches WHERE source = ?", (source,))
+
+    def _added(self, connection: sqlite3.Connection, events: Sequence[Event]) -> list[bool]:
+        fresh = [self._claim(connection, event.event_id) for event in events]
+        by_user: dict[str, list[Event]] = {}
+        for event, is_new in zip(events, fresh, strict=True):
+            if is_new:
+                by_user.setdefault(event.user_id, []).append(event)
+        for user_id, added in by_user.items():
+            row = self._read(user_id)
+            history = (_unpack(row) if row else EMPTY).extended(user_history(map(event_row, added)))
+            write_history(connection, user_id, history.newest(self.max_events))
+        count_conversions(connection, hour_counts(chain.from_iterable(by_user.values())))
+        self._prune(connection)
         return fresh
 
     def conversions(self, hour: int) -> tuple[Counter[str], ...]:

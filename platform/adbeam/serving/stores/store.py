@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +118,18 @@ class HistoryStore(Protocol):
 
     def close(self) -> None:
         """Release files and connections."""
+
+
+@runtime_checkable
+class RemembersBatches(Protocol):
+    """A store that an event log can ask again after a death: it says of a batch what it said the first time."""
+
+    def append_once(self, source: str, number: int, events: Sequence[Event]) -> list[bool]:
+        """Add the events of batch `number` of `source`, on the disk when this returns; for each, whether its id was
+        new. The same batch again changes nothing and is answered as it was."""
+
+    def forget_source(self, source: str) -> None:
+        """No batch of `source` will come again."""
 
 
 def hour_counts(events: Iterable[Event]) -> list[HourCount]:

@@ -1,27 +1,23 @@
-"""Serve config files, switches, policies, the event log, the cache and the autoscaling policy."""
+"""Serve config files, switches, policies, the cache and the autoscaling policy."""
 
 from __future__ import annotations
 
 import shlex
 import socket
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow.dataset as ds
 import pytest
 import yaml
 
 from adbeam.errors import UserError
-from adbeam.records import EVENT_SCHEMA, Event
 from adbeam.serving.autoscaling import FullWidthPolicy
-from adbeam.serving.config import CacheConfig, EventLogConfig, ServingConfig
+from adbeam.serving.config import CacheConfig, ServingConfig
 from adbeam.serving.deploy.config_file import read_serve_config
 from adbeam.serving.deploy.environment import DECISIVE, SWITCHES, missing_switches
 from adbeam.serving.deploy.policy import read_policy
 from adbeam.serving.deploy.ports import refuse_taken
-from adbeam.serving.events.event_log import EventLog
 from adbeam.serving.queue.cache import ResultCache
 
 SERVING = Path(__file__).parents[4] / "serving"
@@ -97,41 +93,6 @@ def test_a_policy_is_a_name_a_file_or_a_mapping(tmp_path: Path) -> None:
     assert read_policy("own.yaml", tmp_path).policy == "tabs_floor"
     with pytest.raises(UserError, match="deadline"):
         read_policy("fastest")
-
-
-def event(number: int) -> Event:
-    return Event(event_id=f"e{number}", request_id="r", user_id=f"user-{number % 2}", timestamp=number, item_id="i",
-                 action="click")  # fmt: skip
-
-
-def test_the_event_log_rotates_whole_files_with_hashed_users(tmp_path: Path) -> None:
-    log = EventLog(EventLogConfig(folder=tmp_path, rotate_rows=10, rotate_seconds=60))
-    log.append([event(number) for number in range(10)])
-    deadline = time.monotonic() + 20
-    while not list(tmp_path.glob("events-*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    log.append([event(number) for number in range(10, 13)])
-    log.close()
-    assert not list(tmp_path.glob(".events*.partial"))
-    table = ds.dataset(sorted(tmp_path.glob("events-*.parquet")), schema=EVENT_SCHEMA).to_table().to_pydict()
-    assert sorted(table["event_id"]) == sorted(f"e{number}" for number in range(13))
-    assert set(table["user_id"]) == {log.user_hash("user-0"), log.user_hash("user-1")}
-    assert not any("user-" in user for user in table["user_id"])
-    again = EventLog(EventLogConfig(folder=tmp_path))
-    assert again.user_hash("user-0") == log.user_hash("user-0")
-    again.close()
-
-
-def test_the_event_log_is_bounded_in_files_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = EventLog(EventLogConfig(folder=tmp_path, rotate_rows=1, max_files=2))
-    for number in range(4):
-        log._write([event(number).model_dump_json().encode()])
-    kept = ds.dataset(sorted(tmp_path.glob("events-*.parquet"))).to_table().to_pydict()["event_id"]
-    assert kept == ["e2", "e3"]
-    monkeypatch.setattr(log, "_write", lambda rows: False)
-    log.append([event(number) for number in range(100)])
-    assert log.dropped == 92
-    log.close()
 
 
 def test_the_cache_forgets_by_age_number_and_user() -> None:

@@ -71,7 +71,7 @@ async def _replica(folder: Path, redis_url: str | None) -> AsyncIterator[Recomme
     policy = read_policy("static")
     model = first_model(partial(load_model, cost=BatchCost(1.0, 0.5, 0.01)), config, policy, kept, metrics)
     request_log = RequestLog(config.request_log, config.event_log.folder)
-    service = RecommenderService(config, model, policy, kept, metrics, EventLog(config.event_log), request_log)
+    service = RecommenderService(config, model, policy, kept, metrics, EventLog(config.event_log, kept), request_log)
     service.start()
     try:
         yield service
@@ -197,7 +197,7 @@ async def test_what_a_store_says_when_it_refuses_is_not_logged(
         raise redis.ResponseError(f"Command # 1 (SET adbeam:history:{PERSON} ...) of pipeline caused error: OOM")
 
     async with _replica(tmp_path, None) as service:
-        for name in ("append", "recent_many", "known_many"):
+        for name in ("append", "append_once", "recent_many", "known_many"):
             monkeypatch.setattr(service.store, name, full)
         event = {"event_id": "e", "request_id": "r", "user_id": PERSON, "timestamp": 5, "item_id": "i",
                  "action": "click"}  # fmt: skip

@@ -25,16 +25,15 @@ def read(folder: Path) -> list[dict[str, object]]:
 def test_requests_and_events_of_a_user_have_one_pseudonym(tmp_path: Path) -> None:
     events, requests = tmp_path / "events", tmp_path / "requests"
     request_log = RequestLog(RequestLogConfig(folder=requests), events)
-    event_log = EventLog(EventLogConfig(folder=events))
-    event_log.append(
-        [Event(event_id="e", request_id="r", user_id="anna", timestamp=1, item_id="a", action=Action.CLICK)]
-    )
+    store = SqliteStore(tmp_path / "h.sqlite")
+    event_log = EventLog(EventLogConfig(folder=events), store)
+    event_log.keep([Event(event_id="e", request_id="r", user_id="anna", timestamp=1, item_id="a", action=Action.CLICK)])
     ads = [{"item_id": "a", "sid": [1, 2], "probability": 0.25, "expected_ecpm": 3.0},
            {"item_id": "b", "sid": [], "probability": None, "expected_ecpm": None}]  # fmt: skip
     body = {"request_id": "r", "ads": ads, "served": {"model_version": "v1", "source": "model"}}
     request_log.append("anna", 7, "feed", body)
     request_log.append(None, 8, "feed", body)
-    for log in (event_log, request_log):
+    for log in (event_log, request_log, store):
         log.close()
     (first, unknown), (event,) = read(requests), read(events)
     assert first["user_id"] == event["user_id"] != "anna" and unknown["user_id"] is None

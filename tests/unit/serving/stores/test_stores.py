@@ -17,7 +17,7 @@ from adbeam.errors import UserError
 from adbeam.records import ACTIONS
 from adbeam.serving.stores.load import load_histories
 from adbeam.serving.stores.sqlite import SqliteStore
-from adbeam.serving.stores.store import HistoryStore, event_row, user_history
+from adbeam.serving.stores.store import HistoryStore, RemembersBatches, event_row, user_history
 
 
 def test_an_event_counts_once_even_when_posted_twice_in_one_batch(open_one: Open) -> None:
@@ -27,6 +27,19 @@ def test_an_event_counts_once_even_when_posted_twice_in_one_batch(open_one: Open
     history = store.recent("u")
     assert history is not None and history.item_ids == ["item1", "item2", "item3"]
     assert store.recent("someone else") is None
+
+
+def test_a_batch_that_is_given_again_changes_nothing_and_is_answered_as_it_was(open_one: Open) -> None:
+    store, other = open_one(), open_one()
+    assert isinstance(store, RemembersBatches) and isinstance(other, RemembersBatches)
+    assert store.append([event(1)]) == [True]
+    batch = [event(1), event(2), event(3, user="v")]
+    for asked in (store, other):
+        assert asked.append_once("log", 0, batch) == [False, True, True]
+    assert other.append_once("log", 1, batch) == other.append_once("another", 0, batch) == [False] * 3
+    other.forget_source("log")
+    history = store.recent("u")
+    assert history is not None and history.item_ids == ["item1", "item2"]
 
 
 def test_history_is_in_time_order_and_keeps_the_newest(open_one: Open) -> None:
