@@ -23,3 +23,9 @@ class ExportConfig(Section):
         description="Validation requests with impressions that the model judges, to price its answers in money of a "
         "thousand impressions (docs/money.md); they are spread over the users. 0 prices by ad alone.",
     )
+    precision_requests: int = Field(
+        0,
+        ge=0,
+        description="Validation requests, spread over the users, on which each precision's money is measured, so that "
+        "`engine.precision: auto` may choose one (docs/decoding.md). 0 measures none.",
+    )

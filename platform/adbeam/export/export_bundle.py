@@ -25,11 +25,13 @@ from adbeam.evaluation.evaluate import judged_requests, popularity_before
 from adbeam.export.config import ExportConfig
 from adbeam.export.ladder_quality import measure_ladder
 from adbeam.export.money_share import check_money
+from adbeam.export.precision_quality import measure_precisions
 from adbeam.export.prices.from_log import money_of, told
 from adbeam.features.spec import FeatureSpec
 from adbeam.inference.recommender import Recommender
 from adbeam.logs.config import LogsConfig
 from adbeam.logs.prepared import PreparedLog, resolve_target
+from adbeam.logs.requests import Request
 from adbeam.model import build_model
 from adbeam.model.config import ModelConfig
 from adbeam.model.heads import SidDecoder
@@ -83,6 +85,7 @@ def export(config: ExportSettings) -> Path:
             watermark,
             *currency.values(),
             *([nobody] if nobody else []),
+            *([["precision_requests", config.export.precision_requests]] if config.export.precision_requests else []),
         )
     }
     bundles = work_dir.bundles
@@ -103,6 +106,7 @@ def export(config: ExportSettings) -> Path:
         model, catalogue, means, include_paused=True, trends=prepared.trends(), ecpm=True, told=prepared.told()
     )
     quality = _ladder_quality(config, prepared, recommender)
+    precisions = _precision_quality(config, prepared, recommender)
     money = None
     if priced := any(means):
         money = money_of(prepared, recommender, target_action, popularity, config.export.priced_requests)
@@ -130,6 +134,7 @@ def export(config: ExportSettings) -> Path:
         told=prepared.told(),
         details={
             **details,
+            **precisions,
             "adbeam": version("adbeam"),
             "commit": commit(),
             "seed": trained["seed"],
@@ -156,16 +161,29 @@ def _with_popularity(catalogue: pa.Table, popularity: dict[str, int]) -> pa.Tabl
 
 
 def _ladder_quality(config: ExportSettings, prepared: PreparedLog, recommender: Recommender) -> dict[str, Any]:
-    """Measured on validation requests spread over the users; unmeasured where the log has none."""
-    wanted = config.training.ladder_requests
+    """Measured on validation requests; unmeasured where the log has none."""
+    requests = _spread_requests(prepared, config.training.ladder_requests)
+    if not requests:
+        return {"metric": "none", "full_widths": list(config.decoding.widths), "schedules": []}
+    return measure_ladder(recommender, requests, config.decoding.widths)
+
+
+def _precision_quality(config: ExportSettings, prepared: PreparedLog, recommender: Recommender) -> dict[str, Any]:
+    """What the manifest says of low precision; nothing where nobody asked, or the log has no validation requests."""
+    requests = _spread_requests(prepared, config.export.precision_requests)
+    if not requests:
+        return {}
+    return {"precision_quality": measure_precisions(recommender, requests, config.decoding.widths)}
+
+
+def _spread_requests(prepared: PreparedLog, wanted: int) -> list[Request]:
+    """So many validation requests, spread over the users; fewer where the log has no more."""
     try:
         requests = judged_requests(prepared, "validation", None) if wanted else []
     except UserError:
-        requests = []
-    if not requests:
-        return {"metric": "none", "full_widths": list(config.decoding.widths), "schedules": []}
+        return []
     chosen = np.linspace(0, len(requests) - 1, min(wanted, len(requests))).round().astype(int)
-    return measure_ladder(recommender, [requests[place] for place in np.unique(chosen)], config.decoding.widths)
+    return [requests[place] for place in np.unique(chosen)]
 
 
 def _declared_currency(logs: LogsConfig) -> dict[str, str]:

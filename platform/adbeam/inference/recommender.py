@@ -98,10 +98,9 @@ class Recommender:
         if trends is not None and self.spec.trending_length:
             self.trends = EncodedTrends(trends, self.catalogue.sids, self.spec)
         self.trie = Trie.build(self.catalogue.sids_RT, model.config.codebooks, self.catalogue.live_R)
-        self.decoder = Decoder(
-            self.model, self.trie, ecpm_means, order_by, compute.precision, compute.compiled,
-            ecpm_step=ecpm or order_by != "log_probability", threads=compute.threads, cuda_graphs=compute.cuda_graphs,
-        )  # fmt: skip
+        self._means, self._order_by, self._compute = ecpm_means, order_by, compute
+        self._ecpm_step = ecpm or order_by != "log_probability"
+        self.decoder = self.decoder_in(compute.precision)
 
     @classmethod
     def of(
@@ -129,6 +128,14 @@ class Recommender:
     def load(cls, path: str | Path, order_by: OrderBy = "log_probability") -> Self:
         """The recommender of the bundle that `path` names; raises UserError naming what is wrong with it."""
         return cls.of(load_bundle(path), order_by)
+
+    def decoder_in(self, precision: Precision) -> Decoder:
+        """Another decoder of the same model and live catalogue."""
+        compute = self._compute
+        return Decoder(
+            self.model, self.trie, self._means, self._order_by, precision, compute.compiled,
+            ecpm_step=self._ecpm_step, threads=compute.threads, cuda_graphs=compute.cuda_graphs,
+        )  # fmt: skip
 
     @property
     def ads(self) -> list[str]:

@@ -168,7 +168,9 @@ class EngineConfig(Section):
         None, description="Serve bundles of this model.decoder only; default: whatever the bundle holds."
     )
     device: str = Field("cpu", description="cpu or cuda.")
-    precision: Literal["float32", "bfloat16", "int8"] = "float32"
+    precision: Literal["float32", "bfloat16", "int8", "auto"] = Field(
+        "float32", description="auto: the fastest that loses no money on this processor (docs/decoding.md)."
+    )
     compiled: bool = Field(False, description="torch.compile the decoder's layers; costs a minute at start.")
     cuda_graphs: bool = Field(
         False, description="Record what the GPU computes when a model is loaded and replay it; needs device cuda."

@@ -94,6 +94,13 @@ def test_a_finished_run_becomes_a_bundle_once(configure: Callable[..., Config]) 
     assert "currency" not in (folder / "config.json").read_text()
     declared = config.model_copy(update={"logs": config.logs.model_copy(update={"currency": "EUR"})})
     assert export(declared) != folder and load_bundle(folder.parent).settings.currency == "EUR"
+    asked = config.model_copy(update={"export": config.export.model_copy(update={"precision_requests": 40})})
+    assert "precision_quality" not in bundle.manifest
+    quality = load_bundle(export(asked)).manifest["precision_quality"]
+    found = quality["precisions"]
+    assert found.keys() == {"float32", "bfloat16", "int8"} and 1 < quality["users"] <= quality["requests"] <= 40
+    assert found["float32"]["value_recall_ratio"] == found["float32"]["value_recall_ratio_lower"] == 1
+    assert all(0.9 < each["value_recall_ratio"] < 1.1 for each in found.values())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_by_name(configure: Callable[..., Config]) -> None:

@@ -17,6 +17,7 @@ from adbeam.bundle import Bundle
 from adbeam.declared.buckets import told_in_words
 from adbeam.declared.encoder import ToldCodes
 from adbeam.decoding import ItemFilter
+from adbeam.decoding.engines.precision import Precision
 from adbeam.decoding.results import DecodeResult
 from adbeam.decoding.trie.paths import Step, steps
 from adbeam.errors import UserError
@@ -54,7 +55,10 @@ class ModelEngine:
         self.bundle, self.config = bundle, config
         self._known = KnownUsers(store, features or {}, metrics)
         self._feature_counts = FeatureCounts(features or {}, metrics)
-        compute = Compute(config.device, config.precision, config.compiled, config.threads, config.cuda_graphs)
+        precision: Precision = (
+            "float32" if config.precision == "auto" else config.precision
+        )  # auto: precision_choice.py
+        compute = Compute(config.device, precision, config.compiled, config.threads, config.cuda_graphs)
         self.recommender = Recommender.of(bundle, config.order_by, ecpm=True, compute=compute, features=features or {})
         self.catalogue, self.spec = self.recommender.catalogue, self.recommender.spec
         trends = StoreTrends(store, self.catalogue.sids, self.spec) if self.spec.trending_length else None

@@ -23,6 +23,7 @@ from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.calibrate import calibrate, check, record
 from adbeam.serving.engine.engine import ModelEngine
 from adbeam.serving.engine.loaded_model import LoadedModel, ModelFacts, check_currency
+from adbeam.serving.engine.precision_choice import choose
 from adbeam.serving.openrtb.places import check_scenes
 from adbeam.serving.stores.store import HistoryStore
 
@@ -60,6 +61,7 @@ def load_model(
     check_scenes(config.openrtb, engine.scenes, bundle.version)
     engine.prepare_thread()
     check(engine)
+    precision = choose(engine, config.engine.calibration_seconds)
     quality = quality_by_widths(engine.bundle.ladder_quality)
     widths = engine.full_widths
     ladder = Ladder.build(widths, None, quality, policy.ladder)
@@ -75,7 +77,9 @@ def load_model(
     popular = engine.catalogue.popular(config.fallback.size, engine.prices.fallback)
     live = follow(engine, config, metrics)
     nobody = words_of(bundle.settings.nobody_words)
-    facts = ModelFacts(engine.version, cost, widths, quality, engine.scenes, engine.prices.unit, nobody, bundle.told)
+    facts = ModelFacts(
+        engine.version, cost, widths, quality, engine.scenes, engine.prices.unit, nobody, bundle.told, precision
+    )
     catalogue = engine.catalogue
     return LoadedModel(
         engine,

@@ -20,6 +20,7 @@ from adbeam.errors import UserError
 from adbeam.identity.people import NOBODY_WORDS
 from adbeam.list_rules.caps import Worn
 from adbeam.serving.engine.list_rules.left_out import Why
+from adbeam.serving.engine.precision_choice import AS_DECLARED, PrecisionChoice
 from adbeam.serving.engine.prices import MoneyUnit
 from adbeam.serving.engine.request import Answer, Query
 from adbeam.targeting.heard import HeardRules, KnownRules, is_for
@@ -61,6 +62,8 @@ class ModelFacts:
     """User ids that mean nobody, as the log of the model had them."""
     told: FeatureEncoder | None = None
     """What makes codes of what requests tell, where the model is told anything."""
+    precision: PrecisionChoice = AS_DECLARED
+    """What it decodes in, and why."""
 
     def told_by(self, query: Query) -> ToldCodes | None:
         """What a request that is not decoded would have told the model; nothing is known of its user."""

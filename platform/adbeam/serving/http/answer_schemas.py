@@ -52,6 +52,14 @@ class MoneyTerms(BaseModel):
     bidding: bool = Field(description="Whether bid requests get bids.")
 
 
+class PrecisionTerms(BaseModel):
+    """What a replica decodes in."""
+
+    asked: str = Field(description="`engine.precision`.")
+    chosen: str = Field(description="float32, bfloat16 or int8.")
+    reason: str = Field(description="Why, in words.")
+
+
 class ReplicaStatus(BaseModel):
     """One replica's state; behind several replicas each answer is of another one."""
 
@@ -76,6 +84,7 @@ class ReplicaStatus(BaseModel):
     policy_settings: dict[str, Any] = Field(description="Every setting of the beam policy in force.")
     openrtb: BidTerms = Field(description="The bounds of bids in force.")
     money: MoneyTerms = Field(description="What `expected_ecpm` is made of, and whether it may be bid.")
+    precision: PrecisionTerms = Field(description="What the model's products are computed in.")
     processor: ProcessorShares = Field(description="What this machine's other work costs the replica.")
 
 

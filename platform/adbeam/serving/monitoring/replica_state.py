@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from adbeam.beams.config import BeamPolicyConfig
@@ -40,6 +41,7 @@ def replica_state(
         "policy_settings": policy.model_dump(mode="json"),
         "openrtb": config.openrtb.model_dump(include={"currency", "price_min_cpm", "price_max_cpm"}),
         "money": {"unit": model.facts.money, "bidding": model.facts.may_bid},
+        "precision": asdict(model.facts.precision),
         "processor": decoding.processor.summary(),
     }
 

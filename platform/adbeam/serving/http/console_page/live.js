@@ -19,6 +19,7 @@ export function showStatus(status) {
     `${status.demand_full_width.toFixed(2)} needed here at full width${others(status.replicas)}`);
   document.getElementById("source").textContent =
     `Answered by ${status.replica ?? "the only replica"}; its model was loaded ${number(status.model_age_seconds)} s ago. ` +
+    `It decodes in ${status.precision.chosen}: ${status.precision.reason}. ` +
     "Load, width and latency are of the replica that answers; the lines show two minutes.";
   document.getElementById("processor").textContent = processor(status.processor);
   ladder(status);
