@@ -40,7 +40,7 @@ def _writer(folder: Path, numbers: Sequence[int]) -> subprocess.Popen[str]:
 def _acknowledged(process: subprocess.Popen[str], lines: int | None) -> set[int]:
     """What it acknowledged until it is killed, after so many lines, or ends by itself."""
     assert process.stdout is not None
-    told = []
+    told = list[str]()
     with process.stdout:
         while lines is None or len(told) < lines:
             told.append(process.stdout.readline())
