@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 from tests.support.asgi import Reply, call
@@ -13,7 +14,8 @@ from tests.support.bundles import random_catalogue, random_model_config, write_r
 
 from adbeam.beams.config import BeamPolicyConfig
 from adbeam.beams.cost import BatchCost
-from adbeam.records import Action, Event
+from adbeam.records import DAY_MS, Action, Event
+from adbeam.serving import service as service_module
 from adbeam.serving.config import ServingConfig
 from adbeam.serving.engine.load_model import load_model
 from adbeam.serving.events.event_log import RequestLog
@@ -24,6 +26,7 @@ from adbeam.serving.stores.sqlite import SqliteStore
 from adbeam.serving.stores.store import now_ms
 
 ITEMS = 140
+WEEK_MS, TUESDAY_MS = 7 * DAY_MS, 1_796_099_400_000
 KNOWN = ("u17", "id5:u17")
 """Users with a history."""
 SHAPES: tuple[dict[str, Any], ...] = (
@@ -61,6 +64,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "complete": {"supply_chain": "complete"},
 }  # fmt: skip
 """Sections `openrtb` of the cases."""
+
+
+def moment_ms() -> int:
+    """The last Tuesday, half past four (UTC): a model without training answers each hour of a week differently."""
+    return now_ms() - (now_ms() - TUESDAY_MS) % WEEK_MS
 
 
 def row_of(number: int) -> dict[str, Any]:
@@ -116,7 +124,8 @@ async def exchange(bundle: Path, folder: Path, openrtb: dict[str, Any], **args: 
     service = RecommenderService(config, model, policy, store, metrics, None, log)
     service.start()
     try:
-        yield Exchange(service, metrics)
+        with patch.object(service_module, "now_ms", moment_ms):
+            yield Exchange(service, metrics)
     finally:
         service.close()
 
@@ -124,5 +133,5 @@ async def exchange(bundle: Path, folder: Path, openrtb: dict[str, Any], **args: 
 def _event(user: str, number: int) -> Event:
     return Event(
         event_id=f"{user}-{number}", request_id=f"{user}-{number}", user_id=user, item_id=f"item-{3 * number}",
-        timestamp=now_ms() - 60_000 * (1 + number), action=Action.CONVERSION, price=5.0,
+        timestamp=moment_ms() - 60_000 * (1 + number), action=Action.CONVERSION, price=5.0,
     )  # fmt: skip

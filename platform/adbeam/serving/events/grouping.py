@@ -1,4 +1,4 @@
-"""Events of requests that wait at the same time are written as one: the disk is waited for once for all of them."""
+"""Group commit: events of requests that wait at the same time are written as one; the disk is waited for once."""
 
 from __future__ import annotations
 
